@@ -1,0 +1,52 @@
+"""Files: hashes, atomic writes, and one clear error when this machine cannot keep them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgeprune.core.errors import StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def storing(where: Path) -> Iterator[None]:
+    """Turn "disk full" and "not writable" under `where` into a `StorageError`; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(f"no space left to write {where}", "free some disk space, or choose another --runs-dir") from error
+        if error.errno in _DENIED:
+            raise StorageError(f"cannot write {where}: {error.strerror}", "choose another --runs-dir") from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write whole or not at all: under a temporary name, then renamed. Raises StorageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storing(path):
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as indented JSON, whole or not at all. Raises StorageError."""
+    write_bytes(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())

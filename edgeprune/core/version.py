@@ -1,0 +1,9 @@
+"""The version of the package, and of every schema it writes."""
+
+VERSION = "0.1.0"
+
+#: `result.json` carries it as `schema`; it rises when a field changes its meaning or goes.
+RESULT_SCHEMA = 1
+
+#: The plan file (`plan.json`) carries it as `schema`.
+PLAN_SCHEMA = 1
