@@ -1,4 +1,4 @@
-"""The interface of an open device. Transports implement it in `edgeprune.devices`; nothing else knows how they reach."""
+"""The interface of an open device. `edgeprune.devices` implements it; nothing else knows how devices are reached."""
 
 from __future__ import annotations
 

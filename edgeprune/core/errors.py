@@ -8,7 +8,7 @@
     ├── BudgetError           no network this tool may make can meet the budget (exit 3)
     ├── DeviceError           the target device is missing, unreachable or refused the work (exit 4)
     ├── StorageError          this machine could not keep the results: disk full, folder not writable (exit 1)
-    ├── ExportError           a network could not be written as ONNX or TFLite, or the file computes something else (exit 1)
+    ├── ExportError           a network could not be exported, or the file computes something else (exit 1)
     └── SurgeryError          a pruned network does not run, or does not equal the masked one (exit 1)
 
 A measurement that failed is not an error: it is a `Failure` value (see `edgeprune.core.types`).
@@ -81,7 +81,7 @@ class SurgeryError(EdgepruneError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest known word as a hint, or the whole list: `did_you_mean("minst", ["mnist"])` -> "did you mean 'mnist'?"."""
+    """The nearest known word as a hint, or all of them: `did_you_mean("minst", ["mnist"])` -> "did you mean 'mnist'?"."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}"

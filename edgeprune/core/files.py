@@ -30,7 +30,9 @@ def storing(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise StorageError(f"no space left to write {where}", "free some disk space, or choose another --runs-dir") from error
+            raise StorageError(
+                f"no space left to write {where}", "free some disk space, or choose another --runs-dir"
+            ) from error
         if error.errno in _DENIED:
             raise StorageError(f"cannot write {where}: {error.strerror}", "choose another --runs-dir") from error
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -23,13 +23,8 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """One line worth keeping."""
 
-    def task(self, title: str, total: float | None) -> _TaskContext:
+    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:
         """A bar of `total` steps (None: unknown) for the length of a `with` block."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentTask:
@@ -50,6 +45,6 @@ class Silent:
     def _task(self) -> Iterator[Task]:
         yield _SilentTask()
 
-    def task(self, title: str, total: float | None) -> _TaskContext:  # noqa: ARG002
+    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:  # noqa: ARG002
         """Nobody watches."""
         return self._task()

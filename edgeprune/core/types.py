@@ -9,7 +9,6 @@ import hashlib
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,9 +20,14 @@ Format = Literal["onnx", "tflite"]
 RuntimeName = Literal["onnxruntime", "litert"]
 
 
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
+#: Building an adapter takes milliseconds, using one microseconds.
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def to_json(value: Any) -> Any:
@@ -33,7 +37,8 @@ def to_json(value: Any) -> Any:
 
 def from_json(kind: type[T], data: Any) -> T:
     """The value of type `kind` that `to_json` wrote. Raises pydantic.ValidationError where `data` is not one."""
-    return _adapter(kind).validate_python(data)
+    value: T = _adapter(kind).validate_python(data)
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Group:
     #: Names of the coupled layers, the maker first.
     layers: tuple[str, ...]
     kind: Literal["inputs", "neurons", "channels"] = "neurons"
+    #: How many neurons go with one channel (several layers may make it), for NCR.
+    neurons_per_channel: int = 1
     #: False: its removal breaks the network or cannot be repaired, so it stays as it is.
     prunable: bool = True
 
@@ -167,6 +174,8 @@ class Measurement:
     process: tuple[int, ...] = ()
     load_s: float | None = None
     first_s: float | None = None
+    #: Size of the candidate's file.
+    bytes: int = 0
 
     @property
     def median(self) -> float:

@@ -1,0 +1,42 @@
+"""edgeprune: prune a trained PyTorch network for an edge device, export it, and prove it on that device.
+
+```python
+import edgeprune
+result = edgeprune.run(edgeprune.RunConfig(data="digits", expect_ncr=4))
+print(result.result["compressed"]["ncr"], result.folder)
+network = edgeprune.load(result.folder)      # the pruned torch.nn.Module
+```
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeprune.core.progress import Progress
+from edgeprune.core.version import VERSION
+from edgeprune.pipeline.config import RunConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgeprune.pipeline.result import RunResult
+
+__all__ = ["RunConfig", "__version__", "load", "run"]
+
+__version__ = VERSION
+
+
+def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> RunResult:
+    """Compress a network and prove it on the device: see `edgeprune.pipeline.run.run`."""
+    # Importing torch takes seconds, which `edgeprune --help` should not.
+    from edgeprune.pipeline.run import run as run_job
+
+    return run_job(config, progress, resume=resume)
+
+
+def load(run_folder: Path | str) -> nn.Module:
+    """The pruned network of a run, rebuilt: see `edgeprune.pipeline.artefacts.load_network`."""
+    from edgeprune.pipeline.artefacts import load_network
+
+    return load_network(Path(run_folder))

@@ -1,0 +1,58 @@
+"""`edgeprune`: the group of commands, and how every error leaves the program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from edgeprune.cli.run import run_command
+from edgeprune.core.errors import EdgepruneError
+from edgeprune.core.version import VERSION
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="edgeprune")
+def cli() -> None:
+    """Prune a trained network for an edge device, export it, and prove it on that device."""
+
+
+cli.add_command(run_command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed here, 2 usage, 3 budget not met, 4 device, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = cli.main(args=arguments, prog_name="edgeprune", standalone_mode=False)
+    except EdgepruneError as error:
+        _say(f"error: {error}")
+        code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
+    except click.ClickException as error:
+        message = " ".join(error.format_message().split())
+        _say(f"error: {message}")
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted; what was done is kept (continue with --resume NAME)")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code or 0)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt

@@ -1,0 +1,110 @@
+"""`edgeprune run`: every option is a field of RunConfig, in the order and with the help that it has there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+import edgeprune
+from edgeprune.cli.screen import Screen
+from edgeprune.core.progress import Silent
+from edgeprune.core.store import RunFolder
+from edgeprune.pipeline.config import RunConfig, make_config, read_toml
+from edgeprune.report.table import budget_lines, layers_line, summary_table
+
+Command = Callable[..., Any]
+
+
+def _options(command: Command) -> Command:
+    """One click option for every field, types and choices taken from its annotation."""
+    hints = typing.get_type_hints(RunConfig)
+    for field in reversed(dataclasses.fields(RunConfig)):
+        kind = hints[field.name]
+        if get_origin(kind) in (typing.Union, types.UnionType):
+            kind = next(part for part in get_args(kind) if part is not type(None))
+        flag = "--" + field.name.replace("_", "-")
+        extra: dict[str, Any] = {"default": None, "help": _help(field), "metavar": field.metadata["metavar"] or None}
+        if kind is bool:
+            flag = f"{flag}/--no-{flag[2:]}"
+        elif get_origin(kind) is Literal:
+            extra |= {"type": click.Choice(get_args(kind)), "metavar": None}
+        else:
+            extra["type"] = click.Path(path_type=Path) if kind is Path else kind
+        command = click.option(flag, field.name, **extra)(command)
+    return command
+
+
+def _help(field: dataclasses.Field[Any]) -> str:
+    text = str(field.metadata["help"])
+    return text if field.default is None else f"{text} [{field.default}]"
+
+
+@click.command(
+    "run", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 3 budget not met, 4 device trouble, 130 interrupted."
+)
+@_options
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="a TOML file of these options; flags win",
+)
+@click.option("--resume", metavar="NAME", help="continue an interrupted run with its own settings")
+@click.option("--quiet", is_flag=True, help="no progress; only the outcome")
+@click.option("--json", "as_json", is_flag=True, help="print result.json instead of the table")
+@click.pass_context
+def run_command(
+    context: click.Context, /, config_file: Path | None, resume: str | None, quiet: bool, as_json: bool, **values: Any
+) -> int:
+    """Prune, fine-tune, export and validate a network. Without options: handwritten digits on this machine."""
+    given = {
+        key: value for key, value in values.items() if context.get_parameter_source(key) != ParameterSource.DEFAULT
+    }
+    if config_file is not None:
+        given = read_toml(config_file) | given
+    if resume is not None:
+        runs = Path(given.get("runs_dir", RunConfig().runs_dir))
+        given = RunFolder.existing(runs, resume).read_json("config.json") | given | {"name": resume, "runs_dir": runs}
+    config = make_config(given, "the options")
+    screen = Silent() if quiet or as_json else Screen(Console(stderr=True))
+    outcome = edgeprune.run(config, screen, resume=resume is not None)
+    if as_json:
+        click.echo(json.dumps(outcome.result, indent=1))
+    else:
+        _show(outcome.result, outcome.folder, quiet)
+    return outcome.exit_code
+
+
+def _show(result: Any, folder: Path, quiet: bool) -> None:
+    console = Console(highlight=False)
+    if not quiet:
+        console.print()
+        console.print(summary_table(result))
+        console.print(f"layers {layers_line(result)}   agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
+    for line in budget_lines(result):
+        console.print(line)
+    for item in result["artifacts"]:
+        console.print(f"{folder / item['path']}", soft_wrap=True)
+    if not quiet:
+        console.print(f"{folder / 'result.json'}: every figure and raw sample", soft_wrap=True)
+        console.print(_next_step(result, folder), soft_wrap=True)
+
+
+def _next_step(result: Any, folder: Path) -> str:
+    if result["budget"]["met"]:
+        file = folder / result["budget"]["artifact"]
+        return f"next: copy {file} into your application; it takes the same input as before"
+    missed = ", ".join(
+        "--" + check["bound"].replace("_", "-") for check in result["budget"]["checks"] if not check["met"]
+    )
+    return f"next: the nearest result is kept; loosen {missed}, or allow more --episodes or --finetune-epochs"

@@ -1,0 +1,52 @@
+"""What the terminal shows while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from edgeprune.core.progress import Silent, Task
+
+
+class _Bar:
+    def __init__(self, bars: Progress, number: int) -> None:
+        self._bars = bars
+        self._number = number
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        self._bars.update(self._number, advance=steps, note=note)  # type: ignore[arg-type]
+
+
+class Screen(Silent):
+    """Stages as headings, bars that leave one line behind, on stderr: stdout is for results."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def stage(self, title: str) -> None:
+        """A heading."""
+        self._console.print(f"[bold cyan]{title}[/bold cyan]")
+
+    def say(self, text: str) -> None:
+        """A line, indented below its stage."""
+        self._console.print(f"  {text}", highlight=False, markup=False)
+
+    @contextmanager
+    def _show(self, title: str, total: float | None) -> Iterator[Task]:
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self._console) as bars:
+            yield _Bar(bars, bars.add_task(title, total=total, note=""))
+
+    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:
+        """A bar for the length of a `with` block."""
+        return self._show(title, total)

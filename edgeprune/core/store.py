@@ -1,0 +1,185 @@
+"""The run folder and its trials: everything a run leaves behind, written as it happens.
+
+runs/NAME/
+├── result.json        the outcome; written at every end, good or bad
+├── config.json        the settings, so that the run can be resumed
+├── trials.sqlite      every trial and every evaluation (documented in docs/interfaces.md)
+├── plan.json, pruned.safetensors, baseline.safetensors
+├── model.onnx, model.tflite, baseline.onnx, baseline.tflite
+└── run.log
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.files import storing, write_json
+from edgeprune.core.types import Failure, Measurement, PruningPlan, Trial, from_json, to_json
+
+#: `PRAGMA user_version` of trials.sqlite; it rises when a column changes its meaning or goes.
+TRIALS_SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS trials (
+  trial INTEGER PRIMARY KEY, widths TEXT NOT NULL, plan TEXT NOT NULL, accuracy REAL NOT NULL, ncr REAL NOT NULL,
+  latency_share REAL, memory_share REAL, bytes INTEGER NOT NULL, reward REAL NOT NULL, seconds REAL NOT NULL,
+  failure TEXT, proposed TEXT NOT NULL, executed TEXT NOT NULL, cost TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS evaluations (plan_key TEXT PRIMARY KEY, accuracy REAL NOT NULL, ncr REAL NOT NULL);
+"""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class RunFolder:
+    """One run's folder. Raises UsageError for a name that is taken or none, StorageError where it cannot be written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._started = time.monotonic()
+
+    @classmethod
+    def create(cls, runs: Path, name: str | None, stem: str) -> RunFolder:
+        """A fresh folder: `name`, or `stem` with the first free number."""
+        if name is not None and not _NAME.fullmatch(name):
+            raise UsageError(f"--name '{name}' is not a folder name", "use letters, digits, '.', '_' and '-'")
+        if name is not None and (runs / name).exists():
+            raise UsageError(
+                f"run folder {runs / name} exists", f"choose another --name, or continue it with --resume {name}"
+            )
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80] or "run"
+        number = 0
+        while True:
+            number += 1
+            path = runs / (name or (stem if number == 1 else f"{stem}-{number}"))
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if name is not None or not runs.is_dir():
+                    raise StorageError(
+                        f"cannot make run folder {path}: a file is in the way", "choose another --runs-dir"
+                    ) from None
+                continue
+            except OSError as error:
+                raise StorageError(
+                    f"cannot make run folder {path}: {error.strerror}", "choose another --runs-dir"
+                ) from error
+            return cls(path)
+
+    @classmethod
+    def existing(cls, runs: Path, name: str) -> RunFolder:
+        """The folder of an earlier run, to resume or to load."""
+        path = runs / name
+        if not (path / "config.json").is_file():
+            known = sorted(p.parent.name for p in runs.glob("*/config.json"))
+            hint = f"known runs: {', '.join(known[-5:])}" if known else f"there are no runs in {runs}"
+            raise UsageError(f"no run '{name}' in {runs}", hint)
+        return cls(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file of the folder. Raises StorageError where it is missing or damaged."""
+        try:
+            return json.loads((self.path / name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"cannot read {self.path / name}: {error}", "the run is damaged; start a new one"
+            ) from error
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write a JSON file of the folder, whole or not at all."""
+        write_json(self.path / name, data)
+
+    def log(self, line: str) -> None:
+        """One line, with the seconds since the start, to run.log."""
+        with storing(self.path), (self.path / "run.log").open("a", encoding="utf-8") as stream:
+            stream.write(f"{time.monotonic() - self._started:9.1f} s  {line}\n")
+
+
+class TrialStore:
+    """Trials and evaluations of one run in SQLite; each is on disk before the next begins."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path)
+            self._db.executescript(_TABLES)
+            self._db.execute(f"PRAGMA user_version = {TRIALS_SCHEMA}")
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"cannot open {path}: {error}", "choose another --runs-dir, or start a new run"
+            ) from error
+
+    def add(self, trial: Trial) -> None:
+        """Append a trial; one of the same index (from before a resume) is replaced."""
+        cost = trial.cost
+        measured = isinstance(cost, Measurement)
+        row = (
+            trial.index,
+            json.dumps(trial.plan.widths),
+            json.dumps(to_json(trial.plan)),
+            trial.accuracy,
+            trial.ncr,
+            cost.quotient if isinstance(cost, Measurement) else None,
+            cost.memory_quotient if isinstance(cost, Measurement) else None,
+            trial.bytes,
+            trial.reward,
+            trial.seconds,
+            None if measured else json.dumps(to_json(cost)),
+            json.dumps(trial.proposed),
+            json.dumps(trial.executed),
+            json.dumps(to_json(cost)),
+        )
+        self._write(f"INSERT OR REPLACE INTO trials VALUES ({','.join('?' * len(row))})", row)
+
+    def trials(self) -> list[Trial]:
+        """All trials in order."""
+        columns = "trial, plan, accuracy, ncr, cost, bytes, reward, seconds, proposed, executed, failure"
+        found = []
+        for row in self._db.execute(f"SELECT {columns} FROM trials ORDER BY trial"):
+            index, plan, accuracy, ncr, cost, size, reward, seconds, proposed, executed, failure = row
+            kind: Any = Measurement if failure is None else Failure
+            found.append(
+                Trial(
+                    index,
+                    from_json(PruningPlan, json.loads(plan)),
+                    accuracy,
+                    ncr,
+                    from_json(kind, json.loads(cost)),
+                    size,
+                    reward,
+                    seconds,
+                    tuple(json.loads(proposed)),
+                    tuple(json.loads(executed)),
+                )
+            )
+        return found
+
+    def remember(self, plan_key: str, accuracy: float, ncr: float) -> None:
+        """Keep the accuracy of a plan, so that a resumed run need not find it again."""
+        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?)", (plan_key, accuracy, ncr))
+
+    def recall(self, plan_key: str) -> tuple[float, float] | None:
+        """(accuracy, ncr) of a plan that was evaluated before."""
+        row = self._db.execute("SELECT accuracy, ncr FROM evaluations WHERE plan_key = ?", (plan_key,)).fetchone()
+        return None if row is None else (float(row[0]), float(row[1]))
+
+    def _write(self, statement: str, row: tuple[Any, ...]) -> None:
+        try:
+            with self._db:
+                self._db.execute(statement, row)
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"cannot write {self._path}: {error}", "free some disk space, then continue with --resume"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

@@ -1,0 +1,56 @@
+"""Other units than seconds, bytes and shares: they exist only here, on the way in and on the way out."""
+
+from __future__ import annotations
+
+import re
+
+from edgeprune.core.errors import UsageError
+from edgeprune.core.types import Bound, Unit
+
+_TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]+)\s*", re.IGNORECASE)
+
+
+def parse_latency(text: str, option: str) -> Bound:
+    """`"5ms"` -> 0.005 s; `"0.6x"` -> 0.6 of the unpruned network's. Raises UsageError naming `option`."""
+    return _parse(text, option, _TIME, "5ms, 800us or 0.6x")
+
+
+def parse_bytes(text: str, option: str) -> Bound:
+    """`"20MB"` -> 20,000,000 bytes; `"0.6x"` -> 0.6 of the unpruned network's. Raises UsageError naming `option`."""
+    return _parse(text, option, _BYTES, "20MB, 300kB or 0.6x")
+
+
+def _parse(text: str, option: str, units: dict[str, float] | dict[str, int], examples: str) -> Bound:
+    match = _NUMBER.fullmatch(text)
+    if match:
+        value, unit = float(match[1]), match[2].lower()
+        if value > 0 and unit == "x":
+            return Bound(value, relative=True)
+        if value > 0 and unit in units:
+            return Bound(value * units[unit])
+    raise UsageError(f"{option}: '{text}' is not a bound", f"write it like {examples}")
+
+
+def format_cost(value: float, unit: Unit) -> str:
+    """A latency for people: `0.000605` s -> `605 µs`; instructions stay instructions and are called emulated."""
+    if unit == "instructions":
+        return f"{value / 1e6:.3f} M instructions (emulated)"
+    for scale, name in ((1.0, "s"), (1e-3, "ms")):
+        if value >= scale:
+            return f"{value / scale:.3g} {name}"
+    return f"{value * 1e6:.3g} µs"
+
+
+def format_bytes(value: float) -> str:
+    """Bytes for people, decimal: `1234567` -> `1.23 MB`."""
+    for scale, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= scale:
+            return f"{value / scale:.3g} {name}"
+    return f"{value:.0f} B"
+
+
+def format_percent(share: float) -> str:
+    """A share for people: `0.9834` -> `98.34 %`."""
+    return f"{100 * share:.2f} %"

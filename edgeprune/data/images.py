@@ -1,0 +1,169 @@
+"""A folder of images, or a .zip of one: train/CLASS/IMAGE and test/CLASS/IMAGE."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from edgeprune.core.errors import DataError
+from edgeprune.core.progress import Progress
+from edgeprune.data.arrays import Raw, from_arrays
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+_LAYOUT = "images belong into train/CLASS/ and test/CLASS/"
+_CHUNK = 256
+#: What Pillow raises on damaged files, apart from its own errors, which are OSErrors.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Files by their path below the root, and how to read one; a folder and a zip look alike from here."""
+
+    what: str
+    names: tuple[str, ...]
+    read: Callable[[str], bytes]
+
+
+def load_images(path: Path, progress: Progress) -> Raw:
+    """Arrays (N, 1, H, W) when all images are grey, else (N, 3, H, W), uint8, train before test, sorted by path.
+
+    Raises DataError for a wrong layout, a damaged image or one of another size (naming the first).
+    """
+    with _open(path) as tree:
+        listed = _list(tree, progress)
+        classes = tuple(sorted({entry.label for entry in listed if not entry.test}))
+        for entry in listed:
+            if entry.label not in classes:
+                raise DataError(
+                    f"{path}: {entry.file} is of class '{entry.label}', which train/ has no images of", _LAYOUT
+                )
+        pixels = _decode(tree, [entry.file for entry in listed], progress)
+    test = np.array([entry.test for entry in listed])
+    number = {label: index for index, label in enumerate(classes)}
+    y = np.array([number[entry.label] for entry in listed], np.int64)
+    arrays = {"x_train": pixels[~test], "y_train": y[~test], "x_test": pixels[test], "y_test": y[test]}
+    return from_arrays(arrays, tree.what, classes=classes)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_Tree]:
+    if path.is_dir():
+        # Patterns of fixed depth follow links to folders and cannot run in circles.
+        found = [file for depth in range(1, 5) for file in path.glob("/".join("*" * depth))]
+        yield _Tree(
+            str(path),
+            tuple(file.relative_to(path).as_posix() for file in found),
+            lambda name: (path / name).read_bytes(),
+        )
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path} is truncated or no zip file", "copy or download it again") from error
+    with archive:
+        yield _Tree(str(path), tuple(archive.namelist()), archive.read)
+
+
+class _Entry(NamedTuple):
+    """One image file; sorts train before test, then by class and name."""
+
+    test: bool
+    label: str
+    file: str
+
+
+def _list(tree: _Tree, progress: Progress) -> list[_Entry]:
+    """The images in train/CLASS/ and test/CLASS/, also below one leading folder, sorted."""
+    paths = {name: PurePosixPath(name).parts for name in tree.names if PurePosixPath(name).suffix.lower() in SUFFIXES}
+    # What file managers leave behind (.DS_Store, __MACOSX/._x.jpg) is no image.
+    paths = {name: parts for name, parts in paths.items() if not any(p.startswith((".", "__MACOSX")) for p in parts)}
+    if not paths:
+        raise DataError(f"{tree.what} holds no images ({', '.join(sorted(SUFFIXES))})", _LAYOUT)
+    found: list[_Entry] = []
+    for lead in (0, 1):
+        inside = {n: p for n, p in paths.items() if len(p) == lead + 3 and p[lead] in ("train", "test")}
+        if inside:
+            if len({parts[:lead] for parts in inside.values()}) > 1:
+                raise DataError(
+                    f"{tree.what} holds several folders with train/ or test/", "name the one to use, as a folder"
+                )
+            found = sorted(_Entry(parts[lead] == "test", parts[lead + 1], name) for name, parts in inside.items())
+            break
+    for part in ("train", "test"):
+        if not any(entry.test == (part == "test") for entry in found):
+            raise DataError(f"{tree.what} has no images in {part}/CLASS/ (it holds {min(paths)})", _LAYOUT)
+    if len(found) < len(paths):
+        progress.say(f"{tree.what}: {len(paths) - len(found)} images outside train/CLASS/ and test/CLASS/ are left out")
+    return found
+
+
+def _decode(tree: _Tree, files: list[str], progress: Progress) -> NDArray[np.uint8]:
+    """(N, C, H, W) of all `files`. Threads, since Pillow decodes outside the interpreter's lock."""
+    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+    size = _image(tree, files[0]).shape[:2]
+    decoded: list[NDArray[np.uint8]] = []
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with progress.task(f"decode {len(files)} images", len(files)) as task:
+            for pixels in pool.map(lambda chunk: _decode_chunk(tree, chunk, size, files[0]), chunks):
+                decoded.append(pixels)
+                task.advance(len(pixels))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    out = np.empty((len(files), max(pixels.shape[1] for pixels in decoded), *size), np.uint8)
+    for index, pixels in enumerate(decoded):
+        # Grey images among colour ones: the same value in all three channels.
+        out[index * _CHUNK : index * _CHUNK + len(pixels)] = pixels
+    return out
+
+
+def _decode_chunk(tree: _Tree, files: list[str], size: tuple[int, ...], first: str) -> NDArray[np.uint8]:
+    images = [_image(tree, file) for file in files]
+    for file, image in zip(files, images, strict=True):
+        if image.shape[:2] != size:
+            ours, theirs = (f"{s[1]}x{s[0]} pixels" for s in (image.shape, size))
+            hint = "all images must have the same size: resize or crop them first"
+            raise DataError(f"{tree.what}: {file} has {ours}, {first} {theirs}", hint)
+    channels = max(image.shape[2] for image in images)
+    return np.stack([np.broadcast_to(image, (*size, channels)) for image in images]).transpose(0, 3, 1, 2)
+
+
+def _image(tree: _Tree, file: str) -> NDArray[np.uint8]:
+    """One image, (H, W, 1) when it is grey, else (H, W, 3)."""
+    try:
+        with Image.open(io.BytesIO(tree.read(file))) as image:
+            if image.mode[0] in "IF":
+                raise DataError(f"{tree.what}: {file} has more than 8 bits a channel", "convert it to 8 bits first")
+            grey = image.mode in ("1", "L", "LA")
+            # Straight to RGB, Pillow warns of palettes with transparency.
+            full = image.convert("RGBA") if image.mode == "P" else image
+            pixels = np.asarray(full.convert("L" if grey else "RGB"))
+    except (*_BROKEN, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        reason = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else first
+        raise DataError(f"{tree.what}: cannot read {file}: {reason}", "replace or remove it") from error
+    return pixels[:, :, None] if grey else pixels

@@ -1,0 +1,100 @@
+"""From checked arrays to a data set: a seeded, stratified split, the preprocessing, the fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.core.errors import DataError, UsageError
+from edgeprune.data.arrays import Raw
+from edgeprune.data.dataset import Dataset, Preprocessing, Split
+
+#: What colour photographs are standardised with everywhere (ImageNet), in units of [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+#: The test set is the same for every seed of the user.
+TEST_SEED = 20180
+
+
+def stratified(y: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Shuffled indices (rest, taken): `share` of every class is taken, at least one example and never the last.
+
+    Example: 100 examples of class 0 and 1 of class 1 with share 0.1 -> 10 of class 0 taken, 91 examples left.
+    """
+    rng = np.random.default_rng(seed)
+    taken = np.zeros(len(y), bool)
+    for label in np.unique(y):
+        members = np.flatnonzero(y == label)
+        count = min(max(round(len(members) * share), 1), len(members) - 1)
+        taken[rng.permutation(members)[:count]] = True
+    return rng.permutation(np.flatnonzero(~taken)), rng.permutation(np.flatnonzero(taken))
+
+
+def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> Dataset:
+    """Split train into train and validation by `seed`; the test set is shuffled alike for every seed.
+
+    Shuffled, since folders come sorted by class and the first so many examples must stand for all of them.
+    Raises UsageError for a share outside (0, 1), DataError when nothing is left for validation.
+    """
+    if not 0 < validation_share < 1:
+        raise UsageError(f"validation share {validation_share} is not between 0 and 1", "give for example 0.1")
+    rest, taken = stratified(raw.y_train, validation_share, seed)
+    if len(taken) == 0:
+        raise DataError(
+            f"{name}: no class has two training examples, so none can validate", "give more training examples"
+        )
+    test_order = np.random.default_rng(TEST_SEED).permutation(len(raw.y_test))
+    train, validation = (_take(raw.x_train, raw.y_train, index) for index in (rest, taken))
+    test = _take(raw.x_test, raw.y_test, test_order)
+    preprocessing = choose_preprocessing(train.x, raw.scale)
+    fingerprint = _fingerprint((train, validation, test), raw.classes, preprocessing)
+    return Dataset(name, train, validation, test, raw.classes, preprocessing, fingerprint)
+
+
+def choose_preprocessing(x: NDArray[Any], scale: float | None = None) -> Preprocessing:
+    """ImageNet's constants for 8-bit colour images, mean and standard deviation of `x` per channel or feature else.
+
+    `scale` None means 1/255 for uint8 and 1 for floats. A constant channel or feature gets std 1: it becomes 0.
+    """
+    if scale is None:
+        scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+        if x.dtype == np.uint8 and x.ndim == 4 and x.shape[1] == 3:
+            return Preprocessing(scale, IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = _moments(x)
+    # float64 arithmetic leaves a trace of rounding where a feature is constant.
+    varies = std > np.maximum(np.abs(mean) * 1e-6, 1e-30)
+    std = np.where(varies, std * scale, 1.0)
+    return Preprocessing(scale, tuple((mean * scale).tolist()), tuple(std.tolist()))
+
+
+def _take(x: NDArray[Any], y: NDArray[np.int64], index: NDArray[np.int64]) -> Split:
+    # Indexing keeps the memory order of a user's transposed view.
+    return Split(np.ascontiguousarray(x[index]), y[index])
+
+
+def _moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation (C,) or (D,), channel by channel so that no float64 copy of all data is made."""
+    if x.ndim == 2:
+        return x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    if x.dtype == np.uint8:
+        values = np.arange(256)
+        counts = np.stack([np.bincount(x[:, channel].ravel(), minlength=256) for channel in range(x.shape[1])])
+        total = counts.sum(1)
+        mean = counts @ values / total
+        return mean, np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0))
+    moments = [(x[:, c].mean(dtype=np.float64), x[:, c].std(dtype=np.float64)) for c in range(x.shape[1])]
+    means, stds = zip(*moments, strict=True)
+    return np.array(means), np.array(stds)
+
+
+def _fingerprint(splits: tuple[Split, ...], classes: tuple[str, ...], preprocessing: Preprocessing) -> str:
+    digest = hashlib.sha256(repr((classes, preprocessing)).encode())
+    for split in splits:
+        digest.update(repr((split.x.shape, str(split.x.dtype))).encode())
+        digest.update(np.ascontiguousarray(split.x).data)
+        digest.update(np.ascontiguousarray(split.y).data)
+    return digest.hexdigest()

@@ -1,0 +1,117 @@
+"""ONNX: a dynamic batch dimension, one file, our metadata, and nothing that differs between two runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgeprune.core.errors import ExportError
+from edgeprune.core.files import sha256_file, write_bytes
+from edgeprune.core.types import Artifact, TensorSpec
+from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
+from edgeprune.exporters.quiet import converting, first_line
+
+#: Under this key both formats carry our metadata, as a JSON object.
+METADATA_KEY = "edgeprune"
+
+
+def export_onnx(network: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, Any]) -> Artifact:
+    """Write `network` as float32 ONNX, batch normalisation folded.
+
+    | tensor | shape | |
+    |---|---|---|
+    | `example` | (N, ...), N >= 2 | any values; a batch of 1 would freeze the batch dimension silently |
+    | file's `input` | (batch, ...) | batch is dynamic |
+    | file's `logits` | (batch, classes) | |
+
+    `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
+    """
+    folded = fold_batchnorm(network, find_batchnorm_pairs(network))
+    model = convert_onnx(folded, example)
+    # Inferred shapes of activations: kilobytes that no runtime reads, and that a sliced candidate does not have.
+    del model.graph.value_info[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, json.dumps(dict(metadata), sort_keys=True)
+    with converting("cannot export to ONNX"):
+        data = model.SerializeToString(deterministic=True)
+    write_bytes(path, data)
+    return describe_onnx(path)
+
+
+def convert_onnx(network: nn.Module, example: Tensor) -> onnx.ModelProto:
+    """`network`, in eval mode and already folded, as an ONNX model without metadata. Raises ExportError."""
+    if len(example) < 2:
+        raise ExportError("cannot export to ONNX: the example batch has fewer than 2 images", "give 2 or more")
+    with converting("cannot export to ONNX"), torch.no_grad():
+        program = torch.onnx.export(
+            network.cpu().float(),
+            (example.detach().cpu().float(),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["input"],
+            output_names=["logits"],
+            verbose=False,
+        )
+        if program is None:
+            raise ExportError("cannot export to ONNX: the exporter gave nothing back")
+        model = program.model_proto
+    if len(model.graph.input) != 1 or len(model.graph.output) != 1:
+        raise ExportError("cannot export to ONNX: the network must take one tensor and give one")
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ExportError("cannot export to ONNX: the batch dimension was frozen", "let forward not depend on len(x)")
+    _strip(model)
+    return model
+
+
+def describe_onnx(path: Path) -> Artifact:
+    """Hash, size, inputs and outputs of an ONNX file. Raises ExportError where it is none."""
+    model = _load(path)
+    return Artifact(
+        path=path,
+        format="onnx",
+        precision="fp32",
+        sha256=sha256_file(path),
+        bytes=path.stat().st_size,
+        inputs=tuple(map(_spec, model.graph.input)),
+        outputs=tuple(map(_spec, model.graph.output)),
+    )
+
+
+def onnx_metadata(path: Path) -> str | None:
+    """Our metadata entry of an ONNX file as JSON text, None where it has none. Raises ExportError."""
+    for entry in _load(path).metadata_props:
+        if entry.key == METADATA_KEY:
+            return str(entry.value)
+    return None
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise ExportError(f"cannot read {path} as ONNX: {first_line(error)}") from error
+    # Protobuf reads an empty file, and some garbage, as an empty model.
+    if not model.graph.output:
+        raise ExportError(f"cannot read {path} as ONNX: it holds no graph")
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes: stack traces with paths of this machine, which no runtime reads."""
+    graph = model.graph
+    del model.metadata_props[:], graph.metadata_props[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _spec(value: Any) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+    return TensorSpec(value.name, shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))

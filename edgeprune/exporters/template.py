@@ -1,0 +1,148 @@
+"""Candidates in milliseconds: one real export, then its constants are cut to each candidate's channels.
+
+The network is exported once with codes for weights (see `codes`). A candidate is the same surgery done twice, on the
+coded network and on the real one; the first says which elements of the exported constants stay, the second what they
+are worth. So no knowledge of the graph is needed beyond what depends on width without being a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeprune.core.errors import ExportError
+from edgeprune.core.types import Format
+from edgeprune.exporters.codes import Atlas, Gather, Lookup, TemplateError, assign_codes, decode
+from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
+from edgeprune.exporters.onnx import convert_onnx
+from edgeprune.exporters.parity import compare
+from edgeprune.exporters.template_onnx import OnnxSkeleton
+from edgeprune.exporters.template_tflite import TfliteSkeleton
+from edgeprune.exporters.tflite import convert_tflite
+from edgeprune.pruning.inputs import SelectedInputs
+
+#: A sliced file that differs by more than this from its network, relative to the outputs' scale, is refused.
+_TOLERANCE = 1e-4
+
+
+class _Skeleton(Protocol):
+    """An exported file without its weights."""
+
+    def fill(self, lookup: Lookup) -> bytes:
+        """The candidate's file. Raises TemplateError."""
+
+
+_FORMATS: dict[Format, Callable[[nn.Module, Tensor, Atlas], _Skeleton]] = {
+    "onnx": lambda network, example, atlas: OnnxSkeleton(convert_onnx(network, example), atlas),
+    "tflite": lambda network, example, atlas: TfliteSkeleton(convert_tflite(network, example), atlas),
+}
+
+
+class Template:
+    """An exported network from which candidates are sliced; they carry no metadata of ours.
+
+    ```
+    template = Template.build(network, example, "onnx", input_layer="fc1")
+    coded = cut(template.coded_network(), shape, plan)      # the same surgery ...
+    pruned = cut(network, shape, plan)                      # ... on both
+    path.write_bytes(template.slice(coded, pruned))
+    ```
+    """
+
+    def __init__(
+        self, format: Format, coded: nn.Module, pairs: list[tuple[str, str]], skeletons: list[tuple[_Skeleton, Atlas]]
+    ) -> None:
+        """Use `build`."""
+        self.format: Format = format
+        self._coded = coded
+        self._pairs = pairs
+        self._skeletons = skeletons
+
+    @classmethod
+    def build(cls, network: nn.Module, example: Tensor, format: Format, *, input_layer: str | None = None) -> Template:
+        """Export the unpruned, not yet folded `network` once; seconds. `example` (N, ...), N >= 2.
+
+        `input_layer` names the linear layer that candidates may replace by a SelectedInputs: the network is exported
+        twice then, with and without a gather before that layer, since converters drop a gather of everything.
+        Raises TemplateError where the exported file cannot be sliced, ExportError where there is none.
+        """
+        pairs = find_batchnorm_pairs(network)
+        coded = fold_batchnorm(network, pairs).cpu().float()
+        total = assign_codes(coded)
+        skeletons = []
+        for wrapped in (None, input_layer) if input_layer is not None else (None,):
+            probe = deepcopy(coded)
+            if wrapped is not None:
+                _wrap(probe, wrapped)
+            atlas = Atlas(total, _label_gathers(probe))
+            skeletons.append((_FORMATS[format](probe, example, atlas), atlas))
+            atlas.check_complete(coded)
+        template = cls(format, coded, pairs, skeletons)
+        # The converter's graph with the real weights back in place must compute what the network does.
+        generator = torch.Generator().manual_seed(0)
+        template.slice(coded, network, torch.rand(example.shape, generator=generator))
+        return template
+
+    def coded_network(self) -> nn.Module:
+        """A fresh copy of the coded network, batch normalisation folded, for the candidate's surgery."""
+        return deepcopy(self._coded)
+
+    def slice(self, coded_pruned: nn.Module, pruned: nn.Module, check: Tensor | None = None) -> bytes:
+        """The file of the candidate `pruned`, whose surgery was also applied to `coded_pruned`.
+
+        `pruned` keeps its batch normalisation: it is folded here. Where both have a SelectedInputs, column j of its
+        weight must read feature `kept[j]`. With `check` (N, ...) the file is run on these inputs and compared.
+        Raises TemplateError where the surgery left something else than whole channels, or the file differs.
+        """
+        plain, atlas = self._skeletons[0]
+        lookup = Lookup(atlas.total, coded_pruned.state_dict(), folded_state(pruned, self._pairs))
+        gathering, atlas = self._skeletons[-1]
+        selects = any(len(gather.cut(lookup)) < len(gather.features) for gather in atlas.gathers)
+        data = (gathering if selects else plain).fill(lookup)
+        if check is not None:
+            self._check(data, pruned, check)
+        return data
+
+    def _check(self, data: bytes, pruned: nn.Module, inputs: Tensor) -> None:
+        array = inputs.detach().cpu().float().numpy()
+        try:
+            parity = compare(pruned, self.format, data, array)
+        except ExportError as error:
+            raise TemplateError(f"cannot slice: {error.message}") from error
+        if not parity.max_abs <= _TOLERANCE * max(1.0, parity.scale):
+            raise TemplateError(
+                f"cannot slice: the {self.format} file differs by {parity.max_abs:.1e} from the network"
+            )
+
+
+def _wrap(network: nn.Module, name: str) -> None:
+    """Replace the linear layer `name` by one that gathers all of its inputs."""
+    linear = network.get_submodule(name)
+    if not isinstance(linear, nn.Linear):
+        raise TemplateError(f"cannot slice: the input layer '{name}' is no linear layer")
+    parent, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, SelectedInputs(linear, torch.arange(linear.in_features)))
+
+
+def _label_gathers(network: nn.Module) -> list[Gather]:
+    """Give each SelectedInputs a shuffled order, by which its constant is found in the file, and remember the true one.
+
+    In ascending order a converter would drop the gather as doing nothing. The weights' columns stay, so the exported
+    network computes nonsense; only its graph is used.
+    """
+    generator = np.random.default_rng(0)
+    gathers = []
+    for module in network.modules():
+        if isinstance(module, SelectedInputs):
+            features = module.kept.numpy().copy()
+            label = features
+            while len(features) > 1 and np.array_equal(label, features):
+                label = generator.permutation(features)
+            module.kept.copy_(torch.from_numpy(label))
+            gathers.append(Gather(label, features, decode(module.linear.weight.detach().numpy())))
+    return gathers

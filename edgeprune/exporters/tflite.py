@@ -1,0 +1,131 @@
+"""TFLite: one image at a time, our metadata, and the flatbuffer read and written as Python objects."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from torch import Tensor, nn
+
+from edgeprune.core.errors import ExportError
+from edgeprune.core.files import sha256_file, write_bytes
+from edgeprune.core.types import Artifact, TensorSpec
+from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
+from edgeprune.exporters.onnx import METADATA_KEY
+from edgeprune.exporters.quiet import converting, first_line
+
+_IDENTIFIER = b"TFL3"
+#: Where the runtime may map the file, constants must start on this boundary (`force_align` in the schema).
+_ALIGNMENT = 16
+_DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+
+
+def export_tflite(network: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, Any]) -> Artifact:
+    """Write `network` as float32 TFLite, batch normalisation folded.
+
+    | tensor | shape | |
+    |---|---|---|
+    | `example` | (N, ...), N >= 1 | any values; only the first image is used |
+    | file's `input` | (1, ...) | channels first, as in PyTorch |
+    | file's `logits` | (1, classes) | |
+
+    `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
+    """
+    model = convert_tflite(fold_batchnorm(network, find_batchnorm_pairs(network)), example)
+    text = json.dumps(dict(metadata), sort_keys=True).encode()
+    model.buffers.append(schema.BufferT(data=np.frombuffer(text, np.uint8)))
+    entry = schema.MetadataT(name=METADATA_KEY.encode(), buffer=len(model.buffers) - 1)
+    model.metadata = [*(model.metadata or []), entry]
+    with converting("cannot export to TFLite"):
+        data = bytes(pack(model))
+    write_bytes(path, data)
+    return describe_tflite(path)
+
+
+def convert_tflite(network: nn.Module, example: Tensor) -> schema.ModelT:
+    """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
+    with converting("cannot export to TFLite"), torch.no_grad():
+        # Seconds to import, and it prints: only when a conversion is wanted, and silenced.
+        litert_torch = importlib.import_module("litert_torch")
+        converted = litert_torch.convert(network.cpu().float(), (example[:1].detach().cpu().float(),))
+        model = schema.ModelT.InitFromPackedBuf(converted.model_content(), 0)
+    graph = model.subgraphs[0]
+    if len(model.subgraphs) != 1 or len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ExportError("cannot export to TFLite: the network must take one tensor and give one")
+    graph.tensors[graph.inputs[0]].name = b"input"
+    graph.tensors[graph.outputs[0]].name = b"logits"
+    for signature in model.signatureDefs or []:
+        signature.inputs[0].name, signature.outputs[0].name = b"input", b"logits"
+    return model
+
+
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]
+    """A builder that aligns constants as the C++ one does; the generated Python code aligns bytes to 4."""
+
+    def CreateNumpyVector(self, x: np.ndarray[Any, Any]) -> int:  # noqa: N802 - the base class's name
+        if x.dtype != np.uint8:
+            return int(super().CreateNumpyVector(x))
+        self.StartVector(1, x.size, _ALIGNMENT)
+        self.head -= x.size
+        self.Bytes[self.head : self.head + x.size] = x.tobytes()
+        self.vectorNumElems = x.size
+        return int(self.EndVector())
+
+
+def pack(model: schema.ModelT) -> bytearray:
+    """The model as the bytes of a .tflite file; writable, so that shapes can be corrected in place."""
+    constants = sum(len(buffer.data) + 64 for buffer in model.buffers if buffer.data is not None)
+    # Room from the start: the builder grows by doubling and copying.
+    builder = _Builder(constants + 512 * len(model.subgraphs[0].tensors) + 4096)
+    builder.Finish(model.Pack(builder), _IDENTIFIER)
+    return bytearray(builder.Output())
+
+
+def describe_tflite(path: Path) -> Artifact:
+    """Hash, size, inputs and outputs of a TFLite file. Raises ExportError where it is none."""
+    model = _load(path)
+    graph = model.subgraphs[0]
+    return Artifact(
+        path=path,
+        format="tflite",
+        precision="fp32",
+        sha256=sha256_file(path),
+        bytes=path.stat().st_size,
+        inputs=tuple(_spec(graph.tensors[i]) for i in graph.inputs),
+        outputs=tuple(_spec(graph.tensors[i]) for i in graph.outputs),
+    )
+
+
+def tflite_metadata(path: Path) -> str | None:
+    """Our metadata entry of a TFLite file as JSON text, None where it has none. Raises ExportError."""
+    model = _load(path)
+    for entry in model.metadata or []:
+        if entry.name == METADATA_KEY.encode():
+            return bytes(model.buffers[entry.buffer].data).decode()
+    return None
+
+
+def _load(path: Path) -> schema.ModelT:
+    try:
+        data = path.read_bytes()
+        if data[4:8] != _IDENTIFIER:
+            raise ValueError("it does not begin like one")
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
+        if not model.subgraphs:
+            raise ValueError("it holds no graph")
+    except Exception as error:
+        raise ExportError(f"cannot read {path} as TFLite: {first_line(error)}") from error
+    return model
+
+
+def _spec(tensor: schema.TensorT) -> TensorSpec:
+    shape = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+    dims = tuple(None if size < 0 else int(size) for size in shape)
+    return TensorSpec(tensor.name.decode(), dims, _DTYPES[tensor.type])

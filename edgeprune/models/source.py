@@ -1,0 +1,96 @@
+"""A model from its name: the zoo's, or a user's `FILE.py:FUNCTION`; and its weights from a file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgeprune.core.errors import ModelError, did_you_mean
+from edgeprune.core.userfile import call_user, load_function
+from edgeprune.models.zoo import ZOO, build, is_finite
+
+
+def make_model(spec: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network that `spec` names, checked on a batch of two inputs (2, *shape).
+
+    Raises ModelError for an unknown name, a user's function that fails, or a network that does not give (2, classes).
+    """
+    if spec in ZOO:
+        return build(spec, shape, classes)
+    if ".py" not in spec:
+        raise ModelError(f"unknown model '{spec}'", did_you_mean(spec, ZOO) + " (or your own FILE.py:FUNCTION)")
+    model = call_user(load_function(spec, "model"), spec)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{spec} returned {type(model).__name__}, not a torch.nn.Module", "return the network itself")
+    check_forward(model, spec, shape, classes)
+    return model
+
+
+def check_forward(model: nn.Module, spec: str, shape: tuple[int, ...], classes: int) -> None:
+    """Raises ModelError unless `model` turns (2, *shape) into logits (2, classes)."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            out = model(torch.zeros(2, *shape))
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"model {spec} fails on an input of shape {(2, *shape)}: {first}", "check that the model fits the data"
+        ) from error
+    if not isinstance(out, Tensor) or tuple(out.shape) != (2, classes):
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ModelError(
+            f"model {spec} gives {got} for two inputs, not logits (2, {classes})", f"the data has {classes} classes"
+        )
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` in place from a .safetensors file or a state dict saved by torch.save.
+
+    Nothing is ever unpickled beyond tensors (weights_only=True). Raises ModelError where the file is missing, cannot be
+    read, or does not fit the model.
+    """
+    if not path.is_file():
+        raise ModelError(f"weights file {path} does not exist", "check --weights")
+    state = _read_state(path)
+    own = model.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if missing or extra or wrong:
+        what = []
+        if missing:
+            what.append(f"{len(missing)} missing (first: {missing[0]})")
+        if extra:
+            what.append(f"{len(extra)} unknown (first: {extra[0]})")
+        if wrong:
+            name = min(wrong)
+            what.append(f"{name} is {tuple(state[name].shape)}, the model wants {tuple(own[name].shape)}")
+        raise ModelError(
+            f"weights {path.name} do not fit the model: {', '.join(what)}", "check --model, --weights and --data"
+        )
+    model.load_state_dict(state)
+    if not is_finite(model):
+        raise ModelError(f"weights {path.name} hold NaN or infinite values", "check how they were trained")
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        hint = "give a .safetensors file, or a state dict saved with torch.save(model.state_dict(), FILE)"
+        raise ModelError(f"cannot read weights {path}: not a state dict of tensors, or damaged", hint) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"weights {path} hold no state dict", "save it with torch.save(model.state_dict(), FILE)")
+    # Networks trained under DataParallel carry this prefix on every name.
+    named: dict[str, Tensor] = {str(name).removeprefix("module."): value for name, value in state.items()}
+    return named

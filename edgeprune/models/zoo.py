@@ -1,0 +1,185 @@
+"""The zoo: networks sized by the data they will see. Each takes (N, *input_shape) and gives logits (N, classes)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeprune.core.errors import ModelError
+
+Shape = tuple[int, ...]
+
+
+class MLP(nn.Module):
+    """Fully connected, ReLU between layers; flattens its input. `hidden` are the widths between input and logits."""
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        sizes = (inputs, *hidden, classes)
+        for index, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
+            self.add_module(f"fc{index}", nn.Linear(n_in, n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of x (N, ...)."""
+        layers = list(self.children())
+        x = x.flatten(1)
+        for layer in layers[:-1]:
+            x = F.relu(layer(x))
+        return layers[-1](x)  # type: ignore[no-any-return]
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 with ReLU and max pooling (LeCun et al. 1998): two convolutions, three fully connected layers."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        # Images under 12 pixels a side would shrink to nothing without padding in the second convolution.
+        shrink = 4 if min(height, width) >= 12 else 0
+        self.conv1 = nn.Conv2d(channels, 6, 5, padding=2)
+        self.conv2 = nn.Conv2d(6, 16, 5, padding=2 - shrink // 2)
+        self.fc1 = nn.Linear(16 * ((height // 2 - shrink) // 2) * ((width // 2 - shrink) // 2), 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of x (N, C, H, W)."""
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))  # type: ignore[no-any-return]
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions and an option-A shortcut (He et al. 2016): subsampled, zero-padded channels, no weights."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+        self.stride = stride
+        self.pad = (n_out - n_in) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.stride != 1:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        return F.relu(y + x)
+
+
+class CifarResNet(nn.Module):
+    """The CIFAR ResNet of He et al. 2016, depth 6n+2, option-A shortcuts."""
+
+    def __init__(self, blocks: int, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(shape[0], 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self._stage(16, 16, blocks, 1)
+        self.layer2 = self._stage(16, 32, blocks, 2)
+        self.layer3 = self._stage(32, 64, blocks, 2)
+        self.linear = nn.Linear(64, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    @staticmethod
+    def _stage(n_in: int, n_out: int, blocks: int, stride: int) -> nn.Sequential:
+        first = _BasicBlock(n_in, n_out, stride)
+        return nn.Sequential(first, *(_BasicBlock(n_out, n_out, 1) for _ in range(blocks - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of x (N, C, H, W)."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class _InvertedResidual(nn.Module):
+    """Expand 1x1, depthwise 3x3, project 1x1 (Sandler et al. 2018)."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = n_in * expand
+        self.expand = nn.Conv2d(n_in, hidden, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False)
+        self.bn2 = nn.BatchNorm2d(hidden)
+        self.project = nn.Conv2d(hidden, n_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(n_out)
+        self.residual = stride == 1 and n_in == n_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu6(self.bn1(self.expand(x)))
+        y = F.relu6(self.bn2(self.depthwise(y)))
+        y = self.bn3(self.project(y))
+        return x + y if self.residual else y  # type: ignore[no-any-return]
+
+
+class MobileNetV2Small(nn.Module):
+    """A MobileNetV2 for small images: strides and widths cut down from Sandler et al. 2018."""
+
+    #: expand, channels, blocks, stride
+    STAGES = ((1, 16, 1, 1), (4, 24, 2, 1), (4, 32, 2, 2), (4, 64, 2, 2))
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(shape[0], 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        blocks: list[nn.Module] = []
+        n_in = 16
+        for expand, n_out, count, stride in self.STAGES:
+            for index in range(count):
+                blocks.append(_InvertedResidual(n_in, n_out, stride if index == 0 else 1, expand))
+                n_in = n_out
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Conv2d(n_in, 256, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(256)
+        self.linear = nn.Linear(256, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of x (N, C, H, W)."""
+        x = self.blocks(F.relu6(self.bn1(self.stem(x))))
+        x = F.relu6(self.bn2(self.head(x)))
+        return self.linear(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+ZOO: dict[str, Callable[[Shape, int], nn.Module]] = {
+    "lenet-300-100": lambda shape, classes: MLP(math.prod(shape), (300, 100), classes),
+    "mlp-1024-1024": lambda shape, classes: MLP(math.prod(shape), (1024, 1024), classes),
+    "lenet5": LeNet5,
+    "resnet20": lambda shape, classes: CifarResNet(3, shape, classes),
+    "resnet56": lambda shape, classes: CifarResNet(9, shape, classes),
+    "mobilenetv2-small": MobileNetV2Small,
+}
+
+#: Zoo networks that convolve, so they want images of at least 8 pixels a side.
+CONVOLUTIONAL = ("lenet5", "resnet20", "resnet56", "mobilenetv2-small")
+
+
+def build(name: str, shape: Shape, classes: int) -> nn.Module:
+    """The zoo network `name` for inputs (N, *shape). Raises ModelError where the data does not fit it."""
+    if name in CONVOLUTIONAL and (len(shape) != 3 or min(shape[1:]) < 8):
+        raise ModelError(
+            f"model '{name}' needs images of at least 8x8 pixels, but the data is {'x'.join(map(str, shape))}",
+            "choose --model lenet-300-100 or your own FILE.py:FUNCTION",
+        )
+    return ZOO[name](shape, classes)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """How many parameters a network has."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Whether every parameter and buffer is finite."""
+    return all(
+        bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values() if tensor.is_floating_point()
+    )

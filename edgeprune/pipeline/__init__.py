@@ -1,0 +1,1 @@
+"""The job as a line of stages: prepare, search, fine-tune, export, validate."""

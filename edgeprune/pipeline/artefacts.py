@@ -1,0 +1,133 @@
+"""The files a run leaves: the pruned network that Python can load, and the models that ship."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
+from edgeprune.core.files import sha256_file, storing
+from edgeprune.core.progress import Progress
+from edgeprune.core.store import RunFolder
+from edgeprune.core.types import Artifact, Format, PruningPlan, from_json, to_json
+from edgeprune.core.version import PLAN_SCHEMA, VERSION
+from edgeprune.data.dataset import Preprocessing
+from edgeprune.exporters import EXPORTERS, Parity, check_parity
+from edgeprune.models.source import make_model
+from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pruning.structure import INPUTS
+from edgeprune.pruning.surgery import cut
+
+#: Largest difference from PyTorch that an exported file may show, relative to the outputs' scale.
+PARITY = 1e-4
+PARITY_IMAGES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One format: the pruned file, the unpruned one, and the pruned one's parity with PyTorch."""
+
+    format: Format
+    artifact: Artifact
+    baseline: Artifact
+    parity: Parity
+
+
+def metadata(config: RunConfig, prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
+    """What an application needs to know of the file, carried in the file itself."""
+    kept = plan.kept.get(INPUTS) if plan else None
+    return {
+        "edgeprune": VERSION,
+        "model": config.model,
+        "data": prepared.dataset.name,
+        "classes": list(prepared.dataset.classes),
+        "input_shape": list(prepared.dataset.input_shape),
+        "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
+        # The file takes the full input all the same: it gathers these features itself.
+        "kept_inputs": list(kept) if kept is not None else None,
+        "widths": plan.widths if plan else None,
+    }
+
+
+def save_network(
+    config: RunConfig, prepared: Prepared, folder: RunFolder, network: nn.Module, plan: PruningPlan
+) -> None:
+    """Write pruned.safetensors and plan.json, from which `load_network` rebuilds the network. No pickle."""
+    path = folder / "pruned.safetensors"
+    with storing(path):
+        save_file({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}, path)
+    file = Path(config.model.rpartition(":")[0])
+    folder.write_json(
+        "plan.json",
+        {
+            "schema": PLAN_SCHEMA,
+            "edgeprune": VERSION,
+            "model": str(file.resolve()) + config.model[len(str(file)) :] if ".py:" in config.model else config.model,
+            "model_sha256": sha256_file(file) if ".py:" in config.model else None,
+            "input_shape": list(prepared.dataset.input_shape),
+            "classes": list(prepared.dataset.classes),
+            "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
+            "plan": to_json(plan),
+            "weights": {"file": path.name, "sha256": sha256_file(path)},
+        },
+    )
+
+
+def load_network(run: Path) -> nn.Module:
+    """The pruned network of a run folder, in evaluation mode; takes full-sized inputs (N, *input_shape).
+
+    Raises UsageError where `run` holds no finished network, StorageError where it is damaged, ModelError where the
+    user's model file changed since.
+    """
+    if not (run / "plan.json").is_file():
+        raise UsageError(f"{run} holds no pruned network", "give the folder of a run that got as far as fine-tuning")
+    said = RunFolder(run).read_json("plan.json")
+    try:
+        if said["schema"] != PLAN_SCHEMA:
+            raise StorageError(f"{run}/plan.json has schema {said['schema']}, this version reads {PLAN_SCHEMA}")
+        weights = run / said["weights"]["file"]
+        if sha256_file(weights) != said["weights"]["sha256"]:
+            raise StorageError(f"{weights} is damaged: its hash is not the one in plan.json", "run again")
+        if said["model_sha256"] and sha256_file(Path(said["model"].rpartition(":")[0])) != said["model_sha256"]:
+            raise ModelError(f"{said['model']} changed since the run", "restore it, or run again")
+        shape = tuple(said["input_shape"])
+        network = make_model(said["model"], shape, len(said["classes"]))
+        pruned = cut(network, shape, from_json(PruningPlan, said["plan"]))
+        pruned.load_state_dict(load_file(weights))
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+        raise StorageError(f"cannot load {run}: {error}", "the run is damaged; run again") from error
+    return pruned.eval()
+
+
+def export_all(
+    config: RunConfig, prepared: Prepared, folder: RunFolder, network: nn.Module, plan: PruningPlan, progress: Progress
+) -> list[Exported]:
+    """Really export the pruned and the unpruned network in every format and check both against PyTorch.
+
+    Parity is checked on real validation images. Raises ExportError where a file computes something else.
+    """
+    example = prepared.validation.inputs(slice(0, 2))
+    inputs = prepared.validation.inputs(slice(0, PARITY_IMAGES)).numpy()
+    done = []
+    with progress.task("exporting", 2 * len(EXPORTERS)) as task:
+        for kind, export in EXPORTERS.items():
+            files = {}
+            for stem, source, its_plan in (("baseline", prepared.network, None), ("model", network, plan)):
+                artifact = export(source, example, folder / f"{stem}.{kind}", metadata(config, prepared, its_plan))
+                parity = check_parity(source, artifact, inputs)
+                if not parity.max_abs <= PARITY * max(1.0, parity.scale) or math.isnan(parity.max_abs):
+                    raise ExportError(
+                        f"{artifact.path.name} differs from PyTorch by {parity.max_abs:.1e} on real inputs"
+                    )
+                files[stem] = (artifact, parity)
+                task.advance(1, artifact.path.name)
+            done.append(Exported(kind, files["model"][0], files["baseline"][0], files["model"][1]))
+            progress.say(f"{kind}: parity with PyTorch {files['model'][1].max_abs:.1e} on {len(inputs)} images")
+    return done

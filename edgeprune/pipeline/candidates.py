@@ -1,0 +1,152 @@
+"""One candidate, one direction: widths to plan, plan to network, network to accuracy, to file, to measured cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from edgeprune.core.files import write_bytes
+from edgeprune.core.progress import Progress
+from edgeprune.core.store import TrialStore
+from edgeprune.core.types import Failure, Format, Measurement, MeasureSettings, PruningPlan, RuntimeName, to_json
+from edgeprune.exporters import EXPORTERS
+from edgeprune.exporters.codes import TemplateError
+from edgeprune.exporters.template import Template
+from edgeprune.pipeline.prepare import Prepared
+from edgeprune.profilers.cache import MeasurementCache
+from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.pruning.structure import INPUTS, Criterion
+from edgeprune.pruning.surgery import cut, prune
+from edgeprune.search.reward import Candidate, Widths
+from edgeprune.training.fit import score
+
+#: Which format each runtime runs.
+FORMAT: dict[RuntimeName, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
+
+
+class FileMaker:
+    """Candidate files: the exported template sliced in milliseconds, or a real export where that cannot be done.
+
+    `how` says which ("sliced" or "exported"); the result carries it.
+    """
+
+    def __init__(
+        self, prepared: Prepared, criterion: Criterion, kind: Format, folder: Path, progress: Progress
+    ) -> None:
+        self._prepared = prepared
+        self._kind: Format = kind
+        self._folder = folder
+        self._example = prepared.validation.inputs(slice(0, 2))
+        self._template: Template | None = None
+        self.how = "sliced"
+        structure = prepared.structure
+        gathers = any(group.name == INPUTS for group in structure.groups)
+        try:
+            input_layer = structure.input_layer if gathers else None
+            self._template = Template.build(prepared.network, self._example, kind, input_layer=input_layer)
+            # The narrowest candidate and one of odd widths stand for all: both must compute what their networks do.
+            for share in (0.0, 0.55):
+                widths = {group.name: group.snap(share * group.channels) for group in structure.groups}
+                plan = criterion.plan(widths)
+                self._slice(prune(criterion, structure, plan), plan, check=True)
+        except TemplateError as error:
+            self._template, self.how = None, "exported"
+            progress.say(f"every candidate is exported for itself, which is slower: {error.message}")
+
+    def make(self, pruned: nn.Module, plan: PruningPlan) -> Path:
+        """Write the candidate's file and return its path."""
+        path = self._folder / f"candidate.{self._kind}"
+        if self._template is None:
+            EXPORTERS[self._kind](pruned, self._example, path, {})
+        else:
+            write_bytes(path, self._slice(pruned, plan))
+        return path
+
+    def _slice(self, pruned: nn.Module, plan: PruningPlan, *, check: bool = False) -> bytes:
+        assert self._template is not None
+        coded = cut(self._template.coded_network(), self._prepared.structure.shape, plan)
+        return self._template.slice(coded, pruned, self._example if check else None)
+
+
+class Evaluator:
+    """`evaluate` of the search: accuracy on the host, cost from the device, both remembered."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        criterion: Criterion,
+        files: FileMaker,
+        profiler: LoopProfiler,
+        cache: MeasurementCache,
+        store: TrialStore,
+        settings: MeasureSettings,
+        images: int | None,
+    ) -> None:
+        self._prepared = prepared
+        self._criterion = criterion
+        self._files = files
+        self._profiler = profiler
+        self._cache = cache
+        self._store = store
+        self._settings = to_json(settings)
+        self._images = images
+        self._original = prepared.structure.neurons(prepared.network)
+        self._known: dict[str, Candidate] = {}
+        self.cache_hits = 0
+        self.measured = 0
+        self.failures = 0
+
+    def __call__(self, widths: Widths) -> Candidate:
+        """Accuracy and cost of the network with these widths; groups not named stay whole."""
+        plan = self._criterion.plan(dict(widths))
+        if plan.key not in self._known:
+            self._known[plan.key] = self._evaluate(plan)
+        return self._known[plan.key]
+
+    def _evaluate(self, plan: PruningPlan) -> Candidate:
+        pruned: nn.Module | None = None
+        remembered = self._store.recall(plan.key)
+        if remembered is None:
+            pruned = prune(self._criterion, self._prepared.structure, plan)
+            accuracy = score(pruned, self._prepared.validation, self._images)
+            ncr = self._original / self._prepared.structure.neurons(pruned)
+            self._store.remember(plan.key, accuracy, ncr)
+        else:
+            accuracy, ncr = remembered
+        cost = self.cost(plan, pruned)
+        size = cost.bytes if isinstance(cost, Measurement) else 0
+        return Candidate(plan, accuracy, ncr, cost, size)
+
+    def cost(self, plan: PruningPlan, pruned: nn.Module | None = None, *, fresh: bool = False) -> Measurement | Failure:
+        """Measured cost of a plan's widths, from the cache unless `fresh`."""
+        key = self._key(plan)
+        found = None if fresh else self._cache.get(key)
+        if found is not None:
+            self.cache_hits += 1
+            return found
+        path = self._files.make(pruned or prune(self._criterion, self._prepared.structure, plan), plan)
+        cost = self._profiler.measure(path)
+        if isinstance(cost, Failure):
+            self.failures += 1
+            return cost
+        self.measured += 1
+        cost = replace(cost, bytes=path.stat().st_size)
+        self._cache.put(key, cost)
+        return cost
+
+    def _key(self, plan: PruningPlan) -> str:
+        """Network, widths, runtime, settings and device: whatever else a cost depends on is noise."""
+        facts: Mapping[str, object] = self._profiler.runtime_facts()
+        parts = [
+            self._prepared.identity,
+            sorted(plan.widths.items()),
+            self._settings,
+            sorted(facts.items()),
+            self._files.how,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,160 @@
+"""The settings of a run: one table that drives the API, the command line, the TOML file and the documentation."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from edgeprune.core.errors import UsageError, did_you_mean
+from edgeprune.core.types import Budget, RuntimeName
+from edgeprune.core.units import parse_bytes, parse_latency
+
+
+def _option(default: Any, help: str, section: str, metavar: str = "") -> Any:
+    return field(default=default, metadata={"help": help, "section": section, "metavar": metavar})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Settings of `edgeprune.run`. None means: worked out from the data and the model, as the help of each says."""
+
+    # --- what is compressed
+    data: str = _option(
+        "digits", "mnist, fashion-mnist, cifar10, digits, a folder, .zip or .npz, or FILE.py:FUNCTION", "job", "DATA"
+    )
+    data_dir: Path | None = _option(
+        None, "where the standard data sets' files are [EDGEPRUNE_DATA, else the user's cache]", "job", "DIR"
+    )
+    model: str = _option(
+        "lenet-300-100", "a zoo network, or FILE.py:FUNCTION that returns an nn.Module", "job", "MODEL"
+    )
+    weights: Path | None = _option(
+        None, "trained weights (.safetensors, or a state dict); none: a baseline is trained", "job", "FILE"
+    )
+    device: str = _option("local", "where it is measured and validated", "job", "NAME")
+    runtime: RuntimeName = _option("onnxruntime", "the runtime that is measured while searching", "job")
+    threads: int = _option(1, "threads of the runtime on the device", "job", "N")
+    name: str | None = _option(None, "name of the run's folder [from model and data]", "job", "NAME")
+    runs_dir: Path = _option(Path("runs"), "where run folders are made", "job", "DIR")
+    seed: int = _option(0, "seed of everything random", "job", "N")
+    # --- what is asked for
+    max_latency: str | None = _option(
+        None, "bound on latency per inference: 5ms, or 0.6x of the unpruned network's", "budget", "BOUND"
+    )
+    max_memory: str | None = _option(
+        None, "bound on the heap the model holds on the device: 20MB or 0.6x", "budget", "BOUND"
+    )
+    max_bytes: str | None = _option(None, "bound on the file: 300kB or 0.6x", "budget", "BOUND")
+    max_drop: float | None = _option(
+        None, "bound on the test accuracy lost, in points [1.0 when no bound is given]", "budget", "POINTS"
+    )
+    expect_ncr: float | None = _option(
+        None,
+        "neuron compression rate to reach [3, or half-way to the most that is possible, when no bound is given]",
+        "budget",
+        "N",
+    )
+    # --- how the agent searches
+    episodes: int | None = _option(None, "episodes at most [160; 80 for more than 4 groups]", "search", "N")
+    criterion: Literal["reconstruction", "l1"] = _option("reconstruction", "which channels go first", "search")
+    prune_inputs: bool | None = _option(None, "prune input features too [yes for fully connected networks]", "search")
+    max_sparsity: float = _option(0.9, "share of a group's channels that may go at most", "search", "SHARE")
+    multiple_of: int | None = _option(
+        None, "widths are multiples of this [neurons 1; channels: the runtime's block]", "search", "N"
+    )
+    credit: Literal["step", "episode"] | None = _option(
+        None, "reward after every group as in the paper, or for the finished plan [step up to 4 groups]", "search"
+    )
+    beta: float = _option(1.0, "weight of the neuron compression rate in the reward", "search", "WEIGHT")
+    gamma: float = _option(1.0, "weight of measured latency in the reward", "search", "WEIGHT")
+    delta: float = _option(1.0, "weight of measured memory in the reward", "search", "WEIGHT")
+    penalty: float = _option(0.5, "lambda, the proximal agent's L1 penalty (0: plain DDPG)", "search", "LAMBDA")
+    agent_lr: float = _option(1e-3, "learning rate of actor and critic", "search", "RATE")
+    buffer_size: int = _option(48, "transitions the experience pool holds", "search", "N")
+    search_images: int | None = _option(
+        None, "validation images per candidate [all; 1000 for convolutions]", "search", "N"
+    )
+    calibration_images: int = _option(4000, "training images that reconstruction looks at", "search", "N")
+    # --- training on the host
+    validation_share: float = _option(0.1, "share of the training set kept for validation", "training", "SHARE")
+    train_epochs: int | None = _option(
+        None, "epochs of a baseline without weights [20 to 60, by the data's size]", "training", "N"
+    )
+    finetune_epochs: int | None = _option(
+        None, "epochs of distillation at the end [30 to 60; 10 for convolutions]", "training", "N"
+    )
+    finalists: int = _option(3, "best trials that are fine-tuned and compared", "training", "N")
+    # --- measuring at the end
+    processes: int = _option(7, "fresh processes of the final measurement", "measuring", "N")
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "finalists", "buffer_size", "calibration_images"):
+            _check(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("episodes", "multiple_of", "search_images", "train_epochs"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, name, "at least 1")
+        _check(self.finetune_epochs is None or self.finetune_epochs >= 0, "finetune_epochs", "0 or more")
+        _check(self.processes >= 3, "processes", "at least 3, or there is no interval")
+        _check(0 < self.max_sparsity < 1, "max_sparsity", "between 0 and 1")
+        _check(0 < self.validation_share < 1, "validation_share", "between 0 and 1")
+        _check(self.expect_ncr is None or self.expect_ncr >= 1, "expect_ncr", "at least 1")
+        _check(self.max_drop is None or self.max_drop >= 0, "max_drop", "0 or more")
+        for name in ("beta", "gamma", "delta", "penalty"):
+            _check(getattr(self, name) >= 0, name, "0 or more")
+        _check(self.agent_lr > 0, "agent_lr", "above 0")
+        _check(self.seed >= 0, "seed", "0 or more")
+        self.budget()
+
+    def budget(self) -> Budget:
+        """What the user asked for, parsed. Raises UsageError."""
+        return Budget(
+            max_latency=parse_latency(self.max_latency, "--max-latency") if self.max_latency else None,
+            max_memory=parse_bytes(self.max_memory, "--max-memory") if self.max_memory else None,
+            max_bytes=parse_bytes(self.max_bytes, "--max-bytes") if self.max_bytes else None,
+            max_drop=self.max_drop,
+            min_ncr=self.expect_ncr,
+        )
+
+
+def _check(holds: bool, name: str, rule: str) -> None:
+    if not holds:
+        raise UsageError(f"--{name.replace('_', '-')} must be {rule}", "see edgeprune run --help")
+
+
+def make_config(values: dict[str, Any], where: str) -> RunConfig:
+    """A RunConfig from plain values, types checked. Raises UsageError naming `where` and the key."""
+    known = [f.name for f in dataclasses.fields(RunConfig)]
+    for key in values:
+        if key.replace("-", "_") not in known:
+            raise UsageError(f"unknown key '{key}' in {where}", did_you_mean(key.replace("-", "_"), known))
+    try:
+        return TypeAdapter(RunConfig).validate_python({key.replace("-", "_"): value for key, value in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "?"
+        raise UsageError(
+            f"{where}: {key}: {first['msg']} (got {first['input']!r})", "see edgeprune run --help"
+        ) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. Raises UsageError where it is missing, damaged, or holds unknown keys."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "check --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}", "write lines like: episodes = 50") from error
+    make_config(values, str(path))
+    return {key.replace("-", "_"): value for key, value in values.items()}
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """The settings as JSON data, as `config.json` and `result.json` hold them."""
+    plain: dict[str, Any] = TypeAdapter(RunConfig).dump_python(config, mode="json")
+    return plain

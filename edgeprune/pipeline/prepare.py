@@ -1,0 +1,206 @@
+"""Stage one: data, network, baseline, and what of it may be pruned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from edgeprune.core.errors import ModelError
+from edgeprune.core.files import sha256_file, storing
+from edgeprune.core.progress import Progress
+from edgeprune.core.store import RunFolder
+from edgeprune.data.catalog import load_data
+from edgeprune.data.dataset import Dataset
+from edgeprune.models.source import load_weights, make_model
+from edgeprune.models.zoo import ZOO, is_finite
+from edgeprune.pipeline.config import RunConfig
+from edgeprune.pruning.groups import discover
+from edgeprune.pruning.structure import Structure
+from edgeprune.training.batches import Batches
+from edgeprune.training.fit import score, train
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What the options leave open, settled for this network and this data."""
+
+    train_epochs: int
+    finetune_epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that is fixed before the search begins."""
+
+    dataset: Dataset
+    train: Batches
+    validation: Batches
+    network: nn.Module
+    structure: Structure
+    schedule: Schedule
+    #: Share of the validation images the unpruned network classifies right.
+    validation_accuracy: float
+    #: How the baseline came about: {"source": "weights" | "trained" | "cached", ...}.
+    baseline: dict[str, Any]
+    #: Names the architecture: two networks of one identity have the same widths, so the same cost.
+    identity: str
+
+
+def prepare(config: RunConfig, folder: RunFolder, progress: Progress) -> Prepared:
+    """Load or train everything. Raises UsageError and its children for what cannot be used."""
+    dataset = load_data(
+        config.data, config.data_dir, seed=config.seed, validation_share=config.validation_share, progress=progress
+    )
+    progress.say(
+        f"data {dataset.name}: {len(dataset.train)} train, {len(dataset.validation)} validation, "
+        f"{len(dataset.test)} test, "
+        f"inputs {'x'.join(map(str, dataset.input_shape))}, {len(dataset.classes)} classes"
+    )
+    torch.manual_seed(config.seed)
+    network = make_model(config.model, dataset.input_shape, len(dataset.classes))
+    train_set = Batches(dataset.train, dataset.preprocessing)
+    validation = Batches(dataset.validation, dataset.preprocessing)
+    # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
+    structure = discover(
+        network,
+        dataset.input_shape,
+        runtime=config.runtime,
+        prune_inputs=config.prune_inputs,
+        multiple_of=config.multiple_of,
+        max_sparsity=config.max_sparsity,
+    )
+    schedule = _schedule(config, len(dataset.train), convolutional(network))
+    baseline = _baseline(config, folder, network, train_set, validation, schedule, dataset, progress)
+    network.eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    for layer, reason in structure.frozen.items():
+        progress.say(f"layer {layer} stays as it is: {reason}")
+    accuracy = score(network, validation)
+    progress.say(
+        f"unpruned network: validation accuracy {100 * accuracy:.2f} %, {len(structure.groups)} groups to prune"
+    )
+    if accuracy <= 1.0 / len(dataset.classes):
+        raise ModelError(
+            f"the unpruned network is no better than guessing ({100 * accuracy:.1f} % on validation)",
+            "give trained --weights, train longer (--train-epochs), or check the order of the classes",
+        )
+    return Prepared(
+        dataset, train_set, validation, network, structure, schedule, accuracy, baseline, _identity(network, dataset)
+    )
+
+
+def convolutional(network: nn.Module) -> bool:
+    """Whether the network convolves: images cost more then, and defaults differ."""
+    return any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in network.modules())
+
+
+def _schedule(config: RunConfig, images: int, convolves: bool) -> Schedule:
+    # About a million images in all, at least 20 and at most 60 times each.
+    train_epochs = min(60, max(20, round(1_000_000 / images)))
+    finetune_epochs = 10 if convolves else min(60, max(30, round(1_500_000 / images)))
+    return Schedule(
+        train_epochs=config.train_epochs if config.train_epochs is not None else train_epochs,
+        finetune_epochs=config.finetune_epochs if config.finetune_epochs is not None else finetune_epochs,
+        batch_size=32 if images < 5000 else 128,
+        learning_rate=2e-3,
+    )
+
+
+def _baseline(
+    config: RunConfig,
+    folder: RunFolder,
+    network: nn.Module,
+    train_set: Batches,
+    validation: Batches,
+    schedule: Schedule,
+    dataset: Dataset,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fill `network` with trained weights: the user's, those of an earlier run of the same content, or fresh ones."""
+    how: dict[str, Any]
+    if config.weights is not None:
+        load_weights(network, config.weights)
+        how = {"source": "weights", "file": str(config.weights), "sha256": sha256_file(config.weights)}
+    else:
+        key = _training_key(config, schedule, dataset, network)
+        how = {"source": "trained", "epochs": schedule.train_epochs, "key": key}
+        earlier = _earlier_baseline(config.runs_dir, key, network)
+        if earlier is not None:
+            how["source"] = "cached"
+            progress.say(f"baseline taken from {earlier} (same data, model, seed and epochs)")
+        else:
+            fit = train(
+                network,
+                train_set,
+                validation,
+                epochs=schedule.train_epochs,
+                learning_rate=schedule.learning_rate,
+                batch_size=schedule.batch_size,
+                seed=config.seed,
+                progress=progress,
+                title="training the baseline",
+            )
+            if not is_finite(fit.network):
+                raise ModelError("training the baseline diverged", "check the data, or give trained --weights")
+            network.load_state_dict(fit.network.state_dict())
+    path = folder / "baseline.safetensors"
+    with storing(path):
+        save_file(
+            {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()},
+            path,
+            {"edgeprune.key": str(how.get("key", ""))},
+        )
+    if "key" in how:
+        folder.write_json("baseline.json", {"key": how["key"], "sha256": sha256_file(path)})
+    return how
+
+
+def _training_key(config: RunConfig, schedule: Schedule, dataset: Dataset, network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    digest.update(repr((config.model, schedule, config.seed, dataset.fingerprint)).encode())
+    # The untrained weights stand for the user's code and the seed in one.
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _earlier_baseline(runs: Path, key: str, network: nn.Module) -> Path | None:
+    """Load the newest whole baseline of the same key from the run folders beside this one."""
+    for note in sorted(runs.glob("*/baseline.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        weights = note.with_name("baseline.safetensors")
+        try:
+            said = json.loads(note.read_bytes())
+            if said["key"] == key and said["sha256"] == sha256_file(weights):
+                network.load_state_dict(load_file(weights))
+                return weights
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+            # A damaged neighbour is no reason to fail: the baseline is trained again.
+            continue
+    return None
+
+
+def _identity(network: nn.Module, dataset: Dataset) -> str:
+    """Layers, their settings and their shapes, without the weights."""
+    text = (
+        repr(network) + repr([(n, tuple(t.shape)) for n, t in network.state_dict().items()]) + repr(dataset.input_shape)
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def default_stem(config: RunConfig) -> str:
+    """A run's name from its model and its data."""
+
+    def short(spec: str) -> str:
+        return spec if spec in ZOO else Path(spec.partition(":")[0]).stem
+
+    return f"{short(config.model)}-{short(config.data)}"

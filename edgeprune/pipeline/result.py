@@ -1,0 +1,183 @@
+"""`result.json`: what came out, in one versioned file (documented in docs/interfaces.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgeprune.core.types import Budget, Measurement, to_json
+from edgeprune.core.version import RESULT_SCHEMA, VERSION
+from edgeprune.pipeline.config import RunConfig, to_plain
+from edgeprune.pipeline.finetune import Tuned
+from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.search import Searched
+from edgeprune.pipeline.validate import HostAccuracy, Validated
+from edgeprune.pruning.cost import count_macs
+
+Status = Literal["running", "done", "budget-not-met", "impossible", "failed", "interrupted"]
+EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "impossible": 3, "interrupted": 130}
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A finished run: its folder and what `result.json` says."""
+
+    folder: Path
+    result: Mapping[str, Any]
+
+    @property
+    def met(self) -> bool:
+        """Whether every bound of the budget is met by the files that were validated on the device."""
+        return bool(self.result["budget"]["met"])
+
+    @property
+    def exit_code(self) -> int:
+        """0 when the budget is met, 3 when it is not."""
+        return EXIT_CODES[self.result["status"]]
+
+
+def header(config: RunConfig, status: Status, stage: str) -> dict[str, Any]:
+    """The part every result.json has, however the run ended."""
+    return {
+        "schema": RESULT_SCHEMA,
+        "edgeprune": VERSION,
+        "status": status,
+        "stage": stage,
+        "config": to_plain(config),
+    }
+
+
+def assemble(
+    config: RunConfig,
+    prepared: Prepared,
+    searched: Searched,
+    tuned: Tuned,
+    accuracy: HostAccuracy,
+    validated: list[Validated],
+    emulated: bool,
+    seconds: float,
+) -> dict[str, Any]:
+    """The whole result of a run that got to its end."""
+    structure, original = prepared.structure, prepared.network
+    network = tuned.fit.network
+    neurons, left = structure.neurons(original), structure.neurons(network)
+    primary = next(item for item in validated if item.runtime == config.runtime)
+    result = {
+        "device": {"name": config.device, "emulated": emulated, "facts": dict(primary.measurement.facts)},
+        "data": {
+            "name": prepared.dataset.name,
+            "fingerprint": prepared.dataset.fingerprint,
+            "train": len(prepared.dataset.train),
+            "validation": len(prepared.dataset.validation),
+            "test": len(prepared.dataset.test),
+        },
+        "baseline": {
+            "accuracy": accuracy.baseline,
+            "validation_accuracy": prepared.validation_accuracy,
+            "neurons": neurons,
+            "parameters": sum(p.numel() for p in original.parameters()),
+            "macs": count_macs(original, structure.shape),
+            **prepared.baseline,
+        },
+        "compressed": {
+            "accuracy_before_finetune": accuracy.before_finetune,
+            "accuracy": accuracy.compressed,
+            "validation_accuracy": tuned.fit.accuracy,
+            "error_points": round(100 * (accuracy.baseline - accuracy.compressed), 4),
+            "ncr": neurons / left,
+            "neurons": left,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "macs": count_macs(network, structure.shape),
+            "finetune_epochs": tuned.epochs,
+            "layers": [
+                {"name": g.name, "kind": g.kind, "channels": g.channels, "kept": tuned.trial.plan.widths[g.name]}
+                for g in structure.groups
+            ],
+            "frozen": dict(structure.frozen),
+        },
+        "artifacts": [_artifact(item) for item in validated],
+        "search": {**searched.summary, "best_trial": tuned.trial.index},
+        "possible": to_json(searched.possible),
+        "seconds": round(seconds, 2),
+    }
+    checks = _checks(searched.budget, primary, result)
+    met = all(check["met"] for check in checks)
+    result["budget"] = {
+        "asked": to_json(searched.budget),
+        "default": config.budget() != searched.budget,
+        "artifact": primary.exported.artifact.path.name,
+        "checks": checks,
+        "met": met,
+    }
+    return {**header(config, "done" if met else "budget-not-met", "done"), **result}
+
+
+def _artifact(item: Validated) -> dict[str, Any]:
+    artifact, measured = item.exported.artifact, item.measurement
+    return {
+        "format": artifact.format,
+        "precision": artifact.precision,
+        "path": artifact.path.name,
+        "sha256": artifact.sha256,
+        "bytes": artifact.bytes,
+        "baseline_path": item.exported.baseline.path.name,
+        "baseline_sha256": item.exported.baseline.sha256,
+        "baseline_bytes": item.exported.baseline.bytes,
+        "runtime": item.runtime,
+        "device_accuracy": item.device_accuracy,
+        "baseline_device_accuracy": item.baseline_device_accuracy,
+        "agreement": item.agreement,
+        "parity_max_abs": item.exported.parity.max_abs,
+        "latency": _latency(measured.samples, measured.median, measured),
+        "baseline_latency": _latency(measured.against, measured.against_median, measured),
+        "process": list(measured.process),
+        "speedup": {
+            "value": item.speedup.value,
+            "ci_low": item.speedup.low,
+            "ci_high": item.speedup.high,
+            "processes": item.speedup.processes,
+            "left_out": item.speedup.left_out,
+        },
+        "load_s": measured.load_s,
+        "first_s": measured.first_s,
+        "peak_bytes": measured.peak_bytes,
+        "baseline_peak_bytes": measured.against_peak_bytes,
+        "memory_method": measured.memory_method,
+        "settings": to_json(measured.settings),
+    }
+
+
+def _latency(samples: tuple[float, ...], median: float, measured: Measurement) -> dict[str, Any]:
+    return {"median_s": median, "samples": list(samples), "unit": measured.unit}
+
+
+def _checks(budget: Budget, primary: Validated, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each bound beside what the shipped file of the searched runtime has; relative ones by the paired quotient."""
+    measured, artifact = primary.measurement, primary.exported
+    checks: list[dict[str, Any]] = []
+
+    def add(name: str, limit: float, value: float, met: bool, unit: str) -> None:
+        checks.append({"bound": name, "limit": limit, "value": value, "unit": unit, "met": met})
+
+    if (bound := budget.max_latency) is not None:
+        if bound.relative:
+            share = 1.0 / primary.speedup.value
+            add("max_latency", bound.value, share, share <= bound.value, "share of the unpruned")
+        else:
+            add("max_latency", bound.value, measured.median, measured.median <= bound.value, measured.unit)
+    for name, bound, value, whole in (
+        ("max_memory", budget.max_memory, measured.peak_bytes, measured.against_peak_bytes),
+        ("max_bytes", budget.max_bytes, artifact.artifact.bytes, artifact.baseline.bytes),
+    ):
+        if bound is not None:
+            limit = bound.limit(whole)
+            add(name, limit, value, value <= limit, "bytes")
+    if budget.max_drop is not None:
+        drop = result["compressed"]["error_points"]
+        add("max_drop", budget.max_drop, drop, drop <= budget.max_drop + 1e-9, "points")
+    if budget.min_ncr is not None:
+        ncr = result["compressed"]["ncr"]
+        add("expect_ncr", budget.min_ncr, ncr, ncr >= budget.min_ncr - 1e-9, "neurons/neurons")
+    return checks

@@ -1,0 +1,133 @@
+"""The whole job, stage by stage; the one place where real sessions, stores and clocks are plugged together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from typing import Any
+
+from edgeprune.core.errors import BudgetError, EdgepruneError, UsageError
+from edgeprune.core.files import storing
+from edgeprune.core.progress import Progress, Silent, Task
+from edgeprune.core.store import RunFolder
+from edgeprune.core.types import MeasureSettings
+from edgeprune.devices import find_device, open_session
+from edgeprune.pipeline.artefacts import export_all, save_network
+from edgeprune.pipeline.config import RunConfig, make_config, to_plain
+from edgeprune.pipeline.finetune import fine_tune
+from edgeprune.pipeline.prepare import default_stem, prepare
+from edgeprune.pipeline.result import RunResult, Status, assemble, header
+from edgeprune.pipeline.search import run_search
+from edgeprune.pipeline.validate import validate
+
+
+class _Logged:
+    """A `Progress` that also writes stages and lines to run.log, and knows the stage it is in."""
+
+    def __init__(self, progress: Progress, log: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._log = log
+        self.current = "start"
+
+    def stage(self, title: str) -> None:
+        self.current = title
+        self._log(f"== {title}")
+        self._progress.stage(title)
+
+    def say(self, text: str) -> None:
+        self._log(text)
+        self._progress.say(text)
+
+    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:
+        return self._progress.task(title, total)
+
+
+def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> RunResult:
+    """Compress a network and prove it on the device.
+
+    Returns when there is a validated result, whether or not it meets the budget (`RunResult.met`). With `resume` the
+    run `config.name` is continued: what it evaluated and measured is not done again.
+
+    Raises EdgepruneError (see `edgeprune.core.errors`); BudgetError where the budget cannot be met by any network. On
+    every error, and on KeyboardInterrupt, the run folder keeps what there is and result.json says how it ended.
+    """
+    spec = find_device(config.device)
+    folder = _resumed(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
+    watch = _Logged(progress or Silent(), folder.log)
+    watch.say(f"run folder {folder.path}")
+    try:
+        folder.write_json("config.json", to_plain(config))
+        folder.write_json("result.json", header(config, "running", watch.current))
+        with storing(folder.path):
+            return _stages(config, folder, watch, spec)
+    except KeyboardInterrupt:
+        _keep(config, folder, watch, "interrupted", "stopped by the user")
+        raise
+    except BudgetError as error:
+        _keep(config, folder, watch, "impossible", str(error))
+        raise
+    except BaseException as error:
+        _keep(config, folder, watch, "failed", str(error) if isinstance(error, EdgepruneError) else repr(error))
+        raise
+
+
+def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: Any) -> RunResult:
+    started = time.monotonic()
+    settings = MeasureSettings(runtime=config.runtime, threads=config.threads)
+    with open_session(spec) as session:
+        watch.stage("prepare")
+        prepared = prepare(config, folder, watch)
+        watch.stage("search")
+        searched = run_search(config, prepared, folder, session, settings, watch)
+        watch.stage("fine-tune")
+        tuned = fine_tune(
+            config, prepared, searched.criterion, searched.trials, searched.budget, searched.possible.reference, watch
+        )
+        watch.stage("export")
+        network, plan = tuned.fit.network, tuned.trial.plan
+        save_network(config, prepared, folder, network, plan)
+        exported = export_all(config, prepared, folder, network, plan, watch)
+        watch.stage("validate")
+        final = MeasureSettings(
+            runtime=config.runtime, threads=config.threads, rounds=11, round_s=0.02, processes=config.processes
+        )
+        accuracy, validated = validate(prepared, tuned.before, network, exported, session, final, watch)
+    result = assemble(config, prepared, searched, tuned, accuracy, validated, spec.emulated, time.monotonic() - started)
+    folder.write_json("result.json", result)
+    watch.say(f"{result['status']} after {result['seconds']:.0f} s")
+    return RunResult(folder.path, result)
+
+
+def _resumed(config: RunConfig) -> RunFolder:
+    if config.name is None:
+        raise UsageError("nothing to resume: no name given", "type --resume NAME")
+    folder = RunFolder.existing(config.runs_dir, config.name)
+    earlier = stored_config(folder)
+    for field in fields(RunConfig):
+        # The folder may have been made under a worked-out name, or moved.
+        if field.name in ("name", "runs_dir"):
+            continue
+        old, new = getattr(earlier, field.name), getattr(config, field.name)
+        if old != new:
+            option = "--" + field.name.replace("_", "-")
+            raise UsageError(
+                f"run '{config.name}' was made with {option} {old}, not {new}",
+                "start a new run, or leave the option out",
+            )
+    return folder
+
+
+def stored_config(folder: RunFolder) -> RunConfig:
+    """The settings an earlier run was made with."""
+    return make_config(folder.read_json("config.json"), str(folder / "config.json"))
+
+
+def _keep(config: RunConfig, folder: RunFolder, watch: _Logged, status: Status, why: str) -> None:
+    """Say in result.json how the run ended; a full disk must not hide the error that is on its way."""
+    try:
+        folder.write_json("result.json", {**header(config, status, watch.current), "error": why})
+        folder.log(f"{status}: {why}")
+    except EdgepruneError:
+        pass

@@ -1,0 +1,98 @@
+"""The last stage: the files that ship, on the device. Only here is the test set looked at, and only once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from edgeprune.core.devices import Session
+from edgeprune.core.errors import DeviceError
+from edgeprune.core.progress import Progress
+from edgeprune.core.types import Failure, Measurement, MeasureSettings, RuntimeName
+from edgeprune.pipeline.artefacts import Exported
+from edgeprune.pipeline.candidates import FORMAT
+from edgeprune.pipeline.prepare import Prepared
+from edgeprune.profilers.fresh import compare_fresh
+from edgeprune.profilers.predict import predict_on_device
+from edgeprune.profilers.statistics import Interval, quotient_interval
+from edgeprune.training.batches import Batches
+from edgeprune.training.fit import predict
+
+RUNTIME: dict[str, RuntimeName] = {kind: runtime for runtime, kind in FORMAT.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class HostAccuracy:
+    """Shares of the test set classified right, by PyTorch on the host."""
+
+    baseline: float
+    before_finetune: float
+    compressed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """One format as measured on the device."""
+
+    exported: Exported
+    runtime: RuntimeName
+    device_accuracy: float
+    baseline_device_accuracy: float
+    #: Share of the test images on which device and host give the same class.
+    agreement: float
+    measurement: Measurement
+    speedup: Interval
+
+
+def validate(
+    prepared: Prepared,
+    before: nn.Module,
+    network: nn.Module,
+    exported: list[Exported],
+    session: Session,
+    settings: MeasureSettings,
+    progress: Progress,
+) -> tuple[HostAccuracy, list[Validated]]:
+    """Accuracy of every file over the whole test set on the device, and its speed beside the unpruned file's.
+
+    Raises DeviceError where a file does not run there or cannot be measured.
+    """
+    test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
+    inputs = test.inputs(slice(None)).numpy()
+    labels = test.y.numpy()
+
+    def share(classes: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float:
+        return float(np.mean(classes == labels))
+
+    host = predict(network, test).argmax(1).numpy()
+    accuracy = HostAccuracy(
+        baseline=share(predict(prepared.network, test).argmax(1).numpy()),
+        before_finetune=share(predict(before, test).argmax(1).numpy()),
+        compressed=share(host),
+    )
+    done = []
+    for item in exported:
+        runtime = RUNTIME[item.format]
+        alike = replace(settings, runtime=runtime)
+        with progress.task(f"{item.format}: accuracy on the device", 2) as task:
+            ours = predict_on_device(session, alike, item.artifact.path, inputs).argmax(1)
+            task.advance()
+            theirs = predict_on_device(session, alike, item.baseline.path, inputs).argmax(1)
+            task.advance()
+        measured = compare_fresh(session, alike, item.artifact.path, item.baseline.path, progress)
+        if isinstance(measured, Failure):
+            raise DeviceError(
+                f"{item.artifact.path.name} could not be measured on {session.spec.name}: {measured.message}",
+                "check the device, then continue with --resume",
+                retryable=measured.retryable,
+            )
+        speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
+        agreement = float(np.mean(ours == host))
+        progress.say(
+            f"{item.format} on {session.spec.name} ({runtime}): accuracy {100 * share(ours):.2f} %, "
+            f"agreement with the host {100 * agreement:.2f} %, {speedup.value:.2f}x faster ({speedup.low:.2f} to {speedup.high:.2f})"
+        )
+        done.append(Validated(item, runtime, share(ours), share(theirs), agreement, measured, speedup))
+    return accuracy, done

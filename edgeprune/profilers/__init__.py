@@ -1,0 +1,1 @@
+"""What is measured and how: the probe that runs on the board, the living and the fresh process, statistics, cache."""

@@ -1,0 +1,172 @@
+"""Many candidates, one living probe process that keeps the baseline loaded: how a search measures."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, TypeVar
+
+from edgeprune.core.clock import Deadline
+from edgeprune.core.devices import Session
+from edgeprune.core.errors import DeviceError
+from edgeprune.core.types import Failure, Measurement, MeasureSettings
+from edgeprune.devices.channel import ChannelError
+from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, push
+
+T = TypeVar("T")
+
+#: What a cached figure depends on. Not memory or the kernel's release: a reboot keeps the cache.
+_KEYS = ("device", "emulated", "machine", "cpu", "cores", "governor", "libc", "runtime", "runtime_version", "threads")
+_ATTEMPTS = 2
+_MEMORY_READINGS = 3
+
+
+class LoopProfiler:
+    """Measures candidates against one baseline. A context manager; the process starts with the first question.
+
+    A probe that died, hung or garbled is replaced by a fresh one and the measurement tried once more, so a call takes
+    at most two times `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        settings: MeasureSettings,
+        baseline: Path,
+        warm_model: Path | None = None,
+        log: Callable[[str], None] | None = None,
+        *,
+        timeout_s: float = 120.0,
+        probe_file: Path = PROBE,
+    ) -> None:
+        """`warm_model` (None: the baseline) is loaded and dropped first: memory is read over a warmed-up runtime."""
+        self._session = session
+        self._settings = replace(settings, processes=0)
+        self._baseline_file = baseline
+        self._warm_file = warm_model or baseline
+        self._log = log or _nobody
+        self._timeout_s = timeout_s
+        self._probe_file = probe_file
+        self._client: ProbeClient | None = None
+        self._facts: Mapping[str, Any] | None = None
+        self._baseline = Pushed("", "")
+        self._baseline_bytes = 0
+        self._spent_s = 0.0
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds this profiler has kept the device busy."""
+        return self._spent_s
+
+    def facts(self) -> Mapping[str, Any]:
+        """All facts of device and runtime. Raises DeviceError where the probe or the baseline does not run there."""
+        if self._facts is None:
+            self._attempt(self._open)
+        return self._facts or {}
+
+    def runtime_facts(self) -> dict[str, Any]:
+        """The facts that figures depend on, for cache keys: the same each day on one set-up. Raises DeviceError."""
+        facts = self.facts()
+        return {key: facts.get(key) for key in _KEYS}
+
+    def measure(self, candidate: Path) -> Measurement | Failure:
+        """Cost of a model file beside the baseline's.
+
+        Raises DeviceError when the set-up is broken: no runtime there, a baseline that does not run, or a probe that
+        never once came up. Whatever comes about later is a Failure.
+        """
+        try:
+            return self._attempt(lambda deadline: self._measure(candidate, deadline))
+        except ChannelError as error:
+            if self._facts is None:
+                raise
+            return Failure(error.kind, error.message, error.retryable)
+
+    def close(self) -> None:
+        """End the probe; never raises."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def __enter__(self) -> LoopProfiler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _attempt(self, work: Callable[[Deadline], T]) -> T:
+        """`work`, and once more with a fresh probe after a failure that may pass. Raises what the last one raised."""
+        for left in reversed(range(_ATTEMPTS)):
+            start = time.monotonic()
+            try:
+                return work(Deadline.after(self._timeout_s))
+            except ChannelError as error:
+                if error.kind != "refused":  # after a refusal the probe lives and keeps the baseline
+                    self.close()
+                if not error.retryable or not left:
+                    raise
+                self._log(f"{error.message}; measuring once more with a fresh probe")
+            finally:
+                self._spent_s += time.monotonic() - start
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _open(self, deadline: Deadline) -> ProbeClient:
+        """The living probe with the baseline loaded. Raises DeviceError where the baseline cannot be run at all."""
+        if self._client is not None:
+            return self._client
+        self._baseline = push(self._session, self._baseline_file)
+        client = ProbeClient(self._session.start(self._probe_file), self._settings)
+        try:
+            facts = client.hello([push(self._session, self._warm_file)], deadline)
+            readings = [client.memory(self._baseline, deadline)[0] for _ in range(_MEMORY_READINGS)]
+            client.load("baseline", self._baseline, deadline)
+        except BaseException as error:
+            client.close()
+            if isinstance(error, ChannelError) and error.kind == "refused":
+                raise DeviceError(
+                    f"the unpruned model does not run on {self._session.spec.name}: {error.message}", retryable=False
+                ) from error
+            raise
+        self._baseline_bytes = int(statistics.median(readings))
+        self._facts = MappingProxyType({**self._session.facts(), **facts})
+        self._client = client
+        return client
+
+    def _measure(self, candidate: Path, deadline: Deadline) -> Measurement:
+        client = self._open(deadline)
+        pushed = push(self._session, candidate)
+        try:
+            held, method = client.memory(pushed, deadline)
+            load_s, first_s = client.load("candidate", pushed, deadline)
+            race = client.race("candidate", "baseline", deadline)
+            client.unload("candidate", deadline)
+        finally:
+            if pushed.path != self._baseline.path:
+                self._session.remove(pushed.path)
+        return Measurement(
+            unit="s",
+            samples=race.samples,
+            warmups=race.warmups,
+            against=race.against,
+            peak_bytes=held,
+            against_peak_bytes=self._baseline_bytes,
+            memory_method=method,
+            sha256=pushed.sha256,
+            against_sha256=self._baseline.sha256,
+            device=self._session.spec.name,
+            facts=dict(self._facts or {}),
+            settings=self._settings,
+            process=(0,) * len(race.samples),
+            load_s=load_s,
+            first_s=first_s,
+        )
+
+
+def _nobody(text: str) -> None:
+    """Nobody watches."""

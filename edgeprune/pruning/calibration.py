@@ -1,0 +1,74 @@
+"""What layers receive on calibration data, as Gram matrices: all that reconstruction needs to know of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: Rows (images times positions) beyond this add nothing to a Gram matrix but time.
+ROWS = 40_000
+
+
+def gram_matrices(
+    network: nn.Module,
+    layers: Sequence[str],
+    batches: Iterable[Tensor],
+    images: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> dict[str, Tensor]:
+    """Gram matrix X'X / rows, float64, of the unrolled input of each layer.
+
+    | layer | X | columns |
+    |---|---|---|
+    | Linear (out, D) | (N, D + 1) | features, then a constant 1 where the layer has a bias |
+    | Conv2d (out, C, k, l) | (N * positions, C*k*l [+ 1]) | as `weight.flatten(1)` orders them, then the constant |
+
+    `batches` give network inputs (N, ...), `images` in all; positions of a convolution are thinned evenly so that
+    about `ROWS` rows are used.
+    """
+    grams: dict[str, Tensor] = {}
+    rows: dict[str, int] = dict.fromkeys(layers, 0)
+    hooks = []
+    for name in layers:
+        module = network.get_submodule(name)
+
+        def collect(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+            x = _unroll(module, args[0], images).double()
+            if module.bias is not None:
+                x = torch.cat([x, x.new_ones(len(x), 1)], 1)
+            gram = x.T @ x
+            grams[name] = grams[name] + gram if name in grams else gram
+            rows[name] += len(x)
+
+        hooks.append(module.register_forward_pre_hook(collect))
+    try:
+        network.eval()
+        with torch.no_grad():
+            for batch in batches:
+                network(batch)
+                advance(len(batch))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: gram / rows[name] for name, gram in grams.items()}
+
+
+def _unroll(module: nn.Module, x: Tensor, images: int) -> Tensor:
+    if isinstance(module, nn.Linear):
+        return x.reshape(-1, x.shape[-1])
+    assert isinstance(module, nn.Conv2d)
+    kernel, stride, padding, dilation = module.kernel_size, module.stride, module.padding, module.dilation
+    if isinstance(padding, str):
+        # "same" and "valid" are worked out by the convolution itself; unfold wants numbers.
+        padding = (
+            tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)) if padding == "same" else (0, 0)
+        )
+    columns = F.unfold(x, kernel, dilation=dilation, padding=padding, stride=stride)
+    positions = columns.shape[2]
+    keep = max(1, min(positions, ROWS // max(images, 1)))
+    if keep < positions:
+        columns = columns[:, :, torch.linspace(0, positions - 1, keep).long()]
+    return columns.transpose(1, 2).reshape(-1, columns.shape[1])

@@ -1,0 +1,194 @@
+"""Groups of coupled channels, found with torch-pruning's dependency graph and each one proven by removing channels.
+
+A group is offered to the search only after a trial: some of its channels are removed from a copy, which must run and
+equal the copy whose consumers ignore those channels. What fails (hard-coded reshapes, zero-padded shortcuts, attention
+heads, layer norms ...) stays as it is and is reported with the reason.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import nn
+
+from edgeprune.core.errors import NothingToPrune, SurgeryError
+from edgeprune.core.types import Group, PruningPlan
+from edgeprune.pruning.cost import WEIGHTED, count_macs, layer_outputs, weighted
+from edgeprune.pruning.inputs import flat_input_layer
+from edgeprune.pruning.structure import INPUTS, Consumer, Coupling, Structure
+from edgeprune.pruning.surgery import build_graph, check_equal, cut, mask
+
+#: Blocked convolution layouts lose at odd widths (measured: 90 % of ResNet-20's width is slower than all of it).
+CONV_MULTIPLE = {"onnxruntime": 8, "litert": 4}
+
+
+def discover(
+    network: nn.Module,
+    shape: tuple[int, ...],
+    *,
+    runtime: str,
+    prune_inputs: bool | None = None,
+    multiple_of: int | None = None,
+    max_sparsity: float = 0.9,
+) -> Structure:
+    """Find and prove the groups of `network` for inputs (N, *shape).
+
+    `prune_inputs` None: input features are a group where one linear layer reads the whole flattened input.
+    `multiple_of` None: 1 for neurons, the runtime's block for convolution channels.
+    Raises NothingToPrune where no group stands its trial.
+    """
+    network = deepcopy(network).eval()
+    classes_shape = _output_shape(network, shape)
+    order = {name: index for index, name in enumerate(layer_outputs(network, shape))}
+    input_layer = flat_input_layer(network, shape)
+    found: list[Coupling] = []
+    frozen: dict[str, str] = {}
+    outputs: list[str] = []
+    for coupling in _couplings(network, shape):
+        root = coupling.makers[0]
+        try:
+            trial = _try(network, shape, coupling)
+        except SurgeryError as error:
+            # Removing an output channel changes what the network answers: that layer is the output, not frozen.
+            if error.message == _OUTPUT_CHANGED:
+                outputs.extend(coupling.makers)
+            else:
+                frozen[root] = error.message
+            continue
+        step = multiple_of or (CONV_MULTIPLE[runtime] if coupling.group.kind == "channels" else 1)
+        found.append(replace(coupling, group=_costed(network, trial, shape, coupling, step, max_sparsity)))
+    found.sort(key=lambda coupling: min(order.get(maker, len(order)) for maker in coupling.makers))
+    if input_layer is not None and prune_inputs is not False:
+        found.insert(0, _input_coupling(network, input_layer, max_sparsity))
+    found = [coupling for coupling in found if coupling.group.floor < coupling.group.channels]
+    if not found:
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(frozen.items())[:3])
+        raise NothingToPrune(
+            f"the model has nothing to prune{' (' + why + ')' if why else ''}",
+            f"it needs a hidden Linear or Conv2d layer between input and logits {classes_shape}",
+        )
+    return Structure(shape, tuple(found), frozen, tuple(outputs), input_layer)
+
+
+def _costed(
+    network: nn.Module, trial: nn.Module, shape: tuple[int, ...], coupling: Coupling, step: int, max_sparsity: float
+) -> Group:
+    """The group with what its channels cost, from the trial that lost half of them."""
+    channels = coupling.group.channels
+    # A step as wide as the group would leave no choice: narrow groups take a finer one.
+    while step > 1 and channels < 2 * step:
+        step //= 2
+    gone = channels - channels // 2
+    return replace(
+        coupling.group,
+        floor=_floor(channels, max_sparsity, step),
+        multiple_of=step,
+        macs_per_channel=(count_macs(network, shape) - count_macs(trial, shape)) / gone,
+        parameters_per_channel=(_parameters(network) - _parameters(trial)) / gone,
+        layer_parameters=sum(p.numel() for p in weighted(network, coupling.makers[0]).parameters()),
+        neurons_per_channel=(_hidden_units(network) - _hidden_units(trial)) // gone,
+    )
+
+
+_OUTPUT_CHANGED = "its removal changes the network's output"
+
+
+def _couplings(network: nn.Module, shape: tuple[int, ...]) -> list[Coupling]:
+    """Every group of the dependency graph that convolutions and linear layers make, not yet proven."""
+    graph = build_graph(network, shape)
+    names = {module: name for name, module in network.named_modules()}
+    couplings = []
+    for raw in graph.get_all_groups():
+        makers: list[str] = []
+        consumers: list[Consumer] = []
+        layers: list[str] = []
+        channels = len(raw[0].idxs)
+        repairable = True
+        for item in raw:
+            module, handler = item.dep.target.module, item.dep.handler.__name__
+            name = names.get(module)
+            if name is None:
+                continue
+            layers.append(name)
+            if not isinstance(module, WEIGHTED):
+                continue
+            if handler == "prune_in_channels" and getattr(module, "groups", 1) > 1:
+                repairable = False
+            elif handler == "prune_in_channels":
+                columns: list[list[int]] = [[] for _ in range(channels)]
+                roots = item.root_idxs if item.root_idxs is not None else range(len(item.idxs))
+                for column, root in zip(item.idxs, roots, strict=True):
+                    columns[root].append(column)
+                consumers.append(Consumer(name, tuple(map(tuple, columns))))
+            elif getattr(module, "groups", 1) == 1:
+                makers.append(name)
+        if makers:
+            # Without readers that can be refitted the trial below freezes the group.
+            consumers = consumers if repairable else []
+            linear = isinstance(network.get_submodule(makers[0]), nn.Linear)
+            kind: Literal["neurons", "channels"] = "neurons" if linear else "channels"
+            group = Group(makers[0], channels, 1, 1, 0.0, 0.0, 0, tuple(dict.fromkeys(layers)), kind)
+            couplings.append(Coupling(group, tuple(makers), tuple(consumers)))
+    return couplings
+
+
+def _input_coupling(network: nn.Module, layer: str, max_sparsity: float) -> Coupling:
+    linear = network.get_submodule(layer)
+    assert isinstance(linear, nn.Linear)
+    features = linear.in_features
+    group = Group(
+        name=INPUTS,
+        channels=features,
+        floor=_floor(features, max_sparsity, 1),
+        multiple_of=1,
+        macs_per_channel=linear.out_features,
+        parameters_per_channel=linear.out_features,
+        layer_parameters=linear.weight.numel(),
+        layers=(layer,),
+        kind="inputs",
+    )
+    return Coupling(group, (), (Consumer(layer, tuple((i,) for i in range(features))),))
+
+
+def _floor(channels: int, max_sparsity: float, step: int) -> int:
+    """The smallest allowed width: at least a share 1 - max_sparsity, rounded up to a multiple of `step`."""
+    least = max(1, round(channels * (1 - max_sparsity)))
+    return min(channels, -(-least // step) * step)
+
+
+def _try(network: nn.Module, shape: tuple[int, ...], coupling: Coupling) -> nn.Module:
+    """Remove every second channel from a copy and compare. Raises SurgeryError with the reason where that fails."""
+    channels = coupling.group.channels
+    kept = tuple(range(0, channels, 2))[: max(1, channels // 2)]
+    if channels < 2:
+        raise SurgeryError("it has a single channel")
+    plan = PruningPlan({coupling.group.name: kept})
+    before = _output_shape(network, shape)
+    masked = mask(network, (coupling,), plan)
+    try:
+        trial = cut(network, shape, plan)
+        after = _output_shape(trial, shape)
+    except Exception as error:  # third-party surgery and the user's forward may raise anything
+        raise SurgeryError((str(error).strip() or type(error).__name__).splitlines()[0][:120]) from error
+    if before != after:
+        raise SurgeryError(_OUTPUT_CHANGED)
+    if not coupling.consumers:
+        raise SurgeryError("no layer that could be refitted reads it")
+    check_equal(masked, trial, shape)
+    return trial
+
+
+def _output_shape(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    with torch.no_grad():
+        return tuple(network(torch.zeros(2, *shape)).shape)
+
+
+def _hidden_units(network: nn.Module) -> int:
+    return sum(module.weight.shape[0] for module in network.modules() if isinstance(module, WEIGHTED))
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

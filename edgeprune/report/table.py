@@ -1,0 +1,93 @@
+"""The final table: before and after, every figure from `result.json`, nothing recomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from edgeprune.core.units import format_bytes, format_cost, format_percent
+
+Result = Mapping[str, Any]
+_FILE = {"onnx": "ONNX", "tflite": "TFLite"}
+
+
+def summary_table(result: Result) -> Table:
+    """Rows of before, after and change; per format the device's figures."""
+    before, after, device = result["baseline"], result["compressed"], result["device"]
+    where = f"{device['name']}{' (emulated)' if device['emulated'] else ''}"
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"{result['config']['model']} on {result['config']['data']}", title_justify="left"
+    )
+    table.add_column("")
+    for column in ("unpruned", "pruned", "change"):
+        table.add_column(column, justify="right")
+    drop = after["error_points"]
+    table.add_row(
+        "accuracy (host, test set)",
+        format_percent(before["accuracy"]),
+        format_percent(after["accuracy"]),
+        f"{-drop:+.2f} points",
+    )
+    table.add_row("  before fine-tuning", "", format_percent(after["accuracy_before_finetune"]), "")
+    table.add_row("neurons (NCR)", f"{before['neurons']:,}", f"{after['neurons']:,}", f"NCR {after['ncr']:.2f}")
+    for name, key in (("parameters", "parameters"), ("MACs", "macs")):
+        share = after[key] / before[key]
+        table.add_row(name, f"{before[key]:,}", f"{after[key]:,}", f"{100 * share:.1f} % left")
+    for item in result["artifacts"]:
+        _artifact_rows(table, item, where)
+    return table
+
+
+def _artifact_rows(table: Table, item: Result, where: str) -> None:
+    table.add_section()
+    speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
+    table.add_row(f"[bold]{_FILE[item['format']]}[/bold] with {item['runtime']} on {where}", "", "", "")
+    table.add_row(
+        "  accuracy (device, test set)",
+        format_percent(item["baseline_device_accuracy"]),
+        format_percent(item["device_accuracy"]),
+        f"same class as host: {format_percent(item['agreement'])}",
+    )
+    table.add_row(
+        "  latency (median)",
+        format_cost(theirs["median_s"], theirs["unit"]),
+        format_cost(ours["median_s"], ours["unit"]),
+        f"{speed['value']:.2f}x faster ({speed['ci_low']:.2f} to {speed['ci_high']:.2f})",
+    )
+    for name, new, old in (
+        ("heap on the device", item["peak_bytes"], item["baseline_peak_bytes"]),
+        ("file", item["bytes"], item["baseline_bytes"]),
+    ):
+        table.add_row(f"  {name}", format_bytes(old), format_bytes(new), f"{100 * new / max(old, 1):.1f} % left")
+
+
+def layers_line(result: Result) -> str:
+    """The widths, as `784-300-100 -> 219-81-43`."""
+    layers = result["compressed"]["layers"]
+    return (
+        f"{'-'.join(str(layer['channels']) for layer in layers)} -> {'-'.join(str(layer['kept']) for layer in layers)}"
+    )
+
+
+def budget_lines(result: Result) -> list[str]:
+    """One line a bound: what was asked, what there is, whether it is met."""
+    lines = []
+    default = " (default)" if result["budget"]["default"] else ""
+    names = {"max_latency": "latency at most", "max_memory": "heap at most", "max_bytes": "file at most",
+             "max_drop": "points lost at most", "expect_ncr": "NCR at least"}  # fmt: skip
+    for check in result["budget"]["checks"]:
+        unit = check["unit"]
+        limit, value = (_show(check[key], unit) for key in ("limit", "value"))
+        lines.append(f"{'met    ' if check['met'] else 'NOT MET'}  {names[check['bound']]} {limit}{default}: {value}")
+    return lines
+
+
+def _show(value: float, unit: str) -> str:
+    if unit in ("s", "instructions"):
+        return format_cost(value, unit)  # type: ignore[arg-type]
+    if unit == "bytes":
+        return format_bytes(value)
+    return f"{value:.3g}x" if unit.startswith("share") else f"{value:.2f}"

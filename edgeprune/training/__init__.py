@@ -1,0 +1,1 @@
+"""Fit, distil and score networks on the host."""

@@ -1,0 +1,67 @@
+"""Which batch normalisations may be folded, and that folding changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from exporter_nets import MobileNet, ResNet20, images, seasoned
+from torch import Tensor, nn
+
+from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
+
+
+class Shared(nn.Module):
+    """`a` is read by two, `b` is called twice, `c` has its own pair, `n` keeps no statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Conv2d(3, 3, 1) for _ in range(4))
+        self.na, self.nb, self.nc = (nn.BatchNorm2d(3) for _ in range(3))
+        self.nd = nn.BatchNorm2d(3, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        y = y + self.na(y)
+        y = self.nb(self.b(self.b(y)))
+        return self.nd(self.d(self.nc(self.c(y))))
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x)) if x.sum() > 0 else x
+
+
+def test_only_exclusive_pairs_are_found() -> None:
+    assert find_batchnorm_pairs(Shared()) == [("c", "nc")]
+
+
+def test_untraceable_networks_have_no_pairs() -> None:
+    assert find_batchnorm_pairs(Branching()) == []
+
+
+@pytest.mark.parametrize(
+    ("network", "x", "pairs"),
+    [
+        (ResNet20(), images(2, 3, 32, 32), 19),
+        (MobileNet(), images(2, 3, 16, 16), 10),
+        (nn.Sequential(nn.Linear(6, 5, bias=False), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)), images(2, 6), 1),
+        (nn.Sequential(nn.Conv1d(3, 5, 3), nn.BatchNorm1d(5, affine=False)), images(2, 3, 9), 1),
+    ],
+)
+def test_folding_keeps_the_function(network: nn.Module, x: Tensor, pairs: int) -> None:
+    if not isinstance(network[-1] if isinstance(network, nn.Sequential) else None, nn.BatchNorm1d):
+        seasoned(network)
+    network.train()
+    found = find_batchnorm_pairs(network)
+    assert len(found) == pairs
+    folded = fold_batchnorm(network, found)
+    assert network.training
+    assert not any(isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) for module in folded.modules())
+    torch.testing.assert_close(folded(x), network.eval()(x), atol=1e-5, rtol=1e-5)
+    state, quick = folded.state_dict(), folded_state(network, found)
+    assert state.keys() == quick.keys()
+    assert all(torch.equal(state[name], quick[name]) for name in state)

@@ -1,0 +1,205 @@
+"""Real exports: parity, a batch that is dynamic, metadata, errors in one line, nothing printed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exporter_nets import LeNet5, Mlp, MobileNet, images, seasoned
+from torch import Tensor, nn
+
+from edgeprune.core.errors import ExportError, StorageError
+from edgeprune.core.types import Format, TensorSpec
+from edgeprune.exporters import EXPORTERS, SUFFIXES, check_parity, describe, read_metadata, run_model
+
+FORMATS: tuple[Format, ...] = ("onnx", "tflite")
+METADATA = {"model": "lenet", "kept": {"fc1": [1, 2]}, "note": "é\n"}
+
+
+def small() -> nn.Module:
+    return Mlp(20, 8, 6).eval()
+
+
+def test_every_format_has_a_suffix() -> None:
+    assert set(EXPORTERS) == set(SUFFIXES)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("make", "x"), [(LeNet5, images(5, 1, 28, 28)), (MobileNet, images(5, 3, 16, 16))])
+def test_file_computes_what_the_network_computes(make, x: Tensor, format: Format, tmp_path: Path) -> None:
+    network = seasoned(make()).train()
+    artifact = EXPORTERS[format](network, x, tmp_path / f"net.{format}", METADATA)
+    parity = check_parity(network, artifact, x.numpy())
+    assert parity.max_abs < 1e-5
+    assert (parity.agreement, parity.images) == (1.0, 5)
+    assert network.training
+    assert read_metadata(artifact.path) == METADATA
+    assert artifact == describe(artifact.path)
+    batch = None if format == "onnx" else 1
+    assert artifact.inputs == (TensorSpec("input", (batch, *x.shape[1:]), "float32"),)
+    assert artifact.outputs == (TensorSpec("logits", (batch, 10), "float32"),)
+    assert artifact.precision == "fp32"
+    assert list(tmp_path.iterdir()) == [artifact.path]
+
+
+def test_onnx_batch_is_dynamic(tmp_path: Path) -> None:
+    import onnxruntime
+
+    network = LeNet5().eval()
+    artifact = EXPORTERS["onnx"](network, images(2, 1, 28, 28), tmp_path / "net.onnx", {})
+    session = onnxruntime.InferenceSession(str(artifact.path), providers=["CPUExecutionProvider"])
+    for size in (1, 2, 5):
+        x = images(size, 1, 28, 28)
+        (logits,) = session.run(["logits"], {"input": x.numpy()})
+        np.testing.assert_allclose(logits, network(x).detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_exports_are_deterministic_and_tell_no_paths(format: Format, tmp_path: Path) -> None:
+    network = small()
+    first, second = (EXPORTERS[format](network, images(2, 20), tmp_path / f"{i}.{format}", METADATA) for i in "ab")
+    assert first.sha256 == second.sha256
+    assert b"exporter_nets.py" not in first.path.read_bytes()
+
+
+def test_tflite_constants_are_aligned_for_mapping(tmp_path: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    artifact = EXPORTERS["tflite"](small(), images(2, 20), tmp_path / "net.tflite", METADATA)
+    data = np.fromfile(artifact.path, np.uint8)
+    model = schema.Model.GetRootAs(data, 0)
+    for index in range(model.BuffersLength()):
+        buffer = model.Buffers(index)
+        if buffer.DataLength():
+            offset = buffer.DataAsNumpy().__array_interface__["data"][0] - data.__array_interface__["data"][0]
+            assert offset % 16 == 0
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_nothing_is_printed(format: Format, tmp_path: Path, capfd, monkeypatch) -> None:
+    # pytest replaces sys.stdout by a file of its own; put back what writes to the descriptors.
+    with open(1, "w", closefd=False) as out, open(2, "w", closefd=False) as err:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        artifact = EXPORTERS[format](small(), images(2, 20), tmp_path / f"net.{format}", {})
+        check_parity(small(), artifact, images(2, 20).numpy())
+        monkeypatch.undo()
+    assert capfd.readouterr() == ("", "")
+
+
+class Bessel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(self.fc(x))
+
+
+class Two(Bessel):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fc(x), x
+
+
+class Frozen(Bessel):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.reshape(2, 4))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_unknown_operation_is_named_in_one_line(format: Format, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=rf"(?i)cannot export to {format}: .*bessel_j0") as caught:
+        EXPORTERS[format](Bessel().eval(), images(2, 4), tmp_path / f"net.{format}", {})
+    assert "\n" not in str(caught.value)
+    assert caught.value.__notes__
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_two_outputs_are_refused(format: Format, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="one tensor"):
+        EXPORTERS[format](Two().eval(), images(2, 4), tmp_path / f"net.{format}", {})
+
+
+def test_onnx_refuses_what_would_freeze_the_batch(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="fewer than 2 images"):
+        EXPORTERS["onnx"](small(), images(1, 20), tmp_path / "net.onnx", {})
+    with pytest.raises(ExportError, match="batch dimension was frozen"):
+        EXPORTERS["onnx"](Frozen().eval(), images(2, 4), tmp_path / "net.onnx", {})
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_full_disk_is_a_storage_error(format: Format, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="no space left"):
+        EXPORTERS[format](small(), images(2, 20), tmp_path / f"net.{format}", {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 50, b"\x1c\0\0\0TFL3", b"\x1c\0\0\0TFL3" + bytes(range(256))])
+@pytest.mark.parametrize("format", FORMATS)
+def test_bad_files_are_one_line(content: bytes, format: Format, tmp_path: Path) -> None:
+    path = tmp_path / f"net.{format}"
+    path.write_bytes(content)
+    for read in (describe, read_metadata, lambda p: run_model(format, p, images(1, 20).numpy())):
+        with pytest.raises(ExportError) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_truncated_and_missing_files(format: Format, tmp_path: Path) -> None:
+    artifact = EXPORTERS[format](small(), images(2, 20), tmp_path / f"net.{format}", {})
+    assert read_metadata(artifact.path) == {}
+    artifact.path.write_bytes(artifact.path.read_bytes()[: artifact.bytes // 2])
+    with pytest.raises(ExportError):
+        describe(artifact.path)
+    with pytest.raises(ExportError, match="does not run"):
+        check_parity(small(), artifact, images(2, 20).numpy())
+    with pytest.raises(ExportError, match="No such file"):
+        describe(tmp_path / f"none.{format}")
+
+
+def test_unknown_suffix_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="did you mean '.onnx'"):
+        describe(tmp_path / "net.onx")
+
+
+def test_foreign_metadata_is_an_error(tmp_path: Path) -> None:
+    import onnx
+
+    artifact = EXPORTERS["onnx"](small(), images(2, 20), tmp_path / "net.onnx", {})
+    model = onnx.load(artifact.path)
+    for text, match in (("{", "not JSON"), (json.dumps([1]), "not a JSON object")):
+        model.metadata_props[0].value = text
+        onnx.save(model, artifact.path)
+        with pytest.raises(ExportError, match=match):
+            read_metadata(artifact.path)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_parity_sees_a_difference(format: Format, tmp_path: Path) -> None:
+    network = small()
+    x = images(4, 20)
+    artifact = EXPORTERS[format](network, x, tmp_path / f"net.{format}", {})
+    network.fc3.bias.data += torch.arange(10.0)
+    parity = check_parity(network, artifact, x.numpy())
+    assert parity.max_abs == pytest.approx(9, abs=1e-5)
+    assert parity.agreement < 1
+    network.fc3.bias.data[0] = torch.nan
+    assert np.isnan(check_parity(network, artifact, x.numpy()).max_abs)
+    with pytest.raises(ExportError, match="at least one image"):
+        check_parity(network, artifact, x[:0].numpy())
+    with pytest.raises(ExportError, match="does not run"):
+        check_parity(network, artifact, x[:, :7].numpy())
+    network.fc3 = nn.Linear(6, 3)
+    with pytest.raises(ExportError, match="gives outputs"):
+        check_parity(network, artifact, x.numpy())
