@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -96,6 +97,10 @@ class RunFolder:
     def write_json(self, name: str, data: Any) -> None:
         """Write a JSON file of the folder, whole or not at all."""
         write_json(self.path / name, data)
+
+    def discard(self) -> None:
+        """Remove the folder of a run that was refused before it made anything."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def log(self, line: str) -> None:
         """One line, with the seconds since the start, to run.log."""

@@ -36,8 +36,8 @@ def find_device(name: str, python: str = "") -> DeviceSpec:
         return DeviceSpec(name=LOCAL, kind=LOCAL, python=python)
     if name in KNOWN_BOARDS:
         raise DeviceError(
-            f"device {name!r} ({KNOWN_BOARDS[name]}) is not configured",
-            "this version measures on this machine only: use --device local",
+            f"device {name!r} is not configured",
+            f"this version does not reach {KNOWN_BOARDS[name]} yet: type --device local to measure on this machine",
             retryable=False,
         )
     raise UsageError(f"unknown device {name!r}", did_you_mean(name, [LOCAL, *KNOWN_BOARDS]))

@@ -68,6 +68,13 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     except BudgetError as error:
         _keep(config, folder, watch, "impossible", str(error))
         raise
+    except UsageError:
+        # Refused before anything was made: a mistyped option should not leave a folder behind.
+        if resume or (folder / "baseline.safetensors").exists():
+            _keep(config, folder, watch, "failed", "wrong usage")
+        else:
+            folder.discard()
+        raise
     except BaseException as error:
         _keep(config, folder, watch, "failed", str(error) if isinstance(error, EdgepruneError) else repr(error))
         raise

@@ -45,7 +45,7 @@ class MeasurementCache:
         row = self._row("data", key)
         try:
             return None if row is None else from_json(Measurement, json.loads(row))
-        except (ValueError, ValidationError):
+        except (ValueError, ValidationError, RecursionError):
             return None
 
     def measured_at(self, key: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Seconds per inference; `samples[i]` and `against[i]` come from the same round."""
+    """Seconds per inference, `samples[i]` and `against[i]` of the same round; of the candidate also seconds to load."""
 
     samples: tuple[float, ...]
     against: tuple[float, ...]
     warmups: tuple[float, ...]
+    load_s: float
+    first_s: float
 
 
 class ProbeClient:
@@ -73,41 +76,37 @@ class ProbeClient:
             raise ChannelError("garbled", "the probe gave no facts")
         return MappingProxyType({str(key): value for key, value in facts.items()})
 
-    def load(self, name: str, model: Pushed, deadline: Deadline) -> tuple[float, float]:
-        """Open a model under `name`; seconds it took to load, and of the first inference."""
-        answer = self._ask({"op": "load", "id": name, "path": model.path, "sha256": model.sha256}, deadline)
-        return _number(answer, "load_s"), _number(answer, "first_s")
-
-    def unload(self, name: str, deadline: Deadline) -> None:
-        """Close a model."""
-        self._ask({"op": "unload", "id": name}, deadline)
+    def load(self, name: str, model: Pushed, deadline: Deadline) -> None:
+        """Open a model under `name`, and run it once."""
+        self._ask({"op": "load", "id": name, "path": model.path, "sha256": model.sha256}, deadline)
 
     def memory(self, model: Pushed, deadline: Deadline) -> tuple[int, str]:
         """Heap bytes the model holds while it runs, and how they were read."""
         answer = self._ask({"op": "memory", "path": model.path, "sha256": model.sha256}, deadline)
         return int(_number(answer, "bytes")), str(answer.get("method", ""))[:20]
 
-    def race(self, candidate: str, baseline: str, deadline: Deadline, *, swap: bool = False) -> Race:
-        """Time two loaded models in turns; `swap`: the baseline begins."""
+    def race(self, candidate: Pushed, baseline: Pushed, deadline: Deadline) -> Race:
+        """Load and time two models in turns."""
         settings = self._settings
         answer = self._ask(
             {
                 "op": "race",
-                "a": candidate,
-                "b": baseline,
+                "a": {"path": candidate.path, "sha256": candidate.sha256},
+                "b": {"path": baseline.path, "sha256": baseline.sha256},
                 "rounds": settings.rounds,
                 "round_s": settings.round_s,
                 "min_runs": settings.min_runs,
                 "warmup_runs": settings.warmup_runs,
                 "warmup_s": settings.warmup_s,
-                "swap": swap,
             },
             deadline,
         )
-        race = Race(*(_numbers(answer, key) for key in ("samples_a", "samples_b", "warmups_a")))
-        if not len(race.samples) == len(race.against) == settings.rounds or min(*race.samples, *race.against) <= 0:
+        samples, against, warmups, load_s, first_s = (
+            _numbers(answer, key) for key in ("samples_a", "samples_b", "warmups_a", "load_s_a", "first_s_a")
+        )
+        if not len(samples) == len(against) == settings.rounds or min((*samples, *against)) <= 0:
             raise ChannelError("garbled", "the probe gave samples that cannot be")
-        return race
+        return Race(samples, against, warmups, statistics.median(load_s), statistics.median(first_s))
 
     def predict(self, name: str, inputs: str, outputs: str, deadline: Deadline) -> int:
         """Run the images of one .npy on the device into another; how many there were."""
@@ -123,8 +122,9 @@ class ProbeClient:
         answer = self._channel.request(message, deadline)
         if answer["ok"]:
             return answer
-        said = answer.get("kind")
-        kind: FailureKind = said if said in get_args(FailureKind) else "crashed"
+        kind: FailureKind = "crashed"
+        if answer.get("kind") in get_args(FailureKind):
+            kind = answer["kind"]
         raise ChannelError(kind, str(answer.get("error", "no reason given"))[:500])
 
 
@@ -176,4 +176,6 @@ def _numbers(answer: Mapping[str, Any], key: str) -> tuple[float, ...]:
     values = answer.get(key)
     if not isinstance(values, list):
         raise ChannelError("garbled", f"the probe's {key} is not a list: {values!r:.80}")
+    if not values:
+        raise ChannelError("garbled", f"the probe's {key} is empty")
     return tuple(_number({key: value}, key) for value in values)

@@ -23,8 +23,6 @@ _MEMORY_PROCESSES = 5
 @dataclass(frozen=True, slots=True)
 class _Timing:
     race: Race
-    load_s: float
-    first_s: float
     facts: Mapping[str, Any]
 
 
@@ -47,10 +45,11 @@ def compare_fresh(
 ) -> Measurement | Failure:
     """Race `candidate` and `baseline` in `settings.processes` fresh processes (5 or more for an interval worth having).
 
-    Which of the two is loaded and timed first alternates from process to process. Memory, load and first-inference time
-    are medians over the processes; five further processes only read memory. A process that fails is repeated once; each
-    has `timeout_s`. Raises ValueError unless `settings.processes` is above 0, and DeviceError where a file cannot be
-    pushed or the runtime is not there.
+    Memory, load and first-inference time are medians over the processes; five further processes only read memory, the
+    order of the two files alternating. A process that fails is repeated once; each has `timeout_s`.
+
+    Raises ValueError unless `settings.processes` is above 0, and DeviceError where a file cannot be pushed or the
+    runtime is not there.
     """
     if settings.processes < 1:
         raise ValueError("a fresh comparison needs settings.processes >= 1")
@@ -59,14 +58,11 @@ def compare_fresh(
 
     def repeat(count: int, work: Callable[[ProbeClient, Pushed, Pushed, bool, Deadline], T]) -> Iterator[T]:
         for index in range(count):
-            swap = bool(index % 2)
-            yield in_fresh_process(
-                session,
-                settings,
-                lambda client, deadline, swap=swap: work(client, ours, theirs, swap, deadline),  # type: ignore[misc]
-                timeout_s=timeout_s,
-                probe_file=probe_file,
-            )
+
+            def once(client: ProbeClient, deadline: Deadline, swap: bool = bool(index % 2)) -> T:
+                return work(client, ours, theirs, swap, deadline)
+
+            yield in_fresh_process(session, settings, once, timeout_s=timeout_s, probe_file=probe_file)
             bar.advance()
 
     try:
@@ -92,19 +88,15 @@ def compare_fresh(
         facts={**session.facts(), **timings[0].facts},
         settings=settings,
         process=tuple(index for index, timing in enumerate(timings) for _ in timing.race.samples),
-        load_s=statistics.median(timing.load_s for timing in timings),
-        first_s=statistics.median(timing.first_s for timing in timings),
+        load_s=statistics.median(timing.race.load_s for timing in timings),
+        first_s=statistics.median(timing.race.first_s for timing in timings),
     )
 
 
-def _time(client: ProbeClient, ours: Pushed, theirs: Pushed, swap: bool, deadline: Deadline) -> _Timing:
-    # The first load of a process pays for what the runtime does once, so neither model is the first.
+def _time(client: ProbeClient, ours: Pushed, theirs: Pushed, _: bool, deadline: Deadline) -> _Timing:
+    # The first load of a process pays for what the runtime does once, so neither model's timed load is the first.
     facts = client.hello([theirs], deadline)
-    taken: dict[str, tuple[float, float]] = {}
-    for name, model in sorted({"candidate": ours, "baseline": theirs}.items(), reverse=not swap):
-        taken[name] = client.load(name, model, deadline)
-    race = client.race("candidate", "baseline", deadline, swap=swap)
-    return _Timing(race, *taken["candidate"], facts)
+    return _Timing(client.race(ours, theirs, deadline), facts)
 
 
 def _memory(client: ProbeClient, ours: Pushed, theirs: Pushed, swap: bool, deadline: Deadline) -> _Memory:

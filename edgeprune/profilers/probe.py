@@ -8,8 +8,8 @@ never ends the probe. Seconds and bytes throughout.
     hello    {runtime, threads, warm: [{path, sha256}]}     -> facts {...}
     load     {id, path, sha256}                             -> load_s, first_s, inputs, outputs
     memory   {path, sha256}                                 -> bytes, method
-    race     {a, b, rounds, round_s, min_runs, warmup_runs, warmup_s, swap}
-                                                            -> samples_a, samples_b, warmups_a, warmups_b, runs
+    race     {a: {path, sha256}, b: the same or null, rounds, round_s, min_runs, warmup_runs, warmup_s}
+                      -> samples_a, warmups_a, load_s_a, first_s_a, the same of b, runs: {a, b} per block
     predict  {id, inputs, outputs}                          -> count, seconds
     unload   {id}                                           -> (nothing)
     quit     {}                                             -> (nothing), then the process ends
@@ -116,7 +116,7 @@ def _find_mallinfo() -> Optional[Callable[[], Any]]:
     except (OSError, AttributeError, TypeError):
         return None
     function.restype = _Mallinfo2
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 _MALLINFO = _find_mallinfo()
@@ -359,7 +359,7 @@ def _block(run: Callable[[], Any], runs: int) -> List[int]:
 
 
 def _warm_up(run: Callable[[], Any], least_runs: int, least_s: float) -> List[int]:
-    """At least so many runs and seconds, then on (at most to three times that) until two halves in a row agree in 3 %."""
+    """At least so many runs and seconds, then on (at most to three times that) until two halves agree in 3 %."""
     times: List[int] = []
     last = 0.0
     for half in range(6):
@@ -427,7 +427,7 @@ class Probe:
         """A model loaded and run once, and the seconds of both."""
         gc.collect()
         start = time.perf_counter()
-        model = self._open(**file)
+        model = self._open(file["path"], file["sha256"])
         loaded = time.perf_counter()
         try:
             model.runner()()
@@ -478,7 +478,7 @@ class Probe:
         warmup_runs: int,
         warmup_s: float,
     ) -> Dict[str, Any]:
-        """Time `a` and `b` in turns. A round holds two blocks of each, `a` first and `b` first; its sample is their mean.
+        """Time `a` and `b` in turns. A round holds two blocks of each, `a` first, then `b` first; a sample is the mean.
 
         Both are loaded anew for every block, in the block's order: where the weights come to lie in memory, and which
         were laid there first, moves small models by 5 to 10 %, and a layout that lasted would move every sample of this
@@ -489,7 +489,7 @@ class Probe:
         runs: Dict[str, int] = {}
         for name, file in racers.items():
             answer.update({"samples_" + name: [], "load_s_" + name: [], "first_s_" + name: []})
-            model = self._open(**file)
+            model = self._open(file["path"], file["sha256"])
             times = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s)
             answer["warmups_" + name] = [nanoseconds / 1e9 for nanoseconds in times[:_MAX_WARMUPS]]
             steady = max(1.0, _median(times[len(times) // 2 :]))

@@ -78,8 +78,9 @@ def _select_inputs(network: nn.Module, layer: str, kept: tuple[int, ...]) -> Non
     linear = network.get_submodule(layer)
     assert isinstance(linear, nn.Linear)
     gone = sorted(set(range(linear.in_features)) - set(kept))
-    if gone:
-        tp.prune_linear_in_channels(linear, idxs=gone)
+    if not gone:
+        return
+    tp.prune_linear_in_channels(linear, idxs=gone)
     parent, _, leaf = layer.rpartition(".")
     setattr(network.get_submodule(parent), leaf, SelectedInputs(linear, torch.tensor(kept)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import pairwise
 
 import torch
 import torch_pruning as tp
@@ -58,7 +59,7 @@ class ResNet20(nn.Module):
         super().__init__()
         self.conv, self.bn = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
         widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
-        self.blocks = nn.Sequential(*(Block(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(Block(a, b) for a, b in pairwise(widths)))
         self.linear = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ def test_batchnorm_behind_a_selected_input_layer_is_folded(format: Format) -> No
     slice_widths(template, network, x, {"fc1": [0, 1, 8]}, [2, 3, 11])
 
 
-class Attends(nn.Module):
+class NormBefore(nn.Module):
     """Batch normalisation before its convolution: TFLite turns it into arithmetic on the weights."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Attends(nn.Module):
 
 def test_arithmetic_on_weights_is_refused() -> None:
     with pytest.raises(TemplateError, match="does arithmetic on 'bn"):
-        Template.build(seasoned(Attends()), images(2, 3, 8, 8), "tflite")
+        Template.build(seasoned(NormBefore()), images(2, 3, 8, 8), "tflite")
 
 
 def test_too_many_parameters_are_refused(monkeypatch) -> None:
@@ -153,7 +153,7 @@ def test_wrong_surgery_is_refused() -> None:
         template.slice(operate(template.coded_network(), x, {"fc1": [0, 1, 2]}), pruned)
     with pytest.raises(TemplateError, match="rewrote"):
         template.slice(pruned, pruned)
-    # The same widths, other channels: only running the file can tell.
+    # Other channels of the same number are no mistake: values go where their codes are.
     other = operate(template.coded_network(), x, {"fc2": [0, 1, 2, 3, 5]})
     template.slice(other, operate(network, x, {"fc2": [0, 1, 2, 3, 4]}), check=x)
     ragged = template.coded_network()

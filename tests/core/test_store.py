@@ -1,0 +1,75 @@
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.store import TRIALS_SCHEMA, RunFolder, TrialStore
+from edgeprune.core.types import Failure, Measurement, MeasureSettings, PruningPlan, Trial
+
+MEASURED = Measurement(
+    "s", (1.0, 1.1), (), (2.0, 2.2), 10, 40, "mallinfo2", "a", "b", "d", {"cpu": "x"}, MeasureSettings("litert")
+)
+
+
+def trial(index: int, cost: Measurement | Failure = MEASURED) -> Trial:
+    return Trial(index, PruningPlan({"fc1": (0, 2)}), 0.9, 2.5, cost, 123, 1.5, 0.2, (0.1,), (0.2,))
+
+
+def test_trials_come_back_as_they_were(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path / "trials.sqlite")
+    trials = [trial(0), trial(1, Failure("crashed", "died", True))]
+    for one in trials:
+        store.add(one)
+    store.close()
+    assert TrialStore(tmp_path / "trials.sqlite").trials() == trials
+
+
+def test_the_documented_columns_are_there(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path / "trials.sqlite")
+    store.add(trial(7))
+    db = sqlite3.connect(tmp_path / "trials.sqlite")
+    assert db.execute("PRAGMA user_version").fetchone() == (TRIALS_SCHEMA,)
+    row = db.execute("SELECT trial, widths, latency_share, memory_share, failure FROM trials").fetchone()
+    db.close()
+    assert row == (7, json.dumps({"fc1": 2}), 0.5, 0.25, None)
+    documented = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding="utf-8")
+    for name in ("trial", "widths", "plan", "accuracy", "ncr", "latency_share", "memory_share", "bytes", "reward"):
+        assert f"`{name}`" in documented
+
+
+def test_evaluations_are_remembered(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path / "trials.sqlite")
+    assert store.recall("k") is None
+    store.remember("k", 0.5, 3.0)
+    assert store.recall("k") == (0.5, 3.0)
+
+
+def test_a_damaged_store_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "trials.sqlite").write_bytes(b"not a database, not at all" * 100)
+    with pytest.raises(StorageError, match=r"cannot open .*trials\.sqlite"):
+        TrialStore(tmp_path / "trials.sqlite")
+
+
+def test_names_count_up_and_a_taken_name_is_refused(tmp_path: Path) -> None:
+    assert RunFolder.create(tmp_path, None, "net-data").path.name == "net-data"
+    assert RunFolder.create(tmp_path, None, "net-data").path.name == "net-data-2"
+    with pytest.raises(UsageError, match="exists; choose another --name, or continue it with --resume net-data"):
+        RunFolder.create(tmp_path, "net-data", "x")
+    with pytest.raises(UsageError, match="not a folder name"):
+        RunFolder.create(tmp_path, "../out", "x")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="choose another --runs-dir"):
+        RunFolder.create(tmp_path / "file", None, "x")
+
+
+def test_resuming_nothing_lists_what_there_is(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "one", "x")
+    folder.write_json("config.json", {})
+    with pytest.raises(UsageError, match="known runs: one"):
+        RunFolder.existing(tmp_path, "two")
+    assert RunFolder.existing(tmp_path, "one").path == folder.path

@@ -1,0 +1,45 @@
+import pytest
+
+from edgeprune.core.errors import UsageError
+from edgeprune.core.types import Bound
+from edgeprune.core.units import format_bytes, format_cost, parse_bytes, parse_latency
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("5ms", Bound(0.005)),
+        ("800us", Bound(800e-6)),
+        ("800 µs", Bound(800e-6)),
+        ("1e-3s", Bound(0.001)),
+        ("0.6x", Bound(0.6, True)),
+    ],
+)
+def test_latency(text: str, bound: Bound) -> None:
+    parsed = parse_latency(text, "--max-latency")
+    assert parsed.relative == bound.relative
+    assert parsed.value == pytest.approx(bound.value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("20MB", 20e6), ("300 kB", 3e5), ("1KiB", 1024), ("17b", 17)])
+def test_bytes(text: str, value: float) -> None:
+    assert parse_bytes(text, "--max-bytes") == Bound(value)
+
+
+@pytest.mark.parametrize("text", ["5", "fast", "-5ms", "0x", "5 parsec", "", "ms", "1.2.3ms", "nanms"])
+def test_nonsense_names_the_option(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-latency"):
+        parse_latency(text, "--max-latency")
+
+
+def test_a_relative_bound_is_of_the_unpruned_network() -> None:
+    assert Bound(0.5, relative=True).limit(8.0) == 4.0
+    assert Bound(3.0).limit(8.0) == 3.0
+
+
+def test_figures_for_people() -> None:
+    assert format_cost(605e-6, "s") == "605 µs"
+    assert format_cost(0.0123, "s") == "12.3 ms"
+    assert format_cost(515_329, "instructions") == "0.515 M instructions (emulated)"
+    assert format_bytes(1_234_567) == "1.23 MB"
+    assert format_bytes(12) == "12 B"

@@ -1,0 +1,143 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from edgeprune.core.errors import ModelError, UsageError
+from edgeprune.models.source import load_weights, make_model
+from edgeprune.models.zoo import ZOO, build
+
+PARAMETERS = {  # counted by hand from the papers' tables
+    "lenet-300-100": ((1, 28, 28), 266_610),
+    "lenet5": ((1, 28, 28), 61_706),
+    "resnet20": ((3, 32, 32), 269_722),
+    "resnet56": ((3, 32, 32), 853_018),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_every_zoo_net_is_sized_by_the_data(name: str) -> None:
+    for shape in ((1, 8, 8), (3, 32, 32)):
+        network = build(name, shape, 7).eval()
+        assert network(torch.zeros(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_sizes_are_the_published_ones(name: str) -> None:
+    shape, count = PARAMETERS[name]
+    assert sum(p.numel() for p in build(name, shape, 10).parameters()) == count
+
+
+def test_convolutions_want_images() -> None:
+    with pytest.raises(ModelError, match="images of at least 8x8"):
+        build("resnet20", (64,), 10)
+
+
+def test_unknown_model_is_helped() -> None:
+    with pytest.raises(ModelError, match="did you mean 'resnet20'"):
+        make_model("resnet2", (3, 32, 32), 10)
+
+
+USERS = """
+import torch
+from torch import nn
+def good(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3))
+def raises(): raise RuntimeError("no weights\\nanywhere")
+def wrong(): return "a model"
+def misfit(): return nn.Sequential(nn.Flatten(), nn.Linear(63, 3))
+def many(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+number = 3
+"""
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    path = tmp_path / "net.py"
+    path.write_text(USERS)
+    return path
+
+
+def test_a_users_model(users: Path) -> None:
+    assert isinstance(make_model(f"{users}:good", (1, 8, 8), 3), nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("raises", "RuntimeError"),
+        ("wrong", "returned str, not a torch.nn.Module"),
+        ("misfit", "fails on an input of shape"),
+        ("many", r"gives \(2, 4\) for two inputs, not logits \(2, 3\)"),
+        ("god", "did you mean 'good'"),
+        ("number", "number"),
+    ],
+)
+def test_a_users_model_that_fails_is_one_line(users: Path, function: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        make_model(f"{users}:{function}", (1, 8, 8), 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_users_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        make_model(f"{tmp_path}/none.py:f", (1, 8, 8), 3)
+
+
+def net() -> nn.Module:
+    return build("lenet-300-100", (1, 8, 8), 10)
+
+
+def test_weights_from_both_kinds_of_file(tmp_path: Path) -> None:
+    source = net()
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    # As training under DataParallel, inside a checkpoint, leaves it.
+    torch.save({"state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "p.pt")
+    for name in ("w.pt", "w.safetensors", "p.pt"):
+        target = net()
+        load_weights(target, tmp_path / name)
+        assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("/tmp/edgeprune-was-here"),))
+
+
+def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
+    other = build("lenet-300-100", (1, 9, 9), 10)
+    torch.save(other.state_dict(), tmp_path / "shape.pt")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "names.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "bad.pt").write_bytes(b"garbage")
+    (tmp_path / "bad.safetensors").write_bytes(b"garbage")
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"a": Evil()}))
+    broken = net().state_dict()
+    broken["fc1.bias"][0] = float("nan")
+    torch.save(broken, tmp_path / "nan.pt")
+    whole = tmp_path / "cut.pt"
+    torch.save(net().state_dict(), whole)
+    whole.write_bytes(whole.read_bytes()[:5000])
+    for name, says in {
+        "shape.pt": r"fc1.weight is \(300, 81\), the model wants \(300, 64\)",
+        "names.pt": "6 missing .*1 unknown",
+        "list.pt": "no state dict",
+        "bad.pt": "cannot read weights",
+        "bad.safetensors": "cannot read weights",
+        "evil.pt": "cannot read weights",
+        "cut.pt": "cannot read weights",
+        "nan.pt": "NaN or infinite",
+        "none.pt": "does not exist",
+    }.items():
+        with pytest.raises(ModelError, match=says) as caught:
+            load_weights(net(), tmp_path / name)
+        assert "\n" not in str(caught.value)
+    assert not Path("/tmp/edgeprune-was-here").exists()
+
+
+@pytest.mark.shared
+def test_the_shared_resnet_loads(shared_data: Path) -> None:
+    load_weights(build("resnet20", (3, 32, 32), 10), shared_data / "resnet20-cifar10jpeg.pt")

@@ -1,0 +1,71 @@
+import math
+
+import pytest
+
+from edgeprune.core.errors import BudgetError
+from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial
+from edgeprune.pipeline.choose import Reference, excess, rank
+from edgeprune.pipeline.search import Possible, check_possible, settle
+
+REFERENCE = Reference(latency=0.010, memory=1000, bytes=5000)
+
+
+def trial(
+    index: int, accuracy: float, latency: float = 0.5, ncr: float = 4.0, size: int = 1000, failed: bool = False
+) -> Trial:
+    cost: Measurement | Failure = Measurement(
+        "s", (latency,) * 2, (), (1.0,) * 2, 400, 1000, "mallinfo2", "", "", "d", {}, MeasureSettings("litert")
+    )
+    if failed:
+        cost = Failure("crashed", "died", retryable=True)
+    return Trial(index, PruningPlan({"a": tuple(range(index + 1))}), accuracy, ncr, cost, size, 1.0, 0.0)
+
+
+def order(trials: list[Trial], budget: Budget) -> list[int]:
+    return [t.index for t in rank(trials, budget, REFERENCE)]
+
+
+def test_bounds_come_first_and_accuracy_second() -> None:
+    trials = [trial(0, 0.99, latency=0.9), trial(1, 0.95, latency=0.5), trial(2, 0.97, latency=0.4)]
+    assert order(trials, Budget(max_latency=Bound(0.6, relative=True))) == [2, 1, 0]
+    assert order(trials, Budget(max_latency=Bound(0.0045))) == [2, 1, 0]
+    assert order(trials, Budget()) == [0, 2, 1]
+
+
+def test_when_none_meets_them_the_nearest_is_first() -> None:
+    trials = [trial(0, 0.99, ncr=2.0), trial(1, 0.5, ncr=2.9)]
+    assert order(trials, Budget(min_ncr=3.0)) == [1, 0]
+
+
+def test_excess_is_the_worst_of_all_bounds() -> None:
+    budget = Budget(Bound(0.5, True), Bound(200), Bound(1000), min_ncr=2.0)
+    assert excess(trial(0, 0.9), budget, REFERENCE) == pytest.approx(1.0)  # 400 bytes of 200
+
+
+def test_what_was_not_measured_cannot_meet_a_bound() -> None:
+    lost = trial(0, 0.99, failed=True)
+    assert excess(lost, Budget(max_latency=Bound(9.0)), REFERENCE) == math.inf
+    assert excess(lost, Budget(min_ncr=3.0), REFERENCE) == 0.0
+
+
+POSSIBLE = Possible(ncr=2.0, latency_share=0.4, memory_share=0.3, reference=REFERENCE, smallest_bytes=900)
+
+
+def test_impossible_budgets_say_what_is_possible() -> None:
+    for budget, says in (
+        (Budget(max_latency=Bound(0.3, True)), r"latency of 3 ms cannot be reached on d.* 4 ms, 2\.50 times less"),
+        (Budget(max_memory=Bound(100)), "memory of 100 B cannot be reached"),
+        (Budget(max_bytes=Bound(800)), "file size of 800 B cannot"),
+        (Budget(min_ncr=2.5), "2.00 is the most here"),
+    ):
+        with pytest.raises(BudgetError, match=says) as caught:
+            check_possible(budget, POSSIBLE, "d")
+        assert caught.value.exit_code == 3
+    check_possible(Budget(Bound(0.5, True), Bound(300), Bound(900), 1.0, 2.0), POSSIBLE, "d")
+
+
+def test_defaults_only_where_nothing_asks_for_less() -> None:
+    assert settle(Budget(), POSSIBLE) == Budget(min_ncr=1.5, max_drop=1.0)
+    assert settle(Budget(max_drop=0.2), POSSIBLE) == Budget(min_ncr=1.5, max_drop=0.2)
+    asked = Budget(max_bytes=Bound(900))
+    assert settle(asked, POSSIBLE) == asked

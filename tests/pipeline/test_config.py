@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from edgeprune.core.errors import UsageError
+from edgeprune.core.types import Bound
+from edgeprune.pipeline.config import RunConfig, make_config, read_toml, to_plain
+
+
+def test_settings_survive_their_json() -> None:
+    config = RunConfig(data="mnist", data_dir=Path("/d"), max_latency="0.6x", prune_inputs=False, episodes=7)
+    assert make_config(to_plain(config), "x") == config
+
+
+def test_budget_is_parsed() -> None:
+    budget = RunConfig(max_latency="5ms", max_memory="20MB", max_bytes="0.5x", max_drop=1.5, expect_ncr=3).budget()
+    assert budget.max_latency == Bound(0.005)
+    assert budget.max_memory == Bound(20e6)
+    assert budget.max_bytes == Bound(0.5, relative=True)
+    assert (budget.max_drop, budget.min_ncr) == (1.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"episode": 3}, "unknown key 'episode' in f; did you mean 'episodes'"),
+        ({"episodes": "many"}, "f: episodes: .*integer.*'many'"),
+        ({"episodes": 0}, "--episodes must be at least 1"),
+        ({"runtime": "tvm"}, "f: runtime: .*'tvm'"),
+        ({"max_sparsity": 1.0}, "--max-sparsity must be between 0 and 1"),
+        ({"validation_share": 0}, "--validation-share"),
+        ({"processes": 1}, "--processes must be at least 3"),
+        ({"max_latency": "fast"}, "--max-latency: 'fast' is not a bound; write it like 5ms"),
+        ({"expect_ncr": 0.5}, "--expect-ncr must be at least 1"),
+        ({"seed": -1}, "--seed must be 0 or more"),
+        ({"beta": -1}, "--beta must be 0 or more"),
+    ],
+)
+def test_wrong_values_are_named(values: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        make_config(values, "f")
+    assert "\n" not in str(caught.value)
+
+
+def test_toml(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('data = "mnist"\nexpect-ncr = 4\nmax_drop = 0.5\n')
+    assert read_toml(path) == {"data": "mnist", "expect_ncr": 4, "max_drop": 0.5}
+    for text, says in (("data = ", "not valid TOML"), ("epsiodes = 3", "did you mean 'episodes'")):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=says):
+            read_toml(path)
+    with pytest.raises(UsageError, match="cannot read"):
+        read_toml(tmp_path / "none.toml")

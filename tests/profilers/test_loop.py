@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeprune.core.errors import DeviceError
+from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings, from_json, to_json
+from edgeprune.devices import open_session
+from edgeprune.devices.local import LocalSession
+from edgeprune.profilers.loop import LoopProfiler
+
+
+def pid_of(profiler: LoopProfiler) -> int:
+    assert profiler._client is not None
+    return profiler._client._channel.pid  # type: ignore[attr-defined,no-any-return]
+
+
+def test_many_candidates_one_process(
+    session: LocalSession, quick: MeasureSettings, full_model: Path, half_model: Path
+) -> None:
+    with LoopProfiler(session, quick, full_model) as profiler:
+        first = profiler.measure(half_model)
+        process = pid_of(profiler)
+        second = profiler.measure(full_model)
+        assert pid_of(profiler) == process
+        assert profiler.device_seconds > 0
+    assert isinstance(first, Measurement)
+    assert isinstance(second, Measurement)
+    assert len(first.samples) == len(first.against) == len(first.process) == quick.rounds
+    assert first.sha256 != first.against_sha256 == second.sha256
+    assert first.peak_bytes < first.against_peak_bytes
+    assert second.peak_bytes == pytest.approx(second.against_peak_bytes, rel=0.05)
+    assert first.device == "local"
+    assert first.facts["runtime"] == "onnxruntime"
+    assert first.settings.processes == 0
+    assert from_json(Measurement, json.loads(json.dumps(to_json(first)))) == first
+
+
+def test_facts_for_keys_are_stable(session: LocalSession, quick: MeasureSettings, full_model: Path) -> None:
+    with LoopProfiler(session, quick, full_model) as one, LoopProfiler(session, quick, full_model) as two:
+        assert one.runtime_facts() == two.runtime_facts()
+        assert one.runtime_facts()["runtime_version"]
+        assert not {"memory_bytes", "release"} & set(one.runtime_facts())
+
+
+def test_nothing_is_left_on_the_device(
+    session: LocalSession, quick: MeasureSettings, full_model: Path, half_model: Path, not_a_model: Path
+) -> None:
+    with LoopProfiler(session, quick, full_model) as profiler:
+        profiler.measure(full_model)
+        before = sorted(os.listdir(session._work))
+        profiler.measure(half_model)
+        profiler.measure(not_a_model)
+        assert sorted(os.listdir(session._work)) == before
+
+
+def test_a_refused_candidate_is_a_failure_and_the_probe_lives(
+    session: LocalSession, quick: MeasureSettings, full_model: Path, half_model: Path, not_a_model: Path
+) -> None:
+    with LoopProfiler(session, quick, full_model) as profiler:
+        assert isinstance(profiler.measure(half_model), Measurement)
+        process = pid_of(profiler)
+        failure = profiler.measure(not_a_model)
+        assert isinstance(failure, Failure)
+        assert (failure.kind, failure.retryable) == ("refused", False)
+        assert pid_of(profiler) == process
+        assert isinstance(profiler.measure(half_model), Measurement)
+
+
+def test_a_baseline_that_does_not_run_is_an_error(
+    session: LocalSession, quick: MeasureSettings, full_model: Path, not_a_model: Path
+) -> None:
+    with (
+        LoopProfiler(session, quick, not_a_model, warm_model=full_model) as profiler,
+        pytest.raises(DeviceError, match="unpruned model does not run"),
+    ):
+        profiler.measure(full_model)
+
+
+def test_a_missing_file_is_an_error(session: LocalSession, quick: MeasureSettings, full_model: Path) -> None:
+    with LoopProfiler(session, quick, full_model) as profiler, pytest.raises(DeviceError, match="cannot copy"):
+        profiler.measure(Path("/nowhere/model.onnx"))
+
+
+def test_a_python_without_the_runtime_says_what_to_install(
+    quick: MeasureSettings, full_model: Path, tmp_path: Path
+) -> None:
+    bare = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+    if bare is None:
+        pytest.skip("no system Python beside this one")
+    settings = replace(quick, runtime="litert")
+    with (
+        open_session(DeviceSpec("local", "local", python=bare)) as session,
+        LoopProfiler(session, settings, full_model) as profiler,
+        pytest.raises(DeviceError, match="pip install ai-edge-litert") as caught,
+    ):
+        profiler.measure(full_model)
+    assert not caught.value.retryable
+
+
+def test_a_probe_killed_between_requests_is_replaced(
+    session: LocalSession, quick: MeasureSettings, full_model: Path, half_model: Path
+) -> None:
+    said: list[str] = []
+    with LoopProfiler(session, quick, full_model, log=said.append) as profiler:
+        profiler.measure(half_model)
+        os.kill(pid_of(profiler), signal.SIGKILL)
+        assert isinstance(profiler.measure(half_model), Measurement)
+    assert len(said) == 1
+    assert "fresh probe" in said[0]
+
+
+@pytest.mark.parametrize("how", ["die", "abort", "garbage", "nested", "flood"])
+@pytest.mark.parametrize("op", ["hello", "race"])
+def test_a_probe_that_fails_once_costs_one_retry(
+    session: LocalSession,
+    quick: MeasureSettings,
+    full_model: Path,
+    half_model: Path,
+    fails_once: Callable[[str, str], Path],
+    how: str,
+    op: str,
+) -> None:
+    # What a misbehaving probe prints goes to its guarded stdout, so "garbage" at an op of the real probe is harmless.
+    said: list[str] = []
+    probe_file = fails_once(how, op)
+    with LoopProfiler(session, quick, full_model, log=said.append, probe_file=probe_file) as profiler:
+        assert isinstance(profiler.measure(half_model), Measurement)
+    assert len(said) == (1 if how in {"die", "abort"} else 0)
+
+
+def test_a_probe_that_hangs_once_is_replaced_at_the_deadline(
+    session: LocalSession,
+    quick: MeasureSettings,
+    full_model: Path,
+    half_model: Path,
+    fails_once: Callable[[str, str], Path],
+) -> None:
+    said: list[str] = []
+    probe_file = fails_once("hang", "race")
+    with LoopProfiler(session, quick, full_model, log=said.append, timeout_s=3, probe_file=probe_file) as profiler:
+        assert isinstance(profiler.measure(half_model), Measurement)
+    assert "in time" in said[0]
+
+
+@pytest.mark.parametrize("how", ["die", "garbage", "nested", "hang"])
+def test_a_probe_that_never_comes_up_is_an_error(
+    session: LocalSession, quick: MeasureSettings, full_model: Path, fails_always: Callable[[str], Path], how: str
+) -> None:
+    probe_file = fails_always(how)
+    with (
+        LoopProfiler(session, quick, full_model, timeout_s=0.7, probe_file=probe_file) as profiler,
+        pytest.raises(DeviceError),
+    ):
+        profiler.measure(full_model)
+
+
+def test_a_device_that_dies_for_good_gives_failures(
+    session: LocalSession,
+    quick: MeasureSettings,
+    full_model: Path,
+    half_model: Path,
+    fails_always: Callable[[str], Path],
+) -> None:
+    with LoopProfiler(session, quick, full_model) as profiler:
+        profiler.measure(half_model)
+        os.kill(pid_of(profiler), signal.SIGKILL)
+        profiler._probe_file = fails_always("die")
+        failure = profiler.measure(half_model)
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.retryable) == ("crashed", True)
+    assert "out of memory" in failure.message

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeprune.profilers.statistics import quotient_interval, spread
+
+times = st.floats(1e-6, 10.0)
+
+
+def simulate(
+    random: np.random.Generator, processes: int, rounds: int = 7, truth: float = 1.0, wild: float = 0.0
+) -> tuple[list[float], list[float], list[int]]:
+    """Fresh processes differ by 4 %, rounds by 1 %; `wild`: what one process is off."""
+    shift = random.normal(0, 0.04, processes)
+    shift[0] += wild
+    logs = math.log(truth) + np.repeat(shift, rounds) + random.normal(0, 0.01, processes * rounds)
+    against = 1e-5 * np.exp(random.normal(0, 0.1, processes * rounds))
+    return list(against * np.exp(logs)), list(against), list(np.repeat(np.arange(processes), rounds))
+
+
+@pytest.mark.parametrize(("processes", "wild"), [(3, 0.0), (5, 0.0), (10, 0.0), (7, 0.5), (10, 0.5)])
+def test_intervals_hold_the_truth_as_often_as_they_say(processes: int, wild: float) -> None:
+    random = np.random.default_rng(3)
+    hits = 0
+    for _ in range(600):
+        interval = quotient_interval(*simulate(random, processes, wild=wild))
+        hits += interval.low <= 1.0 <= interval.high
+    assert 0.92 <= hits / 600 <= 0.985
+
+
+def test_one_wild_process_is_left_out_and_told() -> None:
+    samples = simulate(np.random.default_rng(0), 10, wild=1.0)
+    interval = quotient_interval(*samples)
+    assert interval.left_out == 1
+    assert interval.high / interval.low < 1.15
+
+
+def test_two_wild_processes_widen_the_interval() -> None:
+    against = [1.0] * 10
+    samples = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 2.0, 2.0]
+    interval = quotient_interval(samples, against, range(10))
+    assert interval.left_out == 0
+    assert interval.high / interval.low > 1.3
+
+
+def test_a_true_speed_up_is_found() -> None:
+    interval = quotient_interval(*simulate(np.random.default_rng(1), 5, truth=0.5))
+    assert interval.high < 0.6
+    speed_up = interval.inverse()
+    assert speed_up.low == pytest.approx(1 / interval.high)
+    assert 1.7 < speed_up.low <= speed_up.value <= speed_up.high
+
+
+def test_rounds_of_one_process_are_one_witness() -> None:
+    samples, against, process = simulate(np.random.default_rng(2), 5)
+    alone = quotient_interval(samples[:7], against[:7], process[:7])
+    assert alone.processes == 1
+    assert quotient_interval(samples, against, process).processes == 5
+
+
+@given(st.lists(st.tuples(times, times, st.integers(0, 6)), min_size=2, max_size=30))
+def test_order_holds_for_any_samples(rounds: list[tuple[float, float, int]]) -> None:
+    interval = quotient_interval(*(list(column) for column in zip(*rounds, strict=True)))
+    assert 0 <= interval.low <= interval.value * (1 + 1e-9)
+    assert interval.value <= interval.high * (1 + 1e-9)
+
+
+@given(st.lists(st.tuples(times, times), min_size=2, max_size=20), st.floats(0.01, 100))
+def test_the_unit_does_not_matter(rounds: list[tuple[float, float]], scale: float) -> None:
+    ours, theirs = (list(column) for column in zip(*rounds, strict=True))
+    one = quotient_interval(ours, theirs)
+    other = quotient_interval([scale * value for value in ours], [scale * value for value in theirs])
+    assert other.value == pytest.approx(one.value)
+
+
+@pytest.mark.parametrize(
+    ("samples", "against", "process"),
+    [([1.0], [1.0], []), ([1.0, 2.0], [1.0], []), ([1.0, 0.0], [1.0, 1.0], []), ([1.0, math.nan], [1.0, 1.0], [])],
+)
+def test_what_has_no_interval_is_refused(samples: list[float], against: list[float], process: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"must be|at least two"):
+        quotient_interval(samples, against, process)
+
+
+def test_spread() -> None:
+    assert spread([1.0]) == 0.0
+    assert spread([2.0] * 5) == 0.0
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 3)
+    assert spread([1.0, 1.0, 1.0, 1.0, 100.0]) == 0.0

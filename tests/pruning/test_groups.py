@@ -1,0 +1,127 @@
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeprune.core.errors import NothingToPrune
+from edgeprune.core.types import PruningPlan
+from edgeprune.models.zoo import build
+from edgeprune.pruning.cost import count_macs
+from edgeprune.pruning.groups import discover
+from edgeprune.pruning.structure import INPUTS
+from edgeprune.pruning.surgery import cut
+
+
+def names(model: str, shape: tuple[int, ...], runtime: str = "onnxruntime") -> list[tuple[str, int, int, int]]:
+    structure = discover(build(model, shape, 10), shape, runtime=runtime)
+    return [(g.name, g.channels, g.floor, g.multiple_of) for g in structure.groups]
+
+
+def test_a_fully_connected_net_has_its_inputs_as_first_group() -> None:
+    assert names("lenet-300-100", (1, 28, 28)) == [(INPUTS, 784, 78, 1), ("fc1", 300, 30, 1), ("fc2", 100, 10, 1)]
+
+
+def test_neurons_are_counted_as_the_paper_does() -> None:
+    shape = (1, 28, 28)
+    network = build("lenet-300-100", shape, 10)
+    structure = discover(network, shape, runtime="onnxruntime")
+    assert structure.output_layers == ("fc3",)
+    assert structure.neurons(network) == 784 + 300 + 100
+    kept = {INPUTS: tuple(range(219)), "fc1": tuple(range(81)), "fc2": tuple(range(43))}
+    pruned = cut(network, shape, PruningPlan(kept))
+    assert structure.neurons(pruned) == 219 + 81 + 43
+    # method.md: 8.1 % of the multiply-accumulates are left.
+    assert count_macs(pruned, shape) == 219 * 81 + 81 * 43 + 43 * 10
+    assert count_macs(pruned, shape) / count_macs(network, shape) == pytest.approx(0.081, abs=0.001)
+
+
+def test_inputs_stay_when_asked() -> None:
+    shape = (1, 8, 8)
+    network = build("lenet-300-100", shape, 10)
+    structure = discover(network, shape, runtime="onnxruntime", prune_inputs=False)
+    assert [g.name for g in structure.groups] == ["fc1", "fc2"]
+    assert structure.neurons(network) == 64 + 300 + 100
+
+
+def test_resnet_prunes_inside_its_blocks_and_says_why_not_between_them() -> None:
+    shape = (3, 32, 32)
+    structure = discover(build("resnet20", shape, 10), shape, runtime="onnxruntime")
+    assert [g.name for g in structure.groups] == [f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in (0, 1, 2)]
+    # torch-pruning would remove channels across the zero-padded shortcut: that runs, but computes something else.
+    assert "differs from the masked" in structure.frozen["conv1"]
+    assert {g.multiple_of for g in structure.groups} == {8}
+
+
+def test_coupled_channels_count_in_every_layer_that_makes_them() -> None:
+    shape = (3, 16, 16)
+    network = build("mobilenetv2-small", shape, 10)
+    structure = discover(network, shape, runtime="litert")
+    stream = next(c for c in structure.couplings if "stem" in c.makers)
+    assert set(stream.makers) == {"stem", "blocks.0.project"}
+    assert stream.group.neurons_per_channel == 2
+    hidden = next(c.group for c in structure.couplings if c.group.name == "blocks.1.expand")
+    # The depthwise layer goes with the layer that expands.
+    assert hidden.neurons_per_channel == 2
+    assert "blocks.1.depthwise" in hidden.layers
+
+
+def test_costs_per_channel_add_up() -> None:
+    shape = (1, 28, 28)
+    structure = discover(build("lenet-300-100", shape, 10), shape, runtime="onnxruntime")
+    fc1 = structure.groups[1]
+    assert fc1.macs_per_channel == 784 + 100
+    assert fc1.parameters_per_channel == 784 + 1 + 100
+
+
+class Reshaped(nn.Module):
+    """Its head reshapes to a fixed width, so the convolution before it must stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.fc1 = nn.Linear(4 * 64, 20)
+        self.fc2 = nn.Linear(20, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv(x)).view(-1, 4 * 64)
+        return self.fc2(F.relu(self.fc1(x)))
+
+
+class Normed(nn.Module):
+    """A layer norm looks at all channels at once: removing some changes the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.norm, self.fc2 = nn.Linear(64, 20), nn.LayerNorm(20), nn.Linear(20, 12)
+        self.fc3 = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc3(F.relu(self.fc2(self.norm(self.fc1(x.flatten(1))))))
+
+
+def test_a_hard_coded_reshape_freezes_its_group() -> None:
+    structure = discover(Reshaped(), (1, 8, 8), runtime="onnxruntime")
+    assert [g.name for g in structure.groups] == ["fc1"]
+    assert "conv" in structure.frozen
+
+
+def test_a_layer_norm_freezes_its_group() -> None:
+    structure = discover(Normed(), (64,), runtime="onnxruntime")
+    assert [g.name for g in structure.groups] == [INPUTS, "fc2"]
+    assert "differs" in structure.frozen["fc1"]
+
+
+@pytest.mark.parametrize(
+    "network", [nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten()), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 3))]
+)  # fmt: skip
+def test_nothing_to_prune_is_said(network: nn.Module) -> None:
+    with pytest.raises(NothingToPrune, match="nothing to prune"):
+        discover(network, (1, 8, 8), runtime="onnxruntime")
+
+
+def test_discovery_leaves_the_network_alone() -> None:
+    network = build("lenet5", (1, 28, 28), 10)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    discover(network, (1, 28, 28), runtime="onnxruntime")
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])

@@ -1,0 +1,120 @@
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from edgeprune.core.errors import SurgeryError
+from edgeprune.core.types import PruningPlan
+from edgeprune.models.zoo import build
+from edgeprune.pruning.calibration import gram_matrices
+from edgeprune.pruning.criteria import L1, Reconstruction
+from edgeprune.pruning.groups import discover
+from edgeprune.pruning.inputs import SelectedInputs
+from edgeprune.pruning.structure import INPUTS, Structure
+from edgeprune.pruning.surgery import check_equal, cut, mask, prune
+
+SHAPES = {"lenet-300-100": (1, 8, 8), "lenet5": (1, 12, 12), "resnet20": (3, 8, 8), "mobilenetv2-small": (3, 8, 8)}
+
+
+@cache
+def prepared(model: str) -> tuple[nn.Module, Structure]:
+    torch.manual_seed(0)
+    network = build(model, SHAPES[model], 10).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # A trained net's: zero means and unit variances would hide mistakes.
+            nn.init.uniform_(module.running_mean, -1, 1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.bias, -1, 1)
+    return network, discover(network, SHAPES[model], runtime="litert", multiple_of=1)
+
+
+@given(st.sampled_from(sorted(SHAPES)), st.data())
+@settings(max_examples=25, deadline=None)
+def test_the_pruned_net_equals_the_masked_one(model: str, data: st.DataObject) -> None:
+    network, structure = prepared(model)
+    kept = {
+        g.name: tuple(sorted(data.draw(st.sets(st.integers(0, g.channels - 1), min_size=1, max_size=g.channels))))
+        for g in structure.groups
+    }
+    plan = PruningPlan(kept)
+    pruned = cut(network, SHAPES[model], plan)
+    assert check_equal(mask(network, structure.couplings, plan), pruned, SHAPES[model]) < 1e-9
+    for name, channels in plan.widths.items():
+        layer = pruned.get_submodule(name) if name != INPUTS else None
+        layer = layer.linear if isinstance(layer, SelectedInputs) else layer
+        assert layer is None or layer.weight.shape[0] == channels
+
+
+def test_the_pruned_net_still_takes_the_full_input() -> None:
+    network, _ = prepared("lenet-300-100")
+    pruned = cut(network, (1, 8, 8), PruningPlan({INPUTS: (3, 5, 60), "fc1": (0, 1)}))
+    assert pruned(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert pruned.get_submodule("fc1").kept.tolist() == [3, 5, 60]
+
+
+def test_a_wrong_net_is_found_out() -> None:
+    network, structure = prepared("lenet-300-100")
+    plan = PruningPlan({"fc1": tuple(range(100))})
+    pruned = cut(network, (1, 8, 8), PruningPlan({"fc1": tuple(range(1, 101))}))
+    with pytest.raises(SurgeryError, match="differs from the masked"):
+        check_equal(mask(network, structure.couplings, plan), pruned, (1, 8, 8))
+
+
+def batches(shape: tuple[int, ...], count: int = 400) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    # Correlated inputs, as real ones are: a few directions and a little noise.
+    basis = torch.randn(12, *shape, generator=generator)
+    weights = torch.randn(count, 12, generator=generator)
+    noise = 0.05 * torch.randn(count, *shape, generator=generator)
+    return list((torch.tensordot(weights, basis, 1) + noise).split(100))
+
+
+def reconstruction(model: str) -> Reconstruction:
+    network, structure = prepared(model)
+    layers = sorted({reader.layer for coupling in structure.couplings for reader in coupling.consumers})
+    return Reconstruction(network, structure, gram_matrices(network, layers, batches(SHAPES[model]), 400))
+
+
+@pytest.mark.parametrize("model", sorted(SHAPES))
+def test_reconstruction_rebuilds_outputs_better_than_norms(model: str) -> None:
+    network, structure = prepared(model)
+    x = torch.cat(batches(SHAPES[model]))[:200]
+    widths = {g.name: max(1, g.channels // 2) for g in structure.groups}
+    errors = []
+    for criterion in (reconstruction(model), L1(network, structure)):
+        pruned = prune(criterion, structure, criterion.plan(widths), check=True)
+        with torch.no_grad():
+            errors.append(float((pruned(x) - network(x)).square().mean()))
+    assert errors[0] < 0.6 * errors[1]
+
+
+def test_a_duplicate_neuron_goes_without_loss() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
+    first, last = network[1], network[3]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        first.weight[3], first.bias[3] = first.weight[0], first.bias[0]
+        last.weight.mul_(5)
+    structure = discover(network, (6,), runtime="onnxruntime", prune_inputs=False)
+    x = torch.randn(500, 6)
+    criterion = Reconstruction(network, structure, gram_matrices(network, ["3"], [x], 500))
+    pruned = prune(criterion, structure, criterion.plan({"1": 3}), check=True)
+    with torch.no_grad():
+        assert float((pruned(x) - network(x)).abs().max()) < 1e-3
+
+
+def test_orders_are_nested() -> None:
+    criterion = reconstruction("lenet-300-100")
+    small, large = (set(criterion.plan({"fc1": width}).kept["fc1"]) for width in (20, 60))
+    assert small < large
+
+
+def test_l1_keeps_the_largest_norms() -> None:
+    network, structure = prepared("lenet-300-100")
+    kept = L1(network, structure).plan({"fc1": 30}).kept["fc1"]
+    norms = network.get_submodule("fc1").weight.abs().sum(1)
+    assert set(kept) == set(torch.topk(norms, 30).indices.tolist())

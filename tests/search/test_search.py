@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeprune.core.types import Failure, Group, Measurement, MeasureSettings, PruningPlan
+from edgeprune.search.algorithm import search
+from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, soft_threshold, sparsity
+from edgeprune.search.environment import Environment, Episode
+from edgeprune.search.reward import Candidate, Reward, Widths
+
+GROUPS = tuple(
+    Group(name, channels, channels // 10, 1, 1.0, 1.0, parameters, (name,))
+    for name, channels, parameters in (("a", 200, 9000), ("b", 100, 2000), ("c", 50, 500))
+)
+NEURONS = 350
+
+
+def measurement(latency: float = 0.5, memory: float = 0.5) -> Measurement:
+    return Measurement(
+        "s", (latency,) * 3, (), (1.0,) * 3, int(memory * 1000), 1000, "mallinfo2", "", "", "d", {},
+        MeasureSettings("litert"),
+    )  # fmt: skip
+
+
+def candidate(widths: Widths, accuracy: float = 1.0, cost: Measurement | Failure | None = None) -> Candidate:
+    plan = PruningPlan({name: tuple(range(width)) for name, width in widths.items()})
+    left = sum(widths.get(g.name, g.channels) for g in GROUPS)
+    return Candidate(plan, accuracy, NEURONS / left, cost or measurement(), 1)
+
+
+def formula(widths: Widths) -> Candidate:
+    """A made-up network: group a is useless, b and c matter more and more the fewer are left."""
+    b, c = widths.get("b", 100) / 100, widths.get("c", 50) / 50
+    return candidate(widths, accuracy=1.0 - 0.2 * (1 - b) ** 2 - 0.3 * (1 - c) ** 2)
+
+
+def environment(evaluate=formula, min_ncr: float | None = 2.0, credit: str = "step") -> Environment:  # type: ignore[no-untyped-def]
+    return Environment(GROUPS, evaluate, Reward(1.0, 2.0, 1.0, 1.0), neurons=NEURONS, min_ncr=min_ncr, credit=credit)  # type: ignore[arg-type]
+
+
+def test_reward_is_the_papers_with_measured_terms() -> None:
+    reward = Reward(accuracy=0.9, ncr=4.0, latency=0.5, memory=0.5, beta=2.0, gamma=3.0, delta=5.0)
+    found = candidate({"a": 100, "b": 50, "c": 25}, 0.45, measurement(latency=1.0, memory=0.25))
+    # 0.45/0.9, 2 * 2/4, 3 * 0.5/1.0, 5 * capped at 1
+    assert reward(found) == pytest.approx(0.5 + 1.0 + 1.5 + 5.0)
+
+
+def test_a_failed_measurement_earns_nothing_and_invents_nothing() -> None:
+    reward = Reward(accuracy=1.0, ncr=1.0, latency=1.0, memory=1.0)
+    lost = candidate({}, 1.0, Failure("lost", "gone", retryable=True))
+    assert reward(lost) == pytest.approx(2.0)
+    assert reward(candidate({}, 1.0)) == pytest.approx(4.0)
+
+
+def test_states_are_normalised_and_end_in_zeros() -> None:
+    env = environment()
+    states = np.array([env.state(step) for step in range(4)])
+    assert states.shape == (4, 4)
+    assert states.max() == 1.0
+    np.testing.assert_allclose(states[0], [1 / 3, 1.0, 9000 / 11500, 1.0])
+    np.testing.assert_allclose(states[3], 0)
+
+
+@pytest.mark.parametrize("proposal", [(0.0, 0.0, 0.0), (0.0, 0.9, 0.0), (1.0, 1.0, 1.0), (0.3, 0.2, 0.9)])
+def test_widths_are_allowed_and_reach_the_rate(proposal: tuple[float, ...]) -> None:
+    widths = environment().widths(proposal)
+    assert NEURONS / sum(widths.values()) >= 2.0
+    assert all(g.floor <= widths[g.name] <= g.channels for g in GROUPS)
+
+
+def test_narrowing_keeps_proportions_and_wastes_nothing() -> None:
+    widths = environment().widths((0.0, 0.0, 0.0))
+    assert widths == {"a": 100, "b": 50, "c": 25}
+
+
+def test_without_a_rate_the_actor_decides_alone() -> None:
+    assert environment(min_ncr=None).widths((0.0, 0.5, 1.0)) == {"a": 200, "b": 50, "c": 5}
+
+
+def test_episodes_store_what_was_executed() -> None:
+    asked = [0.0, 2.0, 0.123]
+    seen: list[dict[str, int]] = []
+
+    def evaluate(widths: Widths) -> Candidate:
+        seen.append(dict(widths))
+        return candidate(widths)
+
+    episode = environment(evaluate, min_ncr=None).run(lambda step, state: asked[step])
+    assert episode.proposed == (0.0, 2.0, 0.123)
+    assert episode.executed == pytest.approx((0.0, 0.9, 0.12))
+    # The paper's credit: after every group, the later ones still whole.
+    assert seen == [{"a": 200}, {"a": 200, "b": 10}, {"a": 200, "b": 10, "c": 44}]
+    assert len(episode.rewards) == 3
+
+
+def test_episode_credit_evaluates_once_and_shares_the_reward() -> None:
+    count = 0
+
+    def evaluate(widths: Widths) -> Candidate:
+        nonlocal count
+        count += 1
+        return candidate(widths)
+
+    episode = environment(evaluate, credit="episode").run(lambda step, state: 0.5)
+    assert count == 1
+    assert episode.rewards == (episode.reward,) * 3
+
+
+def test_soft_threshold_makes_exact_zeros() -> None:
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.5, -0.05], [-0.5, 0.1]]))
+    soft_threshold(layer, 0.1)
+    assert layer.weight.tolist() == [[pytest.approx(0.4), 0.0], [pytest.approx(-0.4), 0.0]]
+
+
+def run(settings: AgentSettings, seed: int = 0, episodes: int = 120) -> tuple[list[Episode], float]:
+    found: list[Episode] = []
+    result = search(environment(), settings, episodes=episodes, seed=seed, on_episode=lambda _, e: found.append(e))
+    assert result.episodes == len(found)
+    return found, result.agent_sparsity
+
+
+def test_the_agent_learns_and_becomes_sparse() -> None:
+    found, share = run(AgentSettings())
+    first, last = found[:30], found[-20:]
+    assert np.mean([e.reward for e in last]) > np.mean([e.reward for e in first]) + 0.01
+    # It found out that group a is the useless one.
+    assert np.mean([e.executed[0] for e in last]) > np.mean([e.executed[1] for e in last])
+    assert share > 0.9
+
+
+def test_without_penalty_nothing_is_zero() -> None:
+    _, share = run(AgentSettings(penalty=0.0), episodes=40)
+    assert share < 0.01
+
+
+def test_one_seed_gives_the_same_trials_and_another_gives_others() -> None:
+    one, two, other = (run(AgentSettings(), seed, 40)[0] for seed in (3, 3, 4))
+    assert [e.executed for e in one] == [e.executed for e in two]
+    assert [e.executed for e in one] != [e.executed for e in other]
+
+
+def test_learning_clears_the_pool_and_moves_the_targets_softly() -> None:
+    agent = ProximalDDPG(AgentSettings(buffer_size=6, passes=1, tau=0.5), seed=0)
+    before = [p.clone() for p in agent.target_critic.parameters()]
+    env = environment()
+    while not agent.ready:
+        agent.remember(env.run(lambda step, state: agent.act(state)))
+    agent.learn()
+    assert not agent.ready
+    for old, target, critic in zip(before, agent.target_critic.parameters(), agent.critic.parameters(), strict=True):
+        # One update of tau 0.5: the target lies half-way.
+        torch.testing.assert_close(target, (old + critic) / 2)
+    assert 0.0 <= sparsity(agent.actor) <= 1.0
