@@ -90,7 +90,8 @@ def _show(result: Any, folder: Path, quiet: bool) -> None:
     if not quiet:
         console.print()
         console.print(summary_table(result))
-        console.print(f"layers {layers_line(result)}   agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
+        console.print(f"layers {layers_line(result)}", soft_wrap=True)
+        console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
     for line in budget_lines(result):
         console.print(line)
     for item in result["artifacts"]:

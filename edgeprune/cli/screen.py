@@ -32,7 +32,7 @@ class Screen(Silent):
 
     def say(self, text: str) -> None:
         """A line, indented below its stage."""
-        self._console.print(f"  {text}", highlight=False, markup=False)
+        self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def _show(self, title: str, total: float | None) -> Iterator[Task]:

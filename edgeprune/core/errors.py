@@ -81,7 +81,7 @@ class SurgeryError(EdgepruneError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest known word as a hint, or all of them: `did_you_mean("minst", ["mnist"])` -> "did you mean 'mnist'?"."""
+    """The nearest known word as a hint, or all of them: "minst" of ["mnist"] -> "did you mean 'mnist'?"."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(known)}"

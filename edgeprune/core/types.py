@@ -140,9 +140,9 @@ class MeasureSettings:
     warmup_runs: int = 10
     warmup_s: float = 0.05
     #: Interleaved rounds per process; each gives one sample (the median of its runs) for baseline and candidate.
-    rounds: int = 7
+    rounds: int = 11
     #: A round lasts at least this long and holds at least `min_runs` runs.
-    round_s: float = 0.01
+    round_s: float = 0.006
     min_runs: int = 5
     #: Fresh processes; 0 means one living probe process that serves many candidates.
     processes: int = 0

@@ -104,7 +104,9 @@ class Evaluator:
     def __call__(self, widths: Widths) -> Candidate:
         """Accuracy and cost of the network with these widths; groups not named stay whole."""
         plan = self._criterion.plan(dict(widths))
-        if plan.key not in self._known:
+        if plan.key in self._known:
+            self.cache_hits += 1
+        else:
             self._known[plan.key] = self._evaluate(plan)
         return self._known[plan.key]
 

@@ -73,7 +73,7 @@ class RunConfig:
     beta: float = _option(1.0, "weight of the neuron compression rate in the reward", "search", "WEIGHT")
     gamma: float = _option(1.0, "weight of measured latency in the reward", "search", "WEIGHT")
     delta: float = _option(1.0, "weight of measured memory in the reward", "search", "WEIGHT")
-    penalty: float = _option(0.5, "lambda, the proximal agent's L1 penalty (0: plain DDPG)", "search", "LAMBDA")
+    penalty: float = _option(0.8, "lambda, the proximal agent's L1 penalty (0: plain DDPG)", "search", "LAMBDA")
     agent_lr: float = _option(1e-3, "learning rate of actor and critic", "search", "RATE")
     buffer_size: int = _option(48, "transitions the experience pool holds", "search", "N")
     search_images: int | None = _option(

@@ -98,7 +98,7 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: Any) -> 
         exported = export_all(config, prepared, folder, network, plan, watch)
         watch.stage("validate")
         final = MeasureSettings(
-            runtime=config.runtime, threads=config.threads, rounds=11, round_s=0.02, processes=config.processes
+            runtime=config.runtime, threads=config.threads, rounds=15, round_s=0.01, processes=config.processes
         )
         accuracy, validated = validate(prepared, tuned.before, network, exported, session, final, watch)
     result = assemble(config, prepared, searched, tuned, accuracy, validated, spec.emulated, time.monotonic() - started)

@@ -91,8 +91,8 @@ def validate(
         speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
         agreement = float(np.mean(ours == host))
         progress.say(
-            f"{item.format} on {session.spec.name} ({runtime}): accuracy {100 * share(ours):.2f} %, "
-            f"agreement with the host {100 * agreement:.2f} %, {speedup.value:.2f}x faster ({speedup.low:.2f} to {speedup.high:.2f})"
+            f"{item.format} on {session.spec.name} ({runtime}): accuracy {100 * share(ours):.2f} %, agreement with the "
+            f"host {100 * agreement:.2f} %, {speedup.value:.2f}x faster ({speedup.low:.2f} to {speedup.high:.2f})"
         )
         done.append(Validated(item, runtime, share(ours), share(theirs), agreement, measured, speedup))
     return accuracy, done

@@ -26,7 +26,7 @@ def summary_table(result: Result) -> Table:
         table.add_column(column, justify="right")
     drop = after["error_points"]
     table.add_row(
-        "accuracy (host, test set)",
+        "test accuracy, host",
         format_percent(before["accuracy"]),
         format_percent(after["accuracy"]),
         f"{-drop:+.2f} points",
@@ -44,21 +44,24 @@ def summary_table(result: Result) -> Table:
 def _artifact_rows(table: Table, item: Result, where: str) -> None:
     table.add_section()
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
-    table.add_row(f"[bold]{_FILE[item['format']]}[/bold] with {item['runtime']} on {where}", "", "", "")
+    table.add_row(f"[bold]{_FILE[item['format']]}[/bold] on {where}", "", "", item["runtime"])
+    change = item["device_accuracy"] - item["baseline_device_accuracy"]
     table.add_row(
-        "  accuracy (device, test set)",
+        "  accuracy on device",
         format_percent(item["baseline_device_accuracy"]),
         format_percent(item["device_accuracy"]),
-        f"same class as host: {format_percent(item['agreement'])}",
+        f"{100 * change:+.2f} points",
     )
+    table.add_row("  same class as host", "", format_percent(item["agreement"]), "")
     table.add_row(
-        "  latency (median)",
+        "  latency, median",
         format_cost(theirs["median_s"], theirs["unit"]),
         format_cost(ours["median_s"], ours["unit"]),
-        f"{speed['value']:.2f}x faster ({speed['ci_low']:.2f} to {speed['ci_high']:.2f})",
+        f"{speed['value']:.2f}x faster",
     )
+    table.add_row("  95 % interval", "", "", f"{speed['ci_low']:.2f} to {speed['ci_high']:.2f}x")
     for name, new, old in (
-        ("heap on the device", item["peak_bytes"], item["baseline_peak_bytes"]),
+        ("heap", item["peak_bytes"], item["baseline_peak_bytes"]),
         ("file", item["bytes"], item["baseline_bytes"]),
     ):
         table.add_row(f"  {name}", format_bytes(old), format_bytes(new), f"{100 * new / max(old, 1):.1f} % left")

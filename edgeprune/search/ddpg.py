@@ -27,7 +27,7 @@ class AgentSettings:
 
     learning_rate: float = 1e-3
     #: Lambda of (5) and (6): weight of the L1 penalty, applied by the proximal step. 0: plain DDPG.
-    penalty: float = 0.5
+    penalty: float = 0.8
     #: Gamma of (5).
     discount: float = 0.9
     #: Tau of (12) and (13).

@@ -111,9 +111,11 @@ def test_a_layer_norm_freezes_its_group() -> None:
     assert "differs" in structure.frozen["fc1"]
 
 
-@pytest.mark.parametrize(
-    "network", [nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten()), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 3))]
-)  # fmt: skip
+LONE_CONV = nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten())
+LONE_LINEAR = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 3))
+
+
+@pytest.mark.parametrize("network", [LONE_CONV, LONE_LINEAR])
 def test_nothing_to_prune_is_said(network: nn.Module) -> None:
     with pytest.raises(NothingToPrune, match="nothing to prune"):
         discover(network, (1, 8, 8), runtime="onnxruntime")

@@ -1,0 +1,223 @@
+"""The whole job on real digits, with real runtimes in real processes; small, so figures are not judged here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import edgeprune
+from edgeprune.core.errors import BudgetError, StorageError, UsageError
+from edgeprune.core.files import sha256_file
+from edgeprune.core.progress import Silent
+from edgeprune.data.catalog import load_data
+from edgeprune.exporters import read_metadata, run_model
+from edgeprune.pipeline.result import RunResult
+
+SMALL: dict[str, Any] = {
+    "episodes": 8,
+    "train_epochs": 6,
+    "finetune_epochs": 3,
+    "finalists": 2,
+    "processes": 3,
+    "calibration_images": 500,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def done(runs: Path) -> RunResult:
+    return edgeprune.run(edgeprune.RunConfig(runs_dir=runs, name="first", **SMALL))
+
+
+def trials(folder: Path) -> list[tuple[Any, ...]]:
+    db = sqlite3.connect(folder / "trials.sqlite")
+    found = db.execute("SELECT trial, plan, accuracy, latency_share, reward, executed FROM trials").fetchall()
+    db.close()
+    return found
+
+
+def test_result_holds_what_the_interface_promises(done: RunResult) -> None:
+    result = json.loads((done.folder / "result.json").read_text())
+    assert result == json.loads(json.dumps(done.result))
+    assert result["schema"] == 1
+    assert result["status"] in ("done", "budget-not-met")
+    assert set(result) >= {"edgeprune", "config", "device", "baseline", "compressed", "artifacts", "search", "budget"}
+    assert set(result["device"]) == {"name", "emulated", "facts"}
+    assert set(result["baseline"]) >= {"accuracy", "neurons", "parameters", "macs"}
+    assert set(result["compressed"]) >= {
+        "accuracy_before_finetune", "accuracy", "error_points", "ncr", "neurons", "parameters", "macs", "layers",
+    }  # fmt: skip
+    assert {item["format"] for item in result["artifacts"]} == {"onnx", "tflite"}
+    for item in result["artifacts"]:
+        assert set(item) >= {
+            "precision", "path", "sha256", "bytes", "device_accuracy", "agreement", "parity_max_abs", "latency",
+            "baseline_latency", "speedup", "peak_bytes", "baseline_peak_bytes",
+        }  # fmt: skip
+        assert set(item["speedup"]) >= {"value", "ci_low", "ci_high"}
+        assert set(item["latency"]) == {"median_s", "samples", "unit"}
+    assert set(result["search"]) >= {
+        "agent", "episodes", "seconds", "device_seconds", "cache_hits", "agent_sparsity", "best_trial",
+    }  # fmt: skip
+    documented = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding="utf-8")
+    for part in (result, result["artifacts"][0], result["search"], result["compressed"], result["baseline"]):
+        for key in part:
+            assert f"`{key}" in documented or key in ("epochs", "key"), key
+
+
+def test_the_file_that_was_validated_is_the_file_that_ships(done: RunResult) -> None:
+    for item in done.result["artifacts"]:
+        path = done.folder / item["path"]
+        assert sha256_file(path) == item["sha256"]
+        assert path.stat().st_size == item["bytes"]
+        assert item["agreement"] >= 0.999
+        assert item["bytes"] < item["baseline_bytes"]
+        assert len(item["latency"]["samples"]) == len(item["baseline_latency"]["samples"]) == len(item["process"])
+        assert set(item["process"]) == {0, 1, 2}
+        assert item["speedup"]["ci_low"] <= item["speedup"]["value"] <= item["speedup"]["ci_high"]
+
+
+def test_the_rate_asked_for_by_default_is_reached(done: RunResult) -> None:
+    checks = {check["bound"]: check for check in done.result["budget"]["checks"]}
+    assert checks["expect_ncr"]["met"]
+    layers = done.result["compressed"]["layers"]
+    assert done.result["compressed"]["neurons"] == sum(layer["kept"] for layer in layers)
+    assert done.result["budget"]["default"]
+
+
+def test_files_take_the_full_input_and_agree_with_the_loaded_network(done: RunResult) -> None:
+    network = edgeprune.load(done.folder)
+    dataset = load_data("digits", None, seed=0, progress=Silent())
+    x = dataset.preprocessing.apply(dataset.test.x[:50])
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x)).numpy()
+    for item in done.result["artifacts"]:
+        actual = run_model(item["format"], done.folder / item["path"], x)
+        np.testing.assert_allclose(actual, expected, atol=1e-4, rtol=1e-4)
+        said = read_metadata(done.folder / item["path"])
+        assert said["input_shape"] == [1, 8, 8]
+        assert len(said["kept_inputs"]) == said["widths"]["inputs"] < 64
+        assert said["classes"] == [str(digit) for digit in range(10)]
+        assert said["preprocessing"]["scale"] == pytest.approx(1 / 16)
+
+
+def test_one_seed_and_the_same_measurements_give_the_same_trials(done: RunResult, runs: Path) -> None:
+    again = edgeprune.run(edgeprune.RunConfig(runs_dir=runs, name="again", **SMALL))
+    assert trials(again.folder) == trials(done.folder)
+    assert again.result["search"]["measured"] == 0
+    assert again.result["baseline"]["source"] == "cached"
+    assert again.result["compressed"] == done.result["compressed"]
+
+
+def test_a_damaged_run_is_not_loaded(done: RunResult, tmp_path: Path) -> None:
+    for name in ("plan.json", "pruned.safetensors"):
+        (tmp_path / name).write_bytes((done.folder / name).read_bytes())
+    edgeprune.load(tmp_path)
+    weights = bytearray((tmp_path / "pruned.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "pruned.safetensors").write_bytes(weights)
+    with pytest.raises(StorageError, match="is damaged"):
+        edgeprune.load(tmp_path)
+    with pytest.raises(UsageError, match="holds no pruned network"):
+        edgeprune.load(tmp_path / "none")
+
+
+def test_an_impossible_budget_ends_before_the_search(done: RunResult, runs: Path) -> None:
+    with pytest.raises(BudgetError, match="cannot be reached on local: the smallest allowed network has"):
+        edgeprune.run(edgeprune.RunConfig(runs_dir=runs, name="dream", max_latency="1ns", **SMALL))
+    said = json.loads((runs / "dream" / "result.json").read_text())
+    assert said["status"] == "impossible"
+    assert said["stage"] == "search"
+    assert trials(runs / "dream") == []
+
+
+def command(runs: Path, name: str, *options: object) -> subprocess.CompletedProcess[str]:
+    """A whole run as its user starts it."""
+    small = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    line = [sys.executable, "-m", "edgeprune", "run", "--runs-dir", runs, "--name", name, *small, *options]
+    return subprocess.run([str(part) for part in line], capture_output=True, text=True, check=False, timeout=200)
+
+
+def test_a_budget_that_is_missed_is_said_and_the_result_kept(done: RunResult, runs: Path) -> None:
+    # Nothing may be lost at nine times fewer neurons, after three epochs.
+    missed = command(runs, "miss", "--expect-ncr=9", "--max-drop=0", "--quiet")
+    assert missed.returncode == 3
+    assert "NOT MET  points lost at most 0.00" in missed.stdout
+    assert "met      NCR at least 9.00" in missed.stdout
+    assert missed.stderr == ""
+    assert (runs / "miss" / "model.tflite").exists()
+
+
+def test_json_mode_prints_only_the_result(done: RunResult, runs: Path) -> None:
+    printed = command(runs, "json", "--json")
+    assert json.loads(printed.stdout) == json.loads((runs / "json" / "result.json").read_text())
+    assert printed.stderr == ""
+
+
+def wait_for(path: Path, text: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if path.exists() and text in path.read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{text!r} never came up in {path}")
+
+
+@pytest.mark.parametrize("stage", ["prepare", "search", "fine-tune", "export", "validate"])
+def test_ctrl_c_keeps_a_partial_run_that_says_how_it_ended(done: RunResult, runs: Path, stage: str) -> None:
+    name = f"cut-{stage}"
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    if stage == "prepare":
+        options += ["--seed=1", "--train-epochs=500"]
+    if stage == "fine-tune":
+        options += ["--finetune-epochs=2000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgeprune", "run", "--runs-dir", runs, "--name", name, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    wait_for(runs / name / "run.log", f"== {stage}")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1].startswith("interrupted; ")
+    said = json.loads((runs / name / "result.json").read_text())
+    assert (said["status"], said["stage"]) == ("interrupted", stage)
+
+
+def test_an_interrupted_run_resumes_to_the_same_result(done: RunResult, runs: Path, tmp_path: Path) -> None:
+    config = edgeprune.RunConfig(runs_dir=tmp_path, name="halted", **SMALL)
+
+    class Halting(Silent):
+        def stage(self, title: str) -> None:
+            if title == "fine-tune":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        edgeprune.run(config, Halting())
+    before = trials(tmp_path / "halted")
+    with pytest.raises(UsageError, match="was made with --seed 0, not 9"):
+        edgeprune.run(edgeprune.RunConfig(runs_dir=tmp_path, name="halted", seed=9, **SMALL), resume=True)
+    resumed = edgeprune.run(config, resume=True)
+    assert trials(tmp_path / "halted") == before
+    assert resumed.result["search"]["measured"] == 0
+    # Costs are measured afresh in another folder, so the trials may differ; the accuracy of a plan may not.
+    same = {row[1]: row[2] for row in trials(done.folder)}
+    assert all(same[row[1]] == row[2] for row in before if row[1] in same)
