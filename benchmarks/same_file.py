@@ -1,6 +1,6 @@
 """A/A: a file raced against itself in fresh processes. How often does the 95 % interval hold 1, and how wide is it?
 
-    python benchmarks/same_file.py FILE.onnx|FILE.tflite [--times 20] [--processes 7]
+python benchmarks/same_file.py FILE.onnx|FILE.tflite [--times 20] [--processes 7]
 """
 
 from __future__ import annotations

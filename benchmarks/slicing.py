@@ -1,6 +1,6 @@
 """How much faster a sliced candidate is than a really exported one: paired, medians.
 
-    python benchmarks/slicing.py [--rounds 5]
+python benchmarks/slicing.py [--rounds 5]
 """
 
 from __future__ import annotations

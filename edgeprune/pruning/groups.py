@@ -7,6 +7,7 @@ heads, layer norms ...) stays as it is and is reported with the reason.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
@@ -47,7 +48,7 @@ def discover(
     found: list[Coupling] = []
     frozen: dict[str, str] = {}
     outputs: list[str] = []
-    for coupling in _couplings(network, shape):
+    for coupling in _couplings(network, shape, order):
         root = coupling.makers[0]
         try:
             trial = _try(network, shape, coupling)
@@ -60,10 +61,11 @@ def discover(
             continue
         step = multiple_of or (CONV_MULTIPLE[runtime] if coupling.group.kind == "channels" else 1)
         found.append(replace(coupling, group=_costed(network, trial, shape, coupling, step, max_sparsity)))
-    found.sort(key=lambda coupling: min(order.get(maker, len(order)) for maker in coupling.makers))
+    found.sort(key=lambda coupling: order.get(coupling.makers[0], len(order)))
     if input_layer is not None and prune_inputs is not False:
         found.insert(0, _input_coupling(network, input_layer, max_sparsity))
     found = [coupling for coupling in found if coupling.group.floor < coupling.group.channels]
+    found = _jointly(network, shape, found, frozen)
     if not found:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(frozen.items())[:3])
         raise NothingToPrune(
@@ -71,6 +73,30 @@ def discover(
             f"it needs a hidden Linear or Conv2d layer between input and logits {classes_shape}",
         )
     return Structure(shape, tuple(found), frozen, tuple(outputs), input_layer)
+
+
+def _jointly(
+    network: nn.Module, shape: tuple[int, ...], found: list[Coupling], frozen: dict[str, str]
+) -> list[Coupling]:
+    """The groups that can be narrowed together. Each stood its own trial; that all do at once is another question."""
+
+    def stands(couplings: list[Coupling]) -> bool:
+        plan = PruningPlan({c.group.name: tuple(range(c.group.floor)) for c in couplings})
+        try:
+            check_equal(mask(network, tuple(couplings), plan), cut(network, shape, plan), shape)
+        except Exception:  # noqa: BLE001 - third-party surgery and the user's forward may raise anything
+            return False
+        return True
+
+    if not found or stands(found):
+        return found
+    kept: list[Coupling] = []
+    for coupling in found:
+        if stands([*kept, coupling]):
+            kept.append(coupling)
+        else:
+            frozen[coupling.group.name] = "it cannot be narrowed together with the groups before it"
+    return kept
 
 
 def _costed(
@@ -96,13 +122,16 @@ def _costed(
 _OUTPUT_CHANGED = "its removal changes the network's output"
 
 
-def _couplings(network: nn.Module, shape: tuple[int, ...]) -> list[Coupling]:
-    """Every group of the dependency graph that convolutions and linear layers make, not yet proven."""
+def _couplings(network: nn.Module, shape: tuple[int, ...], order: Mapping[str, int]) -> list[Coupling]:
+    """Every group of the dependency graph that convolutions and linear layers make, not yet proven.
+
+    A group bears the name of the maker that runs first (by `order`).
+    """
     graph = build_graph(network, shape)
     names = {module: name for name, module in network.named_modules()}
     couplings = []
     for raw in graph.get_all_groups():
-        makers: list[str] = []
+        makers: list[tuple[bool, int, str]] = []
         consumers: list[Consumer] = []
         layers: list[str] = []
         channels = len(raw[0].idxs)
@@ -124,14 +153,17 @@ def _couplings(network: nn.Module, shape: tuple[int, ...]) -> list[Coupling]:
                     columns[root].append(column)
                 consumers.append(Consumer(name, tuple(map(tuple, columns))))
             elif getattr(module, "groups", 1) == 1:
-                makers.append(name)
+                # A maker whose channels sit elsewhere in the group (behind a concatenation) cannot give it its name.
+                aligned = list(item.idxs) == list(range(channels))
+                makers.append((not aligned, order.get(name, len(order)), name))
         if makers:
+            ordered = tuple(name for *_, name in sorted(makers))
             # Without readers that can be refitted the trial below freezes the group.
             consumers = consumers if repairable else []
-            linear = isinstance(network.get_submodule(makers[0]), nn.Linear)
+            linear = isinstance(network.get_submodule(ordered[0]), nn.Linear)
             kind: Literal["neurons", "channels"] = "neurons" if linear else "channels"
-            group = Group(makers[0], channels, 1, 1, 0.0, 0.0, 0, tuple(dict.fromkeys(layers)), kind)
-            couplings.append(Coupling(group, tuple(makers), tuple(consumers)))
+            group = Group(ordered[0], channels, 1, 1, 0.0, 0.0, 0, tuple(dict.fromkeys(layers)), kind)
+            couplings.append(Coupling(group, ordered, tuple(consumers)))
     return couplings
 
 

@@ -221,3 +221,14 @@ def test_an_interrupted_run_resumes_to_the_same_result(done: RunResult, runs: Pa
     # Costs are measured afresh in another folder, so the trials may differ; the accuracy of a plan may not.
     same = {row[1]: row[2] for row in trials(done.folder)}
     assert all(same[row[1]] == row[2] for row in before if row[1] in same)
+
+
+def test_the_example_runs(runs: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "own.py"
+    options = ["--data", f"{example}:data", "--model", f"{example}:network", "--max-latency", "0.95x", "--quiet"]
+    ran = command(runs, "own", *options)
+    assert ran.returncode in (0, 3), ran.stderr
+    result = json.loads((runs / "own" / "result.json").read_text())
+    # Both residual blocks' streams and insides are found.
+    assert [layer["name"] for layer in result["compressed"]["layers"]] == ["0", "2.body.0", "4.body.0"]
+    assert edgeprune.load(runs / "own")(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
