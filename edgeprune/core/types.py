@@ -63,8 +63,6 @@ class Group:
     kind: Literal["inputs", "neurons", "channels"] = "neurons"
     #: How many neurons go with one channel (several layers may make it), for NCR.
     neurons_per_channel: int = 1
-    #: False: its removal breaks the network or cannot be repaired, so it stays as it is.
-    prunable: bool = True
 
     def snap(self, width: float) -> int:
         """The nearest allowed width at or below `width`, never under the floor."""
@@ -90,11 +88,6 @@ class PruningPlan:
         """A short name for exactly this choice of channels."""
         text = ";".join(f"{name}:{','.join(map(str, kept))}" for name, kept in sorted(self.kept.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @property
-    def widths_key(self) -> str:
-        """A readable name for the widths alone, which is all that latency and memory depend on."""
-        return "-".join(f"{name}={len(kept)}" for name, kept in sorted(self.kept.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,11 +173,6 @@ def build(name: str, shape: Shape, classes: int) -> nn.Module:
     return ZOO[name](shape, classes)
 
 
-def count_parameters(network: nn.Module) -> int:
-    """How many parameters a network has."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def is_finite(network: nn.Module) -> bool:
     """Whether every parameter and buffer is finite."""
     return all(

@@ -14,7 +14,7 @@ from edgeprune.pipeline.finetune import Tuned
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.validate import HostAccuracy, Validated
-from edgeprune.pruning.cost import count_macs
+from edgeprune.pruning.cost import count_macs, count_parameters
 
 Status = Literal["running", "done", "budget-not-met", "impossible", "failed", "interrupted"]
 EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "impossible": 3, "interrupted": 130}
@@ -77,7 +77,7 @@ def assemble(
             "accuracy": accuracy.baseline,
             "validation_accuracy": prepared.validation_accuracy,
             "neurons": neurons,
-            "parameters": sum(p.numel() for p in original.parameters()),
+            "parameters": count_parameters(original),
             "macs": count_macs(original, structure.shape),
             **prepared.baseline,
         },
@@ -88,7 +88,7 @@ def assemble(
             "error_points": round(100 * (accuracy.baseline - accuracy.compressed), 4),
             "ncr": neurons / left,
             "neurons": left,
-            "parameters": sum(p.numel() for p in network.parameters()),
+            "parameters": count_parameters(network),
             "macs": count_macs(network, structure.shape),
             "finetune_epochs": tuned.epochs,
             "layers": [

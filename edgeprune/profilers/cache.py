@@ -42,15 +42,12 @@ class MeasurementCache:
 
     def get(self, key: str) -> Measurement | None:
         """The measurement kept under `key`; None where there is none, or one this version cannot read."""
-        row = self._row("data", key)
+        with self._clear_errors():
+            row = self._base.execute(f"SELECT data FROM {_TABLE} WHERE key = ?", (key,)).fetchone()
         try:
-            return None if row is None else from_json(Measurement, json.loads(row))
+            return None if row is None else from_json(Measurement, json.loads(row[0]))
         except (ValueError, ValidationError, RecursionError):
             return None
-
-    def measured_at(self, key: str) -> str | None:
-        """When it was kept, UTC in ISO 8601."""
-        return self._row("at", key)
 
     def put(self, key: str, measurement: Measurement) -> None:
         """Keep a measurement, in place of an older one. Raises StorageError."""
@@ -70,11 +67,6 @@ class MeasurementCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _row(self, column: str, key: str) -> str | None:
-        with self._clear_errors():
-            row = self._base.execute(f"SELECT {column} FROM {_TABLE} WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:

@@ -84,11 +84,3 @@ def _without_outlier(points: Sequence[float]) -> Sequence[float]:
     reach = float(student.ppf(1 - _OUTLIER_P / 2, len(others) - 1)) * statistics.stdev(others)
     reach *= math.sqrt(1 + 1 / len(others))
     return others if abs(points[farthest] - statistics.fmean(others)) > reach else points
-
-
-def spread(samples: Sequence[float]) -> float:
-    """How far samples lie apart: the range of their middle half as a share of the median; 0.0 for a single one."""
-    if len(samples) < 2:
-        return 0.0
-    low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return (high - low) / middle if middle else 0.0

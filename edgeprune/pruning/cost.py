@@ -39,6 +39,11 @@ def layer_outputs(network: nn.Module, shape: tuple[int, ...]) -> dict[str, tuple
     return shapes
 
 
+def count_parameters(network: nn.Module) -> int:
+    """Parameters of a network; buffers do not count."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def count_macs(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of the convolutions and linear layers for one input of `shape`."""
     outputs = layer_outputs(network, shape)

@@ -189,6 +189,3 @@ def _assign(layer: Weighted, fitted: Tensor) -> None:
         weight.copy_(fitted[:, :size].reshape(weight.shape).to(weight.dtype))
         if bias is not None:
             bias.copy_(fitted[:, size].to(bias.dtype))
-
-
-CRITERIA = ("reconstruction", "l1")

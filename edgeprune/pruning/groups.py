@@ -17,7 +17,7 @@ from torch import nn
 
 from edgeprune.core.errors import NothingToPrune, SurgeryError
 from edgeprune.core.types import Group, PruningPlan
-from edgeprune.pruning.cost import WEIGHTED, count_macs, layer_outputs, weighted
+from edgeprune.pruning.cost import WEIGHTED, count_macs, count_parameters, layer_outputs, weighted
 from edgeprune.pruning.inputs import flat_input_layer
 from edgeprune.pruning.structure import INPUTS, Consumer, Coupling, Structure
 from edgeprune.pruning.surgery import build_graph, check_equal, cut, mask
@@ -113,7 +113,7 @@ def _costed(
         floor=_floor(channels, max_sparsity, step),
         multiple_of=step,
         macs_per_channel=(count_macs(network, shape) - count_macs(trial, shape)) / gone,
-        parameters_per_channel=(_parameters(network) - _parameters(trial)) / gone,
+        parameters_per_channel=(count_parameters(network) - count_parameters(trial)) / gone,
         layer_parameters=sum(p.numel() for p in weighted(network, coupling.makers[0]).parameters()),
         neurons_per_channel=(_hidden_units(network) - _hidden_units(trial)) // gone,
     )
@@ -220,7 +220,3 @@ def _output_shape(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]
 
 def _hidden_units(network: nn.Module) -> int:
     return sum(module.weight.shape[0] for module in network.modules() if isinstance(module, WEIGHTED))
-
-
-def _parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.profilers.statistics import quotient_interval, spread
+from edgeprune.profilers.statistics import quotient_interval
 
 times = st.floats(1e-6, 10.0)
 
@@ -85,10 +85,3 @@ def test_the_unit_does_not_matter(rounds: list[tuple[float, float]], scale: floa
 def test_what_has_no_interval_is_refused(samples: list[float], against: list[float], process: list[int]) -> None:
     with pytest.raises(ValueError, match=r"must be|at least two"):
         quotient_interval(samples, against, process)
-
-
-def test_spread() -> None:
-    assert spread([1.0]) == 0.0
-    assert spread([2.0] * 5) == 0.0
-    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 3)
-    assert spread([1.0, 1.0, 1.0, 1.0, 100.0]) == 0.0
