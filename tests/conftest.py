@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# As the command line does: threads that spin make a test run crawl on a machine with other work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

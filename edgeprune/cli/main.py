@@ -25,6 +25,11 @@ def cli() -> None:
 cli.add_command(run_command)
 
 
+# Threads of torch that wait must sleep: spinning ones slow down the probe that is measured next, and on a machine with
+# other work every parallel step takes many times as long. It is read when torch is loaded, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed here, 2 usage, 3 budget not met, 4 device, 130 interrupted."""
     signal.signal(signal.SIGTERM, _stop)
@@ -40,8 +45,11 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(error.format_message().split())
         _say(f"error: {message}")
         code = 2
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; what was done is kept (continue with --resume NAME)")
+    except (KeyboardInterrupt, click.Abort) as stop:
+        # click wraps the interrupt, which carries the run's name, in an Abort.
+        said = (stop.__cause__ or stop).args
+        name = said[0] if said else None
+        _say(f"interrupted; what was done is kept: continue with --resume {name}" if name else "interrupted")
         code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not complain about it at exit.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 import edgeprune
-from edgeprune.cli.screen import Screen
+from edgeprune.cli.screen import ErrorConsole, Screen
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml
@@ -76,8 +78,10 @@ def run_command(
         runs = Path(given.get("runs_dir", RunConfig().runs_dir))
         given = RunFolder.existing(runs, resume).read_json("config.json") | given | {"name": resume, "runs_dir": runs}
     config = make_config(given, "the options")
-    screen = Silent() if quiet or as_json else Screen(Console(stderr=True))
-    outcome = edgeprune.run(config, screen, resume=resume is not None)
+    screen = Silent() if quiet or as_json else Screen(ErrorConsole())
+    # The user's model and data may print: stdout is for our result alone.
+    with contextlib.redirect_stdout(sys.stderr):
+        outcome = edgeprune.run(config, screen, resume=resume is not None)
     if as_json:
         click.echo(json.dumps(outcome.result, indent=1))
     else:
@@ -86,7 +90,7 @@ def run_command(
 
 
 def _show(result: Any, folder: Path, quiet: bool) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not quiet:
         console.print()
         console.print(summary_table(result))

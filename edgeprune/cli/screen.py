@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -18,6 +19,18 @@ class _Bar:
 
     def advance(self, steps: float = 1, note: str = "") -> None:
         self._bars.update(self._number, advance=steps, note=note)  # type: ignore[arg-type]
+
+
+class ErrorConsole(Console):
+    """Standard error for people; when whoever read it has gone, the work goes on unseen."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """Show nothing more, instead of ending the program."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 class Screen(Silent):

@@ -9,6 +9,7 @@
     ├── DeviceError           the target device is missing, unreachable or refused the work (exit 4)
     ├── StorageError          this machine could not keep the results: disk full, folder not writable (exit 1)
     ├── ExportError           a network could not be exported, or the file computes something else (exit 1)
+    ├── UnexpectedError       a bug of ours or of the user's model; the traceback is in the run's log (exit 1)
     └── SurgeryError          a pruned network does not run, or does not equal the masked one (exit 1)
 
 A measurement that failed is not an error: it is a `Failure` value (see `edgeprune.core.types`).
@@ -74,6 +75,10 @@ class StorageError(EdgepruneError):
 
 class ExportError(EdgepruneError):
     """A network could not be written as ONNX or TFLite, or the written file computes something else."""
+
+
+class UnexpectedError(EdgepruneError):
+    """A bug of ours or of the user's model; the traceback is in the run's log."""
 
 
 class SurgeryError(EdgepruneError):

@@ -24,8 +24,8 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def storing(where: Path) -> Iterator[None]:
-    """Turn "disk full" and "not writable" under `where` into a `StorageError`; other errors pass."""
+def storing(where: Path, *, denied: bool = True) -> Iterator[None]:
+    """Turn "disk full" and, with `denied`, "not writable" under `where` into a `StorageError`; other errors pass."""
     try:
         yield
     except OSError as error:
@@ -33,7 +33,7 @@ def storing(where: Path) -> Iterator[None]:
             raise StorageError(
                 f"no space left to write {where}", "free some disk space, or choose another --runs-dir"
             ) from error
-        if error.errno in _DENIED:
+        if denied and error.errno in _DENIED:
             raise StorageError(f"cannot write {where}: {error.strerror}", "choose another --runs-dir") from error
         raise
 

@@ -144,6 +144,10 @@ class TrialStore:
         )
         self._write(f"INSERT OR REPLACE INTO trials VALUES ({','.join('?' * len(row))})", row)
 
+    def trim(self, count: int) -> None:
+        """Drop trials from index `count` on: of an earlier session that went further than its continuation."""
+        self._write("DELETE FROM trials WHERE trial >= ?", (count,))
+
     def trials(self) -> list[Trial]:
         """All trials in order."""
         columns = "trial, plan, accuracy, ncr, cost, bytes, reward, seconds, proposed, executed, failure"

@@ -82,13 +82,17 @@ def _fuse(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight and bias of `layer` with `norm`, at its running statistics, behind it."""
     fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
     with torch.no_grad():
+        plain = torch.ones_like(norm.running_mean)  # type: ignore[arg-type]
+        # A batch norm without weights of its own (affine=False) scales by 1 and shifts by 0.
+        scale = plain if norm.weight is None else norm.weight
+        shift = torch.zeros_like(plain) if norm.bias is None else norm.bias
         weight, bias = fuse(
             layer.weight,  # type: ignore[arg-type]
             layer.bias,  # type: ignore[arg-type]
             norm.running_mean,  # type: ignore[arg-type]
             norm.running_var,  # type: ignore[arg-type]
             norm.eps,  # type: ignore[arg-type]
-            norm.weight,  # type: ignore[arg-type]
-            norm.bias,  # type: ignore[arg-type]
+            scale,  # type: ignore[arg-type]
+            shift,  # type: ignore[arg-type]
         )
     return weight.detach(), bias.detach()

@@ -27,6 +27,12 @@ def make_model(spec: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     model = call_user(load_function(spec, "model"), spec)
     if not isinstance(model, nn.Module):
         raise ModelError(f"{spec} returned {type(model).__name__}, not a torch.nn.Module", "return the network itself")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            f"{spec} returned a scripted module, which cannot be pruned", "return the nn.Module it came from"
+        )
+    if not is_finite(model):
+        raise ModelError(f"{spec} returned weights with NaN or infinite values", "check how they were made")
     check_forward(model, spec, shape, classes)
     return model
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
-from edgeprune.core.files import sha256_file, storing
+from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import RunFolder
 from edgeprune.core.types import Artifact, Format, PruningPlan, from_json, to_json
@@ -61,16 +60,16 @@ def save_network(
 ) -> None:
     """Write pruned.safetensors and plan.json, from which `load_network` rebuilds the network. No pickle."""
     path = folder / "pruned.safetensors"
-    with storing(path):
-        save_file({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}, path)
-    file = Path(config.model.rpartition(":")[0])
+    write_bytes(path, save({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}))
+    file, _, function = config.model.rpartition(":")
+    source = Path(file).expanduser().resolve() if file else None
     folder.write_json(
         "plan.json",
         {
             "schema": PLAN_SCHEMA,
             "edgeprune": VERSION,
-            "model": str(file.resolve()) + config.model[len(str(file)) :] if ".py:" in config.model else config.model,
-            "model_sha256": sha256_file(file) if ".py:" in config.model else None,
+            "model": f"{source}:{function}" if source else config.model,
+            "model_sha256": sha256_file(source) if source else None,
             "input_shape": list(prepared.dataset.input_shape),
             "classes": list(prepared.dataset.classes),
             "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
@@ -122,7 +121,7 @@ def export_all(
             for stem, source, its_plan in (("baseline", prepared.network, None), ("model", network, plan)):
                 artifact = export(source, example, folder / f"{stem}.{kind}", metadata(config, prepared, its_plan))
                 parity = check_parity(source, artifact, inputs)
-                if not parity.max_abs <= PARITY * max(1.0, parity.scale) or math.isnan(parity.max_abs):
+                if not parity.max_abs <= PARITY * max(1.0, parity.scale):
                     raise ExportError(
                         f"{artifact.path.name} differs from PyTorch by {parity.max_abs:.1e} on real inputs"
                     )

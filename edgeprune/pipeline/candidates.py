@@ -17,6 +17,8 @@ from edgeprune.core.types import Failure, Format, Measurement, MeasureSettings, 
 from edgeprune.exporters import EXPORTERS
 from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
+from edgeprune.pipeline.artefacts import metadata
+from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
@@ -43,6 +45,7 @@ class FileMaker:
         self._folder = folder
         self._example = prepared.validation.inputs(slice(0, 2))
         self._template: Template | None = None
+        self._progress = progress
         self.how = "sliced"
         structure = prepared.structure
         gathers = any(group.name == INPUTS for group in structure.groups)
@@ -55,17 +58,23 @@ class FileMaker:
                 plan = criterion.plan(widths)
                 self._slice(prune(criterion, structure, plan), plan, check=True)
         except TemplateError as error:
-            self._template, self.how = None, "exported"
-            progress.say(f"every candidate is exported for itself, which is slower: {error.message}")
+            self._give_up(error)
 
     def make(self, pruned: nn.Module, plan: PruningPlan) -> Path:
         """Write the candidate's file and return its path."""
         path = self._folder / f"candidate.{self._kind}"
-        if self._template is None:
-            EXPORTERS[self._kind](pruned, self._example, path, {})
-        else:
-            write_bytes(path, self._slice(pruned, plan))
+        if self._template is not None:
+            try:
+                write_bytes(path, self._slice(pruned, plan))
+                return path
+            except TemplateError as error:
+                self._give_up(error)
+        EXPORTERS[self._kind](pruned, self._example, path, {})
         return path
+
+    def _give_up(self, error: TemplateError) -> None:
+        self._template, self.how = None, "exported"
+        self._progress.say(f"every candidate is exported for itself, which is slower: {error.message}")
 
     def _slice(self, pruned: nn.Module, plan: PruningPlan, *, check: bool = False) -> bytes:
         assert self._template is not None
@@ -78,17 +87,21 @@ class Evaluator:
 
     def __init__(
         self,
+        config: RunConfig,
         prepared: Prepared,
         criterion: Criterion,
         files: FileMaker,
         profiler: LoopProfiler,
         cache: MeasurementCache,
         store: TrialStore,
+        network_id: str,
         settings: MeasureSettings,
         images: int | None,
     ) -> None:
+        self._config = config
         self._prepared = prepared
         self._criterion = criterion
+        self._network_id = network_id
         self._files = files
         self._profiler = profiler
         self._cache = cache
@@ -137,15 +150,19 @@ class Evaluator:
             self.failures += 1
             return cost
         self.measured += 1
-        cost = replace(cost, bytes=path.stat().st_size)
-        self._cache.put(key, cost)
+        # Candidates carry no metadata, what ships does: it counts for a bound on the file.
+        extra = len(json.dumps(metadata(self._config, self._prepared, plan)))
+        cost = replace(cost, bytes=path.stat().st_size + extra)
+        if not fresh:
+            # A second look must not change what a resumed search sees at the first.
+            self._cache.put(key, cost)
         return cost
 
     def _key(self, plan: PruningPlan) -> str:
-        """Network, widths, runtime, settings and device: whatever else a cost depends on is noise."""
+        """The unpruned file, widths, runtime, settings and device: whatever else a cost depends on is noise."""
         facts: Mapping[str, object] = self._profiler.runtime_facts()
         parts = [
-            self._prepared.identity,
+            self._network_id,
             sorted(plan.widths.items()),
             self._settings,
             sorted(facts.items()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,10 @@ class RunConfig:
     prune_inputs: bool | None = _option(None, "prune input features too [yes for fully connected networks]", "search")
     max_sparsity: float = _option(0.9, "share of a group's channels that may go at most", "search", "SHARE")
     multiple_of: int | None = _option(
-        None, "widths are multiples of this [neurons 1; channels: the runtime's block]", "search", "N"
+        None,
+        "widths are multiples of this, halved for narrow groups [neurons 1; channels: the runtime's block]",
+        "search",
+        "N",
     )
     credit: Literal["step", "episode"] | None = _option(
         None, "reward after every group as in the paper, or for the finished plan [step up to 4 groups]", "search"
@@ -93,29 +97,35 @@ class RunConfig:
     processes: int = _option(7, "fresh processes of the final measurement", "measuring", "N")
 
     def __post_init__(self) -> None:
+        for field_ in dataclasses.fields(self):
+            value = getattr(self, field_.name)
+            _check(not isinstance(value, float) or math.isfinite(value), field_.name, "a finite number")
         for name in ("threads", "finalists", "buffer_size", "calibration_images"):
             _check(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("episodes", "multiple_of", "search_images", "train_epochs"):
+        for name in ("episodes", "multiple_of", "search_images"):
             value = getattr(self, name)
             _check(value is None or value >= 1, name, "at least 1")
-        _check(self.finetune_epochs is None or self.finetune_epochs >= 0, "finetune_epochs", "0 or more")
+        for name in ("train_epochs", "finetune_epochs"):
+            value = getattr(self, name)
+            _check(value is None or value >= 0, name, "0 or more")
         _check(self.processes >= 3, "processes", "at least 3, or there is no interval")
         _check(0 < self.max_sparsity < 1, "max_sparsity", "between 0 and 1")
         _check(0 < self.validation_share < 1, "validation_share", "between 0 and 1")
         _check(self.expect_ncr is None or self.expect_ncr >= 1, "expect_ncr", "at least 1")
         _check(self.max_drop is None or self.max_drop >= 0, "max_drop", "0 or more")
+        _check(self.threads <= 256, "threads", "at most 256")
         for name in ("beta", "gamma", "delta", "penalty"):
             _check(getattr(self, name) >= 0, name, "0 or more")
         _check(self.agent_lr > 0, "agent_lr", "above 0")
-        _check(self.seed >= 0, "seed", "0 or more")
+        _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
         self.budget()
 
     def budget(self) -> Budget:
         """What the user asked for, parsed. Raises UsageError."""
         return Budget(
-            max_latency=parse_latency(self.max_latency, "--max-latency") if self.max_latency else None,
-            max_memory=parse_bytes(self.max_memory, "--max-memory") if self.max_memory else None,
-            max_bytes=parse_bytes(self.max_bytes, "--max-bytes") if self.max_bytes else None,
+            max_latency=parse_latency(self.max_latency, "--max-latency") if self.max_latency is not None else None,
+            max_memory=parse_bytes(self.max_memory, "--max-memory") if self.max_memory is not None else None,
+            max_bytes=parse_bytes(self.max_bytes, "--max-bytes") if self.max_bytes is not None else None,
             max_drop=self.max_drop,
             min_ncr=self.expect_ncr,
         )

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from edgeprune.core.errors import ModelError
-from edgeprune.core.files import sha256_file, storing
+from edgeprune.core.errors import ModelError, UsageError
+from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import RunFolder
 from edgeprune.data.catalog import load_data
@@ -25,6 +25,9 @@ from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Structure
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import score, train
+
+#: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
+MAX_COLUMNS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,6 @@ class Prepared:
     validation_accuracy: float
     #: How the baseline came about: {"source": "weights" | "trained" | "cached", ...}.
     baseline: dict[str, Any]
-    #: Names the architecture: two networks of one identity have the same widths, so the same cost.
-    identity: str
 
 
 def prepare(config: RunConfig, folder: RunFolder, progress: Progress) -> Prepared:
@@ -77,6 +78,7 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress) -> Prepare
         prune_inputs=config.prune_inputs,
         multiple_of=config.multiple_of,
         max_sparsity=config.max_sparsity,
+        max_columns=MAX_COLUMNS if config.criterion == "reconstruction" else None,
     )
     schedule = _schedule(config, len(dataset.train), convolutional(network))
     baseline = _baseline(config, folder, network, train_set, validation, schedule, dataset, progress)
@@ -94,9 +96,8 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress) -> Prepare
             f"the unpruned network is no better than guessing ({100 * accuracy:.1f} % on validation)",
             "give trained --weights, train longer (--train-epochs), or check the order of the classes",
         )
-    return Prepared(
-        dataset, train_set, validation, network, structure, schedule, accuracy, baseline, _identity(network, dataset)
-    )
+    _same_content(folder, dataset, network)
+    return Prepared(dataset, train_set, validation, network, structure, schedule, accuracy, baseline)
 
 
 def convolutional(network: nn.Module) -> bool:
@@ -154,12 +155,7 @@ def _baseline(
                 raise ModelError("training the baseline diverged", "check the data, or give trained --weights")
             network.load_state_dict(fit.network.state_dict())
     path = folder / "baseline.safetensors"
-    with storing(path):
-        save_file(
-            {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()},
-            path,
-            {"edgeprune.key": str(how.get("key", ""))},
-        )
+    write_bytes(path, save({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}))
     if "key" in how:
         folder.write_json("baseline.json", {"key": how["key"], "sha256": sha256_file(path)})
     return how
@@ -189,12 +185,19 @@ def _earlier_baseline(runs: Path, key: str, network: nn.Module) -> Path | None:
     return None
 
 
-def _identity(network: nn.Module, dataset: Dataset) -> str:
-    """Layers, their settings and their shapes, without the weights."""
-    text = (
-        repr(network) + repr([(n, tuple(t.shape)) for n, t in network.state_dict().items()]) + repr(dataset.input_shape)
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _same_content(folder: RunFolder, dataset: Dataset, network: nn.Module) -> None:
+    """Raises UsageError where a resumed run's data, weights or code are not what its trials were made with."""
+    digest = hashlib.sha256((dataset.fingerprint + repr(network)).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    content = {"content": digest.hexdigest()}
+    if not (folder / "content.json").exists():
+        folder.write_json("content.json", content)
+    elif folder.read_json("content.json") != content:
+        raise UsageError(
+            f"data, weights or model changed since run '{folder.path.name}' began",
+            "start a new run instead of resuming",
+        )
 
 
 def default_stem(config: RunConfig) -> str:

@@ -102,11 +102,11 @@ def assemble(
         "possible": to_json(searched.possible),
         "seconds": round(seconds, 2),
     }
-    checks = _checks(searched.budget, primary, result)
+    asked = config.budget()
+    checks = _checks(searched.budget, primary, result, asked)
     met = all(check["met"] for check in checks)
     result["budget"] = {
-        "asked": to_json(searched.budget),
-        "default": config.budget() != searched.budget,
+        "asked": to_json(asked),
         "artifact": primary.exported.artifact.path.name,
         "checks": checks,
         "met": met,
@@ -153,13 +153,14 @@ def _latency(samples: tuple[float, ...], median: float, measured: Measurement) -
     return {"median_s": median, "samples": list(samples), "unit": measured.unit}
 
 
-def _checks(budget: Budget, primary: Validated, result: dict[str, Any]) -> list[dict[str, Any]]:
+def _checks(budget: Budget, primary: Validated, result: dict[str, Any], asked: Budget) -> list[dict[str, Any]]:
     """Each bound beside what the shipped file of the searched runtime has; relative ones by the paired quotient."""
     measured, artifact = primary.measurement, primary.exported
     checks: list[dict[str, Any]] = []
 
     def add(name: str, limit: float, value: float, met: bool, unit: str) -> None:
-        checks.append({"bound": name, "limit": limit, "value": value, "unit": unit, "met": met})
+        default = getattr(asked, "min_ncr" if name == "expect_ncr" else name) is None
+        checks.append({"bound": name, "limit": limit, "value": value, "unit": unit, "default": default, "met": met})
 
     if (bound := budget.max_latency) is not None:
         if bound.relative:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
 
-from edgeprune.core.errors import BudgetError, EdgepruneError, UsageError
+from edgeprune.core.errors import BudgetError, EdgepruneError, UnexpectedError, UsageError
 from edgeprune.core.files import storing
 from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.store import RunFolder
@@ -53,31 +54,44 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     Raises EdgepruneError (see `edgeprune.core.errors`); BudgetError where the budget cannot be met by any network. On
     every error, and on KeyboardInterrupt, the run folder keeps what there is and result.json says how it ended.
     """
+    config = make_config({field.name: getattr(config, field.name) for field in fields(RunConfig)}, "RunConfig")
     spec = find_device(config.device)
     folder = _resumed(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
+    if resume and (done := _finished(folder)) is not None:
+        return done
     watch = _Logged(progress or Silent(), folder.log)
     watch.say(f"run folder {folder.path}")
     try:
         folder.write_json("config.json", to_plain(config))
         folder.write_json("result.json", header(config, "running", watch.current))
-        with storing(folder.path):
+        # What is denied may be a file of the user's; what is full is always where we write.
+        with storing(folder.path, denied=False):
             return _stages(config, folder, watch, spec)
     except KeyboardInterrupt:
         _keep(config, folder, watch, "interrupted", "stopped by the user")
-        raise
+        # The command line tells the user the name to resume.
+        raise KeyboardInterrupt(folder.path.name) from None
     except BudgetError as error:
         _keep(config, folder, watch, "impossible", str(error))
         raise
-    except UsageError:
+    except UsageError as error:
         # Refused before anything was made: a mistyped option should not leave a folder behind.
         if resume or (folder / "baseline.safetensors").exists():
-            _keep(config, folder, watch, "failed", "wrong usage")
+            _keep(config, folder, watch, "failed", str(error))
         else:
             folder.discard()
         raise
-    except BaseException as error:
-        _keep(config, folder, watch, "failed", str(error) if isinstance(error, EdgepruneError) else repr(error))
+    except EdgepruneError as error:
+        _keep(config, folder, watch, "failed", str(error))
         raise
+    except Exception as error:
+        # A bug, here or in the user's model: the details are for whoever mends it, the user gets one line.
+        _keep(config, folder, watch, "failed", traceback.format_exc())
+        first = (str(error).strip() or "no message").splitlines()[0][:200]
+        raise UnexpectedError(
+            f"unexpected {type(error).__name__} while in stage {watch.current}: {first}",
+            f"the traceback is in {folder / 'run.log'}: mend the model's code, or report it",
+        ) from error
 
 
 def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: Any) -> RunResult:
@@ -124,6 +138,14 @@ def _resumed(config: RunConfig) -> RunFolder:
                 "start a new run, or leave the option out",
             )
     return folder
+
+
+def _finished(folder: RunFolder) -> RunResult | None:
+    """The result of a run that got to its end: there is nothing to continue."""
+    if not (folder / "result.json").is_file():
+        return None
+    result = folder.read_json("result.json")
+    return RunResult(folder.path, result) if result.get("status") in ("done", "budget-not-met") else None
 
 
 def stored_config(folder: RunFolder) -> RunConfig:

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 #: Rows (images times positions) beyond this add nothing to a Gram matrix but time.
 ROWS = 40_000
+#: Numbers that are unrolled at once (float32: a quarter of a gigabyte).
+UNROLLED = 64_000_000
 
 
 def gram_matrices(
@@ -24,7 +26,7 @@ def gram_matrices(
     | layer | X | columns |
     |---|---|---|
     | Linear (out, D) | (N, D + 1) | features, then a constant 1 where the layer has a bias |
-    | Conv2d (out, C, k, l) | (N * positions, C*k*l [+ 1]) | as `weight.flatten(1)` orders them, then the constant |
+    | Conv1d, Conv2d (out, C, ...) | (N * positions, C * taps [+ 1]) | `weight.flatten(1)`, then the constant |
 
     `batches` give network inputs (N, ...), `images` in all; positions of a convolution are thinned evenly so that
     about `ROWS` rows are used.
@@ -36,12 +38,14 @@ def gram_matrices(
         module = network.get_submodule(name)
 
         def collect(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            x = _unroll(module, args[0], images).double()
-            if module.bias is not None:
-                x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-            gram = x.T @ x
-            grams[name] = grams[name] + gram if name in grams else gram
-            rows[name] += len(x)
+            for part in torch.split(args[0], _chunk(module, args[0])):
+                x = _unroll(module, part, images).double()
+                if module.bias is not None:
+                    x = torch.cat([x, x.new_ones(len(x), 1)], 1)
+                if name not in grams:
+                    grams[name] = x.new_zeros(x.shape[1], x.shape[1])
+                grams[name].addmm_(x.T, x)
+                rows[name] += len(x)
 
         hooks.append(module.register_forward_pre_hook(collect))
     try:
@@ -56,16 +60,26 @@ def gram_matrices(
     return {name: gram / rows[name] for name, gram in grams.items()}
 
 
+def _chunk(module: nn.Module, x: Tensor) -> int:
+    """How many images are unrolled at once: an unrolled convolution input may be many times its input."""
+    if isinstance(module, nn.Linear):
+        return len(x)
+    taps = module.weight[0, 0].numel()  # type: ignore[index]
+    return max(1, UNROLLED // (x[0].numel() * taps))
+
+
 def _unroll(module: nn.Module, x: Tensor, images: int) -> Tensor:
     if isinstance(module, nn.Linear):
         return x.reshape(-1, x.shape[-1])
-    assert isinstance(module, nn.Conv2d)
+    assert isinstance(module, nn.Conv1d | nn.Conv2d)
     kernel, stride, padding, dilation = module.kernel_size, module.stride, module.padding, module.dilation
     if isinstance(padding, str):
         # "same" and "valid" are worked out by the convolution itself; unfold wants numbers.
-        padding = (
-            tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)) if padding == "same" else (0, 0)
-        )
+        same = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
+        padding = same if padding == "same" else (0,) * len(kernel)
+    if isinstance(module, nn.Conv1d):
+        # A sequence is an image of one row.
+        x, kernel, stride, padding, dilation = x[:, :, None], (1, *kernel), (1, *stride), (0, *padding), (1, *dilation)
     columns = F.unfold(x, kernel, dilation=dilation, padding=padding, stride=stride)
     positions = columns.shape[2]
     keep = max(1, min(positions, ROWS // max(images, 1)))

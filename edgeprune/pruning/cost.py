@@ -19,15 +19,15 @@ def weighted(network: nn.Module, name: str) -> Weighted:
     return module
 
 
-def layer_outputs(network: nn.Module, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Output shape (channels, ...) of every convolution and linear layer for one input, in the order they run."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def layer_calls(network: nn.Module, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    """Every call of a convolution or linear layer for one input, in order: name and output shape."""
+    calls: list[tuple[str, tuple[int, ...]]] = []
     hooks = []
     for name, module in network.named_modules():
         if isinstance(module, WEIGHTED):
 
             def note(_m: nn.Module, _a: object, out: Tensor, name: str = name) -> None:
-                shapes[name] = tuple(out.shape[1:])
+                calls.append((name, tuple(out.shape[1:])))
 
             hooks.append(module.register_forward_hook(note))
     try:
@@ -36,7 +36,7 @@ def layer_outputs(network: nn.Module, shape: tuple[int, ...]) -> dict[str, tuple
     finally:
         for hook in hooks:
             hook.remove()
-    return shapes
+    return calls
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -46,5 +46,5 @@ def count_parameters(network: nn.Module) -> int:
 
 def count_macs(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of the convolutions and linear layers for one input of `shape`."""
-    outputs = layer_outputs(network, shape)
-    return sum(math.prod(out) * weighted(network, name).weight[0].numel() for name, out in outputs.items())
+    calls = layer_calls(network, shape)
+    return sum(math.prod(out) * weighted(network, name).weight[0].numel() for name, out in calls)

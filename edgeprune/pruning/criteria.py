@@ -22,6 +22,8 @@ from edgeprune.pruning.surgery import mask
 
 #: Share of the mean diagonal that is added to Gram matrices, so that dead and duplicate channels do no harm.
 RIDGE = 1e-6
+#: Refits that are kept, oldest dropped first: widths come again and again while searching.
+_REFITS = 256
 
 
 class _Ranked:
@@ -67,28 +69,32 @@ class Reconstruction(_Ranked):
 
     def __init__(self, network: nn.Module, structure: Structure, grams: dict[str, Tensor]) -> None:
         self._grams = grams
-        self._refits: dict[tuple[str, int], Tensor] = {}
+        self._refits: dict[tuple[str, tuple[tuple[str, int], ...]], Tensor] = {}
         orders = {c.group.name: _select(network, c, grams) for c in structure.couplings}
         super().__init__(network, structure, orders)
+        #: A layer may read several groups (behind a concatenation): it is refitted to what is left of all of them.
+        self._readers: dict[str, list[tuple[str, Consumer]]] = {}
+        for coupling in structure.couplings:
+            for consumer in coupling.consumers:
+                self._readers.setdefault(consumer.layer, []).append((coupling.group.name, consumer))
 
     def weights(self, plan: PruningPlan) -> nn.Module:
-        """The full-size network whose readers ignore what `plan` removes and are refitted to what is left."""
+        """The full-size network whose readers ignore what `plan` removes and are refitted to what is left.
+
+        `plan` is one of `plan()`: since orders are nested, a reader and the widths of its groups name one refit.
+        """
         repaired = deepcopy(self._network).eval()
-        for coupling in self._structure.couplings:
-            kept = plan.kept.get(coupling.group.name)
-            if kept is None or len(kept) == coupling.group.channels:
+        for layer, groups in self._readers.items():
+            narrowed = [(name, consumer) for name, consumer in groups if name in plan.kept]
+            if not narrowed:
                 continue
-            for consumer in coupling.consumers:
-                # Orders are nested, so a reader and a width name one refit.
-                key = (consumer.layer, len(kept))
-                nested = set(kept) == set(self._orders[coupling.group.name][: len(kept)])
-                if not nested or key not in self._refits:
-                    fitted = _refit(self._network, consumer, self._grams[consumer.layer], kept)
-                    if nested:
-                        self._refits[key] = fitted
-                else:
-                    fitted = self._refits[key]
-                _assign(weighted(repaired, consumer.layer), fitted)
+            key = (layer, tuple((name, len(plan.kept[name])) for name, _ in narrowed))
+            if key not in self._refits:
+                if len(self._refits) >= _REFITS:
+                    self._refits.pop(next(iter(self._refits)))
+                gone = [_gone(self._network, consumer, plan.kept[name]) for name, consumer in narrowed]
+                self._refits[key] = _refit(self._network, layer, self._grams[layer], torch.cat(gone))
+            _assign(weighted(repaired, layer), self._refits[key])
         return repaired
 
 
@@ -122,9 +128,11 @@ def _select(network: nn.Module, coupling: Coupling, grams: dict[str, Tensor]) ->
         residual = gram.clone()
         residual.diagonal().add_(RIDGE * gram.diagonal().mean())
         cross = weight @ residual
-        if weight.shape[1] > blocks.numel():
-            # The constant column is always kept: take it out first.
-            _eliminate(residual, cross, torch.tensor([weight.shape[1] - 1]))
+        others = torch.ones(weight.shape[1], dtype=torch.bool)
+        others[blocks.flatten()] = False
+        if others.any():
+            # The constant, and what comes from other groups, is kept in any case: take it out first.
+            _eliminate(residual, cross, others.nonzero()[:, 0])
         energy = torch.einsum("ij,jk,ik->", weight, gram, weight).clamp(min=1e-30)
         states.append((residual, cross, blocks, energy))
     left = torch.ones(channels, dtype=torch.bool)
@@ -169,16 +177,25 @@ def _ridge(diagonal: Tensor) -> Tensor:
     return diagonal.mean().clamp(min=1e-30) * RIDGE
 
 
-def _refit(network: nn.Module, consumer: Consumer, gram: Tensor, kept: tuple[int, ...]) -> Tensor:
-    """Weights (out, p) that are zero outside the kept channels' columns and best rebuild the layer's output."""
-    weight = _augmented(network, consumer.layer)
-    columns = _blocks(network, consumer)[list(kept)].flatten()
-    if weight.shape[1] > _blocks(network, consumer).numel():
-        columns = torch.cat([columns, torch.tensor([weight.shape[1] - 1])])
+def _gone(network: nn.Module, consumer: Consumer, kept: tuple[int, ...]) -> Tensor:
+    """Columns of the unrolled weights that `kept` leaves out."""
+    left = torch.ones(len(consumer.columns), dtype=torch.bool)
+    left[list(kept)] = False
+    return _blocks(network, consumer)[left].flatten()
+
+
+def _refit(network: nn.Module, layer: str, gram: Tensor, gone: Tensor) -> Tensor:
+    """Weights (out, p), float32, that are zero in the columns `gone` and best rebuild the layer's output."""
+    weight = _augmented(network, layer)
+    if not len(gone):
+        return weight.float()
+    left = torch.ones(weight.shape[1], dtype=torch.bool)
+    left[gone] = False
+    columns = left.nonzero()[:, 0]
     inner = gram[columns][:, columns].clone()
     inner.diagonal().add_(RIDGE * inner.diagonal().mean())
-    fitted = torch.zeros_like(weight)
-    fitted[:, columns] = torch.linalg.solve(inner, gram[columns] @ weight.T).T
+    fitted = torch.zeros_like(weight, dtype=torch.float32)
+    fitted[:, columns] = torch.linalg.solve(inner, gram[columns] @ weight.T).T.float()
     return fitted
 
 

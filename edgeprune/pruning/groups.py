@@ -7,6 +7,7 @@ heads, layer norms ...) stays as it is and is reported with the reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -15,9 +16,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from edgeprune.core.errors import NothingToPrune, SurgeryError
+from edgeprune.core.errors import ModelError, NothingToPrune, SurgeryError
 from edgeprune.core.types import Group, PruningPlan
-from edgeprune.pruning.cost import WEIGHTED, count_macs, count_parameters, layer_outputs, weighted
+from edgeprune.pruning.cost import WEIGHTED, count_macs, count_parameters, layer_calls, weighted
 from edgeprune.pruning.inputs import flat_input_layer
 from edgeprune.pruning.structure import INPUTS, Consumer, Coupling, Structure
 from edgeprune.pruning.surgery import build_graph, check_equal, cut, mask
@@ -34,36 +35,55 @@ def discover(
     prune_inputs: bool | None = None,
     multiple_of: int | None = None,
     max_sparsity: float = 0.9,
+    max_columns: int | None = None,
 ) -> Structure:
     """Find and prove the groups of `network` for inputs (N, *shape).
 
     `prune_inputs` None: input features are a group where one linear layer reads the whole flattened input.
     `multiple_of` None: 1 for neurons, the runtime's block for convolution channels.
+    `max_columns`: groups whose readers are wider (inputs times kernel taps) stay: their Gram matrix would not fit.
     Raises NothingToPrune where no group stands its trial.
     """
-    network = deepcopy(network).eval()
+    if not any(True for _ in network.parameters()):
+        raise NothingToPrune(
+            "the model has nothing to prune: it has no parameters", "give a network with hidden layers"
+        )
+    network = _stirred(network)
     classes_shape = _output_shape(network, shape)
-    order = {name: index for index, name in enumerate(layer_outputs(network, shape))}
+    order = {name: index for index, (name, _) in enumerate(reversed(layer_calls(network, shape)))}
+    order = {name: len(order) - index for name, index in order.items()}
     input_layer = flat_input_layer(network, shape)
     found: list[Coupling] = []
     frozen: dict[str, str] = {}
     outputs: list[str] = []
     for coupling in _couplings(network, shape, order):
-        root = coupling.makers[0]
+        step = multiple_of or (CONV_MULTIPLE[runtime] if coupling.group.kind == "channels" else 1)
         try:
-            trial = _try(network, shape, coupling)
+            trial = _try(network, shape, coupling, max_columns)
+            group = _costed(network, trial, shape, coupling, step, max_sparsity)
         except SurgeryError as error:
             # Removing an output channel changes what the network answers: that layer is the output, not frozen.
             if error.message == _OUTPUT_CHANGED:
                 outputs.extend(coupling.makers)
             else:
-                frozen[root] = error.message
+                frozen[coupling.makers[0]] = error.message
             continue
-        step = multiple_of or (CONV_MULTIPLE[runtime] if coupling.group.kind == "channels" else 1)
-        found.append(replace(coupling, group=_costed(network, trial, shape, coupling, step, max_sparsity)))
+        except Exception as error:  # noqa: BLE001 - third-party surgery and the user's forward may raise anything
+            frozen[coupling.makers[0]] = _reason(error)
+            continue
+        found.append(replace(coupling, group=group))
     found.sort(key=lambda coupling: order.get(coupling.makers[0], len(order)))
+    if prune_inputs and input_layer is None:
+        raise ModelError(
+            "no linear layer reads the model's whole input, so input features cannot be pruned",
+            "leave out --prune-inputs",
+        )
     if input_layer is not None and prune_inputs is not False:
-        found.insert(0, _input_coupling(network, input_layer, max_sparsity))
+        inputs = _input_coupling(network, input_layer, max_sparsity)
+        if max_columns is None or inputs.group.channels <= max_columns:
+            found.insert(0, inputs)
+        else:
+            frozen[INPUTS] = f"{inputs.group.channels} features are more than {max_columns}"
     found = [coupling for coupling in found if coupling.group.floor < coupling.group.channels]
     found = _jointly(network, shape, found, frozen)
     if not found:
@@ -72,7 +92,31 @@ def discover(
             f"the model has nothing to prune{' (' + why + ')' if why else ''}",
             f"it needs a hidden Linear or Conv2d layer between input and logits {classes_shape}",
         )
-    return Structure(shape, tuple(found), frozen, tuple(outputs), input_layer)
+    hidden = tuple(dict.fromkeys(name for name, _ in layer_calls(network, shape) if name not in outputs))
+    convolves = any(not isinstance(network.get_submodule(name), nn.Linear) for name in hidden)
+    features = shape[0] if convolves else math.prod(shape)
+    return Structure(shape, tuple(found), frozen, tuple(outputs), hidden, features, input_layer)
+
+
+def _stirred(network: nn.Module) -> nn.Module:
+    """A copy with a little seeded noise on all parameters and statistics.
+
+    An untrained network has zeros and ones in places where a trained one has not (scales of residual branches, batch
+    statistics), and a mistake behind a zero does not show.
+    """
+    network = deepcopy(network).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point() and tensor.numel():
+                scale = 0.1 * max(float(tensor.std(correction=0)), 0.05)
+                noise = scale * torch.randn(tensor.shape, generator=generator)
+                tensor.add_(noise.abs() if name.endswith("running_var") else noise)
+    return network
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def _jointly(
@@ -80,22 +124,23 @@ def _jointly(
 ) -> list[Coupling]:
     """The groups that can be narrowed together. Each stood its own trial; that all do at once is another question."""
 
-    def stands(couplings: list[Coupling]) -> bool:
+    def failure(couplings: list[Coupling]) -> str | None:
         plan = PruningPlan({c.group.name: tuple(range(c.group.floor)) for c in couplings})
         try:
             check_equal(mask(network, tuple(couplings), plan), cut(network, shape, plan), shape)
-        except Exception:  # noqa: BLE001 - third-party surgery and the user's forward may raise anything
-            return False
-        return True
+        except Exception as error:  # noqa: BLE001 - third-party surgery and the user's forward may raise anything
+            return _reason(error)
+        return None
 
-    if not found or stands(found):
+    if not found or failure(found) is None:
         return found
     kept: list[Coupling] = []
     for coupling in found:
-        if stands([*kept, coupling]):
+        why = failure([*kept, coupling])
+        if why is None:
             kept.append(coupling)
         else:
-            frozen[coupling.group.name] = "it cannot be narrowed together with the groups before it"
+            frozen[coupling.group.name] = f"narrowed together with the groups before it: {why}"
     return kept
 
 
@@ -144,17 +189,18 @@ def _couplings(network: nn.Module, shape: tuple[int, ...], order: Mapping[str, i
             layers.append(name)
             if not isinstance(module, WEIGHTED):
                 continue
-            if handler == "prune_in_channels" and getattr(module, "groups", 1) > 1:
+            three_d = isinstance(module, nn.Conv3d)
+            if handler == "prune_in_channels" and (getattr(module, "groups", 1) > 1 or three_d):
                 repairable = False
             elif handler == "prune_in_channels":
                 columns: list[list[int]] = [[] for _ in range(channels)]
                 roots = item.root_idxs if item.root_idxs is not None else range(len(item.idxs))
                 for column, root in zip(item.idxs, roots, strict=True):
                     columns[root].append(column)
-                consumers.append(Consumer(name, tuple(map(tuple, columns))))
+                consumers.append(Consumer(name, tuple(tuple(sorted(own)) for own in columns)))
             elif getattr(module, "groups", 1) == 1:
                 # A maker whose channels sit elsewhere in the group (behind a concatenation) cannot give it its name.
-                aligned = list(item.idxs) == list(range(channels))
+                aligned = len(item.idxs) == channels and list(item.idxs) == list(item.root_idxs or item.idxs)
                 makers.append((not aligned, order.get(name, len(order)), name))
         if makers:
             ordered = tuple(name for *_, name in sorted(makers))
@@ -191,25 +237,31 @@ def _floor(channels: int, max_sparsity: float, step: int) -> int:
     return min(channels, -(-least // step) * step)
 
 
-def _try(network: nn.Module, shape: tuple[int, ...], coupling: Coupling) -> nn.Module:
-    """Remove every second channel from a copy and compare. Raises SurgeryError with the reason where that fails."""
+def _try(network: nn.Module, shape: tuple[int, ...], coupling: Coupling, max_columns: int | None) -> nn.Module:
+    """Remove half of the channels from a copy, twice, and compare; returns the second.
+
+    Raises SurgeryError with the reason where that fails.
+    """
     channels = coupling.group.channels
-    kept = tuple(range(0, channels, 2))[: max(1, channels // 2)]
     if channels < 2:
         raise SurgeryError("it has a single channel")
-    plan = PruningPlan({coupling.group.name: kept})
+    # Regular patterns can hide how channels are interleaved; an irregular one shows it.
+    shuffled = torch.randperm(channels, generator=torch.Generator().manual_seed(0)).tolist()
     before = _output_shape(network, shape)
-    masked = mask(network, (coupling,), plan)
-    try:
+    for kept in (range(0, channels - channels % 2, 2), sorted(shuffled[: channels // 2])):
+        plan = PruningPlan({coupling.group.name: tuple(kept)})
         trial = cut(network, shape, plan)
-        after = _output_shape(trial, shape)
-    except Exception as error:  # third-party surgery and the user's forward may raise anything
-        raise SurgeryError((str(error).strip() or type(error).__name__).splitlines()[0][:120]) from error
-    if before != after:
-        raise SurgeryError(_OUTPUT_CHANGED)
-    if not coupling.consumers:
-        raise SurgeryError("no layer that could be refitted reads it")
-    check_equal(masked, trial, shape)
+        if _output_shape(trial, shape) != before:
+            raise SurgeryError(_OUTPUT_CHANGED)
+        if not coupling.consumers:
+            raise SurgeryError("no layer that could be refitted reads it")
+        for consumer in coupling.consumers:
+            if len({len(columns) for columns in consumer.columns}) != 1 or not consumer.columns[0]:
+                raise SurgeryError(f"its channels do not reach {consumer.layer} alike")
+            width = weighted(network, consumer.layer).weight[0].numel()
+            if max_columns is not None and width > max_columns:
+                raise SurgeryError(f"{consumer.layer} reads {width} values, more than {max_columns}")
+        check_equal(mask(network, (coupling,), plan), trial, shape)
     return trial
 
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import nn
 
 from edgeprune.core.types import Group, PruningPlan
-from edgeprune.pruning.cost import WEIGHTED
+from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.inputs import SelectedInputs
 
 #: Name of the group of input features.
@@ -42,6 +41,10 @@ class Structure:
     couplings: tuple[Coupling, ...]
     frozen: Mapping[str, str]
     output_layers: tuple[str, ...]
+    #: Convolutions and linear layers that run and are not the output.
+    hidden_layers: tuple[str, ...]
+    #: Neurons of the input: features of a fully connected network, channels of a convolutional one.
+    inputs: int
     #: The linear layer that reads the flattened input, if any.
     input_layer: str | None
 
@@ -52,22 +55,14 @@ class Structure:
 
     def neurons(self, network: nn.Module) -> int:
         """Neurons of input and hidden layers, not the output: NCR's count ([ACNN] 1); a channel is a neuron."""
-        total = 0
-        selected = False
-        for name, module in network.named_modules():
+        total, inputs = 0, self.inputs
+        for name in self.hidden_layers:
+            module = network.get_submodule(name)
             if isinstance(module, SelectedInputs):
-                total += len(module.kept)
-                selected = True
-            # A wrapped input layer keeps its own name plus ".linear".
-            if (
-                isinstance(module, WEIGHTED)
-                and name.removesuffix(".linear") not in self.output_layers
-                and name not in self.output_layers
-            ):
-                total += module.weight.shape[0]
-        if not selected:
-            total += int(torch.Size(self.shape).numel()) if self.input_layer else self.shape[0]
-        return total
+                inputs = len(module.kept)
+            layer = module.linear if isinstance(module, SelectedInputs) else weighted(network, name)
+            total += layer.weight.shape[0]
+        return total + inputs
 
 
 class Criterion(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from edgeprune.core.units import format_bytes, format_cost, format_percent
@@ -19,7 +20,9 @@ def summary_table(result: Result) -> Table:
     before, after, device = result["baseline"], result["compressed"], result["device"]
     where = f"{device['name']}{' (emulated)' if device['emulated'] else ''}"
     table = Table(
-        box=box.SIMPLE_HEAD, title=f"{result['config']['model']} on {result['config']['data']}", title_justify="left"
+        box=box.SIMPLE_HEAD,
+        title=escape(f"{result['config']['model']} on {result['config']['data']}"),
+        title_justify="left",
     )
     table.add_column("")
     for column in ("unpruned", "pruned", "change"):
@@ -44,7 +47,7 @@ def summary_table(result: Result) -> Table:
 def _artifact_rows(table: Table, item: Result, where: str) -> None:
     table.add_section()
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
-    table.add_row(f"[bold]{_FILE[item['format']]}[/bold] on {where}", "", "", item["runtime"])
+    table.add_row(f"{_FILE[item['format']]} on {where}", "", "", item["runtime"])
     change = item["device_accuracy"] - item["baseline_device_accuracy"]
     table.add_row(
         "  accuracy on device",
@@ -57,7 +60,7 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
         "  latency, median",
         format_cost(theirs["median_s"], theirs["unit"]),
         format_cost(ours["median_s"], ours["unit"]),
-        f"{speed['value']:.2f}x faster",
+        faster(speed["value"], speed["ci_low"], speed["ci_high"]),
     )
     table.add_row("  95 % interval", "", "", f"{speed['ci_low']:.2f} to {speed['ci_high']:.2f}x")
     for name, new, old in (
@@ -65,6 +68,13 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
         ("file", item["bytes"], item["baseline_bytes"]),
     ):
         table.add_row(f"  {name}", format_bytes(old), format_bytes(new), f"{100 * new / max(old, 1):.1f} % left")
+
+
+def faster(value: float, low: float, high: float) -> str:
+    """A speed-up in words: `1.40x faster`, `1.18x slower`, or that the interval does not tell."""
+    if low <= 1.0 <= high:
+        return "no difference shown"
+    return f"{value:.2f}x faster" if value > 1 else f"{1 / value:.2f}x slower"
 
 
 def layers_line(result: Result) -> str:
@@ -78,12 +88,12 @@ def layers_line(result: Result) -> str:
 def budget_lines(result: Result) -> list[str]:
     """One line a bound: what was asked, what there is, whether it is met."""
     lines = []
-    default = " (default)" if result["budget"]["default"] else ""
     names = {"max_latency": "latency at most", "max_memory": "heap at most", "max_bytes": "file at most",
              "max_drop": "points lost at most", "expect_ncr": "NCR at least"}  # fmt: skip
     for check in result["budget"]["checks"]:
         unit = check["unit"]
         limit, value = (_show(check[key], unit) for key in ("limit", "value"))
+        default = " (default)" if check["default"] else ""
         lines.append(f"{'met    ' if check['met'] else 'NOT MET'}  {names[check['bound']]} {limit}{default}: {value}")
     return lines
 

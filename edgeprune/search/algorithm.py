@@ -15,8 +15,8 @@ from edgeprune.search.environment import Environment, Episode, State
 WARM_UP = 0.25
 #: Exploration: standard deviation of the truncated normal around the actor's proposal, first and last.
 NOISE_FIRST, NOISE_LAST = 0.4, 0.05
-#: The losses have settled when their mean over this many pools moved by less than `SETTLED` of its size.
-WINDOW, SETTLED = 4, 0.02
+#: The losses have settled when their means over this many pools differ by less than `SETTLED` of the larger one.
+WINDOW, SETTLED = 3, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class SearchResult:
 
     episodes: int
     converged: bool
+    #: Episodes at the start that acted at random.
+    warm_up: int
     agent_sparsity: float
     losses: tuple[tuple[float, float], ...]
 
@@ -66,7 +68,9 @@ def search(
             if _settled(losses) and index >= episodes // 2:
                 converged = True
                 break
-    return SearchResult(ran, converged, sparsity(agent.actor, agent.critic), tuple(losses))
+    return SearchResult(
+        ran, converged, min(int(WARM_UP * episodes), ran), sparsity(agent.actor, agent.critic), tuple(losses)
+    )
 
 
 def _settled(losses: list[tuple[float, float]]) -> bool:
@@ -74,4 +78,4 @@ def _settled(losses: list[tuple[float, float]]) -> bool:
         return False
     old = np.mean(losses[-2 * WINDOW : -WINDOW], axis=0)
     new = np.mean(losses[-WINDOW:], axis=0)
-    return bool(np.all(np.abs(new - old) <= SETTLED * np.maximum(np.abs(old), 1.0)))
+    return bool(np.all(np.abs(new - old) <= SETTLED * np.maximum(np.abs(old), np.abs(new))))

@@ -24,7 +24,9 @@ class Batches:
     """
 
     def __init__(self, split: Split, preprocessing: Preprocessing) -> None:
-        self.x = torch.from_numpy(split.x)
+        # A copy with the usual strides: numpy leaves odd ones on axes of length 1, which convolutions take for another
+        # memory format, and a user's view() then fails on what they return.
+        self.x = torch.empty(split.x.shape, dtype=torch.from_numpy(split.x[:0]).dtype).copy_(torch.from_numpy(split.x))
         self.y = torch.from_numpy(split.y)
         self._scale = preprocessing.scale
         trailing = (1,) * (self.x.ndim - 2)

@@ -30,7 +30,9 @@ def predict(network: nn.Module, batches: Batches, limit: int | None = None) -> T
     """Logits (N, classes) of the first `limit` images, in evaluation mode."""
     network.eval()
     with torch.no_grad():
-        return torch.cat([network(x) for x, _ in batches.ordered(limit=limit)])
+        # About as many numbers at once whatever the size of an image.
+        size = max(1, min(500, 2_000_000 // batches.x[0].numel()))
+        return torch.cat([network(x) for x, _ in batches.ordered(size, limit)])
 
 
 def score(network: nn.Module, batches: Batches, limit: int | None = None) -> float:
@@ -55,7 +57,7 @@ def train(
     """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch.
 
     With a `teacher` the loss is distillation (Hinton et al. 2015): the teacher's softened answers and the labels, half
-    and half. For a pruned network the start counts as epoch 0, so training never makes it worse on validation.
+    and half. The start counts as epoch 0, so training never makes a network worse on validation.
     """
     network = deepcopy(network)
     for parameter in network.parameters():
@@ -64,19 +66,18 @@ def train(
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=5e-4)
     steps = max(1, epochs * sum(1 for _ in train_set.shuffled(batch_size, torch.Generator().manual_seed(0))))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1, pct_start=0.2)
-    best = Fit(deepcopy(network), score(network, validation), ()) if teacher is not None else None
+    best, accuracy = deepcopy(network), score(network, validation)
     history: list[float] = []
-    with progress.task(title, epochs) as task:
+    # Dropout draws from torch's own generator: it is seeded here and given back as it was.
+    with progress.task(title, epochs) as task, torch.random.fork_rng():
+        torch.manual_seed(seed)
         for _ in range(epochs):
             _epoch(network, train_set, batch_size, generator, optimizer, schedule.step, teacher)
-            accuracy = score(network, validation)
-            history.append(accuracy)
-            if best is None or accuracy > best.accuracy:
-                best = Fit(deepcopy(network).eval(), accuracy, ())
-            task.advance(1, f"validation {100 * accuracy:.2f} %")
-    if best is None:
-        best = Fit(network.eval(), score(network, validation), ())
-    return Fit(best.network.eval(), best.accuracy, tuple(history))
+            history.append(score(network, validation))
+            if history[-1] > accuracy:
+                best, accuracy = deepcopy(network), history[-1]
+            task.advance(1, f"validation {100 * history[-1]:.2f} %")
+    return Fit(best.eval(), accuracy, tuple(history))
 
 
 def _epoch(

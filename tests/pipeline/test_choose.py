@@ -53,7 +53,10 @@ POSSIBLE = Possible(ncr=2.0, latency_share=0.4, memory_share=0.3, reference=REFE
 
 def test_impossible_budgets_say_what_is_possible() -> None:
     for budget, says in (
-        (Budget(max_latency=Bound(0.3, True)), r"latency of 3 ms cannot be reached on d.* 4 ms, 2\.50 times less"),
+        (
+            Budget(max_latency=Bound(0.3, True)),
+            r"latency of 3 ms cannot be reached on d.* 4 ms, the unpruned one 10 ms",
+        ),
         (Budget(max_memory=Bound(100)), "memory of 100 B cannot be reached"),
         (Budget(max_bytes=Bound(800)), "file size of 800 B cannot"),
         (Budget(min_ncr=2.5), "2.00 is the most here"),

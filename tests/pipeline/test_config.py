@@ -32,7 +32,8 @@ def test_budget_is_parsed() -> None:
         ({"processes": 1}, "--processes must be at least 3"),
         ({"max_latency": "fast"}, "--max-latency: 'fast' is not a bound; write it like 5ms"),
         ({"expect_ncr": 0.5}, "--expect-ncr must be at least 1"),
-        ({"seed": -1}, "--seed must be 0 or more"),
+        ({"seed": -1}, "--seed must be between 0 and"),
+        ({"max_drop": float("inf")}, "--max-drop must be a finite number"),
         ({"beta": -1}, "--beta must be 0 or more"),
     ],
 )

@@ -6,10 +6,12 @@ from torch.nn import functional as F
 from edgeprune.core.errors import NothingToPrune
 from edgeprune.core.types import PruningPlan
 from edgeprune.models.zoo import build
+from edgeprune.pruning.calibration import gram_matrices
 from edgeprune.pruning.cost import count_macs
+from edgeprune.pruning.criteria import Reconstruction
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import INPUTS
-from edgeprune.pruning.surgery import cut
+from edgeprune.pruning.surgery import cut, prune
 
 
 def names(model: str, shape: tuple[int, ...], runtime: str = "onnxruntime") -> list[tuple[str, int, int, int]]:
@@ -146,3 +148,86 @@ def test_groups_that_only_fail_together_are_found_out() -> None:
     structure = discover(OneOfTwo(), (64,), runtime="onnxruntime")
     assert [g.name for g in structure.groups] == ["a"]
     assert "together" in structure.frozen["b"]
+
+
+class Scaled(nn.Module):
+    """Its branch counts for nothing until it is trained (ReZero), and the branch's norm couples all channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.norm, self.fc2 = nn.Linear(64, 20), nn.LayerNorm(20), nn.Linear(20, 3)
+        self.alpha = nn.Parameter(torch.zeros(1))
+        self.skip = nn.Linear(64, 10)
+        self.skip2 = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip2(F.relu(self.skip(x))) + self.alpha * self.fc2(self.norm(self.fc1(x)))
+
+
+def test_a_mistake_behind_a_zero_is_found_before_training() -> None:
+    structure = discover(Scaled(), (64,), runtime="onnxruntime")
+    assert [g.name for g in structure.groups] == ["skip"]
+    assert "differs" in structure.frozen["fc1"]
+
+
+class Gated(nn.Module):
+    """Half of the channels gate the other half: they can only go in pairs, which the graph does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(64, 20), nn.Linear(10, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.fc1(x).chunk(2, 1)
+        return self.fc3(F.relu(self.fc2(value * torch.sigmoid(gate))))
+
+
+class Glued(Gated):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc3(F.relu(self.fc2(F.glu(self.fc1(x)))))
+
+
+class Mixed(Gated):
+    """Makes float32 tensors of its own, and has a layer that never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Linear(30, 200)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1((2 * x).float()))[:, :10])))
+
+
+@pytest.mark.parametrize("kind", [Gated, Glued, Mixed])
+def test_what_cannot_be_pruned_stays_with_a_reason(kind: type[nn.Module]) -> None:
+    network = kind()
+    structure = discover(network, (64,), runtime="onnxruntime", prune_inputs=False)
+    assert [g.name for g in structure.groups] == ["fc2"]
+    assert structure.frozen["fc1"]
+    # Input features count although they stay; a layer that never runs does not.
+    assert structure.neurons(network) == 64 + 20 + 8
+
+
+def test_sequences_are_pruned_too() -> None:
+    network = nn.Sequential(
+        nn.Conv1d(2, 16, 5, padding="same"), nn.ReLU(), nn.Conv1d(16, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3)
+    )
+    structure = discover(network, (2, 12), runtime="onnxruntime")
+    assert [g.name for g in structure.groups] == ["0", "2"]
+    x = torch.randn(200, 2, 12)
+    grams = gram_matrices(network, ["2", "5"], [x], 200)
+    criterion = Reconstruction(network, structure, grams)
+    whole = prune(criterion, structure, criterion.plan({"0": 15, "2": 8}), check=True)
+    with torch.no_grad():
+        assert float((whole(x) - network(x)).square().mean()) < 0.1 * float(network(x).square().mean())
+
+
+def test_a_layer_that_runs_twice_costs_twice() -> None:
+    layer = nn.Linear(8, 8)
+    assert count_macs(nn.Sequential(layer, nn.ReLU(), layer), (8,)) == 128
+
+
+def test_readers_too_wide_to_calibrate_keep_their_groups() -> None:
+    structure = discover(build("lenet5", (1, 28, 28), 10), (1, 28, 28), runtime="onnxruntime", max_columns=300)
+    assert "conv2" in structure.frozen
+    assert [g.name for g in structure.groups] == ["conv1", "fc1", "fc2"]

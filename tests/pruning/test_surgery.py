@@ -118,3 +118,32 @@ def test_l1_keeps_the_largest_norms() -> None:
     kept = L1(network, structure).plan({"fc1": 30}).kept["fc1"]
     norms = network.get_submodule("fc1").weight.abs().sum(1)
     assert set(kept) == set(torch.topk(norms, 30).indices.tolist())
+
+
+class Fire(nn.Module):
+    """A reader of two groups, behind a concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(6, 12), nn.Linear(6, 12), nn.Linear(24, 5, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.cat([torch.relu(self.a(x)), torch.relu(self.b(x))], 1))
+
+
+def test_a_reader_of_several_groups_is_refitted_to_all_that_is_left() -> None:
+    torch.manual_seed(0)
+    network = Fire()
+    structure = discover(network, (6,), runtime="onnxruntime", max_sparsity=0.8)
+    assert [g.name for g in structure.groups] == ["a", "b"]
+    x = torch.randn(500, 6)
+    criterion = Reconstruction(network, structure, gram_matrices(network, ["head"], [x], 500))
+    for widths in ({"a": 9}, {"b": 9}, {"a": 9, "b": 9}, {"a": 12, "b": 9}):
+        pruned = prune(criterion, structure, criterion.plan(widths), check=True)
+        with torch.no_grad():
+            error = (pruned(x) - network(x)).square().mean() / network(x).square().mean()
+        # What was not pruned is still read: without it most of the output would be gone.
+        assert float(error) < 0.2
+        left = sum(widths.get(name, 12) for name in ("a", "b"))
+        assert pruned.get_submodule("head").weight.shape == (5, left)
+        assert (pruned.get_submodule("head").weight.abs().sum(0) > 0).all()

@@ -39,7 +39,7 @@ def test_training_learns_and_leaves_the_given_network_alone() -> None:
 
 def test_the_best_epoch_is_kept() -> None:
     result = fit(net())
-    assert result.accuracy == max(result.history)
+    assert result.accuracy == max(result.history) > 0.5
     assert score(result.network, toy(200, 1)) == result.accuracy
 
 
