@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +36,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
-
-    def batches(self, size: int) -> Iterator[tuple[NDArray[np.generic], NDArray[np.int64]]]:
-        """(x, y) of up to `size` examples each, in the stored order, as views."""
-        for start in range(0, len(self), size):
-            yield self.x[start : start + size], self.y[start : start + size]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,13 +7,12 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
-from typing import Any
 
 from edgeprune.core.errors import BudgetError, EdgepruneError, UnexpectedError, UsageError
 from edgeprune.core.files import storing
 from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.types import DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.artefacts import export_all, save_network
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
@@ -94,7 +93,7 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
         ) from error
 
 
-def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: Any) -> RunResult:
+def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSpec) -> RunResult:
     started = time.monotonic()
     settings = MeasureSettings(runtime=config.runtime, threads=config.threads)
     with open_session(spec) as session:

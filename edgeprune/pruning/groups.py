@@ -50,8 +50,9 @@ def discover(
         )
     network = _stirred(network)
     classes_shape = _output_shape(network, shape)
-    order = {name: index for index, (name, _) in enumerate(reversed(layer_calls(network, shape)))}
-    order = {name: len(order) - index for name, index in order.items()}
+    # A layer that runs twice has the place of its first run.
+    runs = dict.fromkeys(name for name, _ in layer_calls(network, shape))
+    order = {name: index for index, name in enumerate(runs)}
     input_layer = flat_input_layer(network, shape)
     found: list[Coupling] = []
     frozen: dict[str, str] = {}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgeprune.core.errors import DataError, UsageError
 from edgeprune.core.types import from_json, to_json
 from edgeprune.data.arrays import from_arrays
-from edgeprune.data.dataset import Preprocessing, Split
+from edgeprune.data.dataset import Preprocessing
 from edgeprune.data.split import IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing, make_dataset, stratified
 
 
@@ -102,9 +102,3 @@ def test_a_constant_feature_becomes_zero(value):
 def test_preprocessing_goes_to_json_and_back():
     one = Preprocessing(0.5, (0.1, 0.2), (1.0, 2.0))
     assert from_json(Preprocessing, to_json(one)) == one
-
-
-def test_batches():
-    split = Split(np.arange(10, dtype=np.uint8).reshape(5, 2), np.arange(5))
-    assert [len(y) for _, y in split.batches(2)] == [2, 2, 1]
-    assert np.array_equal(np.concatenate([x for x, _ in split.batches(2)]), split.x)
