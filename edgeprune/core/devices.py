@@ -49,5 +49,8 @@ class Session(Protocol):
     def start(self, probe: Path) -> Channel:
         """Start the probe file with the device's Python. Raises DeviceError."""
 
+    def clean(self) -> int:
+        """Remove the models kept on the device from earlier sessions; how many bytes that freed. Raises DeviceError."""
+
     def close(self) -> None:
         """Give everything back; never raises."""

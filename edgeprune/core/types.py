@@ -15,10 +15,19 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter
 
 T = TypeVar("T")
-Unit = Literal["s", "instructions"]
+#: Seconds; guest instructions of an emulated processor; seconds that a formula or a recording made up. Figures of
+#: different units are never compared, and none is converted into another.
+Unit = Literal["s", "instructions", "simulated s"]
+DeviceKind = Literal["local", "ssh", "adb", "emulated", "simulated"]
 Format = Literal["onnx", "tflite"]
 RuntimeName = Literal["onnxruntime", "litert"]
+#: refused: the runtime there cannot open or run the model. crashed: the process ended or the request raised there.
+#: killed: the system ended it, mostly out of memory. timeout: the deadline passed. garbled: the answer is no line of
+#: JSON of a sane size, or holds what cannot be. lost: the link or the device is gone. full: no room on the device.
+#: busy: another program holds the device. tainted: throttled or disturbed each time it was tried.
+FailureKind = Literal["refused", "crashed", "killed", "timeout", "garbled", "lost", "full", "busy", "tainted"]
 
+Verdict = Literal["", "stable", "noisy", "throttled", "busy"]
 
 #: Building an adapter takes milliseconds, using one microseconds.
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
@@ -117,10 +126,34 @@ class DeviceSpec:
     """Where a device is and what it needs, passive: opening it is `edgeprune.devices.open_session`."""
 
     name: str
-    kind: str
-    emulated: bool = False
-    #: The Python that runs the probe there.
+    kind: DeviceKind
+    #: `ssh://[user@]host[:port]`, `adb://[serial]`, or the description file of a simulated device.
+    address: str = ""
+    #: The known board (see `edgeprune.devices.boards`) whose defaults were taken.
+    board: str = ""
+    #: The Python that runs the probe there; "": the one we run in, or python3 on another machine.
     python: str = ""
+    #: Defaults of `--threads` and `--runtime` on this device; None: the program's.
+    threads: int | None = None
+    runtime: RuntimeName | None = None
+    #: Folder on the device for probe and models; "": the transport's own choice.
+    folder: str = ""
+    #: Models kept there from run to run, at most so many bytes; the least recently used go first.
+    cache_bytes: int = 512 << 20
+    #: Google's benchmark_model on this machine, for phones.
+    benchmark_model: str = ""
+
+    @property
+    def emulated(self) -> bool:
+        """Whether its processor is an emulated one: it counts instructions and is never called a board."""
+        return self.kind == "emulated"
+
+    @property
+    def unit(self) -> Unit:
+        """What latencies of this device are given in."""
+        if self.kind == "emulated":
+            return "instructions"
+        return "simulated s" if self.kind == "simulated" else "s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +172,12 @@ class MeasureSettings:
     min_runs: int = 5
     #: Fresh processes; 0 means one living probe process that serves many candidates.
     processes: int = 0
+    #: Fresh processes are added until the 95 % interval of the quotient is at most this share of it to either side, or
+    #: `max_s` seconds are spent. 0: exactly `processes`.
+    half_width: float = 0.0
+    max_s: float = 0.0
+    #: Before each process, wait until the hottest sensor is at or below this many degrees Celsius. None: do not wait.
+    cool_below_c: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +208,13 @@ class Measurement:
     first_s: float | None = None
     #: Size of the candidate's file.
     bytes: int = 0
+    #: What the device said of itself before and after each process's race (see `state` of the probe).
+    states: tuple[Mapping[str, Any], ...] = ()
+    #: How far to trust the figure, and what to do about it; "" where it was not judged.
+    verdict: Verdict = ""
+    advice: str = ""
+    #: Races thrown away because the device was throttled or busy while they ran.
+    rejected: int = 0
 
     @property
     def median(self) -> float:
@@ -193,11 +239,13 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A measurement that did not come about, as a value: the search goes on without it."""
+    """A measurement that did not come about, as a value: the search goes on without it. Kinds: see `FailureKind`."""
 
-    kind: Literal["refused", "crashed", "timeout", "garbled", "lost"]
+    kind: FailureKind
     message: str
     retryable: bool
+    #: What to type or do next; may be empty.
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
-
-FailureKind = Literal["refused", "crashed", "timeout", "garbled", "lost"]
+from edgeprune.core.types import Failure, FailureKind
 
 MAX_ANSWER_BYTES = 8 << 20
 _MAX_STDERR_BYTES = 16 << 10
@@ -24,16 +23,15 @@ _READ_BYTES = 1 << 16
 
 
 class ChannelError(DeviceError):
-    """A request that got no usable answer. `kind` as in `Failure`; `retryable` unless the device refused the work.
+    """Work the device did not do. `kind` as in `FailureKind`; `retryable` unless the device refused the work."""
 
-    "refused": the runtime there cannot open or run the model; "crashed": the process ended or the request raised there;
-    "timeout": the deadline passed; "garbled": the answer is not one line of JSON of a sane size; "lost": the file or
-    the device is gone.
-    """
-
-    def __init__(self, kind: FailureKind, message: str, *, retryable: bool | None = None) -> None:
-        super().__init__(message, retryable=kind != "refused" if retryable is None else retryable)
+    def __init__(self, kind: FailureKind, message: str, hint: str = "", *, retryable: bool | None = None) -> None:
+        super().__init__(message, hint, retryable=kind not in ("refused", "full") if retryable is None else retryable)
         self.kind: FailureKind = kind
+
+    def failure(self) -> Failure:
+        """The error as the value that a measurement returns."""
+        return Failure(self.kind, self.message, self.retryable, self.hint)
 
 
 def read_answer(line: bytes, number: int) -> dict[str, Any]:

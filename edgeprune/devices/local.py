@@ -42,6 +42,7 @@ class LocalSession:
         """What the machine is; the probe's `hello` adds the processor, the runtime and the libraries."""
         return {
             "device": self._spec.name,
+            "kind": self._spec.kind,
             "emulated": self._spec.emulated,
             "machine": platform.machine(),
             "system": platform.system(),
@@ -92,6 +93,10 @@ class LocalSession:
         channel = ProcessChannel([self._python, "-u", remote], env=self._environment(), cwd=self._work)
         self._channels = [*(each for each in self._channels if not each.closed), channel]
         return channel
+
+    def clean(self) -> int:
+        """Nothing outlives a session here."""
+        return 0
 
     def close(self) -> None:
         """End the probes and remove the work folder; never raises."""

@@ -33,7 +33,7 @@ def find_device(name: str, python: str = "") -> DeviceSpec:
     Raises DeviceError for a known board, since none is reachable yet, and UsageError for an unknown name.
     """
     if name == LOCAL:
-        return DeviceSpec(name=LOCAL, kind=LOCAL, python=python)
+        return DeviceSpec(name=LOCAL, kind="local", python=python)
     if name in KNOWN_BOARDS:
         raise DeviceError(
             f"device {name!r} is not configured",

@@ -15,8 +15,8 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Channel, Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
-from edgeprune.core.types import MeasureSettings
-from edgeprune.devices.channel import ChannelError, FailureKind
+from edgeprune.core.types import FailureKind, MeasureSettings
+from edgeprune.devices.channel import ChannelError
 
 T = TypeVar("T")
 

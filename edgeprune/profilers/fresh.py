@@ -70,7 +70,7 @@ def compare_fresh(
             timings = list(repeat(settings.processes, _time))
             memories = list(repeat(_MEMORY_PROCESSES, _memory))
     except ChannelError as error:
-        return Failure(error.kind, error.message, error.retryable)
+        return error.failure()
     finally:
         for pushed in (ours, theirs):
             session.remove(pushed.path)

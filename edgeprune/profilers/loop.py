@@ -19,7 +19,7 @@ from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, push
 T = TypeVar("T")
 
 #: What a cached figure depends on. Not memory or the kernel's release: a reboot keeps the cache.
-_KEYS = ("device", "emulated", "machine", "cpu", "cores", "governor", "libc", "runtime", "runtime_version", "threads")
+_KEYS = ("device", "kind", "machine", "cpu", "cores", "governor", "libc", "runtime", "runtime_version", "threads")
 _ATTEMPTS = 2
 _MEMORY_READINGS = 2
 
@@ -83,7 +83,7 @@ class LoopProfiler:
         except ChannelError as error:
             if self._facts is None:
                 raise
-            return Failure(error.kind, error.message, error.retryable)
+            return error.failure()
 
     def close(self) -> None:
         """End the probe; never raises."""
