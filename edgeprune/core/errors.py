@@ -7,6 +7,7 @@
     │   └── NothingToPrune    the model has no layer whose channels can go (exit 2)
     ├── BudgetError           no network this tool may make can meet the budget (exit 3)
     ├── DeviceError           the target device is missing, unreachable or refused the work (exit 4)
+    │   └── RuntimeMissing    the device's Python has no such runtime (exit 4)
     ├── StorageError          this machine could not keep the results: disk full, folder not writable (exit 1)
     ├── ExportError           a network could not be exported, or the file computes something else (exit 1)
     ├── UnexpectedError       a bug of ours or of the user's model; the traceback is in the run's log (exit 1)
@@ -67,6 +68,10 @@ class DeviceError(EdgepruneError):
     def __init__(self, message: str, hint: str = "", *, retryable: bool = True) -> None:
         super().__init__(message, hint)
         self.retryable = retryable
+
+
+class RuntimeMissing(DeviceError):  # noqa: N818 - it reads as the sentence it is
+    """The device's Python has no such runtime."""
 
 
 class StorageError(EdgepruneError):

@@ -250,10 +250,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An upper bound: absolute (seconds or bytes), or `relative` to the unpruned network on the same device."""
+    """An upper bound: absolute in `unit`, or `relative` to the unpruned network on the same device."""
 
     value: float
     relative: bool = False
+    unit: Literal["s", "instructions", "bytes"] = "s"
 
     def limit(self, baseline: float) -> float:
         """The bound as an absolute figure, given the baseline's."""

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Bound, Unit
 
 _TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_INSTRUCTIONS = {"minsn": 1e6}
 _BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]+)\s*", re.IGNORECASE)
 
 
 def parse_latency(text: str, option: str) -> Bound:
-    """`"5ms"` -> 0.005 s; `"0.6x"` -> 0.6 of the unpruned network's. Raises UsageError naming `option`."""
-    return _parse(text, option, _TIME, "5ms, 800us or 0.6x")
+    """`"5ms"` -> 0.005 s; `"12Minsn"` -> 12 million instructions; `"0.6x"` -> 0.6 of the unpruned network's.
+
+    Raises UsageError naming `option`.
+    """
+    bound = _parse(text, option, _TIME | _INSTRUCTIONS, "5ms, 800us or 0.6x (emulated boards: 12Minsn)")
+    counted = text.strip().lower().endswith("insn")
+    return replace(bound, unit="instructions") if counted else bound
 
 
 def parse_bytes(text: str, option: str) -> Bound:
     """`"20MB"` -> 20,000,000 bytes; `"0.6x"` -> 0.6 of the unpruned network's. Raises UsageError naming `option`."""
-    return _parse(text, option, _BYTES, "20MB, 300kB or 0.6x")
+    return replace(_parse(text, option, _BYTES, "20MB, 300kB or 0.6x"), unit="bytes")
 
 
 def _parse(text: str, option: str, units: dict[str, float] | dict[str, int], examples: str) -> Bound:

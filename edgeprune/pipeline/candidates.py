@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import TrialStore
@@ -24,6 +25,7 @@ from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.structure import INPUTS, Criterion
 from edgeprune.pruning.surgery import cut, prune
+from edgeprune.search.environment import StopSearch
 from edgeprune.search.reward import Candidate, Widths
 from edgeprune.training.fit import score
 
@@ -97,8 +99,10 @@ class Evaluator:
         network_id: str,
         settings: MeasureSettings,
         images: int | None,
+        progress: Progress,
     ) -> None:
         self._config = config
+        self._progress = progress
         self._prepared = prepared
         self._criterion = criterion
         self._network_id = network_id
@@ -145,7 +149,7 @@ class Evaluator:
             self.cache_hits += 1
             return found
         path = self._files.make(pruned or prune(self._criterion, self._prepared.structure, plan), plan)
-        cost = self._profiler.measure(path)
+        cost = self._measure(path)
         if isinstance(cost, Failure):
             self.failures += 1
             return cost
@@ -157,6 +161,27 @@ class Evaluator:
             # A second look must not change what a resumed search sees at the first.
             self._cache.put(key, cost)
         return cost
+
+    def _measure(self, path: Path) -> Measurement | Failure:
+        """Raises DeviceError or StopSearch, as --on-device-loss says, where the device is gone: without it the next
+        candidates would only fail as well, and teach the agent nonsense.
+        """
+        told = False
+        while True:
+            cost = self._profiler.measure(path)
+            if isinstance(cost, Measurement) or cost.kind not in ("lost", "busy"):
+                return cost
+            policy, name = self._config.on_device_loss, self._config.device
+            if policy == "stop":
+                raise DeviceError(
+                    f"{name} is {cost.kind}: {cost.message}",
+                    f"when it is back, continue with --resume {self._config.name}",
+                )
+            if policy == "continue":
+                raise StopSearch(f"{name} is {cost.kind}: {cost.message}")
+            if not told:
+                self._progress.say(f"{name} is {cost.kind}; waiting for it (Ctrl-C keeps the run): {cost.message}")
+            told = True
 
     def _key(self, plan: PruningPlan) -> str:
         """The unpruned file, widths, runtime, settings and device: whatever else a cost depends on is noise."""

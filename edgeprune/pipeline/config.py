@@ -38,8 +38,12 @@ class RunConfig:
         None, "trained weights (.safetensors, or a state dict); none: a baseline is trained", "job", "FILE"
     )
     device: str = _option("local", "where it is measured and validated", "job", "NAME")
-    runtime: RuntimeName = _option("onnxruntime", "the runtime that is measured while searching", "job")
-    threads: int = _option(1, "threads of the runtime on the device", "job", "N")
+    runtime: RuntimeName | None = _option(
+        None, "the runtime that is measured while searching [the device's own setting, else onnxruntime]", "job"
+    )
+    threads: int | None = _option(
+        None, "threads of the runtime on the device [the device's own setting, else 1]", "job", "N"
+    )
     name: str | None = _option(None, "name of the run's folder [from model and data]", "job", "NAME")
     runs_dir: Path = _option(Path("runs"), "where run folders are made", "job", "DIR")
     seed: int = _option(0, "seed of everything random", "job", "N")
@@ -84,6 +88,11 @@ class RunConfig:
         None, "validation images per candidate [all; 1000 for convolutions]", "search", "N"
     )
     calibration_images: int = _option(4000, "training images that reconstruction looks at", "search", "N")
+    on_device_loss: Literal["stop", "wait", "continue"] = _option(
+        "stop",
+        "when the device is lost in the search: stop (--resume goes on), wait, or continue with the trials there are",
+        "search",
+    )
     # --- training on the host
     validation_share: float = _option(0.1, "share of the training set kept for validation", "training", "SHARE")
     train_epochs: int | None = _option(
@@ -100,9 +109,9 @@ class RunConfig:
         for field_ in dataclasses.fields(self):
             value = getattr(self, field_.name)
             _check(not isinstance(value, float) or math.isfinite(value), field_.name, "a finite number")
-        for name in ("threads", "finalists", "buffer_size", "calibration_images"):
+        for name in ("finalists", "buffer_size", "calibration_images"):
             _check(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("episodes", "multiple_of", "search_images"):
+        for name in ("episodes", "multiple_of", "search_images", "threads"):
             value = getattr(self, name)
             _check(value is None or value >= 1, name, "at least 1")
         for name in ("train_epochs", "finetune_epochs"):
@@ -113,7 +122,7 @@ class RunConfig:
         _check(0 < self.validation_share < 1, "validation_share", "between 0 and 1")
         _check(self.expect_ncr is None or self.expect_ncr >= 1, "expect_ncr", "at least 1")
         _check(self.max_drop is None or self.max_drop >= 0, "max_drop", "0 or more")
-        _check(self.threads <= 256, "threads", "at most 256")
+        _check(self.threads is None or self.threads <= 256, "threads", "at most 256")
         for name in ("beta", "gamma", "delta", "penalty"):
             _check(getattr(self, name) >= 0, name, "0 or more")
         _check(self.agent_lr > 0, "agent_lr", "above 0")

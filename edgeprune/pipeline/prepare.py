@@ -16,6 +16,7 @@ from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import RunFolder
+from edgeprune.core.types import RuntimeName
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
 from edgeprune.models.source import load_weights, make_model
@@ -56,8 +57,11 @@ class Prepared:
     baseline: dict[str, Any]
 
 
-def prepare(config: RunConfig, folder: RunFolder, progress: Progress) -> Prepared:
-    """Load or train everything. Raises UsageError and its children for what cannot be used."""
+def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: RuntimeName) -> Prepared:
+    """Load or train everything; `runtime` is the one that widths are snapped for.
+
+    Raises UsageError and its children for what cannot be used.
+    """
     dataset = load_data(
         config.data, config.data_dir, seed=config.seed, validation_share=config.validation_share, progress=progress
     )
@@ -74,7 +78,7 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress) -> Prepare
     structure = discover(
         network,
         dataset.input_shape,
-        runtime=config.runtime,
+        runtime=runtime,
         prune_inputs=config.prune_inputs,
         multiple_of=config.multiple_of,
         max_sparsity=config.max_sparsity,

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeprune.core.types import Budget, Measurement, to_json
+from edgeprune.core.types import Budget, DeviceSpec, Measurement, to_json
 from edgeprune.core.version import RESULT_SCHEMA, VERSION
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.finetune import Tuned
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.search import Searched
-from edgeprune.pipeline.validate import HostAccuracy, Validated
+from edgeprune.pipeline.validate import HostAccuracy, NotValidated, Validated
 from edgeprune.pruning.cost import count_macs, count_parameters
 
 Status = Literal["running", "done", "budget-not-met", "impossible", "failed", "interrupted"]
@@ -55,17 +55,23 @@ def assemble(
     searched: Searched,
     tuned: Tuned,
     accuracy: HostAccuracy,
-    validated: list[Validated],
-    emulated: bool,
+    validated: list[Validated | NotValidated],
+    spec: DeviceSpec,
     seconds: float,
 ) -> dict[str, Any]:
     """The whole result of a run that got to its end."""
     structure, original = prepared.structure, prepared.network
     network = tuned.fit.network
     neurons, left = structure.neurons(original), structure.neurons(network)
-    primary = next(item for item in validated if item.runtime == config.runtime)
+    primary = next(item for item in validated if isinstance(item, Validated) and item.runtime == config.runtime)
     result = {
-        "device": {"name": config.device, "emulated": emulated, "facts": dict(primary.measurement.facts)},
+        "device": {
+            "name": config.device,
+            "kind": spec.kind,
+            "emulated": spec.emulated,
+            "unit": spec.unit,
+            "facts": dict(primary.measurement.facts),
+        },
         "data": {
             "name": prepared.dataset.name,
             "fingerprint": prepared.dataset.fingerprint,
@@ -114,9 +120,9 @@ def assemble(
     return {**header(config, "done" if met else "budget-not-met", "done"), **result}
 
 
-def _artifact(item: Validated) -> dict[str, Any]:
-    artifact, measured = item.exported.artifact, item.measurement
-    return {
+def _artifact(item: Validated | NotValidated) -> dict[str, Any]:
+    artifact = item.exported.artifact
+    exported = {
         "format": artifact.format,
         "precision": artifact.precision,
         "path": artifact.path.name,
@@ -125,11 +131,18 @@ def _artifact(item: Validated) -> dict[str, Any]:
         "baseline_path": item.exported.baseline.path.name,
         "baseline_sha256": item.exported.baseline.sha256,
         "baseline_bytes": item.exported.baseline.bytes,
+        "parity_max_abs": item.exported.parity.max_abs,
         "runtime": item.runtime,
+        "validated": isinstance(item, Validated),
+    }
+    if isinstance(item, NotValidated):
+        return {**exported, "why_not": item.why}
+    measured = item.measurement
+    return {
+        **exported,
         "device_accuracy": item.device_accuracy,
         "baseline_device_accuracy": item.baseline_device_accuracy,
         "agreement": item.agreement,
-        "parity_max_abs": item.exported.parity.max_abs,
         "latency": _latency(measured.samples, measured.median, measured),
         "baseline_latency": _latency(measured.against, measured.against_median, measured),
         "process": list(measured.process),
@@ -146,11 +159,15 @@ def _artifact(item: Validated) -> dict[str, Any]:
         "baseline_peak_bytes": measured.against_peak_bytes,
         "memory_method": measured.memory_method,
         "settings": to_json(measured.settings),
+        "states": [dict(state) for state in measured.states],
+        "verdict": measured.verdict,
+        "advice": measured.advice,
+        "rejected": measured.rejected,
     }
 
 
 def _latency(samples: tuple[float, ...], median: float, measured: Measurement) -> dict[str, Any]:
-    return {"median_s": median, "samples": list(samples), "unit": measured.unit}
+    return {"median": median, "samples": list(samples), "unit": measured.unit}
 
 
 def _checks(budget: Budget, primary: Validated, result: dict[str, Any], asked: Budget) -> list[dict[str, Any]]:

@@ -6,13 +6,13 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from edgeprune.core.errors import BudgetError, EdgepruneError, UnexpectedError, UsageError
 from edgeprune.core.files import storing
 from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import DeviceSpec, MeasureSettings
+from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.artefacts import export_all, save_network
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
@@ -55,9 +55,17 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     """
     config = make_config({field.name: getattr(config, field.name) for field in fields(RunConfig)}, "RunConfig")
     spec = find_device(config.device)
+    # Settled here and kept so: a resumed run must measure as it did, whatever the device's settings say then.
+    config = replace(
+        config,
+        runtime=config.runtime or spec.runtime or "onnxruntime",
+        threads=config.threads or spec.threads or 1,
+    )
+    check_unit(config.budget(), spec)
     folder = _resumed(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
     if resume and (done := _finished(folder)) is not None:
         return done
+    config = replace(config, name=folder.path.name)
     watch = _Logged(progress or Silent(), folder.log)
     watch.say(f"run folder {folder.path}")
     try:
@@ -95,10 +103,10 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
 
 def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSpec) -> RunResult:
     started = time.monotonic()
-    settings = MeasureSettings(runtime=config.runtime, threads=config.threads)
+    settings = MeasureSettings(runtime=config.runtime or "onnxruntime", threads=config.threads or 1)
     with open_session(spec) as session:
         watch.stage("prepare")
-        prepared = prepare(config, folder, watch)
+        prepared = prepare(config, folder, watch, settings.runtime)
         watch.stage("search")
         searched = run_search(config, prepared, folder, session, settings, watch)
         watch.stage("fine-tune")
@@ -110,14 +118,24 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
         save_network(config, prepared, folder, network, plan)
         exported = export_all(config, prepared, folder, network, plan, watch)
         watch.stage("validate")
-        final = MeasureSettings(
-            runtime=config.runtime, threads=config.threads, rounds=15, round_s=0.01, processes=config.processes
-        )
+        # Two counts that agree prove as much as many.
+        processes = 2 if spec.unit == "instructions" else config.processes
+        final = replace(settings, rounds=15, round_s=0.01, processes=processes)
         accuracy, validated = validate(prepared, tuned.before, network, exported, session, final, watch)
-    result = assemble(config, prepared, searched, tuned, accuracy, validated, spec.emulated, time.monotonic() - started)
+    result = assemble(config, prepared, searched, tuned, accuracy, validated, spec, time.monotonic() - started)
     folder.write_json("result.json", result)
     watch.say(f"{result['status']} after {result['seconds']:.0f} s")
     return RunResult(folder.path, result)
+
+
+def check_unit(budget: Budget, spec: DeviceSpec) -> None:
+    """Raises UsageError for an absolute bound in a unit that the device does not measure in."""
+    bound = budget.max_latency
+    counts = spec.unit == "instructions"
+    if bound is not None and not bound.relative and counts != (bound.unit == "instructions"):
+        what = "instructions, which are not converted to time" if counts else "time, not instructions"
+        hint = "write 12Minsn (million instructions) or 0.6x" if counts else "write 5ms or 0.6x"
+        raise UsageError(f"--max-latency: {spec.name} measures {what}", hint)
 
 
 def _resumed(config: RunConfig) -> RunFolder:

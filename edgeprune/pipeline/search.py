@@ -14,7 +14,7 @@ from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.core.types import Bound, Budget, Failure, MeasureSettings, Trial
+from edgeprune.core.types import Bound, Budget, Failure, MeasureSettings, Trial, Unit
 from edgeprune.core.units import format_bytes, format_cost
 from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.artefacts import metadata
@@ -29,7 +29,7 @@ from edgeprune.pruning.criteria import L1, Reconstruction
 from edgeprune.pruning.structure import Criterion
 from edgeprune.search.algorithm import SearchResult, search
 from edgeprune.search.ddpg import AgentSettings
-from edgeprune.search.environment import Environment, Episode
+from edgeprune.search.environment import Environment, Episode, StopSearch
 from edgeprune.search.reward import Candidate, Reward
 
 #: What is asked for when nothing is: a rate of 3, or half-way to the most that is possible, and one point at most.
@@ -47,6 +47,8 @@ class Possible:
     memory_share: float
     reference: Reference
     smallest_bytes: int
+    #: What `reference.latency` is given in.
+    unit: Unit = "s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def run_search(
     """Measure what is possible, then search. Raises BudgetError where the budget cannot be met at all, DeviceError."""
     progress.say(f"criterion: {config.criterion}")
     criterion = make_criterion(config, prepared, progress)
-    kind = FORMAT[config.runtime]
+    kind = FORMAT[settings.runtime]
     work = folder / "candidates"
     work.mkdir(exist_ok=True)
     images = config.search_images
@@ -102,7 +104,7 @@ def run_search(
         ):
             network_id = sha256_file(baseline_file)
             evaluator = Evaluator(
-                config, prepared, criterion, files, profiler, cache, store, network_id, settings, images
+                config, prepared, criterion, files, profiler, cache, store, network_id, settings, images, progress
             )
             original = prepared.structure.neurons(prepared.network)
             possible, smallest = _possible(evaluator, prepared, reference_bytes)
@@ -128,8 +130,16 @@ def run_search(
                 result = search(environment, agent, episodes=episodes, seed=config.seed, on_episode=on_episode)
             seconds = time.monotonic() - started
             store.trim(len(trials))
-            confirmed = _confirm(trials, evaluator, budget, possible.reference, config.finalists, progress)
+            if result.stopped:
+                if not trials:
+                    raise StopSearch(result.stopped)
+                progress.say(f"search ended after {len(trials)} episodes: {result.stopped}")
+                confirmed = rank(trials, budget, possible.reference)
+            else:
+                confirmed = _confirm(trials, evaluator, budget, possible.reference, config.finalists, progress)
             summary = _summary(config, result, trials, evaluator, profiler, files, seconds, credit, reward)
+    except StopSearch as stop:
+        raise DeviceError(str(stop), f"when it is back, continue with --resume {config.name}") from stop
     finally:
         store.close()
         shutil.rmtree(work, ignore_errors=True)
@@ -160,7 +170,13 @@ def check_possible(budget: Budget, possible: Possible, device: str) -> None:
             hint,
         )
     for bound, share, whole, name, show in (
-        (budget.max_latency, possible.latency_share, reference.latency, "latency", lambda v: format_cost(v, "s")),
+        (
+            budget.max_latency,
+            possible.latency_share,
+            reference.latency,
+            "latency",
+            lambda v: format_cost(v, possible.unit),
+        ),
         (budget.max_memory, possible.memory_share, reference.memory, "memory", format_bytes),
         (budget.max_bytes, possible.smallest_bytes / reference.bytes, reference.bytes, "file size", format_bytes),
     ):
@@ -184,12 +200,12 @@ def _possible(
             f"the smallest network could not be measured: {cost.message}", "check the device", retryable=cost.retryable
         )
     reference = Reference(cost.against_median, cost.against_peak_bytes, reference_bytes)
-    return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes), smallest
+    return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit), smallest
 
 
 def _report(possible: Possible, smallest: Candidate, progress: Progress) -> None:
     progress.say(
-        f"unpruned on the device: {format_cost(possible.reference.latency, 's')}, "
+        f"unpruned on the device: {format_cost(possible.reference.latency, possible.unit)}, "
         f"{format_bytes(possible.reference.memory)} heap; "
         f"possible at best: {1 / possible.latency_share:.2f}x faster, NCR {possible.ncr:.2f} "
         f"(narrowest network, {100 * smallest.accuracy:.1f} % before fine-tuning)"
@@ -282,6 +298,7 @@ def _summary(
         "criterion": config.criterion,
         "episodes": result.episodes,
         "converged": result.converged,
+        "stopped": result.stopped,
         "seconds": round(seconds, 2),
         "device_seconds": round(profiler.device_seconds, 2),
         "measured": evaluator.measured,

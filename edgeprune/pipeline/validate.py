@@ -46,6 +46,15 @@ class Validated:
     speedup: Interval
 
 
+@dataclass(frozen=True, slots=True)
+class NotValidated:
+    """One format that the device cannot run: exported and equal to PyTorch on the host, but proven nowhere."""
+
+    exported: Exported
+    runtime: RuntimeName
+    why: str
+
+
 def validate(
     prepared: Prepared,
     before: nn.Module,
@@ -54,10 +63,12 @@ def validate(
     session: Session,
     settings: MeasureSettings,
     progress: Progress,
-) -> tuple[HostAccuracy, list[Validated]]:
+) -> tuple[HostAccuracy, list[Validated | NotValidated]]:
     """Accuracy of every file over the whole test set on the device, and its speed beside the unpruned file's.
 
-    Raises DeviceError where a file does not run there or cannot be measured.
+    A format the device has no runtime for, or whose runtime refuses the file, is NotValidated.
+
+    Raises DeviceError where the file of `settings.runtime` does not run there, or one cannot be measured.
     """
     test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
     inputs = test.inputs(slice(None)).numpy()
@@ -72,10 +83,8 @@ def validate(
         before_finetune=share(predict(before, test).argmax(1).numpy()),
         compressed=share(host),
     )
-    done = []
-    for item in exported:
-        runtime = RUNTIME[item.format]
-        alike = replace(settings, runtime=runtime)
+
+    def on_device(item: Exported, alike: MeasureSettings) -> Validated:
         with progress.task(f"{item.format}: accuracy on the device", 2) as task:
             ours = predict_on_device(session, alike, item.artifact.path, inputs).argmax(1)
             task.advance()
@@ -85,14 +94,26 @@ def validate(
         if isinstance(measured, Failure):
             raise DeviceError(
                 f"{item.artifact.path.name} could not be measured on {session.spec.name}: {measured.message}",
-                "check the device, then continue with --resume",
+                "check the device, then continue with --resume and the run's name",
                 retryable=measured.retryable,
             )
         speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
         agreement = float(np.mean(ours == host))
         progress.say(
-            f"{item.format} on {session.spec.name} ({runtime}): accuracy {100 * share(ours):.2f} %, agreement with the "
-            f"host {100 * agreement:.2f} %, {speedup.value:.2f}x faster ({speedup.low:.2f} to {speedup.high:.2f})"
+            f"{item.format} on {session.spec.name} ({alike.runtime}): accuracy {100 * share(ours):.2f} %, agreement "
+            f"with the host {100 * agreement:.2f} %, {speedup.value:.2f}x faster ({speedup.low:.2f} to "
+            f"{speedup.high:.2f})"
         )
-        done.append(Validated(item, runtime, share(ours), share(theirs), agreement, measured, speedup))
+        return Validated(item, alike.runtime, share(ours), share(theirs), agreement, measured, speedup)
+
+    done: list[Validated | NotValidated] = []
+    for item in exported:
+        alike = replace(settings, runtime=RUNTIME[item.format])
+        try:
+            done.append(on_device(item, alike))
+        except DeviceError as error:
+            if error.retryable or alike.runtime == settings.runtime:
+                raise
+            progress.say(f"{item.format} is not validated: {error.message}")
+            done.append(NotValidated(item, alike.runtime, error.message))
     return accuracy, done

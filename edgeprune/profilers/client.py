@@ -13,17 +13,18 @@ from typing import Any, TypeVar, get_args
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Channel, Session
-from edgeprune.core.errors import DeviceError
+from edgeprune.core.errors import RuntimeMissing
 from edgeprune.core.files import sha256_file
-from edgeprune.core.types import FailureKind, MeasureSettings
+from edgeprune.core.types import FailureKind, MeasureSettings, Unit
 from edgeprune.devices.channel import ChannelError
+from edgeprune.profilers.retry import PATIENCE_S, persist
 
 T = TypeVar("T")
 
-_ATTEMPTS = 2
-
 #: The file that runs on the device.
 PROBE = Path(__file__).with_name("probe.py")
+
+_MAX_FACTS = 100
 
 #: What to install where, per runtime.
 _PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
@@ -39,13 +40,18 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Seconds per inference, `samples[i]` and `against[i]` of the same round; of the candidate also seconds to load."""
+    """Cost per inference, `samples[i]` and `against[i]` of the same round; of the candidate also seconds to load.
+
+    Loading has no seconds on a device that counts instructions: None.
+    """
 
     samples: tuple[float, ...]
     against: tuple[float, ...]
     warmups: tuple[float, ...]
-    load_s: float
-    first_s: float
+    load_s: float | None
+    first_s: float | None
+    #: The device's state before and after.
+    states: tuple[Mapping[str, Any], ...] = ()
 
 
 class ProbeClient:
@@ -54,11 +60,13 @@ class ProbeClient:
     def __init__(self, channel: Channel, settings: MeasureSettings) -> None:
         self._channel = channel
         self._settings = settings
+        #: What the device's latencies are given in; known after `hello`.
+        self.unit: Unit = "s"
 
     def hello(self, warm: Sequence[Pushed], deadline: Deadline) -> Mapping[str, Any]:
         """Import the runtime, load, run and drop the models `warm`; the device's facts.
 
-        Raises DeviceError where the runtime is not installed.
+        Raises RuntimeMissing where the runtime is not installed.
         """
         runtime = self._settings.runtime
         models = [{"path": model.path, "sha256": model.sha256} for model in warm]
@@ -68,13 +76,16 @@ class ProbeClient:
         except ChannelError as error:
             if error.kind == "refused" and "cannot be imported" in error.message:
                 hint = f"install it there: python -m pip install {_PACKAGES[runtime]}"
-                raise DeviceError(
+                raise RuntimeMissing(
                     f"the device's Python has no {runtime}: {error.message}", hint, retryable=False
                 ) from error
             raise
-        if not isinstance(facts, dict):
-            raise ChannelError("garbled", "the probe gave no facts")
-        return MappingProxyType({str(key): value for key, value in facts.items()})
+        facts = _plain(facts)
+        unit = facts.get("unit", "s")
+        if unit not in get_args(Unit):
+            raise ChannelError("garbled", f"the probe measures in {unit!r:.40}, which is no unit")
+        self.unit = unit
+        return MappingProxyType(facts)
 
     def load(self, name: str, model: Pushed, deadline: Deadline) -> None:
         """Open a model under `name`, and run it once."""
@@ -101,12 +112,15 @@ class ProbeClient:
             },
             deadline,
         )
-        samples, against, warmups, load_s, first_s = (
-            _numbers(answer, key) for key in ("samples_a", "samples_b", "warmups_a", "load_s_a", "first_s_a")
-        )
-        if not len(samples) == len(against) == settings.rounds or min((*samples, *against)) <= 0:
+        samples, against, warmups = (_numbers(answer, key) for key in ("samples_a", "samples_b", "warmups_a"))
+        # Counts are the same each time, so a device that counts may take fewer.
+        wanted = settings.rounds if self.unit == "s" else len(samples)
+        if not len(samples) == len(against) == wanted or min((*samples, *against)) <= 0:
             raise ChannelError("garbled", "the probe gave samples that cannot be")
-        return Race(samples, against, warmups, statistics.median(load_s), statistics.median(first_s))
+        load_s = first_s = None
+        if self.unit != "instructions":
+            load_s, first_s = (statistics.median(_numbers(answer, key)) for key in ("load_s_a", "first_s_a"))
+        return Race(samples, against, warmups, load_s, first_s, _states(answer))
 
     def predict(self, name: str, inputs: str, outputs: str, deadline: Deadline) -> int:
         """Run the images of one .npy on the device into another; how many there were."""
@@ -151,18 +165,16 @@ def in_fresh_process(
     timeout_s: float,
     probe_file: Path = PROBE,
 ) -> T:
-    """`work` in a probe process of its own, once more in another one after a failure that may pass.
+    """`work` in a probe process of its own, in another one after a failure that may pass (see `retry.persist`).
 
     Raises the last ChannelError, and DeviceError where no probe can be started.
     """
-    for left in reversed(range(_ATTEMPTS)):
-        try:
-            with probe(session, settings, probe_file) as client:
-                return work(client, Deadline.after(timeout_s))
-        except ChannelError as error:
-            if not error.retryable or not left:
-                raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def once(deadline: Deadline) -> T:
+        with probe(session, settings, probe_file) as client:
+            return work(client, deadline)
+
+    return persist(once, timeout_s=timeout_s, patience_s=PATIENCE_S, again=lambda _: None)
 
 
 def _number(answer: Mapping[str, Any], key: str) -> float:
@@ -179,3 +191,25 @@ def _numbers(answer: Mapping[str, Any], key: str) -> tuple[float, ...]:
     if not values:
         raise ChannelError("garbled", f"the probe's {key} is empty")
     return tuple(_number({key: value}, key) for value in values)
+
+
+def _states(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    states = answer.get("states", [])
+    if not isinstance(states, list) or len(states) > 2:
+        raise ChannelError("garbled", f"the probe's states are none: {states!r:.80}")
+    return tuple(_plain(state) for state in states)
+
+
+def _plain(said: Any) -> dict[str, Any]:
+    """What a device says of itself, kept to short figures and strings: it is stored and shown as it is."""
+    if not isinstance(said, dict) or len(said) > _MAX_FACTS:
+        raise ChannelError("garbled", f"the probe's facts are none: {said!r:.80}")
+    kept: dict[str, Any] = {}
+    for key, value in said.items():
+        if isinstance(value, str):
+            kept[str(key)[:40]] = "".join(c for c in value[:200] if c.isprintable())
+        elif value is None or (isinstance(value, (bool, int, float)) and abs(value) < 1e18):
+            kept[str(key)[:40]] = value
+        else:
+            raise ChannelError("garbled", f"the probe's {key!r:.40} is no fact: {value!r:.80}")
+    return kept

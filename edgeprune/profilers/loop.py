@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,20 +16,20 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import Failure, Measurement, MeasureSettings
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, push
+from edgeprune.profilers.retry import PATIENCE_S, persist
 
 T = TypeVar("T")
 
 #: What a cached figure depends on. Not memory or the kernel's release: a reboot keeps the cache.
 _KEYS = ("device", "kind", "machine", "cpu", "cores", "governor", "libc", "runtime", "runtime_version", "threads")
-_ATTEMPTS = 2
 _MEMORY_READINGS = 2
 
 
 class LoopProfiler:
     """Measures candidates against one baseline. A context manager; the process starts with the first question.
 
-    A probe that died, hung or garbled is replaced by a fresh one and the measurement tried once more, so a call takes
-    at most two times `timeout_s`.
+    A probe that died, hung or garbled is replaced by a fresh one and the measurement tried once more; a device that is
+    lost or busy is waited for (see `retry.persist`). A call takes at most two times `timeout_s`, and `patience_s`.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class LoopProfiler:
         log: Callable[[str], None] | None = None,
         *,
         timeout_s: float = 120.0,
+        patience_s: float = PATIENCE_S,
         probe_file: Path = PROBE,
     ) -> None:
         """`warm_model` (None: the baseline) is loaded and dropped first: memory is read over a warmed-up runtime."""
@@ -49,6 +51,7 @@ class LoopProfiler:
         self._warm_file = warm_model or baseline
         self._log = log or _nobody
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
         self._probe_file = probe_file
         self._client: ProbeClient | None = None
         self._facts: Mapping[str, Any] | None = None
@@ -100,20 +103,23 @@ class LoopProfiler:
         self.close()
 
     def _attempt(self, work: Callable[[Deadline], T]) -> T:
-        """`work`, and once more with a fresh probe after a failure that may pass. Raises what the last one raised."""
-        for left in reversed(range(_ATTEMPTS)):
+        """`work`, again with a fresh probe after a failure that may pass. Raises what the last try raised."""
+
+        def again(error: ChannelError) -> None:
+            self._log(f"{error.message}; measuring once more with a fresh probe")
+
+        def timed(deadline: Deadline) -> T:
             start = time.monotonic()
             try:
-                return work(Deadline.after(self._timeout_s))
+                return work(deadline)
             except ChannelError as error:
                 if error.kind != "refused":  # after a refusal the probe is as good as before
                     self.close()
-                if not error.retryable or not left:
-                    raise
-                self._log(f"{error.message}; measuring once more with a fresh probe")
+                raise
             finally:
                 self._spent_s += time.monotonic() - start
-        raise AssertionError("unreachable: the last attempt returns or raises")
+
+        return persist(timed, timeout_s=self._timeout_s, patience_s=self._patience_s, again=again)
 
     def _open(self, deadline: Deadline) -> ProbeClient:
         """The living probe. Raises DeviceError where the baseline cannot be run at all."""
@@ -145,9 +151,11 @@ class LoopProfiler:
             race = client.race(pushed, self._baseline, deadline)
         finally:
             if pushed.path != self._baseline.path:
-                self._session.remove(pushed.path)
+                # A device that is gone keeps the file; it goes when its cache is full.
+                with contextlib.suppress(DeviceError):
+                    self._session.remove(pushed.path)
         return Measurement(
-            unit="s",
+            unit=client.unit,
             samples=race.samples,
             warmups=race.warmups,
             against=race.against,
@@ -162,6 +170,7 @@ class LoopProfiler:
             process=(0,) * len(race.samples),
             load_s=race.load_s,
             first_s=race.first_s,
+            states=race.states,
         )
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from edgeprune.core.types import Unit
 from edgeprune.core.units import format_bytes, format_cost, format_percent
 
 Result = Mapping[str, Any]
@@ -18,7 +19,8 @@ _FILE = {"onnx": "ONNX", "tflite": "TFLite"}
 def summary_table(result: Result) -> Table:
     """Rows of before, after and change; per format the device's figures."""
     before, after, device = result["baseline"], result["compressed"], result["device"]
-    where = f"{device['name']}{' (emulated)' if device['emulated'] else ''}"
+    # What is no measurement of a real device says so wherever it is shown.
+    where = device["name"] + (f" ({device['kind']})" if device["kind"] in ("emulated", "simulated") else "")
     table = Table(
         box=box.SIMPLE_HEAD,
         title=escape(f"{result['config']['model']} on {result['config']['data']}"),
@@ -46,6 +48,10 @@ def summary_table(result: Result) -> Table:
 
 def _artifact_rows(table: Table, item: Result, where: str) -> None:
     table.add_section()
+    if not item["validated"]:
+        table.add_row(f"{_FILE[item['format']]} on {where}", "", "", "not validated")
+        table.add_row(f"  {item['why_not']}", "", "", "")
+        return
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
     table.add_row(f"{_FILE[item['format']]} on {where}", "", "", item["runtime"])
     change = item["device_accuracy"] - item["baseline_device_accuracy"]
@@ -58,9 +64,9 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
     table.add_row("  same class as host", "", format_percent(item["agreement"]), "")
     table.add_row(
         "  latency, median",
-        format_cost(theirs["median_s"], theirs["unit"]),
-        format_cost(ours["median_s"], ours["unit"]),
-        faster(speed["value"], speed["ci_low"], speed["ci_high"]),
+        format_cost(theirs["median"], theirs["unit"]),
+        format_cost(ours["median"], ours["unit"]),
+        faster(speed["value"], speed["ci_low"], speed["ci_high"], ours["unit"]),
     )
     table.add_row("  95 % interval", "", "", f"{speed['ci_low']:.2f} to {speed['ci_high']:.2f}x")
     for name, new, old in (
@@ -70,11 +76,15 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
         table.add_row(f"  {name}", format_bytes(old), format_bytes(new), f"{100 * new / max(old, 1):.1f} % left")
 
 
-def faster(value: float, low: float, high: float) -> str:
-    """A speed-up in words: `1.40x faster`, `1.18x slower`, or that the interval does not tell."""
+def faster(value: float, low: float, high: float, unit: Unit) -> str:
+    """A speed-up in words: `1.40x faster`, `1.18x slower`, or that the interval does not tell.
+
+    Fewer instructions are not called faster.
+    """
     if low <= 1.0 <= high:
         return "no difference shown"
-    return f"{value:.2f}x faster" if value > 1 else f"{1 / value:.2f}x slower"
+    better, worse = ("fewer", "more") if unit == "instructions" else ("faster", "slower")
+    return f"{value:.2f}x {better}" if value > 1 else f"{1 / value:.2f}x {worse}"
 
 
 def layers_line(result: Result) -> str:
@@ -99,7 +109,7 @@ def budget_lines(result: Result) -> list[str]:
 
 
 def _show(value: float, unit: str) -> str:
-    if unit in ("s", "instructions"):
+    if unit in ("s", "instructions", "simulated s"):
         return format_cost(value, unit)  # type: ignore[arg-type]
     if unit == "bytes":
         return format_bytes(value)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import truncnorm
 
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, sparsity
-from edgeprune.search.environment import Environment, Episode, State
+from edgeprune.search.environment import Environment, Episode, State, StopSearch
 
 #: Share of the episodes that act at random first: a pool of one policy's neighbours teaches the critic nothing.
 WARM_UP = 0.25
@@ -29,6 +29,8 @@ class SearchResult:
     warm_up: int
     agent_sparsity: float
     losses: tuple[tuple[float, float], ...]
+    #: Why it ended before its time; "" where it did not.
+    stopped: str = ""
 
 
 def search(
@@ -40,12 +42,12 @@ def search(
     on_episode: Callable[[int, Episode], None],
 ) -> SearchResult:
     """Run at most `episodes` episodes; `on_episode(index, episode)` hears of each. Fully determined by `seed` and the
-    environment's answers.
+    environment's answers. A StopSearch of `evaluate` ends it with the episodes before.
     """
     agent = ProximalDDPG(settings, seed)
     noise = np.random.default_rng(seed)
     losses: list[tuple[float, float]] = []
-    ran, converged = 0, False
+    ran, converged, stopped = 0, False, ""
     for index in range(episodes):
         # Noise falls geometrically over the episodes that follow the warm-up.
         start = int(WARM_UP * episodes)
@@ -58,7 +60,11 @@ def search(
             low, high = (0.0 - mean) / sigma, (1.0 - mean) / sigma
             return float(truncnorm.rvs(low, high, loc=mean, scale=sigma, random_state=noise))
 
-        episode = environment.run(act)
+        try:
+            episode = environment.run(act)
+        except StopSearch as stop:
+            stopped = str(stop)
+            break
         agent.remember(episode)
         ran = index + 1
         on_episode(index, episode)
@@ -68,9 +74,8 @@ def search(
             if _settled(losses) and index >= episodes // 2:
                 converged = True
                 break
-    return SearchResult(
-        ran, converged, min(int(WARM_UP * episodes), ran), sparsity(agent.actor, agent.critic), tuple(losses)
-    )
+    warm_up = min(int(WARM_UP * episodes), ran)
+    return SearchResult(ran, converged, warm_up, sparsity(agent.actor, agent.critic), tuple(losses), stopped)
 
 
 def _settled(losses: list[tuple[float, float]]) -> bool:

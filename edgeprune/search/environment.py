@@ -16,6 +16,10 @@ State = npt.NDArray[np.float32]
 Credit = Literal["step", "episode"]
 
 
+class StopSearch(Exception):  # noqa: N818 - it is no error: the search ends with what it has
+    """Raised by `evaluate`: no more candidates can be evaluated. The message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Episode:
     """One walk. Rows are steps: `states` (T + 1, 4), the others (T,)."""

@@ -23,7 +23,7 @@ def test_latency(text: str, bound: Bound) -> None:
 
 @pytest.mark.parametrize(("text", "value"), [("20MB", 20e6), ("300 kB", 3e5), ("1KiB", 1024), ("17b", 17)])
 def test_bytes(text: str, value: float) -> None:
-    assert parse_bytes(text, "--max-bytes") == Bound(value)
+    assert parse_bytes(text, "--max-bytes") == Bound(value, unit="bytes")
 
 
 @pytest.mark.parametrize("text", ["5", "fast", "-5ms", "0x", "5 parsec", "", "ms", "1.2.3ms", "nanms"])
@@ -43,3 +43,8 @@ def test_figures_for_people() -> None:
     assert format_cost(515_329, "instructions") == "0.515 M instructions (emulated)"
     assert format_bytes(1_234_567) == "1.23 MB"
     assert format_bytes(12) == "12 B"
+
+
+def test_what_was_not_measured_in_time_says_so() -> None:
+    assert parse_latency("12Minsn", "--max-latency") == Bound(12e6, unit="instructions")
+    assert format_cost(0.0123, "simulated s") == "12.3 ms (simulated)"

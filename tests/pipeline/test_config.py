@@ -15,8 +15,8 @@ def test_settings_survive_their_json() -> None:
 def test_budget_is_parsed() -> None:
     budget = RunConfig(max_latency="5ms", max_memory="20MB", max_bytes="0.5x", max_drop=1.5, expect_ncr=3).budget()
     assert budget.max_latency == Bound(0.005)
-    assert budget.max_memory == Bound(20e6)
-    assert budget.max_bytes == Bound(0.5, relative=True)
+    assert budget.max_memory == Bound(20e6, unit="bytes")
+    assert budget.max_bytes == Bound(0.5, relative=True, unit="bytes")
     assert (budget.max_drop, budget.min_ncr) == (1.5, 3)
 
 

@@ -54,10 +54,10 @@ def trials(folder: Path) -> list[tuple[Any, ...]]:
 def test_result_holds_what_the_interface_promises(done: RunResult) -> None:
     result = json.loads((done.folder / "result.json").read_text())
     assert result == json.loads(json.dumps(done.result))
-    assert result["schema"] == 1
+    assert result["schema"] == 2
     assert result["status"] in ("done", "budget-not-met")
     assert set(result) >= {"edgeprune", "config", "device", "baseline", "compressed", "artifacts", "search", "budget"}
-    assert set(result["device"]) == {"name", "emulated", "facts"}
+    assert set(result["device"]) == {"name", "kind", "emulated", "unit", "facts"}
     assert set(result["baseline"]) >= {"accuracy", "neurons", "parameters", "macs"}
     assert set(result["compressed"]) >= {
         "accuracy_before_finetune", "accuracy", "error_points", "ncr", "neurons", "parameters", "macs", "layers",
@@ -69,7 +69,7 @@ def test_result_holds_what_the_interface_promises(done: RunResult) -> None:
             "baseline_latency", "speedup", "peak_bytes", "baseline_peak_bytes",
         }  # fmt: skip
         assert set(item["speedup"]) >= {"value", "ci_low", "ci_high"}
-        assert set(item["latency"]) == {"median_s", "samples", "unit"}
+        assert set(item["latency"]) == {"median", "samples", "unit"}
     assert set(result["search"]) >= {
         "agent", "episodes", "seconds", "device_seconds", "cache_hits", "agent_sparsity", "best_trial",
     }  # fmt: skip
@@ -270,7 +270,7 @@ def test_a_users_model_that_prints_views_and_drops(runs: Path, tmp_path: Path) -
     made = [command(runs, f"views-{i}", "--model", f"./{name}:net", "--json") for i in (1, 2)]
     for run in made:
         assert run.returncode in (0, 3), run.stderr
-        assert json.loads(run.stdout)["schema"] == 1
+        assert json.loads(run.stdout)["schema"] == 2
     one, two = (edgeprune.load(runs / f"views-{i}").state_dict() for i in (1, 2))
     # The same seed gives the same weights, dropout or not, whether the baseline was trained or found.
     assert all(torch.equal(one[key], two[key]) for key in one)

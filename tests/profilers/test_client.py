@@ -66,7 +66,7 @@ def test_memory_that_cannot_be_is_garbled(held: object) -> None:
 
 
 def test_facts_must_be_an_object() -> None:
-    with pytest.raises(ChannelError, match="no facts"):
+    with pytest.raises(ChannelError, match="facts are none"):
         client(facts=[1]).hello([], Deadline.after(1))
 
 
