@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.types import DeviceSpec
@@ -25,7 +26,7 @@ class Channel(Protocol):
 
 
 class Session(Protocol):
-    """An open device."""
+    """An open device; also a context manager that closes it."""
 
     @property
     def spec(self) -> DeviceSpec:
@@ -54,3 +55,9 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give everything back; never raises."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -24,8 +24,8 @@ RuntimeName = Literal["onnxruntime", "litert"]
 #: refused: the runtime there cannot open or run the model. crashed: the process ended or the request raised there.
 #: killed: the system ended it, mostly out of memory. timeout: the deadline passed. garbled: the answer is no line of
 #: JSON of a sane size, or holds what cannot be. lost: the link or the device is gone. full: no room on the device.
-#: busy: another program holds the device. tainted: throttled or disturbed each time it was tried.
-FailureKind = Literal["refused", "crashed", "killed", "timeout", "garbled", "lost", "full", "busy", "tainted"]
+#: busy: another program holds the device.
+FailureKind = Literal["refused", "crashed", "killed", "timeout", "garbled", "lost", "full", "busy"]
 
 Verdict = Literal["", "stable", "noisy", "throttled", "busy"]
 
@@ -195,7 +195,8 @@ class Measurement:
     #: Heap the model holds: highest mallinfo2 reading after load and first inference, above the warmed-up runtime.
     peak_bytes: int
     against_peak_bytes: int
-    #: How memory was read: "mallinfo2", or "vmhwm" where the C library has no mallinfo2.
+    #: How memory was read: "mallinfo2"; "vmhwm" where the C library has no mallinfo2; "benchmark_model": the footprint of
+    #: its process, runtime included.
     memory_method: str
     sha256: str
     against_sha256: str

@@ -15,14 +15,30 @@ from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import Failure, Measurement, MeasureSettings
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, push
+from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, Race, push
 from edgeprune.profilers.retry import PATIENCE_S, persist
+from edgeprune.profilers.verdict import Taint, taint
 
 T = TypeVar("T")
 
 #: What a cached figure depends on. Not memory or the kernel's release: a reboot keeps the cache.
-_KEYS = ("device", "kind", "machine", "cpu", "cores", "governor", "libc", "runtime", "runtime_version", "threads")
+_KEYS = (
+    "device",
+    "kind",
+    "serial",
+    "build",
+    "machine",
+    "cpu",
+    "cores",
+    "governor",
+    "libc",
+    "runtime",
+    "runtime_version",
+    "threads",
+)
 _MEMORY_READINGS = 2
+#: Races at most, where the device is throttled or busy while they run, and the rest a hot one gets between them.
+_RACES, _COOL_S = 3, 5.0
 
 
 class LoopProfiler:
@@ -148,7 +164,7 @@ class LoopProfiler:
         try:
             # The smaller: a reading counts small blocks that the allocator keeps for itself, up to 1 % after a race.
             readings = [client.memory(pushed, deadline) for _ in range(_MEMORY_READINGS)]
-            race = client.race(pushed, self._baseline, deadline)
+            race, tainted, rejected = self._race(client, pushed, deadline)
         finally:
             if pushed.path != self._baseline.path:
                 # A device that is gone keeps the file; it goes when its cache is full.
@@ -171,7 +187,23 @@ class LoopProfiler:
             load_s=race.load_s,
             first_s=race.first_s,
             states=race.states,
+            verdict=tainted.verdict if tainted else "",
+            advice=tainted.advice if tainted else "",
+            rejected=rejected,
         )
+
+    def _race(self, client: ProbeClient, candidate: Pushed, deadline: Deadline) -> tuple[Race, Taint | None, int]:
+        """A race that nothing disturbed; or after so many that were, the last one, and what was wrong with it."""
+        rejected = 0
+        while True:
+            race = client.race(candidate, self._baseline, deadline)
+            tainted = taint(race.states[0], race.states[-1], self._settings) if race.states else None
+            if tainted is None or rejected == _RACES - 1:
+                return race, tainted, rejected
+            rejected += 1
+            self._log(f"{tainted.verdict}: {tainted.advice}; racing again")
+            if tainted.verdict == "throttled":
+                time.sleep(min(_COOL_S, deadline.left() / 4))
 
 
 def _nobody(text: str) -> None:

@@ -22,6 +22,11 @@ def pid_of(profiler: LoopProfiler) -> int:
     return profiler._client._channel.pid  # type: ignore[attr-defined,no-any-return]
 
 
+def fresh_probes(said: list[str]) -> list[str]:
+    """Without what is said of the machine, which others may keep busy while the tests run."""
+    return [line for line in said if "fresh probe" in line]
+
+
 def test_many_candidates_one_process(
     session: LocalSession, quick: MeasureSettings, full_model: Path, half_model: Path
 ) -> None:
@@ -113,8 +118,7 @@ def test_a_probe_killed_between_requests_is_replaced(
         profiler.measure(half_model)
         os.kill(pid_of(profiler), signal.SIGKILL)
         assert isinstance(profiler.measure(half_model), Measurement)
-    assert len(said) == 1
-    assert "fresh probe" in said[0]
+    assert len(fresh_probes(said)) == 1
 
 
 @pytest.mark.parametrize("how", ["die", "abort", "garbage", "nested", "flood"])
@@ -133,7 +137,7 @@ def test_a_probe_that_fails_once_costs_one_retry(
     probe_file = fails_once(how, op)
     with LoopProfiler(session, quick, full_model, log=said.append, probe_file=probe_file) as profiler:
         assert isinstance(profiler.measure(half_model), Measurement)
-    assert len(said) == (1 if how in {"die", "abort"} else 0)
+    assert len(fresh_probes(said)) == (1 if how in {"die", "abort"} else 0)
 
 
 def test_a_probe_that_hangs_once_is_replaced_at_the_deadline(
@@ -147,7 +151,7 @@ def test_a_probe_that_hangs_once_is_replaced_at_the_deadline(
     probe_file = fails_once("hang", "race")
     with LoopProfiler(session, quick, full_model, log=said.append, timeout_s=3, probe_file=probe_file) as profiler:
         assert isinstance(profiler.measure(half_model), Measurement)
-    assert "in time" in said[0]
+    assert "in time" in fresh_probes(said)[0]
 
 
 @pytest.mark.parametrize("how", ["die", "garbage", "nested", "hang"])

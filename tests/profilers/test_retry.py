@@ -37,7 +37,7 @@ def test_work_that_succeeds_is_done_once() -> None:
     assert device.heard == []
 
 
-@pytest.mark.parametrize("kind", ["crashed", "killed", "timeout", "garbled", "tainted"])
+@pytest.mark.parametrize("kind", ["crashed", "killed", "timeout", "garbled"])
 def test_a_failure_of_its_own_is_tried_twice(kind: str) -> None:
     assert Device(kind).run() == "done"
     with pytest.raises(ChannelError) as caught:

@@ -1,0 +1,397 @@
+"""A phone reached with the real `adb` client.
+
+There is no Python for the shell user of a phone, so nothing of ours runs there: the channel answers the probe's
+requests on this machine and runs Google's `benchmark_model` on the phone (see `adb_channel`). A phone with Termux and
+its sshd can run the probe itself and is an ssh device: `ssh://HOST:8022`.
+
+In the folder on the phone (default /data/local/tmp/edgeprune):
+
+    cache/SHA256.SUFFIX     files by the hash of their content, the least recently used removed first
+    scratch/                what a session writes; emptied by the next one
+    lock/owner              "HOST PID TOKEN" of the program that uses the phone; touched by each of its commands
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgeprune.core.clock import Deadline
+from edgeprune.core.errors import DeviceError
+from edgeprune.core.files import sha256_file
+from edgeprune.core.types import DeviceSpec
+from edgeprune.devices.adb_channel import AdbChannel
+from edgeprune.devices.adb_client import Adb, Answer, check_room
+from edgeprune.devices.benchmark_model import HELP_URL
+from edgeprune.devices.channel import ChannelError
+
+FOLDER = "/data/local/tmp/edgeprune"
+#: A lock that nobody touched for so long belongs to a program that is gone. No command takes longer than half of it.
+_STALE_S = 900
+_LONGEST_COMMAND_S = _STALE_S / 2
+_QUICK_S, _HASHING_S = 30.0, 90.0
+#: What a slow link moves in a second, to give a copy its deadline.
+_LEAST_BYTES_PER_S = 500_000
+#: At the start nobody waits long for a phone that is not there.
+_OPENING_S = 5.0
+#: Exit code and text of a command that found the lock to be another program's.
+_NOT_OURS = Answer(91, "edgeprune: not ours\n")
+
+#: Locks this process holds: one of a session that lost its phone before it could give it back is ours to take.
+_HELD: set[str] = set()
+
+
+class AdbSession:
+    """A `Session` (see `edgeprune.core.devices`) on a phone; a context manager. Not for several threads at once."""
+
+    def __init__(self, spec: DeviceSpec, *, patience_s: float = 30.0) -> None:
+        """Find the phone and take it for us alone; a link lost later is waited for, `patience_s` each time.
+
+        Raises DeviceError where adb or the phone is not there or not ready, ChannelError("busy") where another program
+        uses it.
+        """
+        self._spec = spec
+        self._patience_s = patience_s
+        self._folder = _checked_folder(spec.folder)
+        self._token = secrets.token_hex(8)
+        self._channels: list[AdbChannel] = []
+        self._in_use: set[str] = set()
+        self._connected = self._closed = False
+        self._facts: Mapping[str, Any] | None = None
+        self._adb = Adb(spec.address)
+        self._adb.connect(Deadline.after(min(_OPENING_S, patience_s)))
+        self._connected = True
+        self._take()
+
+    @property
+    def spec(self) -> DeviceSpec:
+        """What was opened."""
+        return self._spec
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the phone is; the channel's `hello` adds the runtime."""
+        if self._facts is None:
+            self._facts = self._read_facts()
+        return self._facts
+
+    def push(self, path: Path) -> str:
+        """Put a file into the phone's cache under the hash of its content.
+
+        Raises DeviceError; ChannelError("full") where the phone has no room, "lost" where it went away.
+        """
+        try:
+            digest, size = sha256_file(path), path.stat().st_size
+        except OSError as error:
+            raise DeviceError(f"cannot read {path}: {error.strerror}", retryable=False) from error
+        name = f"{digest}{_plain_suffix(path)}"
+        target = f"{self._folder}/cache/{name}"
+        self._in_use.add(name)
+        if self._digest(target) == digest:
+            self._do(f"touch {_quoted(target)}")
+            return target
+        self._make_room(size)
+        self.send(path, target)
+        return target
+
+    def send(self, path: Path, target: str) -> None:
+        """Copy a file to a place in our folder, whole or not at all. Raises like `push`."""
+        temporary = f"{self._folder}/scratch/.{secrets.token_hex(8)}.tmp"
+        try:
+            self._within(temporary)
+            self._reach()
+            with self._noticing():
+                self._adb.push(path, temporary, _copying(path.stat().st_size))
+            if self._digest(temporary) != sha256_file(path):
+                raise ChannelError("lost", f"{path.name} arrived damaged on the phone", "look at the cable")
+            there, final = _quoted(temporary), _quoted(self._within(target))
+            self._do(f"chmod 755 {there} && mv -f {there} {final}")
+        except BaseException:
+            with contextlib.suppress(DeviceError):
+                if self._connected:
+                    self._do(f"rm -f {_quoted(temporary)}")
+            raise
+
+    def pull(self, remote: str, path: Path) -> None:
+        """Fetch a file, whole or not at all. Raises DeviceError."""
+        digest = self._digest(remote)
+        if digest is None:
+            raise DeviceError(f"there is no file {remote} on the phone", retryable=False)
+        size = self._do(f"stat -c %s {_quoted(remote)}").text.strip()
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            with self._noticing():
+                self._adb.pull(remote, temporary, _copying(int(size) if size.isdigit() else 0))
+            if sha256_file(temporary) != digest:
+                raise ChannelError("lost", f"{path.name} arrived damaged from the phone", "look at the cable")
+            temporary.replace(path)
+        except OSError as error:
+            raise DeviceError(f"cannot keep {path}: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def scratch(self, name: str) -> str:
+        """A path on the phone where the channel may write. Raises ValueError unless `name` is a plain file name."""
+        if Path(name).name != name or name in {"", ".", ".."} or not name.isprintable():
+            raise ValueError(f"not a plain file name: {name!r}")
+        return f"{self._folder}/scratch/{name}"
+
+    def remove(self, remote: str) -> None:
+        """Remove a file in our folder; a missing one is no error. Raises DeviceError."""
+        self._do(f"rm -f {_quoted(self._within(remote))}")
+
+    def start(self, probe: Path) -> AdbChannel:
+        """A channel that answers the probe's requests with benchmark_model; `probe` itself stays here.
+
+        Raises DeviceError where the spec names no benchmark_model, or the phone does not come back.
+        """
+        del probe
+        given = self._spec.benchmark_model
+        if not given or not Path(given).is_file():
+            raise DeviceError(
+                f"there is no file {given}" if given else "Google's benchmark_model is needed to measure on a phone",
+                f"it is a program that LiteRT is timed with, see {HELP_URL}: get or build the one for this phone "
+                f"({self.facts()['machine'] or 'see adb shell getprop ro.product.cpu.abi'}) and name it: "
+                f"edgeprune devices add {self._spec.name} {self._spec.address} --benchmark-model FILE",
+                retryable=False,
+            )
+        binary = Path(given)
+        channel = AdbChannel(self, self.push(binary), sha256_file(binary))
+        self._channels = [*(each for each in self._channels if not each.closed), channel]
+        return channel
+
+    def clean(self) -> int:
+        """Remove what earlier sessions left in the phone's cache; how many bytes that freed. Raises DeviceError."""
+        files = self._cached()
+        self._forget([name for _, _, name in files])
+        return sum(size for _, size, _ in files)
+
+    def close(self) -> None:
+        """End the channels and give the phone back; never raises."""
+        for channel in self._channels:
+            channel.close()
+        if self._connected and not self._closed:
+            lock, scratch = _quoted(f"{self._folder}/lock"), _quoted(f"{self._folder}/scratch")
+            with contextlib.suppress(DeviceError):
+                self.shell(f"rm -rf {scratch} {lock}", Deadline.after(_QUICK_S))
+        self._closed = True
+        _HELD.discard(self._token)
+
+    def __enter__(self) -> AdbSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def shell(self, command: str, deadline: Deadline) -> Answer:
+        """Run a command line on the phone while we hold it; whatever came from elsewhere is quoted by the caller.
+
+        Raises ChannelError: "lost", "timeout", "garbled", and "busy" where another program took the phone over.
+        """
+        self._reach()
+        owner = _quoted(f"{self._folder}/lock/owner")
+        refusal = f"echo {_quoted(_NOT_OURS.text.strip())}; exit {_NOT_OURS.code}"
+        guard = f"if grep -qF {self._token} {owner} 2>/dev/null; then touch {owner}; else {refusal}; fi"
+        with self._noticing():
+            answer = self._adb.shell(f"{guard}\n{command}", _shorter(deadline))
+        if answer == _NOT_OURS:
+            raise ChannelError("busy", f"another program took phone {self._adb.serial} over", "open it again")
+        return answer
+
+    def _reach(self) -> None:
+        """Wait for a phone that was lost. Raises ChannelError."""
+        if self._closed:
+            raise ChannelError("lost", "the session is closed")
+        if not self._connected:
+            self._adb.connect(Deadline.after(self._patience_s))
+            self._connected = True
+
+    @contextlib.contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except ChannelError as error:
+            # After a hang as well: the server may think that a phone is there which no longer answers.
+            self._connected = self._connected and error.kind not in ("lost", "timeout")
+            raise
+
+    def _do(self, command: str) -> Answer:
+        """A short command that has to succeed. Raises ChannelError, and DeviceError where it did not."""
+        answer = self.shell(command, Deadline.after(_QUICK_S))
+        if answer.code != 0:
+            check_room(answer.text)
+            said = answer.text.strip().splitlines() or [f"exit code {answer.code}"]
+            raise DeviceError(f"a command failed on phone {self._adb.serial}: {said[-1][:200]}")
+        return answer
+
+    def _within(self, remote: str) -> str:
+        """`remote` where it is a file of ours. Raises DeviceError."""
+        folder, _, name = remote.rpartition("/")
+        if folder not in (f"{self._folder}/cache", f"{self._folder}/scratch") or name in ("", ".", ".."):
+            raise DeviceError(f"{remote!r:.200} is not in {self._folder}", retryable=False)
+        return remote
+
+    def _digest(self, remote: str) -> str | None:
+        """SHA-256 of a file on the phone, None where there is none."""
+        answer = self.shell(f"sha256sum < {_quoted(remote)}", Deadline.after(_HASHING_S))
+        found = re.match(r"([0-9a-f]{64})\b", answer.text)
+        if answer.code == 0 and found is None:
+            raise ChannelError("garbled", f"the phone's sha256sum said no hash: {answer.text[:80]!r}")
+        return found[1] if answer.code == 0 and found else None
+
+    # ------------------------------------------------------------------------------------------------- the cache
+
+    def _cached(self) -> list[tuple[int, int, str]]:
+        """Time of last use, bytes and name of the files of earlier sessions, the least recently used first."""
+        answer = self._do(
+            f'cd {_quoted(self._folder)}/cache && for f in *; do [ -f "$f" ] && stat -c \'%Y %s %n\' "$f"; done; true'
+        )
+        rows = (
+            re.fullmatch(r"(\d{1,15}) (\d{1,15}) ([0-9a-f]{64}[.\w]{0,16})", row) for row in answer.text.splitlines()
+        )
+        return sorted((int(row[1]), int(row[2]), row[3]) for row in rows if row and row[3] not in self._in_use)
+
+    def _make_room(self, size: int) -> None:
+        """Keep what earlier sessions left, with a new file of `size` bytes, within the limit of the cache."""
+        files = self._cached()
+        used, gone = size + sum(each for _, each, _ in files), []
+        for _, each, name in files:
+            if used <= self._spec.cache_bytes:
+                break
+            gone.append(name)
+            used -= each
+        self._forget(gone)
+
+    def _forget(self, names: list[str]) -> None:
+        for start in range(0, len(names), 200):
+            listed = " ".join(map(_quoted, names[start : start + 200]))
+            self._do(f"cd {_quoted(self._folder)}/cache && rm -f {listed}")
+
+    # -------------------------------------------------------------------------------------------------- the lock
+
+    def _take(self) -> None:
+        """Make the folder `lock`, which only one program can. Raises ChannelError("busy"), DeviceError."""
+        folder, lock = _quoted(self._folder), _quoted(f"{self._folder}/lock")
+        me = _quoted(f"{_host()} {os.getpid()} {self._token}")
+        for _ in range(2):
+            answer = self._adb.shell(
+                f"mkdir -p {folder}/cache && if mkdir {lock}; then echo {me} > {lock}/owner && rm -rf {folder}/scratch "
+                f"&& mkdir {folder}/scratch; else [ -d {lock} ] && exit {_NOT_OURS.code}; fi",
+                Deadline.after(_QUICK_S),
+            )
+            if answer.code == 0:
+                _HELD.add(self._token)
+                return
+            if answer.code != _NOT_OURS.code:
+                check_room(answer.text)
+                said = answer.text.strip()[-200:]
+                hint = "give the device another folder, one that the shell user may write"
+                raise DeviceError(f"cannot use {self._folder} on the phone: {said}", hint, retryable=False)
+            self._break()
+        raise self._busy("another program", 0)
+
+    def _break(self) -> None:
+        """Take a lock away from a program that is gone. Raises ChannelError("busy") where it may be alive."""
+        lock = _quoted(f"{self._folder}/lock")
+        answer = self._adb.shell(
+            f"echo $(( $(date +%s) - $(stat -c %Y {lock}/owner || stat -c %Y {lock}) )); cat {lock}/owner",
+            Deadline.after(_QUICK_S),
+        )
+        found = re.search(r"^(-?\d{1,15})\n(?:(\S{1,100}) (\d{1,9}) ([0-9a-f]{16}))?", answer.text, re.MULTILINE)
+        age_s, host, pid, token = found.groups("") if found else ("0", "", "", "")
+        gone = int(age_s) > _STALE_S or (host == _host() and not _alive(int(pid), token))
+        if not gone:
+            raise self._busy(f"edgeprune on {host}, process {pid}" if host else "another program", int(age_s))
+        # Renamed first, which only one can; put back where it was renewed in between.
+        old = _quoted(f"{self._folder}/lock.{secrets.token_hex(8)}")
+        renewed = f"grep -qF {token} {old}/owner || mv {old} {lock}; " if token else ""
+        self._adb.shell(f"mv {lock} {old} && {{ {renewed}rm -rf {old}; }}", Deadline.after(_QUICK_S))
+
+    def _busy(self, whose: str, age_s: int) -> ChannelError:
+        return ChannelError(
+            "busy",
+            f"phone {self._adb.serial} is in use by {whose} (last heard of {max(0, age_s)} s ago)",
+            f"wait for it; where it is gone, type: adb -s {self._adb.serial} shell rm -r {self._folder}/lock",
+        )
+
+    # ------------------------------------------------------------------------------------------------- the facts
+
+    def _read_facts(self) -> dict[str, Any]:
+        text = self._do('getprop; echo; nproc; grep MemTotal /proc/meminfo; echo "release=$(uname -r)"').text
+        props = dict(re.findall(r"^\[([\w.-]{1,100})\]: \[(.{0,500})\]$", text, re.MULTILINE))
+        cores, memory = (
+            re.search(r"^(\d{1,4})$", text, re.MULTILINE),
+            re.search(r"^MemTotal: +(\d{1,15}) kB", text, re.MULTILINE),
+        )
+        release = re.search(r"^release=(.{0,100})$", text, re.MULTILINE)
+        maker, model = (props.get(f"ro.product.{key}", "") for key in ("manufacturer", "model"))
+        emulated = props.get("ro.kernel.qemu") == "1" or props.get("ro.boot.qemu") == "1"
+        return {
+            "device": self._spec.name,
+            "kind": self._spec.kind,
+            "emulated": emulated or props.get("ro.hardware") in ("goldfish", "ranchu", "cutf_cvm"),
+            "machine": props.get("ro.product.cpu.abi", ""),
+            "system": "Android",
+            "cpu": next(
+                (props[key] for key in ("ro.soc.model", "ro.board.platform", "ro.hardware") if props.get(key)),
+                "unknown",
+            ),
+            "model": f"{maker} {model}".strip(),
+            "android": props.get("ro.build.version.release", ""),
+            "build": props.get("ro.build.fingerprint", ""),
+            "release": release[1] if release else "",
+            "serial": self._adb.serial,
+            "cores": int(cores[1]) if cores else None,
+            "memory_bytes": int(memory[1]) * 1024 if memory else None,
+        }
+
+
+def _quoted(text: str) -> str:
+    return shlex.quote(text)
+
+
+def _checked_folder(folder: str) -> str:
+    folder = folder.rstrip("/") or FOLDER
+    if not folder.startswith("/") or ".." in folder.split("/") or not folder.isprintable():
+        raise DeviceError(
+            f"{folder!r:.200} is no folder on a phone", f"give an absolute path, for example {FOLDER}", retryable=False
+        )
+    return folder
+
+
+def _plain_suffix(path: Path) -> str:
+    return path.suffix if re.fullmatch(r"\.[A-Za-z0-9_]{1,15}", path.suffix) else ""
+
+
+def _copying(size: int) -> Deadline:
+    return Deadline.after(_QUICK_S + size / _LEAST_BYTES_PER_S)
+
+
+def _shorter(deadline: Deadline) -> Deadline:
+    return min(deadline, Deadline.after(_LONGEST_COMMAND_S), key=Deadline.left)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", platform.node())[:100] or "unknown"
+
+
+def _alive(pid: int, token: str) -> bool:
+    """Whether the process of this machine that holds the lock is there."""
+    if pid == os.getpid():
+        return token in _HELD
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

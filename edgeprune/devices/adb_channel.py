@@ -1,0 +1,422 @@
+"""The probe's protocol (see `edgeprune.profilers.probe`), answered with `benchmark_model` on a phone.
+
+What differs from the probe, since one process of benchmark_model times one model and prints aggregates:
+
+race        each round starts a process per model, in alternating order; a sample is the median of its runs, or their
+            mean where this build prints no median or a model takes under 100 µs (medians are whole microseconds)
+memory      "overall" of the footprint lines: it counts the runtime too, so it says less of a small model
+single, throughput   refused, as single runs are not printed
+predict     a process per image (some 50 ms each): a thousand images take a minute. Only for models with one input, and
+            for builds that know --output_filepath (those of LiteRT do)
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgeprune.core.clock import Deadline
+from edgeprune.core.errors import DeviceError, RuntimeMissing
+from edgeprune.devices import benchmark_model
+from edgeprune.devices.adb_client import Answer, check_room
+from edgeprune.devices.adb_tensors import Tensor, tensors
+from edgeprune.devices.benchmark_model import Report
+from edgeprune.devices.channel import ChannelError
+
+_MAX_ROUNDS = 10_000
+#: Images per command on the phone: short enough that a deadline is noticed.
+_IMAGES = 20
+#: Below this a median in whole microseconds is off by up to 1 %.
+_FINE_S = 100e-6
+_SHORT_S = 15.0
+
+#: Numbers of Android's temperature types that are degrees: CPU, GPU, battery, skin, USB port, power amplifier, NPU. The
+#: others are volts, amperes and percent of the battery.
+_DEGREES = {0, 1, 2, 3, 4, 5, 9}
+
+_STATE = r"""echo "wall=$(date +%s.%N)"; echo "uptime=$(cat /proc/uptime)"; echo "load=$(cat /proc/loadavg)"
+echo "boot=$(cat /proc/sys/kernel/random/boot_id)"
+for c in /sys/devices/system/cpu/cpu[0-9]*/cpufreq; do
+ [ -d $c ] && echo "cpu=$(cat $c/cpuinfo_max_freq) $(cat $c/scaling_max_freq) $(cat $c/scaling_governor)"; done
+dumpsys battery; dumpsys thermalservice; true"""
+
+
+class Phone(Protocol):
+    """What the channel needs of an `AdbSession` (see there)."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the phone is."""
+
+    def send(self, path: Path, target: str) -> None:
+        """Copy a file to a place on the phone."""
+
+    def pull(self, remote: str, path: Path) -> None:
+        """Fetch a file."""
+
+    def scratch(self, name: str) -> str:
+        """A path on the phone to write to."""
+
+    def shell(self, command: str, deadline: Deadline) -> Answer:
+        """Run a command line."""
+
+
+class AdbChannel:
+    """A `Channel` (see `edgeprune.core.devices`). A request that fails raises ChannelError with the failure's kind.
+
+    After "lost" or "timeout" it is closed, as the phone may have been restarted: start another.
+    """
+
+    def __init__(self, phone: Phone, binary: str, binary_sha256: str) -> None:
+        """`binary` is benchmark_model's path on the phone."""
+        self._phone = phone
+        self._binary = binary
+        self._sha256 = binary_sha256
+        self._threads = 0
+        self._models: dict[str, dict[str, Any]] = {}
+        self._known: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+        self._warnings: dict[str, None] = {}
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it answers no more."""
+        return self._closed
+
+    def request(self, message: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """See `Channel.request`; refusals are raised too, since an answer has no room for advice."""
+        if self._closed:
+            raise ChannelError("lost", "the channel to the phone is closed")
+        op, ops = str(message.get("op")), self._ops()
+        if op in ("single", "throughput"):
+            raise ChannelError("refused", "benchmark_model prints only aggregates, no single runs")
+        if op not in ops:
+            raise ChannelError("crashed", f"unknown op {op!r:.100}")
+        if self._threads == 0 and op not in ("hello", "state", "quit"):
+            raise ChannelError("crashed", "no hello yet: the runtime is not chosen")
+        arguments = {key: value for key, value in message.items() if key not in ("op", "n")}
+        try:
+            return {"ok": True, **ops[op](deadline=deadline, **arguments)}
+        except ChannelError as error:
+            self._closed = self._closed or error.kind in ("lost", "timeout")
+            raise
+
+    def close(self) -> None:
+        """Answer no more; never raises. Nothing runs on the phone between requests."""
+        self._closed = True
+
+    # --------------------------------------------------------------------------------------------------- the ops
+
+    def _ops(self) -> dict[str, Callable[..., dict[str, Any]]]:
+        return {
+            "hello": self._hello,
+            "state": self._state,
+            "load": self._load,
+            "memory": self._memory,
+            "race": self._race,
+            "operators": self._operators,
+            "predict": self._predict,
+            "unload": self._unload,
+            "quit": self._quit,
+        }
+
+    def _hello(
+        self, *, runtime: str, threads: int, warm: Sequence[Mapping[str, Any]], deadline: Deadline
+    ) -> dict[str, Any]:
+        del warm  # nothing is left of one process for the next
+        if runtime != "litert":
+            raise RuntimeMissing(
+                f"phones are measured with --runtime litert, not {runtime!r:.40}",
+                "type --runtime litert; with Termux and its sshd the phone is also an ssh device: ssh://HOST:8022",
+                retryable=False,
+            )
+        facts = dict(self._phone.facts())
+        if facts.get("emulated"):
+            raise DeviceError("an Android emulator's times say nothing about a phone", "use a phone", retryable=False)
+        self._end_leftover()
+        del deadline
+        self._threads = max(1, int(threads))
+        state = self._read_state()
+        facts.update(unit="s", runtime="benchmark_model", runtime_version=self._sha256[:12], threads=self._threads)
+        facts.update(governor=state["governor"], libc="bionic")
+        return {"facts": facts, "ops": sorted(self._ops())}
+
+    def _load(self, *, id: str, path: str, sha256: str, deadline: Deadline, **extra: Any) -> dict[str, Any]:
+        model = {"path": path, "sha256": sha256, **extra}
+        report = self._run(model, deadline)
+        inputs, outputs = self._tensors(model)
+        self._models[id] = model
+        taken, given = ([[each.name, list(each.shape), each.dtype] for each in both] for both in (inputs, outputs))
+        return {"load_s": report.init_s, "first_s": report.first_s, "inputs": taken, "outputs": given}
+
+    def _unload(self, *, id: str, deadline: Deadline) -> dict[str, Any]:
+        del deadline
+        self._models.pop(id, None)
+        return {}
+
+    def _quit(self, *, deadline: Deadline) -> dict[str, Any]:
+        del deadline
+        self._closed = True
+        return {}
+
+    def _memory(self, *, deadline: Deadline, **model: Any) -> dict[str, Any]:
+        held = self._run(model, deadline, runs=3).overall_bytes
+        if not held:
+            raise ChannelError("garbled", "this benchmark_model prints no memory footprint", "get a newer one")
+        return {"bytes": held, "method": "benchmark_model"}
+
+    def _race(
+        self,
+        *,
+        a: Mapping[str, Any],
+        b: Mapping[str, Any] | None,
+        rounds: int,
+        round_s: float,
+        min_runs: int,
+        warmup_runs: int,
+        warmup_s: float,
+        deadline: Deadline,
+    ) -> dict[str, Any]:
+        racers = {"a": a} if b is None else {"a": a, "b": b}
+        reports: dict[str, list[Report]] = {name: [] for name in racers}
+        before = self._read_state()
+        for index in range(min(rounds, _MAX_ROUNDS)):
+            for name in sorted(racers, reverse=bool(index % 2)):
+                report = self._run(
+                    racers[name],
+                    deadline,
+                    runs=min_runs,
+                    least_s=round_s,
+                    warmup_runs=warmup_runs,
+                    warmup_s=warmup_s,
+                    checked=index > 0,
+                )
+                reports[name].append(report)
+        states = [before, {**self._read_state(), **self._warned()}]
+        answer: dict[str, Any] = {"samples_b": [], "warmups_b": [], "states": states}
+        medians = all(r.median_s is not None and r.median_s >= _FINE_S for each in reports.values() for r in each)
+        for name, each in reports.items():
+            answer[f"samples_{name}"] = [r.median_s if medians else r.mean_s for r in each]
+            answer[f"warmups_{name}"] = [r.warmup_s for r in each]
+            answer[f"load_s_{name}"] = [r.init_s for r in each]
+            answer[f"first_s_{name}"] = [r.first_s for r in each]
+        return {**answer, "runs": {name: min(r.count for r in each) for name, each in reports.items() if each}}
+
+    def _operators(self, *, runs: int, scratch: str = "", deadline: Deadline, **model: Any) -> dict[str, Any]:
+        del scratch  # the table comes with the output
+        report = self._run(model, deadline, runs=runs, operators=True)
+        if not report.operators:
+            return {"operators": None, "why": "this benchmark_model prints no times of operators"}
+        return {"operators": [{"name": o.name, "type": o.kind, "seconds": o.mean_s} for o in report.operators]}
+
+    # --------------------------------------------------------------------------------------------- running a model
+
+    def _run(
+        self,
+        model: Mapping[str, Any],
+        deadline: Deadline,
+        *,
+        runs: int = 1,
+        least_s: float = 0.0,
+        warmup_runs: int = 1,
+        warmup_s: float = 0.0,
+        operators: bool = False,
+        checked: bool = False,
+    ) -> Report:
+        """One process of benchmark_model; `checked`: the file's hash was looked at before."""
+        path = str(model["path"])
+        if not checked:
+            self._check(path, str(model["sha256"]), deadline)
+        shapes = model.get("shapes")
+        options = benchmark_model.arguments(
+            path,
+            threads=self._threads,
+            runs=runs,
+            least_s=least_s,
+            warmup_runs=warmup_runs,
+            warmup_s=warmup_s,
+            most_s=max(0.1, deadline.left() / 2),
+            shapes=None if shapes is None else self._all_shapes(model, shapes),
+            operators=operators,
+        )
+        answer = self._alone(shlex.join([self._binary, *options]), deadline)
+        if answer.code != 0:
+            raise benchmark_model.failure(answer.code, answer.text)
+        report = benchmark_model.parse(answer.text)
+        self._warnings.update(dict.fromkeys(report.warnings))
+        return report
+
+    def _alone(self, command: str, deadline: Deadline) -> Answer:
+        """Run a command whose process can be found again, should the link be cut or the deadline pass meanwhile."""
+        folder, pid = (
+            shlex.join([self._phone.scratch("x").rpartition("/")[0]]),
+            shlex.join([self._phone.scratch("pid")]),
+        )
+        # `exec`, so that the number is the program's own and not a shell's.
+        try:
+            return self._phone.shell(
+                f"cd {folder} && sh -c {shlex.join([f'echo $$ > {pid}; exec {command}'])}", deadline
+            )
+        except ChannelError as error:
+            if error.kind == "timeout":
+                self._end_leftover()
+            raise
+
+    def _end_leftover(self) -> None:
+        """End what an earlier request left running: it would slow the next measurement down, unseen."""
+        pid, binary = shlex.join([self._phone.scratch("pid")]), shlex.join([self._binary.rpartition("/")[2]])
+        kill = f"p=$(cat {pid} 2>/dev/null) && grep -qaF {binary} /proc/$p/cmdline 2>/dev/null && kill -9 $p; true"
+        try:
+            self._phone.shell(f"{kill}; rm -f {pid}", Deadline.after(_SHORT_S))
+        except ChannelError as error:
+            if error.kind == "busy":
+                raise
+
+    def _check(self, path: str, sha256: str, deadline: Deadline) -> None:
+        answer = self._phone.shell(f"sha256sum < {shlex.join([path])}", deadline)
+        if answer.code != 0 or not answer.text.startswith(sha256):
+            raise ChannelError(
+                "lost", "the file on the phone is missing or not the one that was sent (SHA-256 differs)"
+            )
+
+    def _all_shapes(self, model: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
+        """benchmark_model wants every input's, in the model's order."""
+        inputs, _ = self._tensors(model)
+        unknown = set(shapes) - {each.name for each in inputs}
+        if unknown:
+            known = ", ".join(each.name for each in inputs)
+            raise ChannelError("refused", f"the model has no input {min(unknown)!r:.80}; it has {known[:200]}")
+        return {each.name: each.sized(shapes.get(each.name)) for each in inputs}
+
+    def _tensors(self, model: Mapping[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+        """Inputs and outputs of a model on the phone."""
+        sha256 = str(model["sha256"])
+        if sha256 not in self._known:
+            self._known[sha256] = tensors(self._fetch(str(model["path"])))
+        return self._known[sha256]
+
+    def _fetch(self, remote: str) -> bytes:
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            local = Path(folder) / "file"
+            self._phone.pull(remote, local)
+            return local.read_bytes()
+
+    def _store(self, data: bytes, remote: str) -> None:
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            local = Path(folder) / "file"
+            local.write_bytes(data)
+            self._phone.send(local, remote)
+
+    # --------------------------------------------------------------------------------------------------- predict
+
+    def _predict(self, *, id: str, inputs: str, outputs: str, deadline: Deadline) -> dict[str, Any]:
+        """Images (N, ...) one at a time; writes the first output as float32 (N, K)."""
+        if id not in self._models:
+            raise ChannelError("crashed", f"no model is loaded as {id!r:.80}")
+        model = self._models[id]
+        takes, gives = self._tensors(model)
+        if len(takes) != 1:
+            raise ChannelError(
+                "refused", f"the model takes {len(takes)} inputs; on a phone only models with one are fed"
+            )
+        images = np.load(io.BytesIO(self._fetch(inputs)), allow_pickle=False)
+        start, rows = time.monotonic(), []
+        for first in range(0, len(images), _IMAGES):
+            part = [takes[0].encode(np.asarray(image, np.float32)) for image in images[first : first + _IMAGES]]
+            rows += self._feed(model, takes[0], gives, part, deadline)
+        out = io.BytesIO()
+        np.save(out, np.stack(rows) if rows else np.zeros((0, 0), np.float32), allow_pickle=False)
+        self._store(out.getvalue(), outputs)
+        return {"count": len(rows), "seconds": time.monotonic() - start}
+
+    def _feed(
+        self, model: Mapping[str, Any], take: Tensor, gives: Sequence[Tensor], part: Sequence[bytes], deadline: Deadline
+    ) -> list[Any]:
+        """The first output of each image of `part`."""
+        options = benchmark_model.arguments(
+            str(model["path"]),
+            threads=self._threads,
+            runs=1,
+            least_s=0,
+            warmup_runs=1,
+            warmup_s=0,
+            most_s=max(0.1, deadline.left() / 2),
+            shapes={take.name: take.shape},
+        )
+        # Relative names: the option's value may hold no colon or comma.
+        options += ["--input_layer_value_files=input0:one", "--output_filepath=out"]
+        images, results = self._phone.scratch("images"), self._phone.scratch("results")
+        self._store(b"".join(part), images)
+        loop = (
+            f"rm -f results; i=0; while [ $i -lt {len(part)} ]; do rm -f out; "
+            f"dd if=images of=one bs={take.nbytes} skip=$i count=1 2>/dev/null && "
+            f"{shlex.join([self._binary, *options])} > log 2>&1; c=$?; [ $c = 0 ] || {{ tail -c 4000 log; exit $c; }}; "
+            f"[ -f out ] || exit 90; cat out >> results || exit 92; i=$((i+1)); done"
+        )
+        answer = self._alone(f"sh -c {shlex.join([loop])}", deadline)
+        check_room(answer.text)
+        if answer.code == 90:
+            raise ChannelError("refused", "this benchmark_model writes no outputs", "get one of LiteRT")
+        if answer.code != 0:
+            raise benchmark_model.failure(answer.code, answer.text)
+        data, size = self._fetch(results), sum(each.nbytes for each in gives)
+        if len(data) != size * len(part):
+            raise ChannelError("garbled", f"benchmark_model wrote {len(data)} bytes for {len(part)} outputs of {size}")
+        return [gives[0].decode(data[at : at + gives[0].nbytes]) for at in range(0, len(data), size)]
+
+    # --------------------------------------------------------------------------------------------------- the state
+
+    def _state(self, *, deadline: Deadline) -> dict[str, Any]:
+        del deadline
+        return {"state": {**self._read_state(), **self._warned()}}
+
+    def _read_state(self) -> dict[str, Any]:
+        return parse_state(self._phone.shell(_STATE, Deadline.after(_SHORT_S)).text)
+
+    def _warned(self) -> dict[str, str]:
+        """What benchmark_model warned of since `hello`: a model that a delegate left to the CPU is no secret."""
+        return {"warnings": " | ".join(self._warnings)[:200]} if self._warnings else {}
+
+
+def parse_state(text: str) -> dict[str, Any]:
+    """What a phone says of itself, None where it says nothing: degrees Celsius, Hz, seconds.
+
+    `temperature_c` is the hottest sensor's now (not the cached list's), else the battery's. `thermal_status` is
+    Android's: 0 none, 1 light, 2 moderate, 3 severe and above. Frequencies and governor are the fastest core's: what it
+    may run at now, which a hot phone lowers (what it runs at says nothing, as nothing runs now), and its highest.
+    """
+    battery = _first(r"^ *temperature: (-?\d{1,5})$", text)
+    battery_c = None if battery is None else battery / 10
+    now = text.partition("Current temperatures from HAL:")[2] or text
+    sensors = re.findall(r"Temperature\{mValue=(\d{1,4}(?:\.\d{1,9})?), mType=(\d{1,3}),", now)
+    degrees = [float(value) for value, kind in sensors if int(kind) in _DEGREES and 0 < float(value) < 200]
+    cores = re.findall(r"^cpu=(\d{1,12}) (\d{1,12}) (\w{1,40})$", text, re.MULTILINE)
+    fastest = max(cores, key=lambda core: int(core[0]), default=None)
+    boot = re.search(r"^boot=([0-9a-f-]{36})$", text, re.MULTILINE)
+    status = _first(r"^ *Thermal Status: (\d{1,2})$", text)
+    return {
+        "temperature_c": max(degrees, default=battery_c),
+        "battery_c": battery_c,
+        "thermal_status": None if status is None else int(status),
+        "frequency_hz": int(fastest[1]) * 1000 if fastest else None,
+        "frequency_max_hz": int(fastest[0]) * 1000 if fastest else None,
+        "governor": fastest[2] if fastest else None,
+        "load1": _first(r"^load=(\d{1,6}\.\d{1,6}) ", text),
+        "boot_id": boot[1] if boot else None,
+        "wall_s": _first(r"^wall=(\d{1,12}\.\d{1,9})$", text),
+        "mono_s": _first(r"^uptime=(\d{1,12}\.\d{1,6}) ", text),
+        "others_cpu_s": None,
+        "own_cpu_s": None,
+    }
+
+
+def _first(pattern: str, text: str) -> float | None:
+    found = re.search(pattern, text, re.MULTILINE)
+    return float(found[1]) if found else None
