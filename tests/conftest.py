@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from boards.board import arm_board, host_board, relay, ssh_keys  # noqa: F401 - fixtures
 
 # As the command line does: threads that spin make a test run crawl on a machine with other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# No test reads, or writes, the developer's own devices.
+os.environ["EDGEPRUNE_CONFIG_DIR"] = tempfile.mkdtemp(prefix="edgeprune-test-config-")
+atexit.register(shutil.rmtree, os.environ["EDGEPRUNE_CONFIG_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

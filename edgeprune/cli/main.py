@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from edgeprune.cli.devices import devices_command
 from edgeprune.cli.run import run_command
 from edgeprune.core.errors import EdgepruneError
 from edgeprune.core.version import VERSION
@@ -23,6 +24,7 @@ def cli() -> None:
 
 
 cli.add_command(run_command)
+cli.add_command(devices_command)
 
 
 # Threads of torch that wait must sleep: spinning ones slow down the probe that is measured next, and on a machine with
@@ -59,7 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    # What the user typed is repeated in messages, and may hold what moves the terminal's cursor.
+    click.echo("".join(c if c.isprintable() else "?" for c in line), err=True)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -17,6 +17,8 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import Failure, FailureKind
 
 MAX_ANSWER_BYTES = 8 << 20
+#: Advice for a probe that the system killed.
+OUT_OF_MEMORY = "it may have run out of memory: end other programs there, or try a smaller model"
 _MAX_STDERR_BYTES = 16 << 10
 _STDERR_LINES = 5
 _READ_BYTES = 1 << 16
@@ -54,8 +56,17 @@ class ProcessChannel:
     raises ChannelError("lost"). The process has its own session, so Ctrl-C in the terminal reaches us and not it.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
-        """Start `command` (an argument list). Raises DeviceError where it cannot be started."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        marker: str = "",
+    ) -> None:
+        """Start `command` (an argument list). Raises DeviceError where it cannot be started.
+
+        With a `marker`, what stdout holds up to the line that ends in it is not the probe's: a login shell may greet.
+        """
         try:
             self._process = subprocess.Popen(
                 list(command),
@@ -75,6 +86,8 @@ class ProcessChannel:
         self._stderr: IO[bytes] = process.stderr  # type: ignore[assignment]
         for pipe in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(pipe.fileno(), False)
+        self._marker = f"{marker}\n".encode() if marker else b""
+        self._greeting = bytearray()
         self._read = bytearray()
         self._errors = bytearray()
         self._number = 0
@@ -99,7 +112,7 @@ class ProcessChannel:
         try:
             return read_answer(self._exchange(line, deadline), self._number)
         except BaseException:  # also Ctrl-C: an answer that comes later would be taken for the next request's
-            self._kill()
+            self.kill()
             raise
 
     def close(self) -> None:
@@ -109,7 +122,20 @@ class ProcessChannel:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self._stdin.close()
             self._process.wait(timeout=1.0)
-        self._kill()
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process at once. Never raises."""
+        self._closed = True
+        # The group first, while its leader is not reaped and the number can belong to nobody else.
+        if self._process.returncode is None:
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self._process.wait(timeout=5.0)
+        for pipe in (self._stdin, self._stdout, self._stderr):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
     def _exchange(self, line: bytes, deadline: Deadline) -> bytes:
         """Send `line`, return the next line of stdout, emptying stderr on the way so that it cannot block the probe."""
@@ -153,9 +179,18 @@ class ProcessChannel:
             return
         if not chunk:
             raise self._death()
-        self._read += chunk
+        self._read += self._after_marker(chunk) if self._marker else chunk
         if len(self._read) > MAX_ANSWER_BYTES:
             raise ChannelError("garbled", f"the probe's answer is longer than {MAX_ANSWER_BYTES} bytes")
+
+    def _after_marker(self, chunk: bytes) -> bytes:
+        """What `chunk` holds behind the marker; of a greeting that does not end only the last bytes are kept."""
+        self._greeting += chunk
+        before, found, rest = bytes(self._greeting).partition(self._marker)
+        self._greeting = bytearray(b"" if found else before[-len(self._marker) :])
+        if found:
+            self._marker = b""
+        return rest
 
     def _drain_stderr(self) -> bool:
         """Keep the last of what stderr says; False at its end."""
@@ -173,29 +208,27 @@ class ProcessChannel:
             code = self._process.wait(timeout=2.0)
         except subprocess.TimeoutExpired:
             return ChannelError("crashed", f"the probe closed its output without an answer{self._last_words()}")
+        return self._ended(code)
+
+    def _ended(self, code: int) -> ChannelError:
+        """What it means that the process ended with `code` (a signal's number is negative) before it answered."""
         how = f"exit code {code}" if code >= 0 else f"signal {_signal_name(-code)}"
+        if code == -signal.SIGKILL:
+            return ChannelError("killed", f"the probe was killed{self._last_words()}", OUT_OF_MEMORY)
         return ChannelError("crashed", f"the probe ended ({how}){self._last_words()}")
 
     def _last_words(self) -> str:
+        lines = [line.strip() for line in self._said().splitlines() if line.strip()]
+        text = " | ".join(line[:200] for line in lines[-_STDERR_LINES:])
+        return f": {text}" if text else ""
+
+    def _said(self) -> str:
+        """The last of what stderr said."""
         for _ in range(64):  # bounded: a process that never stops talking must not hold us here
             before = bytes(self._errors)
             if self._stderr.closed or not self._drain_stderr() or before == self._errors:
                 break
-        lines = [line.strip() for line in self._errors.decode(errors="replace").splitlines() if line.strip()]
-        text = " | ".join(line[:200] for line in lines[-_STDERR_LINES:])
-        return f": {text}" if text else ""
-
-    def _kill(self) -> None:
-        self._closed = True
-        # The group first, while its leader is not reaped and the number can belong to nobody else.
-        if self._process.returncode is None:
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            self._process.wait(timeout=5.0)
-        for pipe in (self._stdin, self._stdout, self._stderr):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        return self._errors.decode(errors="replace")
 
 
 def _signal_name(number: int) -> str:

@@ -31,6 +31,8 @@ class LocalSession:
             raise DeviceError(
                 f"no work folder in {tempfile.gettempdir()}: {error.strerror}", "set TMPDIR to a folder you may write"
             ) from error
+        # Read once: facts do not change while a session is open.
+        self._free_bytes = shutil.disk_usage(self._work).free
         self._channels: list[ProcessChannel] = []
 
     @property
@@ -45,6 +47,7 @@ class LocalSession:
             "kind": self._spec.kind,
             "emulated": self._spec.emulated,
             "machine": platform.machine(),
+            "free_bytes": self._free_bytes,
             "system": platform.system(),
         }
 
@@ -89,8 +92,8 @@ class LocalSession:
 
     def start(self, probe: Path) -> ProcessChannel:
         """Start the probe file with the device's Python, in the work folder. Raises DeviceError."""
-        remote = self.push(probe)
-        channel = ProcessChannel([self._python, "-u", remote], env=self._environment(), cwd=self._work)
+        command, environment = self._launch(self.push(probe))
+        channel = ProcessChannel(command, env=environment, cwd=self._work)
         self._channels = [*(each for each in self._channels if not each.closed), channel]
         return channel
 
@@ -112,14 +115,16 @@ class LocalSession:
     ) -> None:
         self.close()
 
-    def _environment(self) -> dict[str, str]:
-        """Ours without what steers Python, so that the same Python starts the same way from every shell.
+    def _launch(self, probe: str) -> tuple[list[str], dict[str, str]]:
+        """The command that starts the pushed probe, and its environment.
 
-        Not `python -I`: it would ignore the fixed hash seed, and runtimes that were installed with `pip --user`.
+        The environment is ours without what steers Python, so that the same Python starts the same way from every
+        shell. Not `python -I`: it would ignore the fixed hash seed, and runtimes installed with `pip --user`.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        return {**kept, **threads, "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        steady = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        return [self._python, "-u", probe], {**kept, **threads, **steady}
 
 
 def _find_python(name: str) -> str:

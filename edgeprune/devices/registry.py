@@ -3,50 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 
+from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, UsageError, did_you_mean
-from edgeprune.core.types import DeviceSpec
-from edgeprune.devices.local import LocalSession
+from edgeprune.core.types import DeviceKind, DeviceSpec
+from edgeprune.devices import book
+from edgeprune.devices.boards import KNOWN_BOARDS
+from edgeprune.devices.settings import LOCAL, quoted, to_spec
 
-LOCAL = "local"
-
-#: Boards whose names are known, and what each is. None of them can be reached in this version.
-KNOWN_BOARDS: Mapping[str, str] = MappingProxyType(
+#: Module and class per kind; imported when one is opened, since each brings libraries that the others do without.
+_SESSIONS: Mapping[DeviceKind, tuple[str, str]] = MappingProxyType(
     {
-        "rpi3": "Raspberry Pi 3 (Cortex-A53)",
-        "rpi4": "Raspberry Pi 4 (Cortex-A72)",
-        "rpi5": "Raspberry Pi 5 (Cortex-A76)",
-        "jetson": "NVIDIA Jetson",
-        "aarch64": "any 64-bit ARM Linux board",
-        "armv7": "any 32-bit ARM Linux board",
-        "android": "an Android phone",
-        "emulated-rpi3": "an emulated Raspberry Pi 3",
-        "emulated-rpi4": "an emulated Raspberry Pi 4",
+        "local": ("edgeprune.devices.local", "LocalSession"),
+        "ssh": ("edgeprune.devices.ssh", "SshSession"),
+        "adb": ("edgeprune.devices.adb", "AdbSession"),
+        "emulated": ("edgeprune.devices.emulator.session", "EmulatedSession"),
+        "simulated": ("edgeprune.devices.simulated", "SimulatedSession"),
     }
 )
 
 
-def find_device(name: str, python: str = "") -> DeviceSpec:
-    """The device called `name`; `python` is the Python that runs the probe there ("" for the one we run in).
+def built_in() -> dict[str, DeviceSpec]:
+    """The devices that need no entry in a book: this machine and the emulated ones."""
+    emulated = {
+        name: DeviceSpec(name, "emulated", board=name, threads=board.threads, runtime=board.runtime)
+        for name, board in KNOWN_BOARDS.items()
+        if board.kind == "emulated"
+    }
+    return {LOCAL: DeviceSpec(LOCAL, "local"), **emulated}
 
-    Raises DeviceError for a known board, since none is reachable yet, and UsageError for an unknown name.
+
+def find_device(name: str, python: str = "") -> DeviceSpec:
+    """The device called `name`, or at the address `name`; `python` ("": its own setting) runs the probe there.
+
+    Raises DeviceError for a known board without an address, UsageError for an unknown name or a book that is none.
     """
-    if name == LOCAL:
-        return DeviceSpec(name=LOCAL, kind="local", python=python)
+    spec = _find(name)
+    return replace(spec, python=python) if python else spec
+
+
+def open_session(spec: DeviceSpec) -> Session:
+    """Open a device; close the session after use (it is a context manager). Raises DeviceError."""
+    module, name = _SESSIONS[spec.kind]
+    opened: Session = getattr(import_module(module), name)(spec)
+    return opened
+
+
+def _find(name: str) -> DeviceSpec:
+    if name in (fixed := built_in()):
+        return fixed[name]
+    if "://" in name or "@" in name:
+        return _at(name)
+    entries = book.entries()
+    if name in entries:
+        return entries[name].spec
     if name in KNOWN_BOARDS:
         raise DeviceError(
-            f"device {name!r} is not configured",
-            f"this version does not reach {KNOWN_BOARDS[name]} yet: type --device local to measure on this machine",
+            f"device '{name}' has no address",
+            f"type: edgeprune devices add {name} {KNOWN_BOARDS[name].example}",
             retryable=False,
         )
-    raise UsageError(f"unknown device {name!r}", did_you_mean(name, [LOCAL, *KNOWN_BOARDS]))
+    known = {*fixed, *entries, *KNOWN_BOARDS}
+    raise UsageError(f"unknown device {quoted(name)}", did_you_mean(name[:60], known))
 
 
-def open_session(spec: DeviceSpec) -> LocalSession:
-    """Open a device; close the session after use (it is a context manager). Raises DeviceError."""
-    if spec.kind != LOCAL:
-        raise DeviceError(
-            f"this version cannot open a device of kind {spec.kind!r}", "use --device local", retryable=False
-        )
-    return LocalSession(spec)
+def _at(address: str) -> DeviceSpec:
+    """A device that is in no book."""
+    spec = to_spec("direct", {"address": address}, Path.cwd())
+    return replace(spec, name=address)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Channel, Session
 from edgeprune.core.errors import RuntimeMissing
 from edgeprune.core.files import sha256_file
-from edgeprune.core.types import FailureKind, MeasureSettings, Unit
+from edgeprune.core.types import FailureKind, MeasureSettings, TensorSpec, Unit
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.retry import PATIENCE_S, persist
 
@@ -25,6 +24,8 @@ T = TypeVar("T")
 PROBE = Path(__file__).with_name("probe.py")
 
 _MAX_FACTS = 100
+#: No time, size or count of a device is as large.
+_LARGEST = 1e18
 
 #: What to install where, per runtime.
 _PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
@@ -36,6 +37,16 @@ class Pushed:
 
     path: str
     sha256: str
+    #: Sizes of inputs whose axes are open, all but the first axis of each. None: every open axis is 1.
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The file as requests name it."""
+        named: dict[str, Any] = {"path": self.path, "sha256": self.sha256}
+        if self.shapes is not None:
+            named["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
+        return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,42 @@ class Race:
     states: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Single:
+    """Seconds of one inference after the other; of many the newest (`count` is of all)."""
+
+    samples: tuple[float, ...]
+    count: int
+    warmups: tuple[float, ...]
+    load_s: float | None
+    first_s: float | None
+    #: The device's state before and after.
+    states: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Inferences of several models that run at once."""
+
+    inferences: int
+    seconds: float
+    per_stream: tuple[int, ...]
+
+    @property
+    def per_second(self) -> float:
+        """Inferences per second, all streams together."""
+        return self.inferences / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator of a model: its name and type in the file, and the median of its seconds per inference."""
+
+    name: str
+    type: str
+    seconds: float
+
+
 class ProbeClient:
     """One probe process. Every method raises ChannelError: for a dead process as for a request that was refused."""
 
@@ -62,6 +109,8 @@ class ProbeClient:
         self._settings = settings
         #: What the device's latencies are given in; known after `hello`.
         self.unit: Unit = "s"
+        #: What the device can be asked for; known after `hello`.
+        self.ops: frozenset[str] = frozenset()
 
     def hello(self, warm: Sequence[Pushed], deadline: Deadline) -> Mapping[str, Any]:
         """Import the runtime, load, run and drop the models `warm`; the device's facts.
@@ -69,10 +118,10 @@ class ProbeClient:
         Raises RuntimeMissing where the runtime is not installed.
         """
         runtime = self._settings.runtime
-        models = [{"path": model.path, "sha256": model.sha256} for model in warm]
+        models = [model.request for model in warm]
         message = {"op": "hello", "runtime": runtime, "threads": self._settings.threads, "warm": models}
         try:
-            facts = self._ask(message, deadline).get("facts")
+            answer = self._ask(message, deadline)
         except ChannelError as error:
             if error.kind == "refused" and "cannot be imported" in error.message:
                 hint = f"install it there: python -m pip install {_PACKAGES[runtime]}"
@@ -80,30 +129,32 @@ class ProbeClient:
                     f"the device's Python has no {runtime}: {error.message}", hint, retryable=False
                 ) from error
             raise
-        facts = _plain(facts)
+        facts = _plain(answer.get("facts"))
         unit = facts.get("unit", "s")
         if unit not in get_args(Unit):
             raise ChannelError("garbled", f"the probe measures in {unit!r:.40}, which is no unit")
         self.unit = unit
+        ops = answer.get("ops")
+        self.ops = frozenset(str(op) for op in ops[:_MAX_FACTS]) if isinstance(ops, list) else frozenset()
         return MappingProxyType(facts)
 
-    def load(self, name: str, model: Pushed, deadline: Deadline) -> None:
-        """Open a model under `name`, and run it once."""
-        self._ask({"op": "load", "id": name, "path": model.path, "sha256": model.sha256}, deadline)
+    def load(self, name: str, model: Pushed, deadline: Deadline) -> tuple[TensorSpec, ...]:
+        """Open a model under `name`, and run it once; what it takes."""
+        return _tensors(self._ask({"op": "load", "id": name, **model.request}, deadline).get("inputs", []))
 
     def memory(self, model: Pushed, deadline: Deadline) -> tuple[int, str]:
         """Heap bytes the model holds while it runs, and how they were read."""
-        answer = self._ask({"op": "memory", "path": model.path, "sha256": model.sha256}, deadline)
+        answer = self._ask({"op": "memory", **model.request}, deadline)
         return int(_number(answer, "bytes")), str(answer.get("method", ""))[:20]
 
-    def race(self, candidate: Pushed, baseline: Pushed, deadline: Deadline) -> Race:
-        """Load and time two models in turns."""
+    def race(self, candidate: Pushed, baseline: Pushed | None, deadline: Deadline) -> Race:
+        """Load and time two models in turns, or one alone: then nothing is `against` it."""
         settings = self._settings
         answer = self._ask(
             {
                 "op": "race",
-                "a": {"path": candidate.path, "sha256": candidate.sha256},
-                "b": {"path": baseline.path, "sha256": baseline.sha256},
+                "a": candidate.request,
+                "b": None if baseline is None else baseline.request,
                 "rounds": settings.rounds,
                 "round_s": settings.round_s,
                 "min_runs": settings.min_runs,
@@ -112,7 +163,8 @@ class ProbeClient:
             },
             deadline,
         )
-        samples, against, warmups = (_numbers(answer, key) for key in ("samples_a", "samples_b", "warmups_a"))
+        samples, warmups = (_numbers(answer, key) for key in ("samples_a", "warmups_a"))
+        against = samples if baseline is None else _numbers(answer, "samples_b")
         # Counts are the same each time, so a device that counts may take fewer.
         wanted = settings.rounds if self.unit == "s" else len(samples)
         if not len(samples) == len(against) == wanted or min((*samples, *against)) <= 0:
@@ -120,7 +172,56 @@ class ProbeClient:
         load_s = first_s = None
         if self.unit != "instructions":
             load_s, first_s = (statistics.median(_numbers(answer, key)) for key in ("load_s_a", "first_s_a"))
-        return Race(samples, against, warmups, load_s, first_s, _states(answer))
+        return Race(samples, against if baseline else (), warmups, load_s, first_s, self._states(answer))
+
+    def state(self, deadline: Deadline) -> Mapping[str, Any]:
+        """What may disturb a measurement, now (see `_state` of the probe)."""
+        return MappingProxyType(_plain(self._ask({"op": "state"}, deadline).get("state")))
+
+    def single(self, model: Pushed, longest_s: float, deadline: Deadline) -> Single:
+        """Load a model and time one inference after the other, for one round, but no longer than `longest_s`."""
+        settings = self._settings
+        answer = self._ask(
+            {
+                "op": "single",
+                **model.request,
+                "warmup_runs": settings.warmup_runs,
+                "warmup_s": settings.warmup_s,
+                "min_runs": settings.min_runs,
+                "min_s": settings.round_s,
+                "max_s": longest_s,
+            },
+            deadline,
+        )
+        samples, warmups = (_numbers(answer, key) for key in ("runs_s", "warmups_s"))
+        if min(samples) <= 0:
+            raise ChannelError("garbled", "the probe gave samples that cannot be")
+        count, load_s, first_s = (_number(answer, key) for key in ("count", "load_s", "first_s"))
+        return Single(samples, int(count), warmups, load_s, first_s, self._states(answer))
+
+    def throughput(self, model: Pushed, streams: int, seconds: float, deadline: Deadline) -> Throughput:
+        """Inferences of `streams` copies of the model, each in a thread of its own, in about so many seconds."""
+        answer = self._ask({"op": "throughput", **model.request, "streams": streams, "seconds": seconds}, deadline)
+        spent = _number(answer, "seconds")
+        if spent <= 0:
+            raise ChannelError("garbled", "the probe gave a throughput in no time")
+        each = tuple(int(count) for count in _numbers(answer, "per_stream"))
+        return Throughput(int(_number(answer, "inferences")), spent, each)
+
+    def operators(
+        self, model: Pushed, runs: int, scratch: str, deadline: Deadline
+    ) -> tuple[tuple[Operator, ...] | None, str]:
+        """Times of every operator, median of `runs`; or None and why the runtime does not tell them."""
+        answer = self._ask({"op": "operators", **model.request, "runs": runs, "scratch": scratch}, deadline)
+        told = answer.get("operators")
+        if told is None:
+            return None, str(answer.get("why") or "the runtime does not tell")[:200]
+        if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
+            raise ChannelError("garbled", f"the probe's operators are none: {told!r:.80}")
+        return tuple(
+            Operator(str(each.get("name", ""))[:200], str(each.get("type", ""))[:80], _number(each, "seconds"))
+            for each in told
+        ), ""
 
     def predict(self, name: str, inputs: str, outputs: str, deadline: Deadline) -> int:
         """Run the images of one .npy on the device into another; how many there were."""
@@ -131,6 +232,13 @@ class ProbeClient:
     def close(self) -> None:
         """End the process."""
         self._channel.close()
+
+    def _states(self, answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """The device's states before and after; none of an emulated processor, which would be its host's."""
+        states = answer.get("states", [])
+        if not isinstance(states, list) or len(states) not in (0, 2):
+            raise ChannelError("garbled", f"the probe's states are none: {states!r:.80}")
+        return () if self.unit == "instructions" else tuple(_plain(state) for state in states)
 
     def _ask(self, message: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         answer = self._channel.request(message, deadline)
@@ -179,7 +287,8 @@ def in_fresh_process(
 
 def _number(answer: Mapping[str, Any], key: str) -> float:
     value = answer.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    # Not math.isfinite, which cannot take an integer of a thousand digits.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LARGEST:
         raise ChannelError("garbled", f"the probe's {key} is not a figure: {value!r:.80}")
     return float(value)
 
@@ -193,11 +302,16 @@ def _numbers(answer: Mapping[str, Any], key: str) -> tuple[float, ...]:
     return tuple(_number({key: value}, key) for value in values)
 
 
-def _states(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    states = answer.get("states", [])
-    if not isinstance(states, list) or len(states) > 2:
-        raise ChannelError("garbled", f"the probe's states are none: {states!r:.80}")
-    return tuple(_plain(state) for state in states)
+def _tensors(told: Any) -> tuple[TensorSpec, ...]:
+    try:
+        specs = [TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in told]
+    except (TypeError, ValueError) as error:
+        raise ChannelError("garbled", f"the probe's inputs are none: {told!r:.80}") from error
+    for spec in specs:
+        sides = all(isinstance(side, int) and 0 < side < _LARGEST for side in spec.shape)
+        if not (isinstance(spec.name, str) and isinstance(spec.dtype, str) and sides and len(specs) <= _MAX_FACTS):
+            raise ChannelError("garbled", f"the probe's inputs are none: {told!r:.80}")
+    return tuple(specs)
 
 
 def _plain(said: Any) -> dict[str, Any]:
@@ -208,7 +322,7 @@ def _plain(said: Any) -> dict[str, Any]:
     for key, value in said.items():
         if isinstance(value, str):
             kept[str(key)[:40]] = "".join(c for c in value[:200] if c.isprintable())
-        elif value is None or (isinstance(value, (bool, int, float)) and abs(value) < 1e18):
+        elif value is None or (isinstance(value, (bool, int, float)) and abs(value) < _LARGEST):
             kept[str(key)[:40]] = value
         else:
             raise ChannelError("garbled", f"the probe's {key!r:.40} is no fact: {value!r:.80}")

@@ -1,36 +1,120 @@
-"""The final comparison: candidate and baseline in fresh processes, latency and memory in different ones."""
+"""The comparison that counts: candidate and baseline in fresh processes, latency and memory in different ones."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
-from edgeprune.core.progress import Progress, Silent
-from edgeprune.core.types import Failure, Measurement, MeasureSettings
+from edgeprune.core.progress import Progress, Silent, Task
+from edgeprune.core.types import Failure, Measurement, MeasureSettings, Unit
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, Race, in_fresh_process, push
+from edgeprune.profilers.statistics import Interval, quotient_interval
+from edgeprune.profilers.verdict import State, judge, taint
 
-T = TypeVar("T")
+MEMORY_PROCESSES = 5
+#: Seconds that one comparison may spend waiting for a hot device, all its processes together; between two looks.
+_COOLING_S, _LOOK_S = 600.0, 2.0
 
-_MEMORY_PROCESSES = 5
+
+class Watched(Protocol):
+    """What one fresh process found out, with the device's states before and after (none: it does not tell)."""
+
+    @property
+    def states(self) -> Sequence[State]:
+        """Two, or none."""
+
+
+W = TypeVar("W", bound=Watched)
+
+
+@dataclass
+class Collector(Generic[W]):
+    """Decides, process by process, which count and whether one more is needed.
+
+    Processes during which the device was throttled or busy are set aside and made up for, at most as many as were asked
+    for; where too few good ones are left, those set aside are kept after all, and the verdict says so. With a
+    `half_width` further ones are wanted until the interval is as narrow, or `max_s` seconds after the first was asked.
+    """
+
+    settings: MeasureSettings
+    interval: Callable[[Sequence[W]], Interval | None]
+    _good: list[W] = field(default_factory=list)
+    _set_aside: list[W] = field(default_factory=list)
+    _limit: Deadline | None = None
+
+    def add(self, item: W) -> None:
+        """What one more process found out."""
+        states = item.states
+        spoilt = len(states) == 2 and taint(states[0], states[1], self.settings)
+        (self._set_aside if spoilt else self._good).append(item)
+
+    def wanted(self) -> bool:
+        """Whether one more process is needed."""
+        self._limit = self._limit or Deadline.after(self.settings.max_s)
+        if len(self._good) < self.settings.processes:
+            return len(self._good) + len(self._set_aside) < 2 * self.settings.processes
+        if not self.settings.half_width or not self._limit.left():
+            return False
+        interval = self.interval(self._good)
+        return interval is not None and interval.half_width > self.settings.half_width
+
+    def kept(self) -> list[W]:
+        """The processes that count."""
+        return self._good + self._set_aside[: max(0, self.settings.processes - len(self._good))]
+
+    @property
+    def rejected(self) -> int:
+        """How many processes do not count."""
+        return len(self._good) + len(self._set_aside) - len(self.kept())
+
+    def note(self) -> str:
+        """The newest figure worth showing."""
+        interval = self.interval(self._good) if len(self._good) > 1 else None
+        width = f"±{100 * interval.half_width:.1f} %" if interval else ""
+        spoilt = f"{len(self._set_aside)} disturbed" if self._set_aside else ""
+        return ", ".join(part for part in (width, spoilt) if part)
 
 
 @dataclass(frozen=True, slots=True)
-class _Timing:
-    race: Race
+class Raced:
+    """All races of two files that count."""
+
+    races: tuple[Race, ...]
+    rejected: int
+    unit: Unit
     facts: Mapping[str, Any]
 
+    @property
+    def samples(self) -> tuple[float, ...]:
+        """The candidate's, of all races."""
+        return tuple(sample for race in self.races for sample in race.samples)
 
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    candidate: int
-    baseline: int
-    method: str
+    @property
+    def against(self) -> tuple[float, ...]:
+        """The baseline's, of the same rounds."""
+        return tuple(sample for race in self.races for sample in race.against)
+
+    @property
+    def process(self) -> tuple[int, ...]:
+        """The race of each sample."""
+        return tuple(index for index, race in enumerate(self.races) for _ in race.samples)
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Before and after each race."""
+        return tuple(state for race in self.races for state in race.states)
+
+    @property
+    def interval(self) -> Interval:
+        """The quotient, candidate / baseline."""
+        return quotient_interval(self.samples, self.against, self.process)
 
 
 def compare_fresh(
@@ -45,8 +129,10 @@ def compare_fresh(
 ) -> Measurement | Failure:
     """Race `candidate` and `baseline` in `settings.processes` fresh processes (5 or more for an interval worth having).
 
-    Memory, load and first-inference time are medians over the processes; five further processes only read memory, the
-    order of the two files alternating. A process that fails is repeated once; each has `timeout_s`.
+    More follow where the settings ask for a narrower interval, and in place of processes that were disturbed (see
+    `Collector`). Memory, load and first-inference time are medians over the processes; five further processes only read
+    memory, the order of the two files alternating. A process that fails is repeated (see `retry.persist`); each has
+    `timeout_s`.
 
     Raises ValueError unless `settings.processes` is above 0, and DeviceError where a file cannot be pushed or the
     runtime is not there.
@@ -55,56 +141,135 @@ def compare_fresh(
         raise ValueError("a fresh comparison needs settings.processes >= 1")
     ours, theirs = push(session, candidate), push(session, baseline)
     watch = progress or Silent()
-
-    def repeat(count: int, work: Callable[[ProbeClient, Pushed, Pushed, bool, Deadline], T]) -> Iterator[T]:
-        for index in range(count):
-
-            def once(client: ProbeClient, deadline: Deadline, swap: bool = bool(index % 2)) -> T:
-                return work(client, ours, theirs, swap, deadline)
-
-            yield in_fresh_process(session, settings, once, timeout_s=timeout_s, probe_file=probe_file)
-            bar.advance()
-
     try:
-        with watch.task("fresh processes", settings.processes + _MEMORY_PROCESSES) as bar:
-            timings = list(repeat(settings.processes, _time))
-            memories = list(repeat(_MEMORY_PROCESSES, _memory))
+        with watch.task("fresh processes", settings.processes + MEMORY_PROCESSES) as bar:
+            raced = race_fresh(session, settings, ours, theirs, bar, timeout_s=timeout_s, probe_file=probe_file)
+            memories = list(_memories(session, settings, ours, theirs, timeout_s, probe_file, bar))
     except ChannelError as error:
         return error.failure()
     finally:
         for pushed in (ours, theirs):
             session.remove(pushed.path)
+    verdict, advice = judge(raced.states, raced.interval if settings.processes > 1 else None, settings)
     return Measurement(
-        unit="s",
-        samples=tuple(sample for timing in timings for sample in timing.race.samples),
-        warmups=tuple(sample for timing in timings for sample in timing.race.warmups),
-        against=tuple(sample for timing in timings for sample in timing.race.against),
+        unit=raced.unit,
+        samples=raced.samples,
+        warmups=tuple(sample for race in raced.races for sample in race.warmups),
+        against=raced.against,
         peak_bytes=int(statistics.median(memory.candidate for memory in memories)),
         against_peak_bytes=int(statistics.median(memory.baseline for memory in memories)),
         memory_method=memories[0].method,
         sha256=ours.sha256,
         against_sha256=theirs.sha256,
         device=session.spec.name,
-        facts={**session.facts(), **timings[0].facts},
+        facts={**session.facts(), **raced.facts},
         settings=settings,
-        process=tuple(index for index, timing in enumerate(timings) for _ in timing.race.samples),
-        load_s=statistics.median(timing.race.load_s for timing in timings),
-        first_s=statistics.median(timing.race.first_s for timing in timings),
+        process=raced.process,
+        load_s=median_or_none([race.load_s for race in raced.races]),
+        first_s=median_or_none([race.first_s for race in raced.races]),
+        states=raced.states,
+        verdict=verdict,
+        advice=advice,
+        rejected=raced.rejected,
     )
 
 
-def _time(client: ProbeClient, ours: Pushed, theirs: Pushed, _: bool, deadline: Deadline) -> _Timing:
-    # The first load of a process pays for what the runtime does once, so neither model's timed load is the first.
-    facts = client.hello([theirs], deadline)
-    return _Timing(client.race(ours, theirs, deadline), facts)
+def race_fresh(
+    session: Session,
+    settings: MeasureSettings,
+    ours: Pushed,
+    theirs: Pushed,
+    bar: Task,
+    *,
+    timeout_s: float,
+    probe_file: Path = PROBE,
+) -> Raced:
+    """The races of `compare_fresh`, without memory. Raises ChannelError."""
+    collector: Collector[Race] = Collector(settings, _interval)
+    cooling = Deadline.after(_COOLING_S)
+    unit: Unit = "s"
+    facts: Mapping[str, Any] = {}
+
+    def timed(client: ProbeClient, deadline: Deadline) -> Race:
+        nonlocal unit, facts
+        # The first load of a process pays for what the runtime does once, so neither model's timed load is the first.
+        facts = client.hello([theirs], deadline)
+        unit = client.unit
+        cool_down(client, settings, deadline, cooling)
+        return client.race(ours, theirs, deadline)
+
+    count = 0
+    while collector.wanted():
+        collector.add(in_fresh_process(session, settings, timed, timeout_s=timeout_s, probe_file=probe_file))
+        count += 1
+        bar.advance(1 if count <= settings.processes else 0, collector.note())
+    return Raced(tuple(collector.kept()), collector.rejected, unit, facts)
 
 
-def _memory(client: ProbeClient, ours: Pushed, theirs: Pushed, swap: bool, deadline: Deadline) -> _Memory:
-    client.hello([ours, theirs], deadline)
-    if swap:
-        baseline, method = client.memory(theirs, deadline)
-        candidate, _ = client.memory(ours, deadline)
-    else:
-        candidate, method = client.memory(ours, deadline)
-        baseline, _ = client.memory(theirs, deadline)
-    return _Memory(candidate, baseline, method)
+def cool_down(
+    client: ProbeClient,
+    settings: MeasureSettings,
+    deadline: Deadline,
+    patience: Deadline,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until the device is as cool as the settings ask, or the time is spent: what it measures then is tainted.
+
+    Raises ChannelError where the device does not tell its temperature.
+    """
+    if settings.cool_below_c is None:
+        return
+    # A third of the time the process has: it must also race.
+    enough = Deadline.after(min(patience.left(), deadline.left() / 3))
+    while True:
+        temperature = client.state(deadline).get("temperature_c")
+        if not isinstance(temperature, (int, float)):
+            raise ChannelError("refused", "the device does not tell its temperature", "leave out --cool-below")
+        if temperature <= settings.cool_below_c or not enough.left():
+            return
+        sleep(min(_LOOK_S, enough.left()))
+
+
+def median_or_none(values: Sequence[float | None]) -> float | None:
+    """The median, or None where a value is missing."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known and len(known) == len(values) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    candidate: int
+    baseline: int
+    method: str
+
+
+def _memories(
+    session: Session,
+    settings: MeasureSettings,
+    ours: Pushed,
+    theirs: Pushed,
+    timeout_s: float,
+    probe_file: Path,
+    bar: Task,
+) -> Iterator[_Memory]:
+    for index in range(MEMORY_PROCESSES):
+
+        def read(client: ProbeClient, deadline: Deadline, swap: bool = bool(index % 2)) -> _Memory:
+            client.hello([ours, theirs], deadline)
+            if swap:
+                baseline, method = client.memory(theirs, deadline)
+                candidate, _ = client.memory(ours, deadline)
+            else:
+                candidate, method = client.memory(ours, deadline)
+                baseline, _ = client.memory(theirs, deadline)
+            return _Memory(candidate, baseline, method)
+
+        yield in_fresh_process(session, settings, read, timeout_s=timeout_s, probe_file=probe_file)
+        bar.advance()
+
+
+def _interval(races: Sequence[Race]) -> Interval | None:
+    """The quotient's; None where a single process says nothing of how fresh ones differ."""
+    if len(races) < 2:
+        return None
+    return Raced(tuple(races), 0, "s", {}).interval

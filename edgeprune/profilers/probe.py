@@ -5,34 +5,57 @@ object per line comes in on stdin (`{"op": ..., "n": ...}`), one goes out on std
 `{"ok": true, ...}` or `{"ok": false, "kind": "refused" | "lost" | "crashed", "error": "one line"}`. A failed request
 never ends the probe. Seconds and bytes throughout.
 
-    hello    {runtime, threads, warm: [{path, sha256}]}     -> facts {...}
-    load     {id, path, sha256}                             -> load_s, first_s, inputs, outputs
-    memory   {path, sha256}                                 -> bytes, method
-    race     {a: {path, sha256}, b: the same or null, rounds, round_s, min_runs, warmup_runs, warmup_s}
-                      -> samples_a, warmups_a, load_s_a, first_s_a, the same of b, runs: {a, b} per block
+    hello    {runtime, threads, warm: [FILE]}               -> facts {...}, ops [...]
+    state    {}                                             -> state {...}, see `_state`
+    load     {id, FILE}                                     -> load_s, first_s, inputs, outputs
+    memory   {FILE}                                         -> bytes, method
+    race     {a: FILE, b: FILE or null, rounds, round_s, min_runs, warmup_runs, warmup_s}
+                      -> samples_a, warmups_a, load_s_a, first_s_a, the same of b, runs: {a, b} per block, states
+    single   {FILE, warmup_runs, warmup_s, min_runs, min_s, max_s}
+                      -> runs_s (the newest 20,000), count, warmups_s, load_s, first_s, states
+    throughput  {FILE, streams, seconds}                    -> inferences, seconds, per_stream
+    operators   {FILE, runs, scratch}                       -> operators [{name, type, seconds}] or null, why
     predict  {id, inputs, outputs}                          -> count, seconds
     unload   {id}                                           -> (nothing)
     quit     {}                                             -> (nothing), then the process ends
+
+FILE is `path, sha256` and, where axes of the inputs are open, `shapes` {input: [size, ...]}: with it (even empty) every
+open axis but a first one must be given; without it they are all 1. `states` are the device's before and after.
 """
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import gc
 import hashlib
 import json
+import mmap
 import os
 import platform
+import signal
+import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 _MAX_REQUEST = 1 << 20
 _MAX_WARMUPS = 200
 _MAX_ROUNDS = 10_000
 _MAX_RUNS = 1_000_000
+#: Raw runs that one answer holds, the newest; and streams of a throughput test.
+_MAX_KEPT = 20_000
+_MAX_STREAMS = 256
 #: After the long warm-up, a model loaded anew needs only its own memory touched.
 _REWARM_RUNS = 3
+
+
+#: Instructions that are counted of one model at most, if two runs have fewer; see `CountingProbe`.
+_COUNTED = 30_000_000
+#: Exit code of a forked process that found no request to serve.
+_NO_MORE = 3
 
 
 class ProbeError(Exception):
@@ -97,6 +120,96 @@ def _facts() -> Dict[str, Any]:
         "libc": " ".join(platform.libc_ver()).strip(),
         "python": platform.python_version(),
         "mallinfo2": _MALLINFO is not None,
+    }
+
+
+def _number(path: str) -> Optional[int]:
+    try:
+        return int(_first_line(path), 0)
+    except ValueError:
+        return None
+
+
+def _most(paths: List[str]) -> Optional[int]:
+    """The largest of the numbers in these files; None where there is none."""
+    return max((number for number in map(_number, paths) if number is not None), default=None)
+
+
+def _cpus() -> List[int]:
+    """The processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _cpu_seconds(cpus: List[int]) -> Tuple[Optional[float], Optional[float]]:
+    """Seconds since boot that these processors worked for anybody, stolen ones included; and the stolen ones."""
+    names = {"cpu%d" % number for number in cpus}
+    ticks, stolen, seen = 0, 0, False
+    try:
+        with open("/proc/stat", encoding="ascii", errors="replace") as stream:
+            for line in stream:
+                name, *rest = line.split() or [""]
+                if name in names:
+                    # user (guests included), nice, system, idle, iowait, irq, softirq, steal
+                    figures = [int(field) for field in rest[:8]]
+                    ticks += sum(figures) - sum(figures[3:5])
+                    stolen += sum(figures[7:8])
+                    seen = True
+        tick = os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):
+        return None, None
+    return (ticks / tick, stolen / tick) if seen else (None, None)
+
+
+def _throttled() -> Optional[int]:
+    """A Raspberry Pi's own flags (bit 0 under-voltage, 1 capped, 2 throttled, 3 hot; +16: since boot)."""
+    try:
+        said = subprocess.check_output(["vcgencmd", "get_throttled"], stderr=subprocess.DEVNULL, timeout=5)
+        return int(said.decode("ascii", "replace").strip().rpartition("=")[2], 0)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        pass
+    try:  # the kernel prints it in hexadecimal without a prefix
+        return int(_first_line("/sys/devices/platform/soc/soc:firmware/get_throttled"), 16)
+    except ValueError:
+        return None
+
+
+def _state() -> Dict[str, Any]:
+    """What may disturb a measurement, as it is now. What the device does not tell is None.
+
+    `others_cpu_s`, `steal_s`: since boot, on the processors this process may use: of everybody else; of the hypervisor.
+    """
+    cpus = _cpus()
+    folders = ["/sys/devices/system/cpu/cpu%d/cpufreq/" % number for number in cpus]
+    zones = "/sys/class/thermal/"
+    names = os.listdir(zones) if os.path.isdir(zones) else []
+    millidegrees = _most([zones + name + "/temp" for name in names if name.startswith("thermal_zone")])
+    frequency, most = (
+        _most([folder + name for folder in folders]) for name in ("scaling_cur_freq", "cpuinfo_max_freq")
+    )
+    try:
+        load = os.getloadavg()[0]
+    except (OSError, AttributeError):
+        load = None
+    throttled = _throttled()
+    busy, stolen = _cpu_seconds(cpus)
+    own = time.process_time()
+    return {
+        "wall_s": time.time(),
+        "mono_s": time.monotonic(),
+        "temperature_c": None if millidegrees is None else millidegrees / 1000,
+        "frequency_hz": None if frequency is None else frequency * 1000,
+        "frequency_max_hz": None if most is None else most * 1000,
+        "governor": _first_line(folders[0] + "scaling_governor") or None,
+        "throttled": throttled,
+        "load1": load,
+        "others_cpu_s": None if busy is None else max(0.0, busy - own),
+        "steal_s": stolen,
+        "own_cpu_s": own,
+        "cores": len(cpus),
+        "memory_available_bytes": _status("MemAvailable") or None,
+        "boot_id": _first_line("/proc/sys/kernel/random/boot_id") or None,
     }
 
 
@@ -179,6 +292,40 @@ def _size(shape: Tuple[int, ...]) -> int:
     return size
 
 
+def _written(shape: Tuple[int, ...]) -> str:
+    return "x".join(str(side) if side > 0 else "?" for side in shape) or "scalar"
+
+
+def _sizes(
+    declared: List[Tuple[str, Tuple[int, ...]]], shapes: Optional[Dict[str, List[int]]]
+) -> Dict[str, Tuple[int, ...]]:
+    """A size for every axis of every input, open ones (0 or less in `declared`) as `shapes` says; see the top."""
+    inputs = "the inputs are " + ", ".join(name + " " + _written(shape) for name, shape in declared)
+    known = dict(declared)
+    for name in shapes or {}:
+        if name not in known:
+            raise ProbeError("refused", "the model has no input %r; %s" % (name, inputs))
+    sizes, missing = {}, []
+    for name, shape in declared:
+        given = (shapes or {}).get(name)
+        if given is None:
+            if shapes is not None and any(side < 1 for side in shape[1:]):
+                missing.append("--shape %s=%s" % (name, "x".join(map(str, _example(shape)))))
+            sizes[name] = tuple(side if side > 0 else 1 for side in shape)
+            continue
+        sizes[name] = tuple(int(side) for side in given)
+        filled = tuple(side if side > 0 else max(1, new) for side, new in zip(shape, sizes[name]))  # noqa: B905
+        if sizes[name] != filled or len(shape) != len(filled):
+            raise ProbeError("refused", "input %s cannot be %s; %s" % (name, _written(sizes[name]), inputs))
+    if missing:
+        raise ProbeError("refused", "axes of no fixed size: %s; give them, like %s" % (inputs, " ".join(missing)))
+    return sizes
+
+
+def _example(shape: Tuple[int, ...]) -> Tuple[int, ...]:
+    return tuple(side if side > 0 else 16 if axis else 1 for axis, side in enumerate(shape))
+
+
 #: Where onnxruntime's name of an element type is not numpy's.
 _ORT_TYPES = {"float": "float32", "double": "float64", "bool": "bool_"}
 
@@ -188,7 +335,7 @@ class _Onnx:
 
     _shared_arena = False
 
-    def __init__(self, path: str, threads: int, lean: bool = False) -> None:
+    def __init__(self, path: str, threads: int, shapes: Any = None, lean: bool = False, trace: str = "") -> None:
         import numpy as np
         import onnxruntime as ort
 
@@ -200,11 +347,17 @@ class _Onnx:
         if lean:
             self._share_arena(ort)
             options.add_session_config_entry("session.use_env_allocators", "1")
+        if trace:
+            options.enable_profiling = True
+            options.profile_file_prefix = trace
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._shrinking = ort.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        self.inputs = [self._spec(node) for node in self._session.get_inputs()]
-        self.outputs = [self._spec(node) for node in self._session.get_outputs()]
+        nodes = [self._spec(node) for node in self._session.get_inputs()]
+        sizes = _sizes([(name, shape) for name, shape, _ in nodes], shapes)
+        self.inputs = [(name, sizes[name], dtype) for name, _, dtype in nodes]
+        nodes = [self._spec(node) for node in self._session.get_outputs()]
+        self.outputs = [(name, tuple(max(1, side) for side in shape), dtype) for name, shape, dtype in nodes]
         self._names = [self._session.get_outputs()[0].name]
         self._feed = {name: _random(shape, np.dtype(dtype)) for name, shape, dtype in self.inputs}
 
@@ -225,7 +378,8 @@ class _Onnx:
 
     @staticmethod
     def _spec(node: Any) -> Tuple[str, Tuple[int, ...], str]:
-        shape = tuple(side if isinstance(side, int) and side > 0 else 1 for side in node.shape or ())
+        """Name, shape (-1 where it is open), numpy's name of the type."""
+        shape = tuple(side if isinstance(side, int) and side > 0 else -1 for side in node.shape or ())
         name = node.type.replace("tensor(", "").rstrip(")")
         return node.name, shape, _ORT_TYPES.get(name, name)
 
@@ -244,21 +398,56 @@ class _Onnx:
         """Give the shared arena's chunks back, or the next model would find its memory already there."""
         self._session.run(self._names, self._feed, self._shrinking)
 
+    def operators(self, runs: int) -> List[Dict[str, Any]]:
+        """Median seconds of each node, in the order they run; the file that onnxruntime writes is removed."""
+        for _ in range(_REWARM_RUNS + runs):
+            self.runner()()
+        path = self._session.end_profiling()
+        try:
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                events = json.load(stream)
+        finally:
+            os.remove(path)
+        return _node_times(events, _REWARM_RUNS)
+
     def predict(self, row: Any) -> Any:
         name, shape, dtype = self.inputs[0]
         return self._session.run(self._names, {name: _as_input(row, shape).astype(dtype, copy=False)})[0]
 
 
+def _node_times(events: List[Dict[str, Any]], skip: int) -> List[Dict[str, Any]]:
+    """Per node the median over runs of its seconds in a run; events are in microseconds, the first runs left out.
+
+    A node in the body of a loop runs several times in a run; the loop's own time holds that of its body.
+    """
+    spans = sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event.get("name") == "model_run")
+    starts = [start for start, _ in spans[skip:]]
+    spent: Dict[str, List[float]] = {}
+    types: Dict[str, str] = {}
+    for event in sorted(events, key=lambda event: event.get("ts", 0)):
+        name = event.get("name", "")
+        run = bisect.bisect_right(starts, event.get("ts", 0)) - 1
+        if event.get("cat") == "Node" and name.endswith("_kernel_time") and run >= 0:
+            name = name[: -len("_kernel_time")]
+            types[name] = str(event.get("args", {}).get("op_name", ""))
+            spent.setdefault(name, [0.0] * len(starts))[run] += event["dur"] / 1e6
+    return [{"name": name, "type": types[name], "seconds": _median(times)} for name, times in spent.items()]
+
+
 class _LiteRt:
     """A model open in LiteRT, or in its predecessor tflite_runtime where only that exists."""
 
-    def __init__(self, path: str, threads: int, lean: bool = False) -> None:
-        del lean  # it has no arena to tune: tensors and packed weights are allocated once, at their size
+    def __init__(self, path: str, threads: int, shapes: Any = None, lean: bool = False, trace: str = "") -> None:
+        # It has no arena to tune: tensors and packed weights are allocated once, at their size.
+        del lean, trace
         self._interpreter = _litert().Interpreter(model_path=path, num_threads=threads)
         self._take = self._interpreter.get_input_details()
+        declared = [(each["name"], tuple(int(side) for side in each["shape_signature"])) for each in self._take]
+        sizes = _sizes(declared, shapes)
         for detail in self._take:
-            if any(side < 1 for side in detail["shape_signature"]):
-                self._interpreter.resize_tensor_input(detail["index"], [max(1, s) for s in detail["shape_signature"]])
+            size = sizes[detail["name"]]
+            if size != tuple(detail["shape_signature"]):
+                self._interpreter.resize_tensor_input(detail["index"], list(size))
         self._interpreter.allocate_tensors()
         self._take = self._interpreter.get_input_details()
         self._give = self._interpreter.get_output_details()
@@ -283,6 +472,9 @@ class _LiteRt:
 
     def release(self) -> None:
         """Nothing outlives the interpreter."""
+
+    def operators(self, runs: int) -> None:
+        """Its Python interface gives no times per operator."""
 
     def predict(self, row: Any) -> Any:
         import numpy as np
@@ -341,7 +533,7 @@ def _checked(path: str, sha256: str) -> str:
     return path
 
 
-def _median(values: List[int]) -> float:
+def _median(values: List[Any]) -> float:
     ordered = sorted(values)
     half = len(ordered) // 2
     return float(ordered[half]) if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
@@ -375,7 +567,21 @@ def _warm_up(run: Callable[[], Any], least_runs: int, least_s: float) -> List[in
     return times
 
 
-def _quietly(work: Callable[..., List[int]], *arguments: Any) -> List[int]:
+def _timed(run: Callable[[], Any], least_runs: int, least_s: float, most_s: float) -> Tuple[List[int], int]:
+    """One run after the other, at least so many and so long, but not past `most_s`: the newest times, and the count."""
+    clock, times = time.perf_counter_ns, deque(maxlen=_MAX_KEPT)  # type: Any, Any
+    begin = now = clock()
+    count = 0
+    while (count < least_runs or now - begin < least_s * 1e9) and (not count or now - begin < most_s * 1e9):
+        start = clock()
+        run()
+        now = clock()
+        times.append(now - start)
+        count += 1
+    return list(times), count
+
+
+def _quietly(work: Callable[..., Any], *arguments: Any) -> Any:
     """`work` without the garbage collector stepping in."""
     gc.collect()
     gc.disable()
@@ -393,12 +599,12 @@ class Probe:
         self.threads = 1
         self.models: Dict[str, Any] = {}
 
-    def _open(self, path: str, sha256: str, lean: bool = False) -> Any:
+    def _open(self, path: str, sha256: str, shapes: Optional[Dict[str, List[int]]] = None, **how: Any) -> Any:
         if self.runtime is None:
             raise ProbeError("crashed", "no hello yet: the runtime is not chosen")
         _checked(path, sha256)
         try:
-            return self.runtime(path, self.threads, lean)
+            return self.runtime(path, self.threads, shapes, **how)
         except ProbeError:
             raise
         except Exception as error:
@@ -417,17 +623,21 @@ class Probe:
             raise ProbeError("refused", "%s cannot be imported: %s" % (runtime, _one_line(error))) from error
         self.runtime, self.threads = kinds[runtime], threads
         for model in warm:
-            self.memory(model["path"], model["sha256"])
+            self.memory(**model)
         gc.collect()
         gc.freeze()  # what was imported stays, and need not be looked through before every block
         facts = dict(_facts(), runtime=package, runtime_version=version, numpy=np.__version__, threads=threads)
-        return {"facts": facts}
+        return {"facts": facts, "ops": sorted(_ops(self))}
 
-    def _first(self, file: Dict[str, str]) -> Tuple[Any, float, float]:
+    def state(self) -> Dict[str, Any]:
+        """What may disturb a measurement."""
+        return {"state": _state()}
+
+    def _first(self, file: Dict[str, Any], **how: Any) -> Tuple[Any, float, float]:
         """A model loaded and run once, and the seconds of both."""
         gc.collect()
         start = time.perf_counter()
-        model = self._open(file["path"], file["sha256"])
+        model = self._open(**file, **how)
         loaded = time.perf_counter()
         try:
             model.runner()()
@@ -435,9 +645,9 @@ class Probe:
             raise ProbeError("refused", "the runtime cannot run the model: " + _one_line(error)) from error
         return model, loaded - start, time.perf_counter() - loaded
 
-    def load(self, id: str, path: str, sha256: str) -> Dict[str, Any]:
+    def load(self, id: str, **file: Any) -> Dict[str, Any]:
         """Open a model and run it once."""
-        model, load_s, first_s = self._first({"path": path, "sha256": sha256})
+        model, load_s, first_s = self._first(file)
         self.models[id] = model
         return {"load_s": load_s, "first_s": first_s, "inputs": model.inputs, "outputs": model.outputs}
 
@@ -447,10 +657,10 @@ class Probe:
         gc.collect()
         return {}
 
-    def memory(self, path: str, sha256: str) -> Dict[str, Any]:
+    def memory(self, **file: Any) -> Dict[str, Any]:
         """Heap the model holds while it runs; buffers that only the loading needs are not counted."""
         memory = _Memory()
-        model = self._open(path, sha256, lean=True)
+        model = self._open(**file, lean=True)
         memory.read()
         try:
             model.settle()
@@ -470,8 +680,8 @@ class Probe:
     def race(
         self,
         *,
-        a: Dict[str, str],
-        b: Optional[Dict[str, str]],
+        a: Dict[str, Any],
+        b: Optional[Dict[str, Any]],
         rounds: int,
         round_s: float,
         min_runs: int,
@@ -484,12 +694,13 @@ class Probe:
         were laid there first, moves small models by 5 to 10 %, and a layout that lasted would move every sample of this
         process the same way.
         """
+        before = _state()
         racers = {"a": a} if b is None else {"a": a, "b": b}
         answer: Dict[str, Any] = {"samples_b": [], "warmups_b": []}
         runs: Dict[str, int] = {}
         for name, file in racers.items():
             answer.update({"samples_" + name: [], "load_s_" + name: [], "first_s_" + name: []})
-            model = self._open(file["path"], file["sha256"])
+            model = self._open(**file)
             times = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s)
             answer["warmups_" + name] = [nanoseconds / 1e9 for nanoseconds in times[:_MAX_WARMUPS]]
             steady = max(1.0, _median(times[len(times) // 2 :]))
@@ -510,7 +721,60 @@ class Probe:
                 models.clear()
             for name, values in medians.items():
                 answer["samples_" + name].append(sum(values) / len(values))
-        return dict(answer, runs=runs)
+        return dict(answer, runs=runs, states=[before, _state()])
+
+    def single(
+        self, *, warmup_runs: int, warmup_s: float, min_runs: int, min_s: float, max_s: float, **file: Any
+    ) -> Dict[str, Any]:
+        """One query after the other: every run's time."""
+        before = _state()
+        model, load_s, first_s = self._first(file)
+        warmups = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s)
+        times, count = _quietly(_timed, model.runner(), min(max(1, min_runs), _MAX_RUNS), min_s, max_s)
+        return {
+            "runs_s": [nanoseconds / 1e9 for nanoseconds in times],
+            "count": count,
+            "warmups_s": [nanoseconds / 1e9 for nanoseconds in warmups[:_MAX_WARMUPS]],
+            "load_s": load_s,
+            "first_s": first_s,
+            "states": [before, _state()],
+        }
+
+    def throughput(self, *, streams: int, seconds: float, **file: Any) -> Dict[str, Any]:
+        """Inferences of several models at once, each in a thread of its own: runtimes let go of Python's lock."""
+        models = [self._first(file)[0] for _ in range(min(max(1, streams), _MAX_STREAMS))]
+        counts, ends = [0] * len(models), [0.0] * len(models)
+        errors: List[BaseException] = []
+        begin = threading.Event()
+
+        def stream(index: int) -> None:
+            run, count = models[index].runner(), 0
+            begin.wait()
+            stop = start + seconds
+            try:
+                while time.perf_counter() < stop:
+                    run()
+                    count += 1
+            except Exception as error:
+                errors.append(error)
+            counts[index], ends[index] = count, time.perf_counter()
+
+        threads = [threading.Thread(target=stream, args=(index,), daemon=True) for index in range(len(models))]
+        for thread in threads:
+            thread.start()
+        start = time.perf_counter()
+        begin.set()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise ProbeError("refused", "the runtime cannot run several at once: " + _one_line(errors[0]))
+        return {"inferences": sum(counts), "seconds": max(ends) - start, "per_stream": counts}
+
+    def operators(self, *, runs: int, scratch: str, **file: Any) -> Dict[str, Any]:
+        """Seconds of every operator, where the runtime tells them."""
+        times = self._first(file, trace=scratch)[0].operators(min(max(1, runs), 1000))
+        why = "" if times else "LiteRT's Python interface gives no times per operator"
+        return {"operators": times, "why": why}
 
     def predict(self, id: str, inputs: str, outputs: str) -> Dict[str, Any]:
         """Images (N, ...) one at a time; writes the first output as float32 (N, K)."""
@@ -526,31 +790,218 @@ class Probe:
         return {"count": len(rows), "seconds": seconds}
 
 
+class _Counter:
+    """Instructions of this process, which an emulator puts into a shared file whenever getppid is called."""
+
+    def __init__(self, path: str) -> None:
+        with open(path, "r+b") as stream:
+            self._count = memoryview(mmap.mmap(stream.fileno(), 8)).cast("Q")
+
+    def now(self) -> int:
+        os.getppid()
+        return self._count[0]
+
+    def each(self, run: Callable[[], Any], runs: int) -> List[int]:
+        """Instructions of each of `runs` runs, without those of asking."""
+        now, counts = self.now, [0] * runs
+        for index in range(runs):
+            start = now()
+            between = now()
+            run()
+            counts[index] = now() - between - (between - start)
+        return counts
+
+
+class CountingProbe(Probe):
+    """A probe on an emulated processor: instructions take the place of seconds, and nothing depends on time.
+
+    A model is measured in a forked process that starts where `hello` ended. So its figures are the same each time,
+    whatever was measured before, and one reading is enough.
+    """
+
+    def __init__(self, counter: _Counter) -> None:
+        super().__init__()
+        self._counter = counter
+        self._forks: Optional[_Forks] = None
+        self._known: Dict[str, Dict[str, Any]] = {}
+
+    def hello(self, runtime: str, threads: int, warm: List[Dict[str, Any]]) -> Dict[str, Any]:
+        """As elsewhere, but of one thread."""
+        if threads != 1:
+            raise ProbeError("refused", "instructions can only be counted with one thread: use --threads 1")
+        answer = super().hello(runtime, threads, [])
+        for model in warm:
+            self._memory(model)
+        gc.collect()
+        self._forks, self._known = _Forks({"memory": self._memory, "count": self._runs}), {}
+        answer["facts"].update(unit="instructions", cores=os.cpu_count())
+        return dict(answer, ops=[op for op in answer["ops"] if op not in ("single", "throughput", "operators")])
+
+    def memory(self, **file: Any) -> Dict[str, Any]:
+        """As elsewhere."""
+        return self._measured("memory", file)
+
+    def race(self, *, a: Dict[str, Any], b: Optional[Dict[str, Any]], **_: Any) -> Dict[str, Any]:
+        """One round of one sample, the median of the runs: more would be the same."""
+        answer: Dict[str, Any] = {}
+        for name, file in (("a", a), ("b", b)):
+            runs = self._measured("count", file) if file is not None else {"warmups": [], "kept": []}
+            kept = sorted(runs["kept"])
+            answer.update({"warmups_" + name: runs["warmups"], "samples_" + name: kept[len(kept) // 2 :][:1]})
+            answer.update({"load_s_" + name: [], "first_s_" + name: []})
+        return answer
+
+    def _timeless(self, **_: Any) -> Dict[str, Any]:
+        raise ProbeError("refused", "an emulated processor counts instructions: it has no times")
+
+    single = throughput = operators = _timeless
+
+    def _measured(self, what: str, file: Dict[str, Any]) -> Dict[str, Any]:
+        if self._forks is None:
+            raise ProbeError("crashed", "no hello yet: the runtime is not chosen")
+        key = json.dumps([what, file["sha256"], file.get("shapes")], sort_keys=True)
+        if key not in self._known:
+            self._known[key] = self._forks.ask(what, file)
+        return self._known[key]
+
+    def _memory(self, file: Dict[str, Any]) -> Dict[str, Any]:
+        """As `Probe.memory`, in the fewest runs: an emulated one takes long."""
+        memory = _Memory()
+        model = self._open(**file, lean=True)
+        memory.read()
+        try:
+            model.release()
+            model.runner()()
+            memory.read()
+            model.release()
+        except Exception as error:
+            raise ProbeError("refused", "the runtime cannot run the model: " + _one_line(error)) from error
+        return {"bytes": memory.highest, "method": memory.method}
+
+    def _runs(self, file: Dict[str, Any]) -> Dict[str, Any]:
+        """Instructions of each run; the first half warms up. A large model, whose runs hardly differ, has only two."""
+        run = self._open(**file).runner()
+        try:
+            counts = _quietly(self._counter.each, run, 1)
+            counts += _quietly(self._counter.each, run, max(1, min(9, _COUNTED // max(1, counts[0]))))
+        except Exception as error:
+            raise ProbeError("refused", "the runtime cannot run the model: " + _one_line(error)) from error
+        half = len(counts) // 2
+        return {"warmups": counts[:half], "kept": counts[half:]}
+
+
+class _Forks:
+    """A process that stays as it was made, and forks another one for each piece of work."""
+
+    def __init__(self, works: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]]) -> None:
+        takes, requests = os.pipe()
+        answers, gives = os.pipe()
+        if os.fork() == 0:
+            try:
+                _close_all_but(1, 2, takes, gives)  # not stdout, for whose end the other side waits
+                _fork_for_each(works, takes, gives)
+            finally:
+                os._exit(1)
+        os.close(takes)
+        os.close(gives)
+        self._requests, self._answers = os.fdopen(requests, "wb"), os.fdopen(answers, "rb")
+        self._asked = 0
+
+    def ask(self, what: str, file: Dict[str, Any]) -> Dict[str, Any]:
+        """The answer of one of the `works`. Raises ProbeError, also where its process does not come to its end."""
+        try:
+            # Of one length always: nothing may differ from request to request. One that died leaves an answer over.
+            self._asked += 1
+            number = "%09d" % self._asked
+            self._requests.write(json.dumps([number, what, file]).encode("ascii") + b"\n")
+            self._requests.flush()
+            answer: Dict[str, Any] = {"number": ""}
+            while answer.get("number", number) != number:
+                answer = json.loads(self._answers.readline())
+        except (OSError, ValueError) as error:
+            raise ProbeError("crashed", "the process that measures has ended: " + _one_line(error)) from error
+        if not answer["ok"]:
+            raise ProbeError(answer["kind"], answer["error"])
+        del answer["number"], answer["ok"]
+        return answer
+
+
+def _close_all_but(*kept: int) -> None:
+    start = 0
+    for descriptor in sorted(kept):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, 1024)
+
+
+def _fork_for_each(works: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]], takes: int, gives: int) -> None:
+    """Fork first and read then: the child reads the request, and nothing of it is left here."""
+    while True:
+        if os.fork() == 0:
+            try:
+                os._exit(_serve_one(works, takes, gives))
+            finally:
+                os._exit(1)
+        status = os.wait()[1]
+        if status == _NO_MORE << 8:
+            return
+        if status:
+            signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+            how = "signal %d" % signalled if signalled else "exit code %d" % os.WEXITSTATUS(status)
+            kind = "killed" if signalled == signal.SIGKILL else "crashed"
+            died = {"ok": False, "kind": kind, "error": "the process that measured the model ended (%s)" % how}
+            os.write(gives, json.dumps(died).encode("ascii") + b"\n")
+
+
+def _serve_one(works: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]], takes: int, gives: int) -> int:
+    """Answer one request; the exit code."""
+    with os.fdopen(takes, "rb") as stream:
+        line = stream.readline()
+    if not line:
+        return _NO_MORE
+    number, what, file = json.loads(line)
+    answer = dict(_guarded(works[what], file), number=number)
+    with os.fdopen(gives, "wb") as stream:
+        stream.write(json.dumps(answer).encode("ascii") + b"\n")
+    return 0
+
+
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     return (type(error).__name__ + ": " + text)[:500]
 
 
-def _serve(probe: Probe, request: Dict[str, Any]) -> Dict[str, Any]:
-    ops = {
+def _ops(probe: Probe) -> Dict[str, Callable[..., Dict[str, Any]]]:
+    return {
         "hello": probe.hello,
+        "state": probe.state,
         "load": probe.load,
         "memory": probe.memory,
         "race": probe.race,
+        "single": probe.single,
+        "throughput": probe.throughput,
+        "operators": probe.operators,
         "predict": probe.predict,
         "unload": probe.unload,
         "quit": dict,
     }
-    arguments = {key: value for key, value in request.items() if key not in ("op", "n")}
+
+
+def _guarded(work: Callable[..., Dict[str, Any]], *given: Any, **named: Any) -> Dict[str, Any]:
+    """The answer of `work`, or why there is none."""
     try:
-        if request.get("op") not in ops:
-            raise ProbeError("crashed", "unknown op " + repr(request.get("op"))[:100])
-        answer: Dict[str, Any] = ops[request["op"]](**arguments)  # type: ignore[operator]
+        return dict(work(*given, **named), ok=True)
     except ProbeError as error:
         return {"ok": False, "kind": error.kind, "error": str(error)[:500]}
     except Exception as error:
         return {"ok": False, "kind": "crashed", "error": _one_line(error)}
-    return dict(answer, ok=True)
+
+
+def _serve(probe: Probe, request: Dict[str, Any]) -> Dict[str, Any]:
+    ops = _ops(probe)
+    if request.get("op") not in ops:
+        return {"ok": False, "kind": "crashed", "error": "unknown op " + repr(request.get("op"))[:100]}
+    return _guarded(ops[request["op"]], **{key: value for key, value in request.items() if key not in ("op", "n")})
 
 
 def main() -> None:
@@ -561,7 +1012,8 @@ def main() -> None:
     sys.stdout = sys.stderr
     # The folder of this script holds pushed files; nothing there is to be imported.
     sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(os.path.abspath(__file__))]
-    probe = Probe()
+    counter = os.environ.get("EDGEPRUNE_COUNTER")
+    probe = CountingProbe(_Counter(counter)) if counter else Probe()
     while True:
         line = sys.stdin.buffer.readline(_MAX_REQUEST)
         if not line:

@@ -62,10 +62,10 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
         f"{100 * change:+.2f} points",
     )
     table.add_row("  same class as host", "", format_percent(item["agreement"]), "")
+    counted = ours["unit"] == "instructions"
     table.add_row(
-        "  latency, median",
-        format_cost(theirs["median"], theirs["unit"]),
-        format_cost(ours["median"], ours["unit"]),
+        "  M instructions, emulated" if counted else "  latency, median",
+        *(_cost(side["median"], side["unit"]) for side in (theirs, ours)),
         faster(speed["value"], speed["ci_low"], speed["ci_high"], ours["unit"]),
     )
     table.add_row("  95 % interval", "", "", f"{speed['ci_low']:.2f} to {speed['ci_high']:.2f}x")
@@ -74,6 +74,10 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
         ("file", item["bytes"], item["baseline_bytes"]),
     ):
         table.add_row(f"  {name}", format_bytes(old), format_bytes(new), f"{100 * new / max(old, 1):.1f} % left")
+
+
+def _cost(value: float, unit: Unit) -> str:
+    return f"{value / 1e6:.3f}" if unit == "instructions" else format_cost(value, unit)
 
 
 def faster(value: float, low: float, high: float, unit: Unit) -> str:

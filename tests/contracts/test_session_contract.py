@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from boards.board import ARM_PROGRAMS, HOST_PROGRAMS
+from needs import needs
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
@@ -26,9 +28,16 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("host_board", marks=needs(*HOST_PROGRAMS)),
+        pytest.param("arm_board", marks=needs(*ARM_PROGRAMS)),
+    ]
+)
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
-    with contextlib.closing(open_session(find_device(request.param))) as opened:
+    spec = find_device("local") if request.param == "local" else request.getfixturevalue(request.param).spec()
+    with contextlib.closing(open_session(spec)) as opened:
         yield opened
 
 

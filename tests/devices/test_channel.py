@@ -115,7 +115,7 @@ def test_killed_from_outside_while_idle(start: Start) -> None:
     os.kill(channel.pid, signal.SIGKILL)
     with pytest.raises(ChannelError) as caught:
         channel.request({}, Deadline.after(20))
-    assert caught.value.kind == "crashed"
+    assert caught.value.kind == "killed"
 
 
 def test_close_twice_is_fine(start: Start) -> None:

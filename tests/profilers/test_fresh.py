@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.core.clock import Deadline
 from edgeprune.core.types import Failure, Measurement, MeasureSettings
+from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.local import LocalSession
-from edgeprune.profilers.fresh import compare_fresh
-from edgeprune.profilers.statistics import quotient_interval
+from edgeprune.profilers.client import Race
+from edgeprune.profilers.fresh import Collector, compare_fresh, cool_down
+from edgeprune.profilers.statistics import Interval, quotient_interval
+from edgeprune.profilers.verdict import judge
 
 
 def test_samples_know_their_process(
@@ -70,3 +74,90 @@ def test_when_all_die_it_is_a_failure(
 def test_no_processes_is_a_mistake(session: LocalSession, quick: MeasureSettings, full_model: Path) -> None:
     with pytest.raises(ValueError, match="processes"):
         compare_fresh(session, quick, full_model, full_model)
+
+
+def race(states: tuple[dict[str, object], ...] = (), cost: float = 1.0) -> Race:
+    return Race((cost,) * 3, (1.0,) * 3, (1.0,), 0.1, 0.1, states)
+
+
+CALM = {"wall_s": 0.0, "mono_s": 0.0, "throttled": 0}
+GOOD, BAD = (CALM, CALM), (CALM, CALM | {"throttled": 4})
+
+
+def collect(settings: MeasureSettings, states: list[tuple[dict[str, object], ...]]) -> Collector[Race]:
+    collector: Collector[Race] = Collector(settings, lambda races: None)
+    left = iter(states)
+    while collector.wanted():
+        collector.add(race(next(left)))
+    assert next(left, None) is None
+    return collector
+
+
+def test_a_disturbed_process_is_measured_again(quick: MeasureSettings) -> None:
+    collector = collect(replace(quick, processes=3), [GOOD, BAD, GOOD, BAD, GOOD])
+    assert [each.states for each in collector.kept()] == [GOOD] * 3
+    assert collector.rejected == 2
+
+
+def test_where_all_are_disturbed_they_are_kept_and_told(quick: MeasureSettings) -> None:
+    settings = replace(quick, processes=3)
+    collector = collect(settings, [BAD] * 6)
+    assert len(collector.kept()) == 3
+    assert collector.rejected == 3
+    states = [state for each in collector.kept() for state in each.states]
+    assert judge(states, None, settings)[0] == "throttled"
+
+
+def test_good_processes_go_before_disturbed_ones(quick: MeasureSettings) -> None:
+    collector = collect(replace(quick, processes=3), [BAD, GOOD, BAD, BAD, BAD, BAD])
+    assert [each.states for each in collector.kept()] == [GOOD, BAD, BAD]
+
+
+def test_more_processes_until_the_interval_is_narrow_enough(quick: MeasureSettings) -> None:
+    settings = replace(quick, processes=3, half_width=0.02, max_s=1000.0)
+    widths = iter([0.05, 0.04, 0.01])
+    collector: Collector[Race] = Collector(settings, lambda races: Interval(1.0, 1 - (w := next(widths)), 1 + w))
+    count = 0
+    while collector.wanted():
+        collector.add(race(GOOD))
+        count += 1
+    assert count == 5
+    spent: Collector[Race] = Collector(replace(settings, max_s=0.0), lambda races: Interval(1.0, 0.5, 1.5))
+    for _ in range(3):
+        assert spent.wanted()
+        spent.add(race(GOOD))
+    assert not spent.wanted()
+
+
+class Thermometer:
+    """A client whose device cools by ten degrees each time it is asked."""
+
+    def __init__(self, temperature: float | None) -> None:
+        self.temperature = temperature
+
+    def state(self, deadline: Deadline) -> dict[str, object]:
+        told = self.temperature
+        if self.temperature is not None:
+            self.temperature -= 10
+        return {"temperature_c": told}
+
+
+def test_it_waits_for_a_hot_device(quick: MeasureSettings) -> None:
+    settings = replace(quick, cool_below_c=50.0)
+    slept: list[float] = []
+    cool_down(Thermometer(75.0), settings, Deadline.after(300), Deadline.after(300), slept.append)  # type: ignore[arg-type]
+    assert len(slept) == 3
+    cool_down(Thermometer(75.0), settings, Deadline.after(300), Deadline.after(0), slept.append)  # type: ignore[arg-type]
+    assert len(slept) == 3  # no patience left: what is measured then is tainted
+    with pytest.raises(ChannelError, match="does not tell its temperature"):
+        cool_down(Thermometer(None), settings, Deadline.after(300), Deadline.after(300), slept.append)  # type: ignore[arg-type]
+
+
+def test_states_and_a_verdict_come_with_the_measurement(
+    session: LocalSession, quick: MeasureSettings, full_model: Path
+) -> None:
+    measured = compare_fresh(session, replace(quick, processes=2), full_model, full_model)
+    assert isinstance(measured, Measurement)
+    assert len(measured.states) == 4
+    assert measured.states[0]["boot_id"]
+    assert measured.verdict in {"stable", "noisy", "busy"}

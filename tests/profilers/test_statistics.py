@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.profilers.statistics import quotient_interval
+from edgeprune.profilers.statistics import percentile, quotient_interval
 
 times = st.floats(1e-6, 10.0)
 
@@ -85,3 +85,40 @@ def test_the_unit_does_not_matter(rounds: list[tuple[float, float]], scale: floa
 def test_what_has_no_interval_is_refused(samples: list[float], against: list[float], process: list[int]) -> None:
     with pytest.raises(ValueError, match=r"must be|at least two"):
         quotient_interval(samples, against, process)
+
+
+@pytest.mark.parametrize("tails", ["normal", "heavy"])
+@pytest.mark.parametrize("within", [0.2, 1.0])
+def test_a_bootstrap_of_few_processes_does_not_under_cover(tails: str, within: float) -> None:
+    """Processes differ by 3 %, the median of a process's rounds by `within` of what a round of 3 % would."""
+    random = np.random.default_rng(11)
+    hits = tries = 0
+    for processes in (5, 7, 10):
+        for _ in range(300):
+            shift = random.normal(0, 0.03, processes) if tails == "normal" else 0.02 * random.standard_t(3, processes)
+            logs = np.repeat(shift, 11) + random.normal(0, 0.03 * within, processes * 11)
+            interval = quotient_interval(np.exp(logs), np.ones(len(logs)), np.repeat(np.arange(processes), 11))
+            hits += interval.low <= 1.0 <= interval.high
+            tries += 1
+    assert 0.93 <= hits / tries <= 0.99
+
+
+def test_the_same_samples_give_the_same_interval() -> None:
+    samples = simulate(np.random.default_rng(5), 7)
+    assert quotient_interval(*samples) == quotient_interval(*samples)
+
+
+def test_counts_that_never_vary_have_no_width() -> None:
+    interval = quotient_interval([515329.0] * 6, [52822.0] * 6, [0, 0, 1, 1, 2, 2])
+    assert interval.low == interval.value == interval.high
+    assert interval.half_width == 0
+
+
+def test_percentiles_only_where_the_count_supports_them() -> None:
+    runs = [float(value) for value in range(1, 1001)]
+    assert percentile(runs, 50) == 500.5
+    assert percentile(runs, 99) == pytest.approx(990, abs=0.1)
+    assert percentile(runs[:999], 99) is None
+    assert percentile(runs[:100], 90) is not None
+    assert percentile(runs[:99], 90) is None
+    assert percentile(runs[:19], 50) is None

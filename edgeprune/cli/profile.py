@@ -1,0 +1,238 @@
+"""`edgeprune profile`: what any model file costs on a device."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from edgeprune.cli.screen import ErrorConsole, Screen
+from edgeprune.core.errors import DeviceError, StorageError, UsageError
+from edgeprune.core.files import storing
+from edgeprune.core.progress import Silent
+from edgeprune.core.types import Failure, MeasureSettings, to_json
+from edgeprune.core.version import VERSION
+from edgeprune.devices import find_device, open_session
+from edgeprune.profilers.profile import Comparison, Profile, Shapes, Wanted, compare_files, profile_files, runtime_of
+from edgeprune.report.profile import comparison_lines, operator_table, profile_table, verdict_line
+
+_SCHEMA = 1
+#: Fresh processes, where the cost varies and where an emulated processor counts it.
+_PROCESSES, _PROCESSES_COUNTED = 5, 1
+_MAX_SECONDS = 120.0
+_LEAST_RUNS = 20
+_TABLE_COLUMNS = 110
+_SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>[0-9]+(x[0-9]+)*)")
+
+
+@click.command("profile", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 4 device trouble, 130 interrupted.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--device", default="local", show_default=True, metavar="NAME", help="where it is measured")
+@click.option("--against", type=click.Path(path_type=Path), metavar="FILE", help="race every file with this one, too")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x16", help="sizes of an input whose axes are open")
+@click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="threads of the runtime [the device's, or 1]")
+@click.option("--processes", type=click.IntRange(1, 1000), metavar="N", help="fresh processes [5; emulated: 1]")
+@click.option(
+    "--min-seconds",
+    type=click.FloatRange(0, 30),
+    default=0.5,
+    show_default=True,
+    metavar="S",
+    help="time each process at least so long",
+)
+@click.option("--half-width", metavar="SHARE", help="go on until the 95 % interval is as narrow to either side: 2%")
+@click.option(
+    "--max-seconds", type=click.FloatRange(0), metavar="S", help=f"but no longer than this [{_MAX_SECONDS:.0f}]"
+)
+@click.option("--cool-below", type=float, metavar="C", help="before each process wait for this many degrees Celsius")
+@click.option("--per-operator", is_flag=True, help="also the time of every operator (onnxruntime)")
+@click.option("--throughput", is_flag=True, help="also inferences per second with all cores at work")
+@click.option("--json", "as_json", is_flag=True, help="print everything as JSON instead of the table")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="write the raw samples")
+@click.option("--histogram", type=click.Path(path_type=Path), metavar="FILE.png", help="draw the raw samples")
+@click.option("--quiet", is_flag=True, help="no progress; only the outcome")
+def profile_command(
+    files: tuple[Path, ...],
+    device: str,
+    against: Path | None,
+    shapes: tuple[str, ...],
+    threads: int | None,
+    processes: int | None,
+    min_seconds: float,
+    half_width: str | None,
+    max_seconds: float | None,
+    cool_below: float | None,
+    per_operator: bool,
+    throughput: bool,
+    as_json: bool,
+    csv_file: Path | None,
+    histogram: Path | None,
+    quiet: bool,
+) -> int:
+    """Measure .onnx and .tflite files: latency, memory, loading; a verdict says how far to trust the figures."""
+    targets = [*files, *([against] if against else [])]
+    _check_files(targets, against)
+    spec = find_device(device)
+    if spec.emulated and (histogram or per_operator or throughput):
+        flag = "--histogram" if histogram else "--per-operator" if per_operator else "--throughput"
+        raise UsageError(f"device '{spec.name}' counts instructions and has no times", f"leave out {flag}")
+    if max_seconds is not None and half_width is None:
+        raise UsageError("--max-seconds bounds the search for a narrow interval", "give --half-width too, like 2%")
+    narrow = _share(half_width) if half_width else 0.0
+    settings = MeasureSettings(
+        runtime="onnxruntime",  # each file's own takes its place
+        threads=threads or spec.threads or 1,
+        rounds=1,
+        round_s=min_seconds,
+        min_runs=_LEAST_RUNS,
+        processes=processes or (_PROCESSES_COUNTED if spec.emulated else _PROCESSES),
+        half_width=0.0 if against else narrow,
+        max_s=_MAX_SECONDS if max_seconds is None else max_seconds,
+        cool_below_c=cool_below,
+    )
+    screen = Silent() if quiet or as_json else Screen(ErrorConsole())
+    wanted = Wanted(throughput=throughput, operators=per_operator)
+    with open_session(spec) as session:
+        found = profile_files(session, targets, settings, _shapes(shapes), wanted, screen)
+        _check_found(targets, found, spec.name)
+        compared: list[Comparison] = []
+        if against and isinstance(found[-1], Profile):
+            good = [each for each in found[:-1] if isinstance(each, Profile)]
+            alike = dataclasses.replace(settings, half_width=narrow)
+            compared = compare_files(session, good, found[-1], alike, screen)
+    profiles = [each for each in found if isinstance(each, Profile)]
+    if csv_file:
+        _write(csv_file, lambda: _write_csv(csv_file, profiles))
+    if histogram:
+        _write(histogram, lambda: _draw(histogram, profiles, spec.name))
+    if as_json:
+        click.echo(json.dumps(_to_json(targets, found, compared, spec.name, against), indent=1, allow_nan=False))
+    else:
+        _show(targets, found, compared, spec.name)
+    return 4 if len(profiles) < len(found) else 0
+
+
+def _check_files(targets: Sequence[Path], against: Path | None) -> None:
+    runtimes = {file: runtime_of(file) for file in targets}
+    if against:
+        other = next((file for file in targets if runtimes[file] != runtimes[against]), None)
+        if other is not None:
+            raise UsageError(
+                f"{other.name} and {against.name} need different runtimes and cannot be raced",
+                f"compare {other.name} with a {other.suffix} file",
+            )
+
+
+def _check_found(targets: Sequence[Path], found: Sequence[Profile | Failure], device: str) -> None:
+    """A single file that cannot be profiled is an error; among several it is a line of the outcome."""
+    failures = [each for each in found if isinstance(each, Failure)]
+    if len(failures) == len(found):
+        first = failures[0]
+        raise DeviceError(
+            f"{targets[0].name} cannot be profiled on {device}: {first.message}",
+            first.advice,
+            retryable=first.retryable,
+        )
+
+
+def _shapes(texts: Sequence[str]) -> Shapes:
+    """`("ids=1x16",)` -> `{"ids": (1, 16)}`. Raises UsageError."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        match = _SHAPE.fullmatch(text)
+        sizes = tuple(int(size) for size in match["sizes"].split("x")) if match else ()
+        if match is None or not all(0 < size < 2**31 for size in sizes):
+            raise UsageError(f"--shape: '{text}' is no input and its sizes", "write it like ids=1x16")
+        shapes[match["name"]] = sizes
+    return shapes
+
+
+def _share(text: str) -> float:
+    """`"2%"` or `"0.02"` -> 0.02. Raises UsageError."""
+    try:
+        share = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise UsageError(f"--half-width: '{text}' is no share", "write it like 2%")
+    return share
+
+
+def _to_json(
+    targets: Sequence[Path],
+    found: Sequence[Profile | Failure],
+    compared: Sequence[Comparison],
+    device: str,
+    against: Path | None,
+) -> dict[str, Any]:
+    facts = next((dict(each.facts) for each in found if isinstance(each, Profile)), {})
+    return {
+        "schema": _SCHEMA,
+        "edgeprune": VERSION,
+        "device": {"name": device, "emulated": bool(facts.get("emulated")), "facts": facts},
+        "profiles": [
+            each.to_json() if isinstance(each, Profile) else {"file": str(file), "failure": to_json(each)}
+            for file, each in zip(targets, found, strict=True)
+        ],
+        "against": str(against) if against else None,
+        "comparisons": [to_json(each) for each in compared],
+    }
+
+
+def _write(path: Path, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}", "choose another file") from error
+
+
+def _write_csv(path: Path, profiles: Sequence[Profile]) -> None:
+    with storing(path), path.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("file", "process", "cost", "unit"))
+        for each in profiles:
+            for process, cost in zip(each.process, each.samples, strict=True):
+                rows.writerow((each.file, process, repr(cost), each.unit))
+
+
+def _draw(path: Path, profiles: Sequence[Profile], device: str) -> None:
+    # Drawing takes half a second to import, which only this option should pay.
+    from edgeprune.report.histogram import Panel, draw_histogram  # noqa: PLC0415
+
+    panels = [Panel(_name(each, profiles), each.median, each.samples) for each in profiles]
+    simulated = " (simulated)" if profiles[0].unit == "simulated s" else ""
+    draw_histogram(panels, path, f"{device}{simulated}")
+
+
+def _name(profile: Profile, profiles: Sequence[Profile]) -> str:
+    """The file's name, or its whole path where two have the same."""
+    name = Path(profile.file).name
+    return name if sum(Path(each.file).name == name for each in profiles) == 1 else profile.file
+
+
+def _show(
+    targets: Sequence[Path], found: Sequence[Profile | Failure], compared: Sequence[Comparison], device: str
+) -> None:
+    # A table cut off at 80 columns, as where there is no terminal, would lose figures.
+    console = Console(highlight=False, markup=False, width=max(Console().width, _TABLE_COLUMNS))
+    profiles = [each for each in found if isinstance(each, Profile)]
+    console.print(profile_table(profiles, device))
+    for file, each in zip(targets, found, strict=True):
+        line = verdict_line(each) if isinstance(each, Profile) else f"{file.name}: {each.kind}; {each.message}"
+        console.print(line, soft_wrap=True)
+    for each in profiles:
+        if each.operators:
+            console.print(operator_table(each))
+        elif each.operators_why:
+            console.print(f"{Path(each.file).name}: no times per operator: {each.operators_why}", soft_wrap=True)
+    for comparison in compared:
+        for line in comparison_lines(comparison):
+            console.print(line, soft_wrap=True)
+        console.print(f"  {verdict_line(comparison)}", soft_wrap=True)

@@ -1,0 +1,382 @@
+"""What a model file costs on a device, by itself or beside another: `edgeprune profile`."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from edgeprune.core.clock import Deadline
+from edgeprune.core.devices import Session
+from edgeprune.core.errors import DeviceError, UsageError
+from edgeprune.core.progress import Progress, Silent, Task
+from edgeprune.core.types import Failure, MeasureSettings, RuntimeName, Unit, Verdict, to_json
+from edgeprune.devices.channel import ChannelError
+from edgeprune.profilers.client import Operator, ProbeClient, Pushed, Single, Throughput, in_fresh_process, push
+from edgeprune.profilers.fresh import MEMORY_PROCESSES, Collector, Raced, cool_down, median_or_none, race_fresh
+from edgeprune.profilers.statistics import Interval, percentile, quotient_interval
+from edgeprune.profilers.verdict import State, judge
+
+T = TypeVar("T")
+Shapes = Mapping[str, tuple[int, ...]]
+
+#: The runtime that runs a file, by the end of its name.
+RUNTIMES: Mapping[str, RuntimeName] = MappingProxyType({".onnx": "onnxruntime", ".tflite": "litert"})
+
+_TIMEOUT_S, _COOLING_S = 300.0, 600.0
+#: A process stops timing after so long, also before it has its minimum of runs.
+_LONGEST_S = 30.0
+_OPERATOR_RUNS, _THROUGHPUT_S = 30, 2.0
+#: Rounds of a race: half of what a process of `profile` spends otherwise goes into each.
+_RACE_ROUNDS, _RACE_ROUND_S, _RACE_RUNS = 15, 0.01, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be found out beside latency and memory."""
+
+    throughput: bool = False
+    operators: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one file costs: raw samples of all processes that count, and what is made of them."""
+
+    file: str
+    sha256: str
+    bytes: int
+    unit: Unit
+    #: Cost per inference, one after the other, and the process of each. Of many the newest: `count` is of all.
+    samples: tuple[float, ...]
+    process: tuple[int, ...]
+    count: int
+    warmups: tuple[float, ...]
+    load_s: float | None
+    first_s: float | None
+    #: Whether `samples` are single runs, so that percentiles mean something; else each is the median of several.
+    single_runs: bool
+    #: Median over the processes' medians with its 95 % interval; None of a single process.
+    interval: Interval | None
+    #: Heap the model holds, one reading per process of its own.
+    memory_readings: tuple[int, ...]
+    memory_method: str
+    throughput: Throughput | None
+    operators: tuple[Operator, ...] | None
+    #: Why there are no times per operator, where they were asked for.
+    operators_why: str
+    verdict: Verdict
+    advice: str
+    rejected: int
+    states: tuple[State, ...]
+    settings: MeasureSettings
+    shapes: Shapes
+    facts: Mapping[str, Any]
+
+    @property
+    def median(self) -> float:
+        """Median over the processes' medians, in `unit`."""
+        return statistics.median(_medians(self.samples, self.process))
+
+    @property
+    def p90(self) -> float | None:
+        """What 90 % of the runs do not exceed; None where too few tell."""
+        return percentile(self.samples, 90) if self.single_runs else None
+
+    @property
+    def p99(self) -> float | None:
+        """What 99 % of the runs do not exceed; None where too few tell."""
+        return percentile(self.samples, 99) if self.single_runs else None
+
+    @property
+    def peak_bytes(self) -> int:
+        """Median of the memory readings."""
+        return int(statistics.median(self.memory_readings))
+
+    @property
+    def memory_spread(self) -> float:
+        """Range of the memory readings as a share of their median."""
+        return (max(self.memory_readings) - min(self.memory_readings)) / max(1, self.peak_bytes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `edgeprune profile --json` shows it, see docs/interfaces.md."""
+        made = {key: getattr(self, key) for key in ("median", "p90", "p99", "peak_bytes", "memory_spread")}
+        return {**to_json(self), **made}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A file's cost as a share of another's, raced in the same processes."""
+
+    file: str
+    against: str
+    unit: Unit
+    latency: Interval
+    memory: float
+    bytes: float
+    samples: tuple[float, ...]
+    against_samples: tuple[float, ...]
+    process: tuple[int, ...]
+    verdict: Verdict
+    advice: str
+    rejected: int
+    states: tuple[State, ...]
+    settings: MeasureSettings
+
+
+def runtime_of(file: Path) -> RuntimeName:
+    """The runtime for a file. Raises UsageError where it is no model file or is not there."""
+    if not file.is_file():
+        raise UsageError(f"model file {file} does not exist", "give a .onnx or .tflite file")
+    if file.suffix.lower() not in RUNTIMES:
+        raise UsageError(f"{file} is neither .onnx nor .tflite", "export it first: edgeprune run writes both")
+    return RUNTIMES[file.suffix.lower()]
+
+
+def profile_files(
+    session: Session,
+    files: Sequence[Path],
+    settings: MeasureSettings,
+    shapes: Shapes,
+    wanted: Wanted,
+    progress: Progress | None = None,
+) -> list[Profile | Failure]:
+    """Profile every file in fresh processes: process i of each file before process i + 1 of any.
+
+    `settings` holds for each, with the runtime of its type. A file that cannot be run becomes a Failure, and the others
+    go on. Raises DeviceError where the device is lost or has no runtime, UsageError for a file that is none.
+    """
+    works = [_Work(session, file, replace(settings, runtime=runtime_of(file)), shapes) for file in files]
+    readings = settings.processes if session.spec.unit == "instructions" else MEMORY_PROCESSES
+    extra = wanted.throughput + wanted.operators
+    watch = progress or Silent()
+    try:
+        with watch.task("fresh processes", len(files) * (settings.processes + readings + extra)) as bar:
+            while untimed := [work for work in works if work.more_to_time()]:
+                for work in untimed:
+                    work.step(work.time, bar)
+            for _ in range(readings):
+                for work in works:
+                    work.step(work.read_memory, bar)
+            for work in works:
+                if wanted.throughput:
+                    work.step(work.run_streams, bar)
+                if wanted.operators:
+                    work.step(work.time_operators, bar)
+    finally:
+        for work in works:
+            work.clean()
+    return [work.failure or work.profile() for work in works]
+
+
+def compare_files(
+    session: Session,
+    profiles: Sequence[Profile],
+    against: Profile,
+    settings: MeasureSettings,
+    progress: Progress | None = None,
+) -> list[Comparison]:
+    """Race each profiled file with `against` (see `race_fresh`). Raises DeviceError, UsageError for unlike runtimes."""
+    watch = progress or Silent()
+    return [_compare(session, profile, against, settings, watch) for profile in profiles]
+
+
+def _compare(
+    session: Session, profile: Profile, against: Profile, settings: MeasureSettings, watch: Progress
+) -> Comparison:
+    file, other = Path(profile.file), Path(against.file)
+    settings = replace(
+        settings,
+        runtime=profile.settings.runtime,
+        rounds=_RACE_ROUNDS,
+        round_s=_RACE_ROUND_S,
+        min_runs=_RACE_RUNS,
+    )
+    ours = replace(push(session, file), shapes=profile.shapes)
+    theirs = replace(push(session, other), shapes=against.shapes)
+    try:
+        with watch.task(f"{file.name} against {other.name}", settings.processes) as bar:
+            raced = race_fresh(session, settings, ours, theirs, bar, timeout_s=_TIMEOUT_S)
+    except ChannelError as error:
+        raise DeviceError(
+            f"{file.name} and {other.name} cannot be raced: {error.message}", error.hint, retryable=error.retryable
+        ) from error
+    finally:
+        _remove(session, ours, theirs)
+    verdict, advice = judge(raced.states, _judged(raced, settings), settings)
+    return Comparison(
+        file=profile.file,
+        against=against.file,
+        unit=raced.unit,
+        latency=raced.interval,
+        memory=profile.peak_bytes / max(1, against.peak_bytes),
+        bytes=profile.bytes / max(1, against.bytes),
+        samples=raced.samples,
+        against_samples=raced.against,
+        process=raced.process,
+        verdict=verdict,
+        advice=advice,
+        rejected=raced.rejected,
+        states=raced.states,
+        settings=settings,
+    )
+
+
+def _judged(raced: Raced, settings: MeasureSettings) -> Interval | None:
+    return raced.interval if settings.processes > 1 or raced.unit == "instructions" else None
+
+
+class _Work:
+    """One file on its way to a profile."""
+
+    def __init__(self, session: Session, file: Path, settings: MeasureSettings, shapes: Shapes) -> None:
+        self._session = session
+        self._file = file
+        self._settings = settings
+        self._pushed = replace(push(session, file), shapes=shapes)
+        self._timings: Collector[Single] = Collector(settings, _interval)
+        self._cooling = Deadline.after(_COOLING_S)
+        self._memory: list[tuple[int, str]] = []
+        self._throughput: Throughput | None = None
+        self._operators: tuple[tuple[Operator, ...] | None, str] = (None, "")
+        self._facts: Mapping[str, Any] = {}
+        self._unit: Unit = "s"
+        self._single_runs = True
+        self.failure: Failure | None = None
+
+    def step(self, work: Callable[[], str], bar: Task) -> None:
+        """Do one thing, unless the file has failed already; a failure of the file's own is kept."""
+        note = ""
+        if self.failure is None:
+            try:
+                note = work()
+            except ChannelError as error:
+                if error.kind in ("lost", "busy", "full"):
+                    raise
+                self.failure = error.failure()
+        bar.advance(1, note)
+
+    def more_to_time(self) -> bool:
+        """Whether one more process is to time it."""
+        return self.failure is None and self._timings.wanted()
+
+    def time(self) -> str:
+        """Time it in one more process."""
+
+        def timed(client: ProbeClient, deadline: Deadline) -> Single:
+            cool_down(client, self._settings, deadline, self._cooling)
+            if self._single_runs:
+                return client.single(self._pushed, _LONGEST_S, deadline)
+            race = client.race(self._pushed, None, deadline)
+            return Single(race.samples, len(race.samples), race.warmups, race.load_s, race.first_s, race.states)
+
+        self._timings.add(self._in_process(timed))
+        return f"{self._file.name} {self._timings.note()}"
+
+    def read_memory(self) -> str:
+        """Read its memory in one more process."""
+        self._memory.append(self._in_process(lambda client, deadline: client.memory(self._pushed, deadline)))
+        return f"{self._file.name} memory"
+
+    def run_streams(self) -> str:
+        """Run as many at once as the device has cores for."""
+
+        def run(client: ProbeClient, deadline: Deadline) -> Throughput:
+            self._able(client, "throughput")
+            streams = max(1, int(self._facts.get("cores") or 1) // self._settings.threads)
+            return client.throughput(self._pushed, streams, _THROUGHPUT_S, deadline)
+
+        self._throughput = self._in_process(run)
+        return f"{self._file.name} throughput"
+
+    def time_operators(self) -> str:
+        """Time every operator."""
+
+        def run(client: ProbeClient, deadline: Deadline) -> tuple[tuple[Operator, ...] | None, str]:
+            self._able(client, "operators")
+            return client.operators(self._pushed, _OPERATOR_RUNS, self._session.scratch("operators"), deadline)
+
+        self._operators = self._in_process(run)
+        return f"{self._file.name} operators"
+
+    def clean(self) -> None:
+        """Take the file off the device."""
+        _remove(self._session, self._pushed)
+
+    def profile(self) -> Profile:
+        """What was found out."""
+        timings = self._timings.kept()
+        states = tuple(state for timing in timings for state in timing.states)
+        interval = _interval(timings)
+        verdict, advice = judge(states, interval, self._settings)
+        if self._unit == "instructions" and len({sample for timing in timings for sample in timing.samples}) == 1:
+            verdict, advice = "stable", ""
+        return Profile(
+            file=str(self._file),
+            sha256=self._pushed.sha256,
+            bytes=self._file.stat().st_size,
+            unit=self._unit,
+            samples=tuple(sample for timing in timings for sample in timing.samples),
+            process=tuple(index for index, timing in enumerate(timings) for _ in timing.samples),
+            count=sum(timing.count for timing in timings),
+            warmups=tuple(sample for timing in timings for sample in timing.warmups),
+            load_s=median_or_none([timing.load_s for timing in timings]),
+            first_s=median_or_none([timing.first_s for timing in timings]),
+            single_runs=self._single_runs,
+            interval=interval,
+            memory_readings=tuple(held for held, _ in self._memory),
+            memory_method=self._memory[0][1],
+            throughput=self._throughput,
+            operators=self._operators[0],
+            operators_why=self._operators[1],
+            verdict=verdict,
+            advice=advice,
+            rejected=self._timings.rejected,
+            states=states,
+            settings=self._settings,
+            shapes=self._pushed.shapes or {},
+            facts={**self._session.facts(), **self._facts},
+        )
+
+    def _in_process(self, work: Callable[[ProbeClient, Deadline], T]) -> T:
+        """`work` in a fresh process whose runtime has opened the file once, which pays for what only happens once."""
+
+        def warmed(client: ProbeClient, deadline: Deadline) -> T:
+            self._facts = client.hello([self._pushed], deadline)
+            self._unit = client.unit
+            self._single_runs = client.unit != "instructions" and "single" in client.ops
+            return work(client, deadline)
+
+        return in_fresh_process(self._session, self._settings, warmed, timeout_s=_TIMEOUT_S)
+
+    def _able(self, client: ProbeClient, op: str) -> None:
+        if client.unit == "instructions" or op not in client.ops:
+            flag = {"throughput": "--throughput", "operators": "--per-operator"}[op]
+            name = self._session.spec.name
+            raise ChannelError("refused", f"device {name} does not tell times of that kind", f"leave out {flag}")
+
+
+def _remove(session: Session, *files: Pushed) -> None:
+    # A device that is gone keeps its files; they go when its cache is full.
+    with contextlib.suppress(DeviceError):
+        for file in files:
+            session.remove(file.path)
+
+
+def _medians(samples: Sequence[float], process: Sequence[int]) -> list[float]:
+    groups: dict[int, list[float]] = {}
+    for sample, owner in zip(samples, process, strict=True):
+        groups.setdefault(owner, []).append(sample)
+    return [statistics.median(group) for group in groups.values()]
+
+
+def _interval(timings: Sequence[Single]) -> Interval | None:
+    """Of the geometric mean of the processes' medians."""
+    if len(timings) < 2:
+        return None
+    medians = [statistics.median(timing.samples) for timing in timings]
+    return quotient_interval(medians, [1.0] * len(medians), range(len(medians)))

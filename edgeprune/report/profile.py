@@ -1,0 +1,97 @@
+"""Tables of what `edgeprune profile` found out. Nothing is recomputed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from edgeprune.core.units import format_bytes, format_cost
+from edgeprune.report.table import faster
+
+#: An operator view shows so many of the dearest.
+_OPERATORS = 15
+
+Shown = Callable[[Any], str]
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else format_cost(value, "s")
+
+
+def _tail(value: float | None, profile: Any) -> str:
+    return "" if value is None else format_cost(value, profile.unit)
+
+
+#: Columns, left out where no file has a figure for them. Profiles come as values: this room knows no other.
+_COLUMNS: tuple[tuple[str, Shown], ...] = (
+    ("median", lambda each: format_cost(each.median, each.unit)),
+    ("p90", lambda each: _tail(each.p90, each)),
+    ("p99", lambda each: _tail(each.p99, each)),
+    ("load", lambda each: _seconds(each.load_s)),
+    ("first run", lambda each: _seconds(each.first_s)),
+    ("heap", lambda each: format_bytes(each.peak_bytes)),
+    ("file", lambda each: format_bytes(each.bytes)),
+    ("throughput", lambda each: f"{each.throughput.per_second:,.0f}/s" if each.throughput else ""),
+)
+
+
+def profile_table(profiles: Sequence[Any], device: str) -> Table:
+    """A row per file (`edgeprune.profilers.profile.Profile`)."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"latency on {device}", title_justify="left", pad_edge=False)
+    table.add_column("", overflow="fold", min_width=20)
+    cells = [[shown(each) for _, shown in _COLUMNS] for each in profiles]
+    used = [index for index in range(len(_COLUMNS)) if any(row[index] for row in cells)]
+    for index in used:
+        table.add_column(_COLUMNS[index][0], justify="right", no_wrap=True)
+    for each, row in zip(profiles, cells, strict=True):
+        table.add_row(Path(each.file).name, *(row[index] or "-" for index in used))
+    return table
+
+
+def verdict_line(each: Any) -> str:
+    """How far a profile or a comparison can be trusted, and why."""
+    interval = getattr(each, "latency", None) or each.interval
+    parts = [f"{Path(each.file).name}: {each.verdict or 'not judged'}"]
+    if interval is not None:
+        parts.append(f"±{100 * interval.half_width:.1f} % by {interval.processes} processes")
+    if each.rejected:
+        parts.append(f"{each.rejected} disturbed ones measured again")
+    if each.advice:
+        parts.append(each.advice)
+    return "; ".join(parts)
+
+
+def comparison_lines(each: Any) -> list[str]:
+    """A comparison in words: latency with its interval, memory, file."""
+    interval = each.latency
+    return [
+        f"{Path(each.file).name} against {Path(each.against).name}:",
+        f"  latency {interval.value:.3g}x (95 %: {interval.low:.3g} to {interval.high:.3g}), "
+        + faster(1 / interval.value, 1 / interval.high, 1 / interval.low, each.unit),
+        f"  heap    {each.memory:.3g}x",
+        f"  file    {each.bytes:.3g}x",
+    ]
+
+
+def operator_table(profile: Any) -> Table:
+    """The dearest operators of a profile that has them, and what the others come to."""
+    total = sum(each.seconds for each in profile.operators) or 1.0
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"operators of {Path(profile.file).name}", title_justify="left", pad_edge=False
+    )
+    table.add_column("type")
+    table.add_column("name", overflow="fold")
+    for column in ("median", "share"):
+        table.add_column(column, justify="right", no_wrap=True)
+    dearest = sorted(profile.operators, key=lambda each: -each.seconds)
+    for each in dearest[:_OPERATORS]:
+        table.add_row(each.type, each.name, format_cost(each.seconds, "s"), f"{100 * each.seconds / total:.1f} %")
+    rest = sum(each.seconds for each in dearest[_OPERATORS:])
+    if rest:
+        name = f"{len(dearest) - _OPERATORS} more"
+        table.add_row("", name, format_cost(rest, "s"), f"{100 * rest / total:.1f} %")
+    return table

@@ -1,0 +1,100 @@
+"""What a run does when its device goes away, with a device that is made up so that it goes when it should."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgeprune
+from edgeprune.core.errors import DeviceError
+from edgeprune.profilers.loop import LoopProfiler
+
+SMALL: dict[str, Any] = {
+    "episodes": 6,
+    "train_epochs": 3,
+    "finetune_epochs": 1,
+    "finalists": 1,
+    "processes": 3,
+    "calibration_images": 300,
+    "max_drop": 90.0,
+}
+#: Operations until the device goes: hello, pushes, the baseline's memory and a few candidates come before.
+WHILE_SEARCHING = 40
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LoopProfiler.__init__.__kwdefaults__ or {}, "patience_s", 0.5)
+
+
+def device(folder: Path, *faults: str) -> str:
+    path = folder / "device.toml"
+    path.write_text(
+        f"seed = 1\n[latency]\nbase_s = 1e-4\ns_per_byte = 2e-10\n[faults]\nat = {json.dumps(list(faults))}\n"
+    )
+    return f"simulated://{path}"
+
+
+def run(folder: Path, *faults: str, resume: bool = False, **settings: Any) -> Any:
+    config = edgeprune.RunConfig(
+        device=device(folder, *faults), runs_dir=folder / "runs", name="lossy", **SMALL, **settings
+    )
+    return edgeprune.run(config, resume=resume)
+
+
+def trials(folder: Path) -> list[tuple[Any, ...]]:
+    database = sqlite3.connect(folder / "runs" / "lossy" / "trials.sqlite")
+    rows = database.execute("SELECT trial, widths, latency_share, failure FROM trials ORDER BY trial").fetchall()
+    database.close()
+    return rows
+
+
+def test_a_simulated_device_is_never_called_a_measurement(tmp_path: Path) -> None:
+    result = run(tmp_path).result
+    assert (result["device"]["kind"], result["device"]["unit"]) == ("simulated", "simulated s")
+    for item in result["artifacts"]:
+        assert item["latency"]["unit"] == item["baseline_latency"]["unit"] == "simulated s"
+
+
+def test_stop_keeps_the_trials_and_resume_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="--resume lossy") as caught:
+        run(tmp_path, f"{WHILE_SEARCHING}-: lost")
+    assert caught.value.exit_code == 4
+    kept = trials(tmp_path)
+    assert 0 < len(kept) < SMALL["episodes"]
+    assert all(failure is None for *_, failure in kept)
+    assert json.loads((tmp_path / "runs/lossy/result.json").read_text())["status"] == "failed"
+    outcome = run(tmp_path, resume=True)
+    assert outcome.result["status"] in ("done", "budget-not-met")
+    assert trials(tmp_path)[: len(kept)] == kept
+
+
+def test_wait_goes_on_when_it_is_back_and_loses_nothing(tmp_path: Path) -> None:
+    outcome = run(tmp_path, f"{WHILE_SEARCHING}-{WHILE_SEARCHING + 30}: lost", on_device_loss="wait")
+    rows = trials(tmp_path)
+    assert len(rows) == SMALL["episodes"]
+    assert all(failure is None for *_, failure in rows)
+    assert outcome.result["search"]["stopped"] == ""
+
+
+def test_continue_goes_on_with_the_trials_there_are(tmp_path: Path) -> None:
+    # It is back when the shipped files are validated: without the device nothing is proven.
+    away = f"{WHILE_SEARCHING}-{WHILE_SEARCHING + 4}: lost"
+    outcome = run(tmp_path, away, on_device_loss="continue")
+    assert 0 < len(trials(tmp_path)) < SMALL["episodes"]
+    assert "lost" in outcome.result["search"]["stopped"]
+    assert outcome.result["artifacts"][0]["validated"]
+
+
+def test_a_device_that_goes_for_good_is_an_error_whatever_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError):
+        run(tmp_path, "1-: lost", on_device_loss="continue")
+
+
+def test_a_bound_in_another_unit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(edgeprune.core.errors.UsageError, match="not instructions"):
+        run(tmp_path, max_latency="12Minsn")
