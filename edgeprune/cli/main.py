@@ -10,7 +10,9 @@ from types import FrameType
 import click
 
 from edgeprune.cli.devices import devices_command
+from edgeprune.cli.profile import profile_command
 from edgeprune.cli.run import run_command
+from edgeprune.cli.validate import validate_command
 from edgeprune.core.errors import EdgepruneError
 from edgeprune.core.version import VERSION
 
@@ -25,6 +27,8 @@ def cli() -> None:
 
 cli.add_command(run_command)
 cli.add_command(devices_command)
+cli.add_command(profile_command)
+cli.add_command(validate_command)
 
 
 # Threads of torch that wait must sleep: spinning ones slow down the probe that is measured next, and on a machine with

@@ -195,8 +195,8 @@ class Measurement:
     #: Heap the model holds: highest mallinfo2 reading after load and first inference, above the warmed-up runtime.
     peak_bytes: int
     against_peak_bytes: int
-    #: How memory was read: "mallinfo2"; "vmhwm" where the C library has no mallinfo2; "benchmark_model": the footprint of
-    #: its process, runtime included.
+    #: How memory was read: "mallinfo2"; "vmhwm" where the C library has no mallinfo2; "benchmark_model": the
+    #: footprint of its process, runtime included.
     memory_method: str
     sha256: str
     against_sha256: str

@@ -51,6 +51,12 @@ def format_cost(value: float, unit: Unit) -> str:
     return f"{value * 1e6:.3g} µs{note}"
 
 
+def format_speedup(value: float, unit: Unit) -> str:
+    """How many times less a file costs: `1.40x faster`, `1.18x slower`. Fewer instructions are not called faster."""
+    better, worse = ("fewer instructions", "more instructions") if unit == "instructions" else ("faster", "slower")
+    return f"{value:.2f}x {better}" if value >= 1 else f"{1 / value:.2f}x {worse}"
+
+
 def format_bytes(value: float) -> str:
     """Bytes for people, decimal: `1234567` -> `1.23 MB`."""
     for scale, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):

@@ -69,19 +69,21 @@ class SshLink:
     def ask(self, op: str, **message: Any) -> dict[str, Any]:
         """The keeper's answer. Raises ChannelError: "lost" after the patience, or what the keeper refused and why."""
         patience: Deadline | None = None
-        for pause in _pauses():
+        pauses = _pauses()
+        while True:
             try:
                 with self._turn:
-                    keeper = self._keeper or self._connect(patience or Deadline.after(self._patience_s))
-                    return self._exchange(keeper, {"op": op, **message}, _REQUEST_S)
+                    if self._keeper is None:
+                        self._connect(patience or Deadline.after(self._patience_s))
+                        pauses = _pauses()  # they grow while the board cannot be reached, and not with every cut
+                    return self._exchange({"op": op, **message}, _REQUEST_S)
             except ChannelError as error:
                 if error.kind != "lost" or not error.retryable:
                     raise
                 patience = patience or Deadline.after(self._patience_s)
                 if patience.left() <= 0:
                     raise
-            time.sleep(min(pause, patience.left()))
-        raise AssertionError("the pauses have no end")
+            time.sleep(min(next(pauses), patience.left()))
 
     def command(self, remote: str) -> list[str]:
         """The argument list that runs `remote` as another channel of the present connection."""
@@ -93,9 +95,7 @@ class SshLink:
         if not self._turn.acquire(timeout=_ALIVE_S):
             return False
         try:
-            if self._keeper is None:
-                return False
-            self._exchange(self._keeper, {"op": "kill", "mark": mark}, _ALIVE_S)
+            self._exchange({"op": "kill", "mark": mark}, _ALIVE_S)
         except ChannelError:
             return False
         finally:
@@ -116,24 +116,23 @@ class SshLink:
         while not self._closed.wait(self._heartbeat_s / 3):
             with self._turn, contextlib.suppress(ChannelError):
                 if self._keeper is not None:
-                    self._exchange(self._keeper, {"op": "beat"}, _BEAT_S)
+                    self._exchange({"op": "beat"}, _BEAT_S)
 
-    def _connect(self, patience: Deadline) -> SshChannel:
+    def _connect(self, patience: Deadline) -> None:
         """A new connection with the folder locked. Raises ChannelError; "busy" only after `patience`."""
         if self._closed.is_set():
             raise DeviceError(f"the session on {self._spec.name} is closed", retryable=False)
         attempt = next(self._numbers)
-        control = self._sockets / str(attempt)
-        keeper = self._start_keeper(control)
+        self._control = self._sockets / str(attempt)
+        self._keeper = keeper = self._start_keeper(self._control)
         try:
-            answer = self._open(keeper, attempt, patience)
+            answer = self._open(attempt, patience)
             if not self.facts:
                 self.facts = self._learn(answer)
         except BaseException:
             keeper.kill()
+            self._keeper = None
             raise
-        self._control, self._keeper = control, keeper
-        return keeper
 
     def _start_keeper(self, control: Path) -> SshChannel:
         mark = f"edgeprune-keeper-{self.token}"
@@ -143,7 +142,7 @@ class SshLink:
         command = ssh_command(self.address, control, remote, master=True)
         return SshChannel(self._spec.name, self.address, command, mark)
 
-    def _open(self, keeper: SshChannel, attempt: int, patience: Deadline) -> dict[str, Any]:
+    def _open(self, attempt: int, patience: Deadline) -> dict[str, Any]:
         message = {
             "op": "open",
             "folder": self._spec.folder or _FOLDER,
@@ -152,19 +151,21 @@ class SshLink:
             "cache_bytes": self._spec.cache_bytes,
             "patience_s": self._heartbeat_s,
         }
-        for pause in _pauses():
+        pauses = _pauses()
+        while True:
             try:
-                return self._exchange(keeper, message, _OPEN_S)
+                return self._exchange(message, _OPEN_S)
             except ChannelError as error:
                 if error.kind != "busy" or patience.left() <= 0:
                     raise
-            time.sleep(min(pause, patience.left()))
-        raise AssertionError("the pauses have no end")
+            time.sleep(min(next(pauses), patience.left()))
 
-    def _exchange(self, keeper: SshChannel, message: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
-        """Raises ChannelError: "lost" where the connection failed, another kind where the keeper refused."""
+    def _exchange(self, message: Mapping[str, Any], limit_s: float) -> dict[str, Any]:
+        """Raises ChannelError: "lost" where there is no connection or it failed, another where the keeper refused."""
+        if self._keeper is None:
+            raise ChannelError("lost", f"the link to {self._spec.name} is cut")
         try:
-            answer = keeper.request(message, Deadline.after(limit_s))
+            answer = self._keeper.request(message, Deadline.after(limit_s))
         except ChannelError as error:
             self._keeper = None  # its process is dead, and the connection with it
             if error.kind in ("lost", "refused"):

@@ -15,7 +15,7 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.types import Bound, Budget, Failure, MeasureSettings, Trial, Unit
-from edgeprune.core.units import format_bytes, format_cost
+from edgeprune.core.units import format_bytes, format_cost, format_speedup
 from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.candidates import FORMAT, Evaluator, FileMaker
@@ -207,7 +207,7 @@ def _report(possible: Possible, smallest: Candidate, progress: Progress) -> None
     progress.say(
         f"unpruned on the device: {format_cost(possible.reference.latency, possible.unit)}, "
         f"{format_bytes(possible.reference.memory)} heap; "
-        f"possible at best: {1 / possible.latency_share:.2f}x faster, NCR {possible.ncr:.2f} "
+        f"possible at best: {format_speedup(1 / possible.latency_share, possible.unit)}, NCR {possible.ncr:.2f} "
         f"(narrowest network, {100 * smallest.accuracy:.1f} % before fine-tuning)"
     )
 

@@ -11,6 +11,7 @@ from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import Failure, Measurement, MeasureSettings, RuntimeName
+from edgeprune.core.units import format_speedup
 from edgeprune.pipeline.artefacts import Exported
 from edgeprune.pipeline.candidates import FORMAT
 from edgeprune.pipeline.prepare import Prepared
@@ -101,8 +102,8 @@ def validate(
         agreement = float(np.mean(ours == host))
         progress.say(
             f"{item.format} on {session.spec.name} ({alike.runtime}): accuracy {100 * share(ours):.2f} %, agreement "
-            f"with the host {100 * agreement:.2f} %, {speedup.value:.2f}x faster ({speedup.low:.2f} to "
-            f"{speedup.high:.2f})"
+            f"with the host {100 * agreement:.2f} %, {format_speedup(speedup.value, measured.unit)} "
+            f"({speedup.low:.2f} to {speedup.high:.2f})"
         )
         return Validated(item, alike.runtime, share(ours), share(theirs), agreement, measured, speedup)
 

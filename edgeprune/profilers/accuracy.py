@@ -16,7 +16,7 @@ from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, ModelError
 from edgeprune.core.types import MeasureSettings, TensorSpec
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import ProbeClient, in_fresh_process, push
+from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.predict import predict_on_device
 
 _TIMEOUT_S = 300.0
@@ -69,7 +69,7 @@ def accuracy_on_device(
 
 def _only_input(session: Session, settings: MeasureSettings, file: Path) -> tuple[int, ...]:
     """Shape of the one input the file takes."""
-    pushed = push(session, file)
+    pushed = push_patiently(session, file)
 
     def load(client: ProbeClient, deadline: Deadline) -> tuple[TensorSpec, ...]:
         client.hello([], deadline)

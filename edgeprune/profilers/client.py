@@ -255,6 +255,14 @@ def push(session: Session, file: Path) -> Pushed:
     return Pushed(session.push(file), sha256_file(file))
 
 
+def push_patiently(session: Session, file: Path) -> Pushed:
+    """`push`, once more after a failure that may pass (see `retry.persist`). Raises DeviceError.
+
+    The file stays: a session on this machine takes it along when it ends, a board keeps it in its cache.
+    """
+    return persist(lambda _: push(session, file), timeout_s=PATIENCE_S, patience_s=PATIENCE_S, again=lambda _: None)
+
+
 @contextmanager
 def probe(session: Session, settings: MeasureSettings, file: Path = PROBE) -> Iterator[ProbeClient]:
     """A fresh probe process for the length of a `with` block."""

@@ -14,11 +14,11 @@ from edgeprune.core.devices import Session
 from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.types import Failure, Measurement, MeasureSettings, Unit
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, Race, in_fresh_process, push
+from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, Race, in_fresh_process, push_patiently
 from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.profilers.verdict import State, judge, taint
 
-MEMORY_PROCESSES = 5
+_MEMORY_PROCESSES = 5
 #: Seconds that one comparison may spend waiting for a hot device, all its processes together; between two looks.
 _COOLING_S, _LOOK_S = 600.0, 2.0
 
@@ -139,17 +139,14 @@ def compare_fresh(
     """
     if settings.processes < 1:
         raise ValueError("a fresh comparison needs settings.processes >= 1")
-    ours, theirs = push(session, candidate), push(session, baseline)
     watch = progress or Silent()
     try:
-        with watch.task("fresh processes", settings.processes + MEMORY_PROCESSES) as bar:
+        ours, theirs = push_patiently(session, candidate), push_patiently(session, baseline)
+        with watch.task("fresh processes", settings.processes + memory_processes(session, settings)) as bar:
             raced = race_fresh(session, settings, ours, theirs, bar, timeout_s=timeout_s, probe_file=probe_file)
             memories = list(_memories(session, settings, ours, theirs, timeout_s, probe_file, bar))
     except ChannelError as error:
         return error.failure()
-    finally:
-        for pushed in (ours, theirs):
-            session.remove(pushed.path)
     verdict, advice = judge(raced.states, raced.interval if settings.processes > 1 else None, settings)
     return Measurement(
         unit=raced.unit,
@@ -236,6 +233,11 @@ def median_or_none(values: Sequence[float | None]) -> float | None:
     return statistics.median(known) if known and len(known) == len(values) else None
 
 
+def memory_processes(session: Session, settings: MeasureSettings) -> int:
+    """How many fresh processes read memory: five, or on an emulated device, which repeats exactly, the settings'."""
+    return settings.processes if session.spec.unit == "instructions" else _MEMORY_PROCESSES
+
+
 @dataclass(frozen=True, slots=True)
 class _Memory:
     candidate: int
@@ -252,7 +254,7 @@ def _memories(
     probe_file: Path,
     bar: Task,
 ) -> Iterator[_Memory]:
-    for index in range(MEMORY_PROCESSES):
+    for index in range(memory_processes(session, settings)):
 
         def read(client: ProbeClient, deadline: Deadline, swap: bool = bool(index % 2)) -> _Memory:
             client.hello([ours, theirs], deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import MeasureSettings
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, in_fresh_process, push
+from edgeprune.profilers.client import PROBE, ProbeClient, in_fresh_process, push_patiently
 
 #: Images travel in parts of about this size, which is all the room they need on the device.
 _PART_BYTES = 32 << 20
@@ -35,31 +36,31 @@ def predict_on_device(
     inputs   (images, ...)      float32, as the model takes them (NCHW or NHWC: shapes must agree)
     returns  (images, classes)  float32; integer models are fed and read in real values
 
-    A probe that fails is replaced once; `timeout_s` is for each part of 32 MiB. Raises DeviceError, and ValueError
-    without images.
+    A probe that fails is replaced (see `retry.persist`); `timeout_s` is for each part of 32 MiB.
+
+    Raises DeviceError, and ValueError without images.
     """
     if not len(inputs):
         raise ValueError("no images to predict")
     count = max(1, _PART_BYTES // max(1, inputs[0].nbytes))
-    pushed = push(session, artifact)
+    parts: list[NDArray[np.float32]] = []
 
-    def predict(client: ProbeClient, deadline: Deadline) -> list[NDArray[np.float32]]:
+    def predict(client: ProbeClient, deadline: Deadline) -> None:
+        """What is left to do: a link that is cut costs one part."""
         client.hello([], deadline)
         client.load("model", pushed, deadline)
         with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-            return [
-                _part(session, client, inputs[start : start + count], Path(folder), Deadline.after(timeout_s))
-                for start in range(0, len(inputs), count)
-            ]
+            for start in range(count * len(parts), len(inputs), count):
+                images = inputs[start : start + count]
+                parts.append(_part(session, client, images, Path(folder), Deadline.after(timeout_s)))
 
     try:
-        parts = in_fresh_process(session, settings, predict, timeout_s=timeout_s, probe_file=probe_file)
+        pushed = push_patiently(session, artifact)
+        in_fresh_process(session, settings, predict, timeout_s=timeout_s, probe_file=probe_file)
         return np.concatenate(parts)
     except ChannelError as error:
         where = f"{artifact.name} on {session.spec.name}"
         raise DeviceError(f"cannot predict with {where}: {error.message}", retryable=error.retryable) from error
-    finally:
-        session.remove(pushed.path)
 
 
 def _part(
@@ -72,8 +73,10 @@ def _part(
         client.predict("model", sent, there, deadline)
         session.pull(there, back)
     finally:
-        session.remove(sent)
-        session.remove(there)
+        # A device that is gone keeps them; they go when its cache is full.
+        with contextlib.suppress(DeviceError):
+            session.remove(sent)
+            session.remove(there)
     return _checked(back, len(images))
 
 

@@ -384,8 +384,14 @@ class _Onnx:
         return node.name, shape, _ORT_TYPES.get(name, name)
 
     def runner(self) -> Callable[[], Any]:
-        run, names, feed = self._session.run, self._names, self._feed
-        return lambda: run(names, feed)
+        # Bound once: `run` hands names and arrays over each time, up to a sixth of what a small network takes.
+        bound = self._session.io_binding()
+        for name, value in self._feed.items():
+            bound.bind_cpu_input(name, value)
+        for name in self._names:
+            bound.bind_output(name)
+        run = self._session.run_with_iobinding
+        return lambda: run(bound)
 
     def settle(self) -> None:
         """Run until the memory held is what every later run needs: the first runs leave chunks that none uses again."""
@@ -955,7 +961,7 @@ def _fork_for_each(works: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]],
 
 def _serve_one(works: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]], takes: int, gives: int) -> int:
     """Answer one request; the exit code."""
-    with os.fdopen(takes, "rb") as stream:
+    with os.fdopen(takes, "rb", buffering=0) as stream:  # one line and no more: the next is the next child's
         line = stream.readline()
     if not line:
         return _NO_MORE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,15 @@ from edgeprune.core.errors import DeviceError, UsageError
 from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.types import Failure, MeasureSettings, RuntimeName, Unit, Verdict, to_json
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import Operator, ProbeClient, Pushed, Single, Throughput, in_fresh_process, push
-from edgeprune.profilers.fresh import MEMORY_PROCESSES, Collector, Raced, cool_down, median_or_none, race_fresh
+from edgeprune.profilers.client import (
+    Operator,
+    ProbeClient,
+    Single,
+    Throughput,
+    in_fresh_process,
+    push_patiently,
+)
+from edgeprune.profilers.fresh import Collector, Raced, cool_down, median_or_none, memory_processes, race_fresh
 from edgeprune.profilers.statistics import Interval, percentile, quotient_interval
 from edgeprune.profilers.verdict import State, judge
 
@@ -151,25 +157,23 @@ def profile_files(
     go on. Raises DeviceError where the device is lost or has no runtime, UsageError for a file that is none.
     """
     works = [_Work(session, file, replace(settings, runtime=runtime_of(file)), shapes) for file in files]
-    readings = settings.processes if session.spec.unit == "instructions" else MEMORY_PROCESSES
+    readings = memory_processes(session, settings)
     extra = wanted.throughput + wanted.operators
     watch = progress or Silent()
-    try:
-        with watch.task("fresh processes", len(files) * (settings.processes + readings + extra)) as bar:
-            while untimed := [work for work in works if work.more_to_time()]:
-                for work in untimed:
-                    work.step(work.time, bar)
-            for _ in range(readings):
-                for work in works:
-                    work.step(work.read_memory, bar)
+    with watch.task("fresh processes", len(files) * (settings.processes + readings + extra)) as bar:
+        timed = 0
+        while untimed := [work for work in works if work.more_to_time()]:
+            timed += 1
+            for work in untimed:
+                work.step(work.time, bar, timed <= settings.processes)
+        for _ in range(readings):
             for work in works:
-                if wanted.throughput:
-                    work.step(work.run_streams, bar)
-                if wanted.operators:
-                    work.step(work.time_operators, bar)
-    finally:
+                work.step(work.read_memory, bar)
         for work in works:
-            work.clean()
+            if wanted.throughput:
+                work.step(work.run_streams, bar)
+            if wanted.operators:
+                work.step(work.time_operators, bar)
     return [work.failure or work.profile() for work in works]
 
 
@@ -196,17 +200,15 @@ def _compare(
         round_s=_RACE_ROUND_S,
         min_runs=_RACE_RUNS,
     )
-    ours = replace(push(session, file), shapes=profile.shapes)
-    theirs = replace(push(session, other), shapes=against.shapes)
     try:
+        ours = replace(push_patiently(session, file), shapes=profile.shapes)
+        theirs = replace(push_patiently(session, other), shapes=against.shapes)
         with watch.task(f"{file.name} against {other.name}", settings.processes) as bar:
             raced = race_fresh(session, settings, ours, theirs, bar, timeout_s=_TIMEOUT_S)
     except ChannelError as error:
         raise DeviceError(
             f"{file.name} and {other.name} cannot be raced: {error.message}", error.hint, retryable=error.retryable
         ) from error
-    finally:
-        _remove(session, ours, theirs)
     verdict, advice = judge(raced.states, _judged(raced, settings), settings)
     return Comparison(
         file=profile.file,
@@ -237,7 +239,7 @@ class _Work:
         self._session = session
         self._file = file
         self._settings = settings
-        self._pushed = replace(push(session, file), shapes=shapes)
+        self._pushed = replace(push_patiently(session, file), shapes=shapes)
         self._timings: Collector[Single] = Collector(settings, _interval)
         self._cooling = Deadline.after(_COOLING_S)
         self._memory: list[tuple[int, str]] = []
@@ -248,7 +250,7 @@ class _Work:
         self._single_runs = True
         self.failure: Failure | None = None
 
-    def step(self, work: Callable[[], str], bar: Task) -> None:
+    def step(self, work: Callable[[], str], bar: Task, foreseen: bool = True) -> None:
         """Do one thing, unless the file has failed already; a failure of the file's own is kept."""
         note = ""
         if self.failure is None:
@@ -258,7 +260,7 @@ class _Work:
                 if error.kind in ("lost", "busy", "full"):
                     raise
                 self.failure = error.failure()
-        bar.advance(1, note)
+        bar.advance(1 if foreseen else 0, note)
 
     def more_to_time(self) -> bool:
         """Whether one more process is to time it."""
@@ -302,10 +304,6 @@ class _Work:
 
         self._operators = self._in_process(run)
         return f"{self._file.name} operators"
-
-    def clean(self) -> None:
-        """Take the file off the device."""
-        _remove(self._session, self._pushed)
 
     def profile(self) -> Profile:
         """What was found out."""
@@ -358,13 +356,6 @@ class _Work:
             flag = {"throughput": "--throughput", "operators": "--per-operator"}[op]
             name = self._session.spec.name
             raise ChannelError("refused", f"device {name} does not tell times of that kind", f"leave out {flag}")
-
-
-def _remove(session: Session, *files: Pushed) -> None:
-    # A device that is gone keeps its files; they go when its cache is full.
-    with contextlib.suppress(DeviceError):
-        for file in files:
-            session.remove(file.path)
 
 
 def _medians(samples: Sequence[float], process: Sequence[int]) -> list[float]:

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from edgeprune.core.files import storing
+from edgeprune.core.units import format_cost
 
 _BINS = 80
 _INK, _BAR, _LINE = "#333333", "#4477aa", "#cc3311"
@@ -28,8 +29,8 @@ class Panel(NamedTuple):
 def draw_histogram(panels: Sequence[Panel], path: Path, where: str) -> None:
     """Write a PNG of seconds per inference. Raises StorageError, and OSError where there is no such folder.
 
-    The slowest half per cent, mostly moments in which something else ran, is told in words and not drawn: it would
-    press everything else against the left edge.
+    The slowest half per cent and what takes more than three times the median, mostly moments in which something else
+    ran, is told in words and not drawn: it would press everything else against the left edge.
     """
     figure = Figure(figsize=(8, 1.2 + 1.9 * len(panels)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -37,14 +38,14 @@ def draw_histogram(panels: Sequence[Panel], path: Path, where: str) -> None:
     for axes, (name, median, runs) in zip(rows, panels, strict=True):
         values = np.asarray(runs, float)
         scale, unit = next((each for each in _UNITS if median >= each[0]), _UNITS[-1])
-        low, high = float(values.min()), float(np.quantile(values, 0.995))
+        low, high = float(values.min()), min(float(np.quantile(values, 0.995)), 3 * median)
         shown = values[values <= high]
         axes.hist(shown / scale, bins=_BINS, range=(low / scale, max(high, low * 1.001) / scale), color=_BAR)
         axes.axvline(median / scale, color=_LINE, linewidth=1.2)
         beyond = len(values) - len(shown)
-        tail = f", {beyond} beyond, up to {values.max() / scale:.3g} {unit}" if beyond else ""
+        tail = f", {beyond:,} beyond, up to {format_cost(float(values.max()), 's')}" if beyond else ""
         axes.set_title(
-            f"{name}: median {median / scale:.3g} {unit}, {len(values):,} runs{tail}",
+            f"{name}: median {format_cost(median, 's')}, {len(values):,} runs{tail}",
             loc="left",
             fontsize=9,
             color=_INK,

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeprune.core.types import Unit
-from edgeprune.core.units import format_bytes, format_cost, format_percent
+from edgeprune.core.units import format_bytes, format_cost, format_percent, format_speedup
 
 Result = Mapping[str, Any]
 _FILE = {"onnx": "ONNX", "tflite": "TFLite"}
@@ -81,14 +81,8 @@ def _cost(value: float, unit: Unit) -> str:
 
 
 def faster(value: float, low: float, high: float, unit: Unit) -> str:
-    """A speed-up in words: `1.40x faster`, `1.18x slower`, or that the interval does not tell.
-
-    Fewer instructions are not called faster.
-    """
-    if low <= 1.0 <= high:
-        return "no difference shown"
-    better, worse = ("fewer", "more") if unit == "instructions" else ("faster", "slower")
-    return f"{value:.2f}x {better}" if value > 1 else f"{1 / value:.2f}x {worse}"
+    """A speed-up in words, or that the interval does not tell."""
+    return "no difference shown" if low <= 1.0 <= high else format_speedup(value, unit)
 
 
 def layers_line(result: Result) -> str:

@@ -20,7 +20,7 @@ class Fault:
 
     kind: Literal["reset", "refuse", "stall"]
     after: int = 0
-    #: Fires in a silence of 40 ms after those bytes: while the board computes.
+    #: Fires in a silence of 25 ms after those bytes: while the board computes.
     silence: bool = False
     #: How long a stall lasts, or connections are refused.
     seconds: float = 0.0
@@ -77,7 +77,7 @@ class Relay:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(0.01)
-            if self.faults and self.faults[0].silence and time.monotonic() - self._last > 0.04:
+            if self.faults and self.faults[0].silence and time.monotonic() - self._last > 0.025:
                 await self._strike()
 
     async def _strike(self) -> None:

@@ -80,7 +80,9 @@ def test_unknown_command(fails: Fails) -> None:
 
 
 def test_a_board_that_is_not_configured_is_device_trouble(fails: Fails, tmp_path: Path) -> None:
-    assert "device 'rpi4' has no address; type: edgeprune devices add rpi4 ssh://pi@" in fails(4, "run", "--device", "rpi4")
+    assert "device 'rpi4' has no address; type: edgeprune devices add rpi4 ssh://pi@" in fails(
+        4, "run", "--device", "rpi4"
+    )
     assert not (tmp_path / "runs").exists()
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Bound
-from edgeprune.core.units import format_bytes, format_cost, parse_bytes, parse_latency
+from edgeprune.core.units import format_bytes, format_cost, format_speedup, parse_bytes, parse_latency
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,9 @@ def test_figures_for_people() -> None:
 def test_what_was_not_measured_in_time_says_so() -> None:
     assert parse_latency("12Minsn", "--max-latency") == Bound(12e6, unit="instructions")
     assert format_cost(0.0123, "simulated s") == "12.3 ms (simulated)"
+
+
+def test_fewer_instructions_are_not_called_faster() -> None:
+    assert format_speedup(1.4, "s") == "1.40x faster"
+    assert format_speedup(0.5, "s") == "2.00x slower"
+    assert format_speedup(7.28, "instructions") == "7.28x fewer instructions"

@@ -109,7 +109,7 @@ def test_an_interrupted_set_up_leaves_nothing_and_starts_over(
 def test_no_room_is_told_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(setup, "require_programs", lambda: None)
     monkeypatch.setattr(setup.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1 << 20))  # type: ignore[attr-defined]
-    with pytest.raises(DeviceError, match="700 MB .* and 1 MB are free"):
+    with pytest.raises(DeviceError, match=r"700 MB .* and 1 MB are free"):
         setup.install("rpi4", print, tmp_path)
 
 

@@ -18,7 +18,7 @@ from edgeprune.core.types import Measurement, MeasureSettings
 from edgeprune.devices.ssh import SshSession
 from edgeprune.profilers.loop import LoopProfiler
 
-QUICK = MeasureSettings("onnxruntime", warmup_runs=2, warmup_s=0.0, rounds=3, round_s=0.0005, min_runs=3)
+QUICK = MeasureSettings("onnxruntime", warmup_runs=2, warmup_s=0.05, rounds=3, round_s=0.003, min_runs=3)
 TIMEOUT_S, PATIENCE_S = 30.0, 60.0
 #: What `LoopProfiler` promises of one measurement, and the seconds in which a channel asks for its link.
 LONGEST_S = 2 * TIMEOUT_S + PATIENCE_S + 5.0
@@ -30,11 +30,11 @@ def faults(seed: int, count: int) -> list[Fault]:
     kinds = [
         lambda: Fault("reset", chance.randrange(3_000)),
         lambda: Fault("reset", chance.randrange(120_000)),
-        lambda: Fault("reset", chance.randrange(120_000)),
+        lambda: Fault("stall", chance.randrange(120_000), seconds=chance.uniform(0.1, 0.3)),
         lambda: Fault("reset", chance.randrange(20_000), silence=True),
-        lambda: Fault("refuse", chance.randrange(120_000), seconds=chance.uniform(0.1, 0.5)),
-        lambda: Fault("stall", chance.randrange(120_000), seconds=chance.uniform(0.1, 0.5)),
-        lambda: Fault("stall", chance.randrange(20_000), silence=True, seconds=chance.uniform(0.1, 0.5)),
+        lambda: Fault("refuse", chance.randrange(120_000), seconds=chance.uniform(0.1, 0.3)),
+        lambda: Fault("stall", chance.randrange(120_000), seconds=chance.uniform(0.1, 0.3)),
+        lambda: Fault("stall", chance.randrange(20_000), silence=True, seconds=chance.uniform(0.1, 0.3)),
     ]
     return [kinds[index % len(kinds)]() for index in range(count)]
 
@@ -58,10 +58,8 @@ def search(board: Board, relay: Relay, folder: Path, candidates: int, planned: l
             assert isinstance(result, Measurement), f"candidate {index}: {result}"
             assert result.sha256 == sha256_file(file)
             assert not wrong(models)
-        # Faults that wait for a silence, or for more bytes than the last candidates took.
-        while relay.faults:
-            assert isinstance(profiler.measure(files[len(relay.faults) % candidates]), Measurement)
-    assert len(relay.fired) == len(planned)
+    assert len(relay.fired) >= len(planned) - share, "the last faults did not come to pass"
+    relay.faults.clear()
     SshSession(spec, patience_s=20).close()
     assert not wrong(models)
     assert not [each for each in models.iterdir() if each.name.startswith(".")]
@@ -79,7 +77,8 @@ def wrong(models: Path) -> list[str]:
 
 @needs(*HOST_PROGRAMS)
 def test_a_hundred_faults_over_fifty_candidates(host_board: Board, relay: Relay, tmp_path: Path) -> None:
-    search(host_board, relay, tmp_path, 50, faults(seed=1, count=100))
+    search(host_board, relay, tmp_path, 50, faults(seed=1, count=103))
+    assert len(relay.fired) >= 100
 
 
 @needs(*ARM_PROGRAMS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +74,14 @@ class Guest:
     def measuring(self) -> psutil.Process:
         """The process that waits for the next request, a child of the one that forks for each."""
         (forks,) = psutil.Process(self.channel.pid).children()
-        (child,) = forks.children()
-        return child
+        (before,) = forks.children()
+        deadline = Deadline.after(10)
+        while deadline.left():  # the one that answered last may still be on its way out
+            time.sleep(0.05)
+            if [before] == (now := forks.children()):
+                return before
+            before = (*now, before)[0]
+        raise AssertionError("no process waits for a request")
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
@@ -92,7 +100,7 @@ def test_three_guests_agree_to_the_instruction_and_the_byte_whatever_came_before
     assert counts == sorted(counts, reverse=True)
     assert held == sorted(held, reverse=True)
     assert first["full"][1] == first["full"][2]  # against itself: the same count
-    macs = {name: sum(a * b for a, b in zip(wide, wide[1:], strict=False)) for name, wide in WIDTHS.items()}
+    macs = {name: sum(a * b for a, b in pairwise(wide)) for name, wide in WIDTHS.items()}
     # Four multiply-accumulates an instruction, and what surrounds them: the counts are those of the model's work.
     assert counts[0] - counts[1] > (macs["full"] - macs["half"]) / 5
 
@@ -108,7 +116,7 @@ def test_the_loop_measures_in_instructions(emulated: EmulatedSession, models: di
     assert (half.load_s, half.first_s) == (None, None)
     assert full.quotient == 1.0
     assert full.memory_quotient == 1.0
-    assert half.quotient < 0.7
+    assert half.quotient < 0.9  # small networks are mostly what surrounds the layers
     assert half.memory_quotient < 0.7
 
 
