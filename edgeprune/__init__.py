@@ -10,6 +10,7 @@ network = edgeprune.load(result.folder)      # the pruned torch.nn.Module
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgeprune.pipeline.result import RunResult
+
+# onnxruntime would report to its maker, from a thread that runs while we measure. It is read when that is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["RunConfig", "__version__", "load", "run"]
 

@@ -14,8 +14,13 @@ def missing(*programs: str) -> list[str]:
     return [program for program in programs if shutil.which(program, path=path) is None]
 
 
+def absent(reason: str) -> None:
+    """Skip the test that is running; with EDGEPRUNE_REQUIRE_ALL set, fail it."""
+    (pytest.fail if os.environ.get("EDGEPRUNE_REQUIRE_ALL") else pytest.skip)(reason)
+
+
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Skip where one of the programs is absent; with EDGEPRUNE_REQUIRE_ALL set the test runs, and fails."""
-    absent = missing(*programs)
-    skip = bool(absent) and not os.environ.get("EDGEPRUNE_REQUIRE_ALL")
-    return pytest.mark.skipif(skip, reason=f"needs the system program {', '.join(absent)}")
+    gone = missing(*programs)
+    skip = bool(gone) and not os.environ.get("EDGEPRUNE_REQUIRE_ALL")
+    return pytest.mark.skipif(skip, reason=f"needs the system program {', '.join(gone)}")

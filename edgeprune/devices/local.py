@@ -124,9 +124,7 @@ class LocalSession:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         steady = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        # ONNX Runtime 1.31 gathers usage data in a thread of its own, which disturbs what is measured.
-        quiet = {"ORT_DISABLE_TELEMETRY": "1"}
-        return [self._python, "-u", probe], {**kept, **threads, **steady, **quiet}
+        return [self._python, "-u", probe], {**kept, **threads, **steady}
 
 
 def _find_python(name: str) -> str:

@@ -113,7 +113,10 @@ class Raced:
 
     @property
     def interval(self) -> Interval:
-        """The quotient, candidate / baseline."""
+        """The quotient, candidate / baseline; counts of instructions do not vary."""
+        if self.unit == "instructions" and len(self.samples) == 1:
+            share = self.samples[0] / self.against[0]
+            return Interval(share, share, share)
         return quotient_interval(self.samples, self.against, self.process)
 
 

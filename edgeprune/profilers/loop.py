@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.files import sha256_file
 from edgeprune.core.types import Failure, Measurement, MeasureSettings
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, Race, push
@@ -35,6 +36,8 @@ _KEYS = (
     "runtime",
     "runtime_version",
     "threads",
+    "packages",
+    "qemu",
 )
 _MEMORY_READINGS = 2
 #: Races at most, where the device is throttled or busy while they run, and the rest a hot one gets between them.
@@ -89,7 +92,7 @@ class LoopProfiler:
     def runtime_facts(self) -> dict[str, Any]:
         """The facts that figures depend on, for cache keys: the same each day on one set-up. Raises DeviceError."""
         facts = self.facts()
-        return {key: facts.get(key) for key in _KEYS}
+        return {**{key: facts.get(key) for key in _KEYS}, "probe": sha256_file(self._probe_file)}
 
     def measure(self, candidate: Path) -> Measurement | Failure:
         """Cost of a model file beside the baseline's.

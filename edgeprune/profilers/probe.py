@@ -1012,6 +1012,8 @@ def _serve(probe: Probe, request: Dict[str, Any]) -> Dict[str, Any]:
 
 def main() -> None:
     """Answer requests until `quit` or the end of stdin."""
+    # It would start a thread at import, write below the home folder, and be at work while we measure.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Runtimes print to fd 1 from C++ too, so the real one is kept aside and fd 1 becomes stderr.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

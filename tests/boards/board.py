@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from boards.relay import Relay, relaying
 from boards.root import board_root
-from needs import missing
+from needs import absent, missing
 
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.openssh import CONFIG_VARIABLE
@@ -161,8 +161,8 @@ def relay(host_board: Board) -> Iterator[Relay]:
 
 
 def _skip_without(programs: tuple[str, ...]) -> None:
-    if absent := missing(*programs):
-        pytest.skip(f"needs the system program {', '.join(absent)}")
+    if gone := missing(*programs):
+        absent(f"needs the system program {', '.join(gone)}")
 
 
 @contextlib.contextmanager
@@ -201,7 +201,7 @@ def _namespace(root: Path) -> Iterator[int]:
         assert process.stderr is not None
         try:
             if process.stdout.readline() != b"ready\n":
-                pytest.skip(f"needs user namespaces: {process.stderr.read().decode(errors='replace').strip()}")
+                absent(f"needs user namespaces: {process.stderr.read().decode(errors='replace').strip()}")
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             yield int(children[0])
         finally:

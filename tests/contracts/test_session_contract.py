@@ -16,6 +16,7 @@ from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices import find_device, open_session
+from edgeprune.devices.emulator.setup import install
 
 SCRIPT = """
 import json, os, sys
@@ -33,10 +34,20 @@ for line in sys.stdin:
         "local",
         pytest.param("host_board", marks=needs(*HOST_PROGRAMS)),
         pytest.param("arm_board", marks=needs(*ARM_PROGRAMS)),
+        pytest.param("emulated-rpi4", marks=needs("qemu-aarch64", "gcc")),
+        "simulated",
     ]
 )
-def session(request: pytest.FixtureRequest) -> Iterator[Session]:
-    spec = find_device("local") if request.param == "local" else request.getfixturevalue(request.param).spec()
+def session(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Session]:
+    if request.param.endswith("_board"):
+        spec = request.getfixturevalue(request.param).spec()
+    elif request.param == "simulated":
+        (tmp_path / "device.toml").write_text("seed = 1\n[latency]\nbase_s = 1e-3\n")
+        spec = find_device(f"simulated://{tmp_path / 'device.toml'}")
+    else:
+        if request.param != "local":
+            install("rpi4", print)
+        spec = find_device(request.param)
     with contextlib.closing(open_session(spec)) as opened:
         yield opened
 

@@ -28,11 +28,12 @@ def faults(seed: int, count: int) -> list[Fault]:
     """Cut, refused and stalled: in handshakes, in uploads, and while the board computes."""
     chance = random.Random(seed)
     kinds = [
-        lambda: Fault("reset", chance.randrange(3_000)),
         lambda: Fault("reset", chance.randrange(120_000)),
+        lambda: Fault("reset", chance.randrange(3_000)),
         lambda: Fault("stall", chance.randrange(120_000), seconds=chance.uniform(0.1, 0.3)),
+        lambda: Fault("stall", chance.randrange(20_000), seconds=chance.uniform(0.1, 0.3)),
         lambda: Fault("reset", chance.randrange(20_000), silence=True),
-        lambda: Fault("refuse", chance.randrange(120_000), seconds=chance.uniform(0.1, 0.3)),
+        lambda: Fault("refuse", chance.randrange(10_000), seconds=chance.uniform(0.1, 0.3)),
         lambda: Fault("stall", chance.randrange(120_000), seconds=chance.uniform(0.1, 0.3)),
         lambda: Fault("stall", chance.randrange(20_000), silence=True, seconds=chance.uniform(0.1, 0.3)),
     ]
