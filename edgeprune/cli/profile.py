@@ -15,12 +15,11 @@ from rich.console import Console
 
 from edgeprune.cli.screen import ErrorConsole, Screen
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
-from edgeprune.core.files import storing
 from edgeprune.core.progress import Silent
 from edgeprune.core.types import Failure, MeasureSettings, to_json
 from edgeprune.core.version import VERSION
 from edgeprune.devices import find_device, open_session
-from edgeprune.profilers.profile import Comparison, Profile, Shapes, Wanted, compare_files, profile_files, runtime_of
+from edgeprune.profilers.profile import Comparison, Profile, Shapes, Wanted, compare_file, profile_files, runtime_of
 from edgeprune.report.profile import comparison_lines, operator_table, profile_table, verdict_line
 
 _SCHEMA = 1
@@ -53,7 +52,7 @@ _SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>[0-9]+(x[0-9]+)*)")
 )
 @click.option("--cool-below", type=float, metavar="C", help="before each process wait for this many degrees Celsius")
 @click.option("--per-operator", is_flag=True, help="also the time of every operator (onnxruntime)")
-@click.option("--throughput", is_flag=True, help="also inferences per second with all cores at work")
+@click.option("--throughput", is_flag=True, help="also inferences per second, a thread of one process per core")
 @click.option("--json", "as_json", is_flag=True, help="print everything as JSON instead of the table")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="write the raw samples")
 @click.option("--histogram", type=click.Path(path_type=Path), metavar="FILE.png", help="draw the raw samples")
@@ -103,19 +102,26 @@ def profile_command(
         found = profile_files(session, targets, settings, _shapes(shapes), wanted, screen)
         _check_found(targets, found, spec.name)
         compared: list[Comparison] = []
+        trouble: DeviceError | None = None
         if against and isinstance(found[-1], Profile):
             good = [each for each in found[:-1] if isinstance(each, Profile)]
             alike = dataclasses.replace(settings, half_width=narrow)
-            compared = compare_files(session, good, found[-1], alike, screen)
+            try:
+                for each in good:
+                    compared.append(compare_file(session, each, found[-1], alike, screen))
+            except DeviceError as error:  # what was measured until then is shown all the same
+                trouble = error
     profiles = [each for each in found if isinstance(each, Profile)]
-    if csv_file:
-        _write(csv_file, lambda: _write_csv(csv_file, profiles))
-    if histogram:
-        _write(histogram, lambda: _draw(histogram, profiles, spec.name))
     if as_json:
         click.echo(json.dumps(_to_json(targets, found, compared, spec.name, against), indent=1, allow_nan=False))
     else:
         _show(targets, found, compared, spec.name)
+    if csv_file:
+        _write(csv_file, lambda: _write_csv(csv_file, profiles))
+    if histogram:
+        _write(histogram, lambda: _draw(histogram, profiles, spec.name))
+    if trouble:
+        raise trouble
     return 4 if len(profiles) < len(found) else 0
 
 
@@ -194,7 +200,7 @@ def _write(path: Path, work: Callable[[], None]) -> None:
 
 
 def _write_csv(path: Path, profiles: Sequence[Profile]) -> None:
-    with storing(path), path.open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream)
         rows.writerow(("file", "process", "cost", "unit"))
         for each in profiles:
@@ -206,7 +212,10 @@ def _draw(path: Path, profiles: Sequence[Profile], device: str) -> None:
     # Drawing takes half a second to import, which only this option should pay.
     from edgeprune.report.histogram import Panel, draw_histogram  # noqa: PLC0415
 
-    panels = [Panel(_name(each, profiles), each.median, each.samples) for each in profiles]
+    # Where a device gives only medians of many runs, there is nothing to draw.
+    panels = [Panel(_name(each, profiles), each.median, each.samples) for each in profiles if each.single_runs]
+    if not panels:
+        raise UsageError(f"device '{device}' tells no single runs", "leave out --histogram")
     simulated = " (simulated)" if profiles[0].unit == "simulated s" else ""
     draw_histogram(panels, path, f"{device}{simulated}")
 

@@ -81,10 +81,9 @@ def validate_command(
         f"{file.name} on {spec.name}: {format_percent(found.share)} right, {found.correct:,} of {found.images:,} test "
         f"images (95 %: {format_percent(found.low)} to {format_percent(found.high)})"
     )
-    click.echo(
-        f"  layout {found.layout}, preprocessing {source}, {format_cost(found.seconds_per_image, 's')} an image with "
-        "sending and fetching"
-    )
+    # The time an emulator or a simulation takes is its host's.
+    spent = f", {format_cost(found.seconds_per_image, 's')} an image with sending and fetching"
+    click.echo(f"  layout {found.layout}, preprocessing {source}{spent if spec.unit == 's' else ''}")
     if found.low <= 1 / len(dataset.classes):
         click.echo("  no better than chance: if the file was made for other inputs, try --preprocessing raw or unit")
     return 0

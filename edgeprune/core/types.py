@@ -165,15 +165,16 @@ class MeasureSettings:
     #: Runs thrown away first, at least this many and at least this long.
     warmup_runs: int = 10
     warmup_s: float = 0.05
-    #: Interleaved rounds per process; each gives one sample (the median of its runs) for baseline and candidate.
+    #: Interleaved rounds per process (fewer for slow models); each gives one sample for baseline and candidate: the
+    #: mean of two blocks' medians.
     rounds: int = 11
     #: A round lasts at least this long and holds at least `min_runs` runs.
     round_s: float = 0.006
     min_runs: int = 5
     #: Fresh processes; 0 means one living probe process that serves many candidates.
     processes: int = 0
-    #: Fresh processes are added until the 95 % interval of the quotient is at most this share of it to either side, or
-    #: `max_s` seconds are spent. 0: exactly `processes`.
+    #: Fresh processes are added until the 95 % interval (of the quotient, or of one latency) is at most this share
+    #: of it to either side, or `max_s` seconds are spent. 0: exactly `processes`.
     half_width: float = 0.0
     max_s: float = 0.0
     #: Before each process, wait until the hottest sensor is at or below this many degrees Celsius. None: do not wait.

@@ -53,7 +53,11 @@ def format_cost(value: float, unit: Unit) -> str:
 
 def format_speedup(value: float, unit: Unit) -> str:
     """How many times less a file costs: `1.40x faster`, `1.18x slower`. Fewer instructions are not called faster."""
-    better, worse = ("fewer instructions", "more instructions") if unit == "instructions" else ("faster", "slower")
+    better, worse = {
+        "s": ("faster", "slower"),
+        "instructions": ("fewer instructions", "more instructions"),
+        "simulated s": ("faster (simulated)", "slower (simulated)"),
+    }[unit]
     return f"{value:.2f}x {better}" if value >= 1 else f"{1 / value:.2f}x {worse}"
 
 

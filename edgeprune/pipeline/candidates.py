@@ -114,6 +114,8 @@ class Evaluator:
         self._images = images
         self._original = prepared.structure.neurons(prepared.network)
         self._known: dict[str, Candidate] = {}
+        # What failed before a resume is not tried again: another outcome would lead the search elsewhere.
+        self._failed = {trial.plan.key: trial.cost for trial in store.trials() if isinstance(trial.cost, Failure)}
         self.cache_hits = 0
         self.measured = 0
         self.failures = 0
@@ -137,14 +139,16 @@ class Evaluator:
             self._store.remember(plan.key, accuracy, ncr)
         else:
             accuracy, ncr = remembered
-        cost = self.cost(plan, pruned)
+        cost = self._failed.get(plan.key) or self.cost(plan, pruned)
         size = cost.bytes if isinstance(cost, Measurement) else 0
         return Candidate(plan, accuracy, ncr, cost, size)
 
     def cost(self, plan: PruningPlan, pruned: nn.Module | None = None, *, fresh: bool = False) -> Measurement | Failure:
         """Measured cost of a plan's widths, from the cache unless `fresh`."""
         key = self._key(plan)
-        found = None if fresh else self._cache.get(key)
+        # Disturbed figures are for the resume of this run, not for other runs.
+        own = f"{key} {self._config.runs_dir.resolve()} {self._config.name}"
+        found = None if fresh else self._cache.get(own) or self._cache.get(key)
         if found is not None:
             self.cache_hits += 1
             return found
@@ -159,7 +163,7 @@ class Evaluator:
         cost = replace(cost, bytes=path.stat().st_size + extra)
         if not fresh:
             # A second look must not change what a resumed search sees at the first.
-            self._cache.put(key, cost)
+            self._cache.put(own if cost.verdict else key, cost)
         return cost
 
     def _measure(self, path: Path) -> Measurement | Failure:

@@ -49,7 +49,10 @@ class RunConfig:
     seed: int = _option(0, "seed of everything random", "job", "N")
     # --- what is asked for
     max_latency: str | None = _option(
-        None, "bound on latency per inference: 5ms, or 0.6x of the unpruned network's", "budget", "BOUND"
+        None,
+        "bound on latency per inference: 5ms, or 0.6x of the unpruned network's; emulated boards: 12Minsn",
+        "budget",
+        "BOUND",
     )
     max_memory: str | None = _option(
         None, "bound on the heap the model holds on the device: 20MB or 0.6x", "budget", "BOUND"
@@ -103,7 +106,9 @@ class RunConfig:
     )
     finalists: int = _option(3, "best trials that are fine-tuned and compared", "training", "N")
     # --- measuring at the end
-    processes: int = _option(7, "fresh processes of the final measurement", "measuring", "N")
+    processes: int = _option(
+        7, "fresh processes of the final measurement (emulated boards: always 2)", "measuring", "N"
+    )
 
     def __post_init__(self) -> None:
         for field_ in dataclasses.fields(self):

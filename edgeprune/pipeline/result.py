@@ -68,7 +68,8 @@ def assemble(
         "device": {
             "name": config.device,
             "kind": spec.kind,
-            "emulated": spec.emulated,
+            # Also an emulator that is reached like a board: the probe finds it out.
+            "emulated": spec.emulated or bool(primary.measurement.facts.get("emulated")),
             "unit": spec.unit,
             "facts": dict(primary.measurement.facts),
         },

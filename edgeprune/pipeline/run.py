@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 
-from edgeprune.core.errors import BudgetError, EdgepruneError, UnexpectedError, UsageError
+from edgeprune.core.errors import BudgetError, DeviceError, EdgepruneError, UnexpectedError, UsageError
 from edgeprune.core.files import storing
 from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.store import RunFolder
@@ -81,8 +81,8 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     except BudgetError as error:
         _keep(config, folder, watch, "impossible", str(error))
         raise
-    except UsageError as error:
-        # Refused before anything was made: a mistyped option should not leave a folder behind.
+    except (UsageError, DeviceError) as error:
+        # Before anything was made, a mistyped option or a board that is off should not leave a folder behind.
         if resume or (folder / "baseline.safetensors").exists():
             _keep(config, folder, watch, "failed", str(error))
         else:

@@ -129,14 +129,18 @@ def run_search(
                 on_episode = _recorder(trials, store, task.advance)
                 result = search(environment, agent, episodes=episodes, seed=config.seed, on_episode=on_episode)
             seconds = time.monotonic() - started
-            store.trim(len(trials))
+            confirmed = rank(trials, budget, possible.reference)
             if result.stopped:
                 if not trials:
                     raise StopSearch(result.stopped)
                 progress.say(f"search ended after {len(trials)} episodes: {result.stopped}")
-                confirmed = rank(trials, budget, possible.reference)
             else:
-                confirmed = _confirm(trials, evaluator, budget, possible.reference, config.finalists, progress)
+                store.trim(len(trials))
+                try:
+                    confirmed = _confirm(trials, evaluator, budget, possible.reference, config.finalists, progress)
+                except StopSearch as stop:
+                    result = replace(result, stopped=str(stop))
+                    progress.say(f"the best trials are not measured again: {stop}")
             summary = _summary(config, result, trials, evaluator, profiler, files, seconds, credit, reward)
     except StopSearch as stop:
         raise DeviceError(str(stop), f"when it is back, continue with --resume {config.name}") from stop
@@ -197,7 +201,9 @@ def _possible(
     cost = evaluator.cost(smallest.plan, fresh=True) if fresh else smallest.cost
     if isinstance(cost, Failure):
         raise DeviceError(
-            f"the smallest network could not be measured: {cost.message}", "check the device", retryable=cost.retryable
+            f"the smallest network could not be measured: {cost.message}",
+            cost.advice or "check the device",
+            retryable=cost.retryable,
         )
     reference = Reference(cost.against_median, cost.against_peak_bytes, reference_bytes)
     return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit), smallest

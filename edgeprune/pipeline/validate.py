@@ -12,6 +12,7 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import Failure, Measurement, MeasureSettings, RuntimeName
 from edgeprune.core.units import format_speedup
+from edgeprune.devices.channel import ChannelError
 from edgeprune.pipeline.artefacts import Exported
 from edgeprune.pipeline.candidates import FORMAT
 from edgeprune.pipeline.prepare import Prepared
@@ -93,9 +94,10 @@ def validate(
             task.advance()
         measured = compare_fresh(session, alike, item.artifact.path, item.baseline.path, progress)
         if isinstance(measured, Failure):
-            raise DeviceError(
+            raise ChannelError(
+                measured.kind,
                 f"{item.artifact.path.name} could not be measured on {session.spec.name}: {measured.message}",
-                "check the device, then continue with --resume and the run's name",
+                measured.advice or "check the device, then continue with --resume and the run's name",
                 retryable=measured.retryable,
             )
         speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
@@ -103,7 +105,7 @@ def validate(
         progress.say(
             f"{item.format} on {session.spec.name} ({alike.runtime}): accuracy {100 * share(ours):.2f} %, agreement "
             f"with the host {100 * agreement:.2f} %, {format_speedup(speedup.value, measured.unit)} "
-            f"({speedup.low:.2f} to {speedup.high:.2f})"
+            f"({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
         )
         return Validated(item, alike.runtime, share(ours), share(theirs), agreement, measured, speedup)
 
@@ -113,7 +115,8 @@ def validate(
         try:
             done.append(on_device(item, alike))
         except DeviceError as error:
-            if error.retryable or alike.runtime == settings.runtime:
+            gone = error.kind in ("lost", "busy") if isinstance(error, ChannelError) else error.retryable
+            if gone or alike.runtime == settings.runtime:
                 raise
             progress.say(f"{item.format} is not validated: {error.message}")
             done.append(NotValidated(item, alike.runtime, error.message))

@@ -27,6 +27,9 @@ _MAX_FACTS = 100
 #: No time, size or count of a device is as large.
 _LARGEST = 1e18
 
+#: Rounds that a race has at least, however slow the models are; as in the probe.
+LEAST_ROUNDS = 3
+
 #: What to install where, per runtime.
 _PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 
@@ -104,11 +107,11 @@ class Operator:
 class ProbeClient:
     """One probe process. Every method raises ChannelError: for a dead process as for a request that was refused."""
 
-    def __init__(self, channel: Channel, settings: MeasureSettings) -> None:
+    def __init__(self, channel: Channel, settings: MeasureSettings, unit: Unit = "s") -> None:
+        """`unit` is what the device's latencies are given in: a probe that measures in another one is refused."""
         self._channel = channel
         self._settings = settings
-        #: What the device's latencies are given in; known after `hello`.
-        self.unit: Unit = "s"
+        self.unit: Unit = unit
         #: What the device can be asked for; known after `hello`.
         self.ops: frozenset[str] = frozenset()
 
@@ -131,9 +134,9 @@ class ProbeClient:
             raise
         facts = _plain(answer.get("facts"))
         unit = facts.get("unit", "s")
-        if unit not in get_args(Unit):
-            raise ChannelError("garbled", f"the probe measures in {unit!r:.40}, which is no unit")
-        self.unit = unit
+        if unit != self.unit:
+            said = f"the probe measures in {unit!r:.40}, this device in {self.unit!r}"
+            raise ChannelError("garbled", said, retryable=False)
         ops = answer.get("ops")
         self.ops = frozenset(str(op) for op in ops[:_MAX_FACTS]) if isinstance(ops, list) else frozenset()
         return MappingProxyType(facts)
@@ -160,14 +163,17 @@ class ProbeClient:
                 "min_runs": settings.min_runs,
                 "warmup_runs": settings.warmup_runs,
                 "warmup_s": settings.warmup_s,
+                # What a race cannot do in this time it leaves out, rather than miss the deadline.
+                "most_s": deadline.left() / 3,
             },
             deadline,
         )
         samples, warmups = (_numbers(answer, key) for key in ("samples_a", "warmups_a"))
         against = samples if baseline is None else _numbers(answer, "samples_b")
-        # Counts are the same each time, so a device that counts may take fewer.
-        wanted = settings.rounds if self.unit == "s" else len(samples)
-        if not len(samples) == len(against) == wanted or min((*samples, *against)) <= 0:
+        # Slow models get fewer rounds; counts are the same each time, so one is enough.
+        least = 1 if self.unit == "instructions" else min(LEAST_ROUNDS, settings.rounds)
+        right = least <= len(samples) == len(against) <= settings.rounds
+        if not right or min((*samples, *against)) <= 0:
             raise ChannelError("garbled", "the probe gave samples that cannot be")
         load_s = first_s = None
         if self.unit != "instructions":
@@ -266,7 +272,7 @@ def push_patiently(session: Session, file: Path) -> Pushed:
 @contextmanager
 def probe(session: Session, settings: MeasureSettings, file: Path = PROBE) -> Iterator[ProbeClient]:
     """A fresh probe process for the length of a `with` block."""
-    client = ProbeClient(session.start(file), settings)
+    client = ProbeClient(session.start(file), settings, session.spec.unit)
     try:
         yield client
     finally:

@@ -19,8 +19,8 @@ from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.profilers.verdict import State, judge, taint
 
 _MEMORY_PROCESSES = 5
-#: Seconds that one comparison may spend waiting for a hot device, all its processes together; between two looks.
-_COOLING_S, _LOOK_S = 600.0, 2.0
+#: Seconds that each process may wait for a hot device to cool; between two looks.
+_COOLING_S, _LOOK_S = 120.0, 2.0
 
 
 class Watched(Protocol):
@@ -63,7 +63,7 @@ class Collector(Generic[W]):
         if not self.settings.half_width or not self._limit.left():
             return False
         interval = self.interval(self._good)
-        return interval is not None and interval.half_width > self.settings.half_width
+        return interval is None or interval.half_width > self.settings.half_width
 
     def kept(self) -> list[W]:
         """The processes that count."""
@@ -119,6 +119,11 @@ class Raced:
             return Interval(share, share, share)
         return quotient_interval(self.samples, self.against, self.process)
 
+    @property
+    def judged(self) -> Interval | None:
+        """The interval, where it says how fresh processes differ; counts do not."""
+        return self.interval if len(self.races) > 1 or self.unit == "instructions" else None
+
 
 def compare_fresh(
     session: Session,
@@ -127,7 +132,7 @@ def compare_fresh(
     baseline: Path,
     progress: Progress | None = None,
     *,
-    timeout_s: float = 300.0,
+    timeout_s: float = 900.0,
     probe_file: Path = PROBE,
 ) -> Measurement | Failure:
     """Race `candidate` and `baseline` in `settings.processes` fresh processes (5 or more for an interval worth having).
@@ -150,7 +155,7 @@ def compare_fresh(
             memories = list(_memories(session, settings, ours, theirs, timeout_s, probe_file, bar))
     except ChannelError as error:
         return error.failure()
-    verdict, advice = judge(raced.states, raced.interval if settings.processes > 1 else None, settings)
+    verdict, advice = judge(raced.states, raced.judged, settings)
     return Measurement(
         unit=raced.unit,
         samples=raced.samples,
@@ -186,7 +191,6 @@ def race_fresh(
 ) -> Raced:
     """The races of `compare_fresh`, without memory. Raises ChannelError."""
     collector: Collector[Race] = Collector(settings, _interval)
-    cooling = Deadline.after(_COOLING_S)
     unit: Unit = "s"
     facts: Mapping[str, Any] = {}
 
@@ -195,7 +199,7 @@ def race_fresh(
         # The first load of a process pays for what the runtime does once, so neither model's timed load is the first.
         facts = client.hello([theirs], deadline)
         unit = client.unit
-        cool_down(client, settings, deadline, cooling)
+        cool_down(client, settings, deadline)
         return client.race(ours, theirs, deadline)
 
     count = 0
@@ -210,7 +214,6 @@ def cool_down(
     client: ProbeClient,
     settings: MeasureSettings,
     deadline: Deadline,
-    patience: Deadline,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Wait until the device is as cool as the settings ask, or the time is spent: what it measures then is tainted.
@@ -219,8 +222,8 @@ def cool_down(
     """
     if settings.cool_below_c is None:
         return
-    # A third of the time the process has: it must also race.
-    enough = Deadline.after(min(patience.left(), deadline.left() / 3))
+    # Not all of the time the process has: it must also race.
+    enough = Deadline.after(min(_COOLING_S, deadline.left() / 3))
     while True:
         temperature = client.state(deadline).get("temperature_c")
         if not isinstance(temperature, (int, float)):

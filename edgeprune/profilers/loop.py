@@ -36,6 +36,7 @@ _KEYS = (
     "runtime",
     "runtime_version",
     "threads",
+    "emulated",
     "packages",
     "qemu",
 )
@@ -48,7 +49,7 @@ class LoopProfiler:
     """Measures candidates against one baseline. A context manager; the process starts with the first question.
 
     A probe that died, hung or garbled is replaced by a fresh one and the measurement tried once more; a device that is
-    lost or busy is waited for (see `retry.persist`). A call takes at most two times `timeout_s`, and `patience_s`.
+    lost or busy is waited for (see `retry.persist`). A call takes at most three times `timeout_s`, and `patience_s`.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class LoopProfiler:
         warm_model: Path | None = None,
         log: Callable[[str], None] | None = None,
         *,
-        timeout_s: float = 120.0,
+        timeout_s: float = 300.0,
         patience_s: float = PATIENCE_S,
         probe_file: Path = PROBE,
     ) -> None:
@@ -145,7 +146,7 @@ class LoopProfiler:
         if self._client is not None:
             return self._client
         self._baseline = push(self._session, self._baseline_file)
-        client = ProbeClient(self._session.start(self._probe_file), self._settings)
+        client = ProbeClient(self._session.start(self._probe_file), self._settings, self._session.spec.unit)
         try:
             facts = client.hello([push(self._session, self._warm_file)], deadline)
             readings = [client.memory(self._baseline, deadline)[0] for _ in range(_MEMORY_READINGS)]
@@ -199,9 +200,11 @@ class LoopProfiler:
         """A race that nothing disturbed; or after so many that were, the last one, and what was wrong with it."""
         rejected = 0
         while True:
+            left = deadline.left()
             race = client.race(candidate, self._baseline, deadline)
             tainted = taint(race.states[0], race.states[-1], self._settings) if race.states else None
-            if tainted is None or rejected == _RACES - 1:
+            no_time = deadline.left() < 2 * (left - deadline.left())
+            if tainted is None or rejected == _RACES - 1 or no_time:
                 return race, tainted, rejected
             rejected += 1
             self._log(f"{tainted.verdict}: {tainted.advice}; racing again")

@@ -56,11 +56,19 @@ def predict_on_device(
 
     try:
         pushed = push_patiently(session, artifact)
-        in_fresh_process(session, settings, predict, timeout_s=timeout_s, probe_file=probe_file)
+        while count * len(parts) < len(inputs):
+            done = len(parts)
+            try:
+                in_fresh_process(session, settings, predict, timeout_s=timeout_s, probe_file=probe_file)
+            except ChannelError as error:
+                # Whoever got further starts with new patience: a long test on a bad link is cut more than once.
+                if not error.retryable or len(parts) == done:
+                    raise
         return np.concatenate(parts)
     except ChannelError as error:
         where = f"{artifact.name} on {session.spec.name}"
-        raise DeviceError(f"cannot predict with {where}: {error.message}", retryable=error.retryable) from error
+        said = f"cannot predict with {where}: {error.message}"
+        raise ChannelError(error.kind, said, error.hint, retryable=error.retryable) from error
 
 
 def _part(

@@ -9,7 +9,7 @@ never ends the probe. Seconds and bytes throughout.
     state    {}                                             -> state {...}, see `_state`
     load     {id, FILE}                                     -> load_s, first_s, inputs, outputs
     memory   {FILE}                                         -> bytes, method
-    race     {a: FILE, b: FILE or null, rounds, round_s, min_runs, warmup_runs, warmup_s}
+    race     {a: FILE, b: FILE or null, rounds, round_s, min_runs, warmup_runs, warmup_s, most_s}
                       -> samples_a, warmups_a, load_s_a, first_s_a, the same of b, runs: {a, b} per block, states
     single   {FILE, warmup_runs, warmup_s, min_runs, min_s, max_s}
                       -> runs_s (the newest 20,000), count, warmups_s, load_s, first_s, states
@@ -50,6 +50,10 @@ _MAX_KEPT = 20_000
 _MAX_STREAMS = 256
 #: After the long warm-up, a model loaded anew needs only its own memory touched.
 _REWARM_RUNS = 3
+#: From here on a run is so long that caches it did not touch yet are no part of it, and its first run warms it up.
+_SLOW_NS = 20_000_000
+#: A race that takes too long has at least so many rounds.
+_LEAST_ROUNDS = 3
 
 
 #: Instructions that are counted of one model at most, if two runs have fewer; see `CountingProbe`.
@@ -120,7 +124,16 @@ def _facts() -> Dict[str, Any]:
         "libc": " ".join(platform.libc_ver()).strip(),
         "python": platform.python_version(),
         "mallinfo2": _MALLINFO is not None,
+        "emulated": _emulated(),
     }
+
+
+def _emulated() -> bool:
+    """Whether qemu's user mode runs us: it answers for the first of these names, not for the second."""
+    try:
+        return os.readlink("/proc/self/exe") != os.readlink("/proc/thread-self/exe")
+    except OSError:
+        return False
 
 
 def _number(path: str) -> Optional[int]:
@@ -182,12 +195,13 @@ def _state() -> Dict[str, Any]:
     """
     cpus = _cpus()
     folders = ["/sys/devices/system/cpu/cpu%d/cpufreq/" % number for number in cpus]
-    zones = "/sys/class/thermal/"
-    names = os.listdir(zones) if os.path.isdir(zones) else []
-    millidegrees = _most([zones + name + "/temp" for name in names if name.startswith("thermal_zone")])
+    # Before the thermal zones: where these are slow to read the processor clocks down meanwhile.
     frequency, most = (
         _most([folder + name for folder in folders]) for name in ("scaling_cur_freq", "cpuinfo_max_freq")
     )
+    zones = "/sys/class/thermal/"
+    names = os.listdir(zones) if os.path.isdir(zones) else []
+    millidegrees = _most([zones + name + "/temp" for name in names if name.startswith("thermal_zone")])
     try:
         load = os.getloadavg()[0]
     except (OSError, AttributeError):
@@ -526,7 +540,7 @@ def _version(runtime: str) -> Tuple[str, str]:
 # ------------------------------------------------------------------------------------------------------- the ops
 
 
-def _checked(path: str, sha256: str) -> str:
+def _check(path: str, sha256: str) -> None:
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:
@@ -536,7 +550,6 @@ def _checked(path: str, sha256: str) -> str:
         raise ProbeError("lost", "the file is not readable on the device: " + str(error)) from error
     if digest.hexdigest() != sha256:
         raise ProbeError("lost", "the file on the device is not the one that was sent (SHA-256 differs)")
-    return path
 
 
 def _median(values: List[Any]) -> float:
@@ -556,18 +569,24 @@ def _block(run: Callable[[], Any], runs: int) -> List[int]:
     return times
 
 
-def _warm_up(run: Callable[[], Any], least_runs: int, least_s: float) -> List[int]:
-    """At least so many runs and seconds, then on (at most to three times that) until two halves agree in 3 %."""
+def _warm_up(run: Callable[[], Any], least_runs: int, least_s: float, most_s: float) -> List[int]:
+    """At least so many runs and seconds, then on (at most to three times that) until two halves agree in 3 %.
+
+    After `most_s` it ends, but not before the second run.
+    """
     times: List[int] = []
     last = 0.0
+    begin = time.perf_counter()
     for half in range(6):
         block: List[int] = []
         start = time.perf_counter()
         while len(block) * 2 < least_runs or (time.perf_counter() - start) * 2 < least_s:
             block += _block(run, 1)
+            if time.perf_counter() - begin > most_s:
+                break
         times += block
         middle = _median(block)
-        if half and abs(middle - last) <= 0.03 * last:
+        if half and (abs(middle - last) <= 0.03 * last or time.perf_counter() - begin > most_s):
             break
         last = middle
     return times
@@ -606,9 +625,15 @@ class Probe:
         self.models: Dict[str, Any] = {}
 
     def _open(self, path: str, sha256: str, shapes: Optional[Dict[str, List[int]]] = None, **how: Any) -> Any:
+        self._checked(path, sha256)
+        return self._load(path, shapes, **how)
+
+    def _checked(self, path: str, sha256: str) -> None:
         if self.runtime is None:
             raise ProbeError("crashed", "no hello yet: the runtime is not chosen")
-        _checked(path, sha256)
+        _check(path, sha256)
+
+    def _load(self, path: str, shapes: Optional[Dict[str, List[int]]] = None, **how: Any) -> Any:
         try:
             return self.runtime(path, self.threads, shapes, **how)
         except ProbeError:
@@ -640,10 +665,11 @@ class Probe:
         return {"state": _state()}
 
     def _first(self, file: Dict[str, Any], **how: Any) -> Tuple[Any, float, float]:
-        """A model loaded and run once, and the seconds of both."""
+        """A model loaded and run once, and the seconds of both. Loading is the runtime's alone, without our hash."""
+        self._checked(file["path"], file["sha256"])
         gc.collect()
         start = time.perf_counter()
-        model = self._open(**file, **how)
+        model = self._load(file["path"], file.get("shapes"), **how)
         loaded = time.perf_counter()
         try:
             model.runner()()
@@ -693,27 +719,35 @@ class Probe:
         min_runs: int,
         warmup_runs: int,
         warmup_s: float,
+        most_s: float,
     ) -> Dict[str, Any]:
         """Time `a` and `b` in turns. A round holds two blocks of each, `a` first, then `b` first; a sample is the mean.
+
+        After `most_s` no further round begins, but three there are; slow models get fewer runs in each.
 
         Both are loaded anew for every block, in the block's order: where the weights come to lie in memory, and which
         were laid there first, moves small models by 5 to 10 %, and a layout that lasted would move every sample of this
         process the same way.
         """
-        before = _state()
+        before, begin = _state(), time.perf_counter()
         racers = {"a": a} if b is None else {"a": a, "b": b}
         answer: Dict[str, Any] = {"samples_b": [], "warmups_b": []}
         runs: Dict[str, int] = {}
+        rewarm: Dict[str, int] = {}
         for name, file in racers.items():
             answer.update({"samples_" + name: [], "load_s_" + name: [], "first_s_" + name: []})
             model = self._open(**file)
-            times = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s)
+            times = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s, most_s / 8)
             answer["warmups_" + name] = [nanoseconds / 1e9 for nanoseconds in times[:_MAX_WARMUPS]]
             steady = max(1.0, _median(times[len(times) // 2 :]))
             per_round = max(2, min_runs, int(round_s * 1e9 / steady) + 1)
-            runs[name] = min((per_round + 1) // 2, _MAX_RUNS)
+            affordable = int(most_s * 1e9 / steady / (4 * max(1, rounds)))
+            runs[name] = max(1, min((per_round + 1) // 2, affordable, _MAX_RUNS))
+            rewarm[name] = _REWARM_RUNS if steady < _SLOW_NS else 0
             del model
-        for _ in range(min(rounds, _MAX_ROUNDS)):
+        for done in range(min(rounds, _MAX_ROUNDS)):
+            if done >= _LEAST_ROUNDS and time.perf_counter() - begin > most_s:
+                break
             medians: Dict[str, List[float]] = {name: [] for name in racers}
             for order in (sorted(racers), sorted(racers, reverse=True)):
                 models = {}
@@ -722,7 +756,7 @@ class Probe:
                     answer["load_s_" + name].append(load_s)
                     answer["first_s_" + name].append(first_s)
                 for name in order:
-                    times = _quietly(_block, models[name].runner(), runs[name] + _REWARM_RUNS)[_REWARM_RUNS:]
+                    times = _quietly(_block, models[name].runner(), runs[name] + rewarm[name])[rewarm[name] :]
                     medians[name].append(_median(times) / 1e9)
                 models.clear()
             for name, values in medians.items():
@@ -735,7 +769,7 @@ class Probe:
         """One query after the other: every run's time."""
         before = _state()
         model, load_s, first_s = self._first(file)
-        warmups = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s)
+        warmups = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s, max_s / 4)
         times, count = _quietly(_timed, model.runner(), min(max(1, min_runs), _MAX_RUNS), min_s, max_s)
         return {
             "runs_s": [nanoseconds / 1e9 for nanoseconds in times],

@@ -23,7 +23,7 @@ from edgeprune.profilers.client import (
     in_fresh_process,
     push_patiently,
 )
-from edgeprune.profilers.fresh import Collector, Raced, cool_down, median_or_none, memory_processes, race_fresh
+from edgeprune.profilers.fresh import Collector, cool_down, median_or_none, memory_processes, race_fresh
 from edgeprune.profilers.statistics import Interval, percentile, quotient_interval
 from edgeprune.profilers.verdict import State, judge
 
@@ -33,7 +33,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 #: The runtime that runs a file, by the end of its name.
 RUNTIMES: Mapping[str, RuntimeName] = MappingProxyType({".onnx": "onnxruntime", ".tflite": "litert"})
 
-_TIMEOUT_S, _COOLING_S = 300.0, 600.0
+_TIMEOUT_S = 900.0
 #: A process stops timing after so long, also before it has its minimum of runs.
 _LONGEST_S = 30.0
 _OPERATOR_RUNS, _THROUGHPUT_S = 30, 2.0
@@ -156,7 +156,7 @@ def profile_files(
     `settings` holds for each, with the runtime of its type. A file that cannot be run becomes a Failure, and the others
     go on. Raises DeviceError where the device is lost or has no runtime, UsageError for a file that is none.
     """
-    works = [_Work(session, file, replace(settings, runtime=runtime_of(file)), shapes) for file in files]
+    works = [_Work(session, file, replace(settings, runtime=runtime_of(file)), shapes, wanted) for file in files]
     readings = memory_processes(session, settings)
     extra = wanted.throughput + wanted.operators
     watch = progress or Silent()
@@ -177,21 +177,11 @@ def profile_files(
     return [work.failure or work.profile() for work in works]
 
 
-def compare_files(
-    session: Session,
-    profiles: Sequence[Profile],
-    against: Profile,
-    settings: MeasureSettings,
-    progress: Progress | None = None,
-) -> list[Comparison]:
-    """Race each profiled file with `against` (see `race_fresh`). Raises DeviceError, UsageError for unlike runtimes."""
-    watch = progress or Silent()
-    return [_compare(session, profile, against, settings, watch) for profile in profiles]
-
-
-def _compare(
-    session: Session, profile: Profile, against: Profile, settings: MeasureSettings, watch: Progress
+def compare_file(
+    session: Session, profile: Profile, against: Profile, settings: MeasureSettings, progress: Progress | None = None
 ) -> Comparison:
+    """Race a profiled file with `against` (see `race_fresh`), of the same runtime. Raises DeviceError."""
+    watch = progress or Silent()
     file, other = Path(profile.file), Path(against.file)
     settings = replace(
         settings,
@@ -209,7 +199,7 @@ def _compare(
         raise DeviceError(
             f"{file.name} and {other.name} cannot be raced: {error.message}", error.hint, retryable=error.retryable
         ) from error
-    verdict, advice = judge(raced.states, _judged(raced, settings), settings)
+    verdict, advice = judge(raced.states, raced.judged, settings)
     return Comparison(
         file=profile.file,
         against=against.file,
@@ -228,20 +218,16 @@ def _compare(
     )
 
 
-def _judged(raced: Raced, settings: MeasureSettings) -> Interval | None:
-    return raced.interval if settings.processes > 1 or raced.unit == "instructions" else None
-
-
 class _Work:
     """One file on its way to a profile."""
 
-    def __init__(self, session: Session, file: Path, settings: MeasureSettings, shapes: Shapes) -> None:
+    def __init__(self, session: Session, file: Path, settings: MeasureSettings, shapes: Shapes, wanted: Wanted) -> None:
         self._session = session
+        self._wanted = wanted
         self._file = file
         self._settings = settings
         self._pushed = replace(push_patiently(session, file), shapes=shapes)
         self._timings: Collector[Single] = Collector(settings, _interval)
-        self._cooling = Deadline.after(_COOLING_S)
         self._memory: list[tuple[int, str]] = []
         self._throughput: Throughput | None = None
         self._operators: tuple[tuple[Operator, ...] | None, str] = (None, "")
@@ -270,7 +256,7 @@ class _Work:
         """Time it in one more process."""
 
         def timed(client: ProbeClient, deadline: Deadline) -> Single:
-            cool_down(client, self._settings, deadline, self._cooling)
+            cool_down(client, self._settings, deadline)
             if self._single_runs:
                 return client.single(self._pushed, _LONGEST_S, deadline)
             race = client.race(self._pushed, None, deadline)
@@ -288,7 +274,6 @@ class _Work:
         """Run as many at once as the device has cores for."""
 
         def run(client: ProbeClient, deadline: Deadline) -> Throughput:
-            self._able(client, "throughput")
             streams = max(1, int(self._facts.get("cores") or 1) // self._settings.threads)
             return client.throughput(self._pushed, streams, _THROUGHPUT_S, deadline)
 
@@ -299,7 +284,6 @@ class _Work:
         """Time every operator."""
 
         def run(client: ProbeClient, deadline: Deadline) -> tuple[tuple[Operator, ...] | None, str]:
-            self._able(client, "operators")
             return client.operators(self._pushed, _OPERATOR_RUNS, self._session.scratch("operators"), deadline)
 
         self._operators = self._in_process(run)
@@ -346,16 +330,18 @@ class _Work:
         def warmed(client: ProbeClient, deadline: Deadline) -> T:
             self._facts = client.hello([self._pushed], deadline)
             self._unit = client.unit
-            self._single_runs = client.unit != "instructions" and "single" in client.ops
+            self._single_runs = "single" in client.ops
+            # Asked before anything is measured, since all of it would be lost.
+            for op, flag, asked in (
+                ("throughput", "--throughput", self._wanted.throughput),
+                ("operators", "--per-operator", self._wanted.operators),
+            ):
+                if asked and op not in client.ops:
+                    said = f"device {self._session.spec.name} does not tell times of that kind"
+                    raise ChannelError("refused", said, f"leave out {flag}")
             return work(client, deadline)
 
         return in_fresh_process(self._session, self._settings, warmed, timeout_s=_TIMEOUT_S)
-
-    def _able(self, client: ProbeClient, op: str) -> None:
-        if client.unit == "instructions" or op not in client.ops:
-            flag = {"throughput": "--throughput", "operators": "--per-operator"}[op]
-            name = self._session.spec.name
-            raise ChannelError("refused", f"device {name} does not tell times of that kind", f"leave out {flag}")
 
 
 def _medians(samples: Sequence[float], process: Sequence[int]) -> list[float]:

@@ -23,6 +23,8 @@ _THERMAL = 2
 _SLACK = 0.1
 #: Share of a core that a hypervisor may keep for itself.
 _STOLEN = 0.05
+#: Degrees that a sensor may jump between two looks.
+_SENSOR_C = 1.0
 #: Seconds by which the wall clock may run away from the steady one.
 _JUMP_S = 1.0
 
@@ -80,7 +82,7 @@ def _throttled(before: State, after: State, settings: MeasureSettings) -> Taint 
     if any((_number(state, "thermal_status") or 0) >= _THERMAL for state in (before, after)):
         return Taint("throttled", "the phone is hot: unplug it, take off its case and let it cool")
     hot = _number(before, "temperature_c")
-    if settings.cool_below_c is not None and hot is not None and hot > settings.cool_below_c:
+    if settings.cool_below_c is not None and hot is not None and hot > settings.cool_below_c + _SENSOR_C:
         return Taint("throttled", f"it stayed at {hot:.0f} degrees: give it a fan, or raise --cool-below")
     speed, most = _number(after, "frequency_hz"), _number(after, "frequency_max_hz")
     if speed and most and speed < _SLOW * most:

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from edgeprune.core.files import storing
 from edgeprune.core.units import format_cost
 
 _BINS = 80
@@ -55,5 +54,4 @@ def draw_histogram(panels: Sequence[Panel], path: Path, where: str) -> None:
         axes.tick_params(labelsize=8, colors=_INK)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"Latency on {where}", fontsize=11, color=_INK, x=0.01, ha="left")
-    with storing(path):
-        figure.savefig(path, format="png")
+    figure.savefig(path, format="png")

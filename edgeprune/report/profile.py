@@ -18,21 +18,17 @@ _OPERATORS = 15
 Shown = Callable[[Any], str]
 
 
-def _seconds(value: float | None) -> str:
-    return "" if value is None else format_cost(value, "s")
-
-
-def _tail(value: float | None, profile: Any) -> str:
+def _cost(value: float | None, profile: Any) -> str:
     return "" if value is None else format_cost(value, profile.unit)
 
 
 #: Columns, left out where no file has a figure for them. Profiles come as values: this room knows no other.
 _COLUMNS: tuple[tuple[str, Shown], ...] = (
     ("median", lambda each: format_cost(each.median, each.unit)),
-    ("p90", lambda each: _tail(each.p90, each)),
-    ("p99", lambda each: _tail(each.p99, each)),
-    ("load", lambda each: _seconds(each.load_s)),
-    ("first run", lambda each: _seconds(each.first_s)),
+    ("p90", lambda each: _cost(each.p90, each)),
+    ("p99", lambda each: _cost(each.p99, each)),
+    ("load", lambda each: _cost(each.load_s, each)),
+    ("first run", lambda each: _cost(each.first_s, each)),
     ("heap", lambda each: format_bytes(each.peak_bytes)),
     ("file", lambda each: format_bytes(each.bytes)),
     ("throughput", lambda each: f"{each.throughput.per_second:,.0f}/s" if each.throughput else ""),
@@ -70,7 +66,7 @@ def comparison_lines(each: Any) -> list[str]:
     interval = each.latency
     return [
         f"{Path(each.file).name} against {Path(each.against).name}:",
-        f"  latency {interval.value:.3g}x (95 %: {interval.low:.3g} to {interval.high:.3g}), "
+        f"  cost    {interval.value:.3g}x (95 %: {interval.low:.3g} to {interval.high:.3g}), "
         + faster(1 / interval.value, 1 / interval.high, 1 / interval.low, each.unit),
         f"  heap    {each.memory:.3g}x",
         f"  file    {each.bytes:.3g}x",

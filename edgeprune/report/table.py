@@ -20,7 +20,8 @@ def summary_table(result: Result) -> Table:
     """Rows of before, after and change; per format the device's figures."""
     before, after, device = result["baseline"], result["compressed"], result["device"]
     # What is no measurement of a real device says so wherever it is shown.
-    where = device["name"] + (f" ({device['kind']})" if device["kind"] in ("emulated", "simulated") else "")
+    kind = "emulated" if device["emulated"] else device["kind"]
+    where = device["name"] + (f" ({kind})" if kind in ("emulated", "simulated") else "")
     table = Table(
         box=box.SIMPLE_HEAD,
         title=escape(f"{result['config']['model']} on {result['config']['data']}"),
@@ -50,7 +51,7 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
     table.add_section()
     if not item["validated"]:
         table.add_row(f"{_FILE[item['format']]} on {where}", "", "", "not validated")
-        table.add_row(f"  {item['why_not']}", "", "", "")
+        table.add_row(f"  {escape(item['why_not'])}", "", "", "")
         return
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
     table.add_row(f"{_FILE[item['format']]} on {where}", "", "", item["runtime"])
@@ -74,6 +75,9 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
         ("file", item["bytes"], item["baseline_bytes"]),
     ):
         table.add_row(f"  {name}", format_bytes(old), format_bytes(new), f"{100 * new / max(old, 1):.1f} % left")
+    table.add_row("  verdict", "", "", item["verdict"] or "not judged")
+    if item["advice"]:
+        table.add_row(f"  {escape(item['advice'])}", "", "", "")
 
 
 def _cost(value: float, unit: Unit) -> str:

@@ -79,3 +79,10 @@ def test_a_failed_request_keeps_its_kind(said: object, kind: str) -> None:
     assert caught.value.kind == kind
     assert caught.value.retryable == (kind != "refused")
     assert len(caught.value.message) <= 500
+
+
+def test_a_probe_of_another_unit_is_refused() -> None:
+    for unit in ("instructions", "parsecs", 3):
+        with pytest.raises(ChannelError, match="measures in") as caught:
+            client(facts={"unit": unit}).hello([], Deadline.after(1))
+        assert not caught.value.retryable

@@ -143,12 +143,12 @@ class Thermometer:
 def test_it_waits_for_a_hot_device(quick: MeasureSettings) -> None:
     settings = replace(quick, cool_below_c=50.0)
     slept: list[float] = []
-    cool_down(Thermometer(75.0), settings, Deadline.after(300), Deadline.after(300), slept.append)  # type: ignore[arg-type]
+    cool_down(Thermometer(75.0), settings, Deadline.after(300), slept.append)  # type: ignore[arg-type]
     assert len(slept) == 3
-    cool_down(Thermometer(75.0), settings, Deadline.after(300), Deadline.after(0), slept.append)  # type: ignore[arg-type]
-    assert len(slept) == 3  # no patience left: what is measured then is tainted
+    cool_down(Thermometer(75.0), settings, Deadline.after(0), slept.append)  # type: ignore[arg-type]
+    assert len(slept) == 3  # no time left: what is measured then is tainted
     with pytest.raises(ChannelError, match="does not tell its temperature"):
-        cool_down(Thermometer(None), settings, Deadline.after(300), Deadline.after(300), slept.append)  # type: ignore[arg-type]
+        cool_down(Thermometer(None), settings, Deadline.after(300), slept.append)  # type: ignore[arg-type]
 
 
 def test_states_and_a_verdict_come_with_the_measurement(

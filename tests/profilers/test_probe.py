@@ -40,7 +40,7 @@ def model(path: Path) -> dict[str, str]:
     return {"path": str(path), "sha256": sha256_file(path)}
 
 
-RACE = {"rounds": 3, "round_s": 0.0005, "min_runs": 3, "warmup_runs": 2, "warmup_s": 0.0}
+RACE = {"rounds": 3, "round_s": 0.0005, "min_runs": 3, "warmup_runs": 2, "warmup_s": 0.0, "most_s": 60.0}
 
 
 def test_it_is_one_file_for_python_3_9() -> None:
@@ -91,6 +91,14 @@ def test_race_gives_a_sample_a_round(ort: Ask, full_model: Path, half_model: Pat
     alone = ort("race", a=model(half_model), b=None, **RACE)
     assert len(alone["samples_a"]) == 3
     assert alone["samples_b"] == []
+
+
+def test_a_race_that_takes_too_long_has_three_rounds(ort: Ask, half_model: Path, full_model: Path) -> None:
+    patient = {**RACE, "rounds": 50, "warmup_runs": 1000, "min_runs": 1000}
+    answer = ort("race", a=model(half_model), b=model(full_model), **{**patient, "most_s": 0.0})
+    assert len(answer["samples_a"]) == len(answer["samples_b"]) == 3
+    assert answer["runs"] == {"a": 1, "b": 1}
+    assert len(answer["warmups_a"]) <= 4
 
 
 def test_memory_grows_with_the_model_and_repeats(ort: Ask, tmp_path: Path) -> None:
