@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from edgeprune.core.units import format_bytes, format_cost
@@ -18,13 +19,19 @@ _OPERATORS = 15
 Shown = Callable[[Any], str]
 
 
+#: Above the table, where a cell has no room for it: what figures are that are no times of a real device.
+_TITLES = {"s": "latency on", "instructions": "instructions of an inference on", "simulated s": "made up latency on"}
+
+
 def _cost(value: float | None, profile: Any) -> str:
-    return "" if value is None else format_cost(value, profile.unit)
+    if value is None:
+        return ""
+    return f"{value / 1e6:.3f} M" if profile.unit == "instructions" else format_cost(value, "s")
 
 
 #: Columns, left out where no file has a figure for them. Profiles come as values: this room knows no other.
 _COLUMNS: tuple[tuple[str, Shown], ...] = (
-    ("median", lambda each: format_cost(each.median, each.unit)),
+    ("median", lambda each: _cost(each.median, each)),
     ("p90", lambda each: _cost(each.p90, each)),
     ("p99", lambda each: _cost(each.p99, each)),
     ("load", lambda each: _cost(each.load_s, each)),
@@ -37,7 +44,10 @@ _COLUMNS: tuple[tuple[str, Shown], ...] = (
 
 def profile_table(profiles: Sequence[Any], device: str) -> Table:
     """A row per file (`edgeprune.profilers.profile.Profile`)."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"latency on {device}", title_justify="left", pad_edge=False)
+    first = profiles[0]
+    kind = "simulated" if first.unit == "simulated s" else "emulated" if first.facts.get("emulated") else ""
+    title = f"{_TITLES[first.unit]} {device}{kind and f' ({kind})'}"
+    table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", pad_edge=False)
     table.add_column("", overflow="fold", min_width=20)
     cells = [[shown(each) for _, shown in _COLUMNS] for each in profiles]
     used = [index for index in range(len(_COLUMNS)) if any(row[index] for row in cells)]
