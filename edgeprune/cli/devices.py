@@ -80,10 +80,12 @@ def remove_command(name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON instead of the table")
 def check_command(name: str, as_json: bool) -> int:
     """Examine a device: is it fit to measure on, and what to do if not."""
-    checks = doctor.check(find_device(name))
+    spec = find_device(name)
+    checks = doctor.check(spec)
     failed = any(check.status == "FAIL" for check in checks)
     if as_json:
-        report = {"device": name, "fit": not failed, "checks": [dataclasses.asdict(check) for check in checks]}
+        found = [dataclasses.asdict(check) for check in checks]
+        report = {"device": name, "kind": spec.kind, "fit": not failed, "checks": found}
         click.echo(json.dumps(report, indent=1))
     else:
         _show(("check", "", "found", "what to do"), [(c.name, c.status, c.detail, c.advice) for c in checks])
@@ -105,7 +107,7 @@ def setup_command(name: str, dry_run: bool) -> None:
         emulator.install("rpi3" if name == "emulated-rpi3" else "rpi4", _say)
         click.echo(f"{name} is set up; next: edgeprune devices check {name}")
     elif spec.kind == "adb":
-        click.echo(_BENCHMARK_MODEL.format(name=name, address=spec.address))
+        click.echo(_BENCHMARK_MODEL.format(name="NAME" if "://" in name else name, address=spec.address))
     else:
         click.echo(f"{name} needs no setting up: it uses the runtimes of this Python")
 

@@ -28,10 +28,11 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.types import DeviceSpec
-from edgeprune.devices.adb_channel import AdbChannel
+from edgeprune.devices.adb_channel import AdbChannel, end_leftover
 from edgeprune.devices.adb_client import Adb, Answer, check_room
 from edgeprune.devices.benchmark_model import HELP_URL
 from edgeprune.devices.channel import ChannelError
+from edgeprune.devices.common import plain_name
 
 FOLDER = "/data/local/tmp/edgeprune"
 #: A lock that nobody touched for so long belongs to a program that is gone. No command takes longer than half of it.
@@ -44,6 +45,8 @@ _LEAST_BYTES_PER_S = 500_000
 _OPENING_S = 5.0
 #: Exit code and text of a command that found the lock to be another program's.
 _NOT_OURS = Answer(91, "edgeprune: not ours\n")
+#: Exit code where the folder is somebody's own.
+_FOREIGN = 92
 
 #: Locks this process holds: one of a session that lost its phone before it could give it back is ours to take.
 _HELD: set[str] = set()
@@ -106,7 +109,7 @@ class AdbSession:
         temporary = f"{self._folder}/scratch/.{secrets.token_hex(8)}.tmp"
         try:
             self._within(temporary)
-            self._reach()
+            self._reach(Deadline.after(self._patience_s))
             with self._noticing():
                 self._adb.push(path, temporary, _copying(path.stat().st_size))
             if self._digest(temporary) != sha256_file(path):
@@ -139,9 +142,7 @@ class AdbSession:
 
     def scratch(self, name: str) -> str:
         """A path on the phone where the channel may write. Raises ValueError unless `name` is a plain file name."""
-        if Path(name).name != name or name in {"", ".", ".."} or not name.isprintable():
-            raise ValueError(f"not a plain file name: {name!r}")
-        return f"{self._folder}/scratch/{name}"
+        return f"{self._folder}/scratch/{plain_name(name)}"
 
     def remove(self, remote: str) -> None:
         """Remove a file in our folder; a missing one is no error. Raises DeviceError."""
@@ -159,7 +160,8 @@ class AdbSession:
                 f"there is no file {given}" if given else "Google's benchmark_model is needed to measure on a phone",
                 f"it is a program that LiteRT is timed with, see {HELP_URL}: get or build the one for this phone "
                 f"({self.facts()['machine'] or 'see adb shell getprop ro.product.cpu.abi'}) and name it: "
-                f"edgeprune devices add {self._spec.name} {self._spec.address} --benchmark-model FILE",
+                f"edgeprune devices add {'NAME' if '://' in self._spec.name else self._spec.name} {self._spec.address} "
+                "--benchmark-model FILE --replace",
                 retryable=False,
             )
         binary = Path(given)
@@ -180,7 +182,7 @@ class AdbSession:
         if self._connected and not self._closed:
             lock, scratch = _quoted(f"{self._folder}/lock"), _quoted(f"{self._folder}/scratch")
             with contextlib.suppress(DeviceError):
-                self.shell(f"rm -rf {scratch} {lock}", Deadline.after(_QUICK_S))
+                self.shell(f"{end_leftover(self.scratch('pid'))}; rm -rf {scratch} {lock}", Deadline.after(_QUICK_S))
         self._closed = True
         _HELD.discard(self._token)
 
@@ -197,22 +199,27 @@ class AdbSession:
 
         Raises ChannelError: "lost", "timeout", "garbled", and "busy" where another program took the phone over.
         """
-        self._reach()
+        self._reach(deadline)
         owner = _quoted(f"{self._folder}/lock/owner")
         refusal = f"echo {_quoted(_NOT_OURS.text.strip())}; exit {_NOT_OURS.code}"
         guard = f"if grep -qF {self._token} {owner} 2>/dev/null; then touch {owner}; else {refusal}; fi"
         with self._noticing():
             answer = self._adb.shell(f"{guard}\n{command}", _shorter(deadline))
         if answer == _NOT_OURS:
-            raise ChannelError("busy", f"another program took phone {self._adb.serial} over", "open it again")
+            raise ChannelError(
+                "busy",
+                f"another program took phone {self._adb.serial} over",
+                "start anew when it is done",
+                retryable=False,
+            )
         return answer
 
-    def _reach(self) -> None:
-        """Wait for a phone that was lost. Raises ChannelError."""
+    def _reach(self, deadline: Deadline) -> None:
+        """Wait for a phone that was lost, no longer than until `deadline`. Raises ChannelError."""
         if self._closed:
             raise ChannelError("lost", "the session is closed")
         if not self._connected:
-            self._adb.connect(Deadline.after(self._patience_s))
+            self._adb.connect(Deadline.after(min(self._patience_s, deadline.left())))
             self._connected = True
 
     @contextlib.contextmanager
@@ -280,17 +287,29 @@ class AdbSession:
 
     def _take(self) -> None:
         """Make the folder `lock`, which only one program can. Raises ChannelError("busy"), DeviceError."""
-        folder, lock = _quoted(self._folder), _quoted(f"{self._folder}/lock")
+        folder, lock, leftover = (
+            _quoted(self._folder),
+            _quoted(f"{self._folder}/lock"),
+            end_leftover(self.scratch("pid")),
+        )
         me = _quoted(f"{_host()} {os.getpid()} {self._token}")
         for _ in range(2):
             answer = self._adb.shell(
-                f"mkdir -p {folder}/cache && if mkdir {lock}; then echo {me} > {lock}/owner && rm -rf {folder}/scratch "
-                f"&& mkdir {folder}/scratch; else [ -d {lock} ] && exit {_NOT_OURS.code}; fi",
+                f"[ -e {folder}/cache ] || [ -e {lock} ] || [ ! -e {folder}/scratch ] || exit {_FOREIGN}; "
+                f"mkdir -p {folder}/cache && if mkdir {lock}; then echo {me} > {lock}/owner && {leftover} "
+                f"&& rm -rf {folder}/scratch && mkdir {folder}/scratch; "
+                f"else [ -d {lock} ] && exit {_NOT_OURS.code}; fi",
                 Deadline.after(_QUICK_S),
             )
             if answer.code == 0:
                 _HELD.add(self._token)
                 return
+            if answer.code == _FOREIGN:
+                raise DeviceError(
+                    f"{self._folder} on the phone holds a scratch folder that is not ours",
+                    "give another --folder",
+                    retryable=False,
+                )
             if answer.code != _NOT_OURS.code:
                 check_room(answer.text)
                 said = answer.text.strip()[-200:]
@@ -308,7 +327,8 @@ class AdbSession:
         )
         found = re.search(r"^(-?\d{1,15})\n(?:(\S{1,100}) (\d{1,9}) ([0-9a-f]{16}))?", answer.text, re.MULTILINE)
         age_s, host, pid, token = found.groups("") if found else ("0", "", "", "")
-        gone = int(age_s) > _STALE_S or (host == _host() and not _alive(int(pid), token))
+        # A program of this machine may hold it in silence, while it trains.
+        gone = not _alive(int(pid), token) if host == _host() else int(age_s) > _STALE_S
         if not gone:
             raise self._busy(f"edgeprune on {host}, process {pid}" if host else "another program", int(age_s))
         # Renamed first, which only one can; put back where it was renewed in between.
@@ -381,7 +401,11 @@ def _shorter(deadline: Deadline) -> Deadline:
 
 
 def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", platform.node())[:100] or "unknown"
+    """This machine, and where it has several, the space of its process numbers: containers may share its name."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = f"-{os.stat('/proc/self/ns/pid').st_ino}"
+    return re.sub(r"[^A-Za-z0-9._-]", "_", platform.node())[:60] + space or "unknown"
 
 
 def _alive(pid: int, token: str) -> bool:

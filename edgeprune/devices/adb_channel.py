@@ -13,6 +13,7 @@ predict     a process per image (some 50 ms each): a thousand images take a minu
 from __future__ import annotations
 
 import io
+import math
 import re
 import shlex
 import tempfile
@@ -32,6 +33,8 @@ from edgeprune.devices.benchmark_model import Report
 from edgeprune.devices.channel import ChannelError
 
 _MAX_ROUNDS = 10_000
+#: A race that takes too long has at least so many rounds.
+_LEAST_ROUNDS = 3
 #: Images per command on the phone: short enough that a deadline is noticed.
 _IMAGES = 20
 #: Below this a median in whole microseconds is off by up to 1 %.
@@ -109,7 +112,7 @@ class AdbChannel:
             raise
 
     def close(self) -> None:
-        """Answer no more; never raises. Nothing runs on the phone between requests."""
+        """Answer no more; never raises. What a cut request left running the next `hello` ends, or the session."""
         self._closed = True
 
     # --------------------------------------------------------------------------------------------------- the ops
@@ -140,10 +143,9 @@ class AdbChannel:
         facts = dict(self._phone.facts())
         if facts.get("emulated"):
             raise DeviceError("an Android emulator's times say nothing about a phone", "use a phone", retryable=False)
-        self._end_leftover()
-        del deadline
+        self._end_leftover(_soon(deadline))
         self._threads = max(1, int(threads))
-        state = self._read_state()
+        state = self._read_state(deadline)
         facts.update(unit="s", runtime="benchmark_model", runtime_version=self._sha256[:12], threads=self._threads)
         facts.update(governor=state["governor"], libc="bionic")
         return {"facts": facts, "ops": sorted(self._ops())}
@@ -182,12 +184,17 @@ class AdbChannel:
         min_runs: int,
         warmup_runs: int,
         warmup_s: float,
+        most_s: float,
         deadline: Deadline,
     ) -> dict[str, Any]:
+        """After `most_s` no further round begins, but three there are; slow models get fewer runs in each."""
+        limit = Deadline.after(most_s)
         racers = {"a": a} if b is None else {"a": a, "b": b}
         reports: dict[str, list[Report]] = {name: [] for name in racers}
-        before = self._read_state()
+        before = self._read_state(deadline)
         for index in range(min(rounds, _MAX_ROUNDS)):
+            if index >= _LEAST_ROUNDS and limit.left() <= 0:
+                break
             for name in sorted(racers, reverse=bool(index % 2)):
                 report = self._run(
                     racers[name],
@@ -196,10 +203,12 @@ class AdbChannel:
                     least_s=round_s,
                     warmup_runs=warmup_runs,
                     warmup_s=warmup_s,
+                    # Two models with a warm-up and the timed runs each.
+                    most_s=most_s / _LEAST_ROUNDS / 4,
                     checked=index > 0,
                 )
                 reports[name].append(report)
-        states = [before, {**self._read_state(), **self._warned()}]
+        states = [before, {**self._read_state(deadline), **self._warned()}]
         answer: dict[str, Any] = {"samples_b": [], "warmups_b": [], "states": states}
         medians = all(r.median_s is not None and r.median_s >= _FINE_S for each in reports.values() for r in each)
         for name, each in reports.items():
@@ -227,6 +236,7 @@ class AdbChannel:
         least_s: float = 0.0,
         warmup_runs: int = 1,
         warmup_s: float = 0.0,
+        most_s: float = math.inf,
         operators: bool = False,
         checked: bool = False,
     ) -> Report:
@@ -242,7 +252,7 @@ class AdbChannel:
             least_s=least_s,
             warmup_runs=warmup_runs,
             warmup_s=warmup_s,
-            most_s=max(0.1, deadline.left() / 2),
+            most_s=max(0.1, min(most_s, deadline.left() / 2)),
             shapes=None if shapes is None else self._all_shapes(model, shapes),
             operators=operators,
         )
@@ -266,15 +276,14 @@ class AdbChannel:
             )
         except ChannelError as error:
             if error.kind == "timeout":
-                self._end_leftover()
+                self._end_leftover(Deadline.after(_SHORT_S))
             raise
 
-    def _end_leftover(self) -> None:
+    def _end_leftover(self, deadline: Deadline) -> None:
         """End what an earlier request left running: it would slow the next measurement down, unseen."""
-        pid, binary = shlex.join([self._phone.scratch("pid")]), shlex.join([self._binary.rpartition("/")[2]])
-        kill = f"p=$(cat {pid} 2>/dev/null) && grep -qaF {binary} /proc/$p/cmdline 2>/dev/null && kill -9 $p; true"
+        pid = self._phone.scratch("pid")
         try:
-            self._phone.shell(f"{kill}; rm -f {pid}", Deadline.after(_SHORT_S))
+            self._phone.shell(f"{end_leftover(pid)}; rm -f {shlex.join([pid])}", deadline)
         except ChannelError as error:
             if error.kind == "busy":
                 raise
@@ -374,15 +383,25 @@ class AdbChannel:
     # --------------------------------------------------------------------------------------------------- the state
 
     def _state(self, *, deadline: Deadline) -> dict[str, Any]:
-        del deadline
-        return {"state": {**self._read_state(), **self._warned()}}
+        return {"state": {**self._read_state(deadline), **self._warned()}}
 
-    def _read_state(self) -> dict[str, Any]:
-        return parse_state(self._phone.shell(_STATE, Deadline.after(_SHORT_S)).text)
+    def _read_state(self, deadline: Deadline) -> dict[str, Any]:
+        return parse_state(self._phone.shell(_STATE, _soon(deadline)).text)
 
     def _warned(self) -> dict[str, str]:
         """What benchmark_model warned of since `hello`: a model that a delegate left to the CPU is no secret."""
         return {"warnings": " | ".join(self._warnings)[:200]} if self._warnings else {}
+
+
+def end_leftover(pid: str) -> str:
+    """The command that ends the program of ours whose number the file `pid` in the session's scratch folder holds."""
+    file, cache = shlex.join([pid]), shlex.join([f"{pid.rsplit('/', 2)[0]}/cache/"])
+    # The number may be another program's by now; ours has a path in our cache among its words.
+    return f"{{ p=$(cat {file} 2>/dev/null) && grep -qaF {cache} /proc/$p/cmdline 2>/dev/null && kill -9 $p; true; }}"
+
+
+def _soon(deadline: Deadline) -> Deadline:
+    return min(deadline, Deadline.after(_SHORT_S), key=Deadline.left)
 
 
 def parse_state(text: str) -> dict[str, Any]:

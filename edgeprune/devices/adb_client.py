@@ -22,15 +22,17 @@ from pathlib import Path
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
-from edgeprune.devices.channel import ChannelError
+from edgeprune.devices.channel import ChannelError, last_line
 
 MAX_OUTPUT_BYTES = 8 << 20
-_LIST_S = 20.0
+#: The least is what a server needs to start.
+_LEAST_LIST_S, _LIST_S = 5.0, 20.0
 _LEAST_CONNECT_S, _LONGEST_CONNECT_S = 2.0, 10.0
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 3.0
 
-#: What adb accepts and shows as a serial; never an option, never anything that a shell would look at twice.
-_SERIAL = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:%\[\]@()+=-]{0,127}")
+#: `adb://SERIAL`, with what adb accepts and shows as a serial: never an option, never anything that a shell would look
+#: at twice.
+ADDRESS = re.compile(r"adb://(?P<serial>[A-Za-z0-9\[][A-Za-z0-9._:%\[\]@()+=-]{0,127})?")
 _OVER_TCP = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^:\[\]]+):[0-9]{1,5}")
 _LISTED = re.compile(r"(\(no serial number\)|\S{1,200}) +(no permissions|[a-z]+)\b")
 
@@ -71,15 +73,15 @@ class Answer:
 
 def parse_address(address: str) -> str:
     """`adb://SERIAL` -> the serial, "" where the only phone is meant. Raises DeviceError."""
-    scheme, found, serial = address.partition("://")
-    if scheme != "adb" or not found or (serial and not _SERIAL.fullmatch(serial)):
+    found = ADDRESS.fullmatch(address)
+    if found is None:
         raise DeviceError(
             f"{address!r:.200} is no address of a phone",
             "type adb:// for the only phone, or adb://SERIAL with a serial that `adb devices` shows, "
             "or adb://HOST:PORT for one on the network",
             retryable=False,
         )
-    return serial
+    return found["serial"] or ""
 
 
 def parse_devices(output: str) -> list[Listed]:
@@ -182,28 +184,32 @@ class Adb:
         raise self._lost(errors or out)
 
     def _find(self, patience: Deadline) -> str:
-        listed = self._list()
+        listed = self._list(patience)
         if _OVER_TCP.fullmatch(self._wanted) and Listed(self._wanted, "device") not in listed:
-            listed = self._dial(min(_LONGEST_CONNECT_S, max(_LEAST_CONNECT_S, patience.left())))
-        return choose(listed, self._wanted)
+            listed = self._dial(patience)
+        # Once chosen it is that phone, also where others were plugged in meanwhile.
+        return choose(listed, self.serial)
 
-    def _list(self) -> list[Listed]:
-        code, out, errors = self._run(["devices", "-l"], Deadline.after(_LIST_S), to_phone=False)
+    def _list(self, patience: Deadline) -> list[Listed]:
+        code, out, errors = self._run(["devices", "-l"], _within(patience, _LEAST_LIST_S, _LIST_S), to_phone=False)
         if code != 0:
-            said = _last_line(errors or out)
-            raise DeviceError(f"the adb server does not answer: {said}", "type: adb kill-server && adb devices")
+            said = last_line((errors or out).decode(errors="replace"))
+            raise ChannelError(
+                "lost", f"the adb server does not answer: {said}", "type: adb kill-server && adb devices"
+            )
         return parse_devices(out.decode(errors="replace"))
 
-    def _dial(self, seconds: float) -> list[Listed]:
+    def _dial(self, patience: Deadline) -> list[Listed]:
         """Over the network a phone that went away stays listed as offline until it is disconnected."""
-        self._run(["disconnect", self._wanted], Deadline.after(_LIST_S), to_phone=False)
+        self._run(["disconnect", self._wanted], _within(patience, _LEAST_LIST_S, _LIST_S), to_phone=False)
         # Its exit code does not say whether it connected; the list does.
         with contextlib.suppress(ChannelError):
-            self._run(["connect", self._wanted], Deadline.after(seconds), to_phone=False)
-        return self._list()
+            deadline = _within(patience, _LEAST_CONNECT_S, _LONGEST_CONNECT_S)
+            self._run(["connect", self._wanted], deadline, to_phone=False)
+        return self._list(patience)
 
     def _lost(self, said: bytes) -> ChannelError:
-        why = _last_line(said)
+        why = last_line(said.decode(errors="replace"))
         return ChannelError(
             "lost",
             f"the link to phone {self.serial} was cut" + (f": {why}" if why else ""),
@@ -234,7 +240,9 @@ class Adb:
 def check_room(said: str) -> None:
     """Raise ChannelError("full") where a phone's program said that there is no room."""
     if "No space left on device" in said or "Disk quota exceeded" in said:
-        raise ChannelError("full", "no room on the phone", "free some space there, or type: edgeprune devices clean")
+        raise ChannelError(
+            "full", "no room on the phone", "free some space there, or type: edgeprune devices clean NAME"
+        )
 
 
 def _read(process: subprocess.Popen[bytes], deadline: Deadline) -> tuple[bytes, bytes]:
@@ -259,10 +267,10 @@ def _read(process: subprocess.Popen[bytes], deadline: Deadline) -> tuple[bytes, 
     return bytes(kept[0]), bytes(kept[1])
 
 
+def _within(patience: Deadline, least_s: float, most_s: float) -> Deadline:
+    """What is left of `patience`, within bounds."""
+    return Deadline.after(min(most_s, max(least_s, patience.left())))
+
+
 def _too_late() -> ChannelError:
     return ChannelError("timeout", "the phone did not answer in time")
-
-
-def _last_line(said: bytes) -> str:
-    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""

@@ -34,7 +34,7 @@ _TIMINGS = re.compile(
 #: Before 2021 the line began "Peak memory footprint".
 _MEMORY = re.compile(
     rf"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): "
-    rf"init={_NUMBER} overall={_NUMBER}"
+    rf"init=\S{{1,40}} overall={_NUMBER}"
 )
 _COUNT = re.compile(rf"(\w{{1,10}})={_NUMBER}")
 _LOGCAT = re.compile(
@@ -75,19 +75,11 @@ class Report:
     #: Of the timed runs. The tool counts whole microseconds, so only the mean is finer than one.
     count: int
     mean_s: float
-    min_s: float
-    max_s: float
-    std_s: float
-    p5_s: float | None
     median_s: float | None
-    p95_s: float | None
-    #: Memory of the process, above its start: after loading, and at its highest. The runtime's own share is in it.
-    init_bytes: int | None
+    #: Memory of the process at its highest, above its start. The runtime's own share is in it.
     overall_bytes: int | None
     #: Lines that say that a delegate did not take the whole model, or that an option is unknown.
     warnings: tuple[str, ...]
-    #: Whether a delegate left (part of) the model to the CPU.
-    fell_back: bool
     operators: tuple[Operator, ...] = ()
 
 
@@ -141,13 +133,8 @@ def parse(output: str) -> Report:
         )
     init_s, first_s, warmup_s, mean_s = (_figure(text) / 1e6 for text in timings.groups())
     counts = _counts(lines[:at])
-    in_s = {name: figure / 1e6 for name, figure in counts.items()}
     _, memory = _last(_MEMORY, lines)
-    init_bytes, overall_bytes = (
-        (None, None) if memory is None else (int(_figure(mib) * 2**20) for mib in memory.groups())
-    )
-    least_s, most_s = in_s.get("min", mean_s), in_s.get("max", mean_s)
-    if mean_s <= 0 or counts.get("count", 0) < 1 or least_s > most_s:
+    if mean_s <= 0 or counts.get("count", 0) < 1 or counts.get("min", 0) > counts.get("max", math.inf):
         raise ChannelError("garbled", f"benchmark_model printed figures that cannot be: {timings.group()[:200]}")
     warnings = [line for line in lines if _FALL_BACK.search(line) or "nconsumed cmdline flags" in line]
     return Report(
@@ -156,16 +143,9 @@ def parse(output: str) -> Report:
         warmup_s=warmup_s,
         count=int(counts["count"]),
         mean_s=mean_s,
-        min_s=least_s,
-        max_s=most_s,
-        std_s=in_s.get("std", 0.0),
-        p5_s=in_s.get("p5"),
-        median_s=in_s.get("median"),
-        p95_s=in_s.get("p95"),
-        init_bytes=init_bytes,
-        overall_bytes=overall_bytes,
+        median_s=counts["median"] / 1e6 if "median" in counts else None,
+        overall_bytes=None if memory is None else int(_figure(memory[1]) * 2**20),
         warnings=tuple(line[:200] for line in warnings[:_MAX_WARNINGS]),
-        fell_back=any(_FALL_BACK.search(line) for line in warnings),
         operators=tuple(_operators(lines)),
     )
 

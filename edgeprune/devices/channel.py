@@ -126,11 +126,13 @@ class ProcessChannel:
 
     def kill(self) -> None:
         """End the process at once. Never raises."""
-        self._closed = True
-        # The group first, while its leader is not reaped and the number can belong to nobody else.
-        if self._process.returncode is None:
+        # The group first, while its leader is not reaped and the number can belong to nobody else. Its children may
+        # outlive a leader that ended by itself and was reaped just now: a number that a group still bears is not given
+        # to another process, and one that is free comes round again only after all the others.
+        if not self._closed:
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        self._closed = True
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self._process.wait(timeout=5.0)
         for pipe in (self._stdin, self._stdout, self._stderr):
@@ -229,6 +231,12 @@ class ProcessChannel:
             if self._stderr.closed or not self._drain_stderr() or before == self._errors:
                 break
         return self._errors.decode(errors="replace")
+
+
+def last_line(said: str) -> str:
+    """The last line that says something, printable and short."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return "".join(char if char.isprintable() else " " for char in lines[-1])[:200] if lines else ""
 
 
 def _signal_name(number: int) -> str:

@@ -115,8 +115,12 @@ class Keeper:
         if os.stat(folder).st_uid != os.geteuid():
             raise RefusedError("refused", f"the folder {folder} belongs to another user")
         self.patience_s = patience_s
-        self._take(os.path.join(folder, "lock"), attempt, who)
-        self._models, self._scratch = os.path.join(folder, "models"), os.path.join(folder, "scratch")
+        lock, self._models, self._scratch = (os.path.join(folder, name) for name in ("lock", "models", "scratch"))
+        if not os.path.exists(lock) and (os.path.lexists(self._models) or os.path.lexists(self._scratch)):
+            raise RefusedError(
+                "refused", f"{folder} holds a models or scratch folder that is not ours: give another --folder"
+            )
+        self._take(lock, attempt, who)
         self._kill_probes()
         shutil.rmtree(self._scratch, ignore_errors=True)
         for each in (self._models, self._scratch):
@@ -132,7 +136,8 @@ class Keeper:
             "models": self._models,
             "scratch": self._scratch,
             "python": platform.python_version(),
-            "machine": platform.machine(),
+            # On a 64-bit kernel this Python, and so what can be installed, may be a 32-bit one.
+            "machine": "armv7l" if (platform.machine(), sys.maxsize) == ("aarch64", 2**31 - 1) else platform.machine(),
             "system": platform.system(),
             "release": platform.release(),
             "boot_id": _first_line("/proc/sys/kernel/random/boot_id"),
@@ -290,7 +295,7 @@ class Keeper:
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """The answer to one line, whatever it holds."""
-        number = None
+        op = number = None
         try:
             request = json.loads(line)
             op, number = request.pop("op"), request.pop("n")
@@ -300,7 +305,9 @@ class Keeper:
         except RefusedError as refusal:
             kind, text = refusal.kind, str(refusal)
         except OSError as error:
-            kind, text = "full" if error.errno in _FULL else "refused", f"{error.strerror}: {error.filename}"
+            # A disk that fails is not the fault of the file that was asked about.
+            kind = "full" if error.errno in _FULL else "refused" if op in ("open", "get") else "crashed"
+            text = f"{error.strerror}: {error.filename}"
         except Exception as error:  # noqa: BLE001 - whatever it was, the answer says so
             kind, text = "crashed", f"{type(error).__name__}: {error}"
         return {"ok": False, "kind": kind, "error": " ".join(text.split())[:500], "n": number}

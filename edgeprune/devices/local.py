@@ -16,6 +16,7 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.channel import ProcessChannel
+from edgeprune.devices.common import STEADY, plain_name
 
 
 class LocalSession:
@@ -79,9 +80,7 @@ class LocalSession:
 
     def scratch(self, name: str) -> str:
         """A path in the work folder where the probe may write. Raises ValueError unless `name` is a plain file name."""
-        if Path(name).name != name or name in {"", ".", ".."}:
-            raise ValueError(f"not a plain file name: {name!r}")
-        return str(self._work / name)
+        return str(self._work / plain_name(name))
 
     def remove(self, remote: str) -> None:
         """Remove a file; a missing one is no error."""
@@ -122,9 +121,7 @@ class LocalSession:
         shell. Not `python -I`: it would ignore the fixed hash seed, and runtimes installed with `pip --user`.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        steady = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        return [self._python, "-u", probe], {**kept, **threads, **steady}
+        return [self._python, "-u", probe], {**kept, **STEADY}
 
 
 def _find_python(name: str) -> str:

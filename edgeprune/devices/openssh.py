@@ -16,7 +16,7 @@ from typing import IO
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import UsageError
-from edgeprune.devices.channel import OUT_OF_MEMORY, ChannelError, ProcessChannel
+from edgeprune.devices.channel import OUT_OF_MEMORY, ChannelError, ProcessChannel, last_line
 
 #: Names another configuration file for ssh (`ssh -F`) in place of ~/.ssh/config.
 CONFIG_VARIABLE = "EDGEPRUNE_SSH_CONFIG"
@@ -153,12 +153,6 @@ def explain(name: str, address: Address, said: str) -> ChannelError:
     )
 
 
-def last_line(said: str) -> str:
-    """The last line that says something, printable and short."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return "".join(char if char.isprintable() else " " for char in lines[-1])[:200] if lines else ""
-
-
 class SshChannel(ProcessChannel):
     """A channel that is an ssh process: its end is explained as ssh's, or as that of the command there."""
 
@@ -170,7 +164,8 @@ class SshChannel(ProcessChannel):
 
     def _ended(self, code: int) -> ChannelError:
         if code == SSH_FAILED:
-            return explain(self._name, self._address, self._said())
+            # Once the marker came we were let in, and what was said may be the board's words and not ssh's.
+            return explain(self._name, self._address, self._said() if self._marker else "")
         if code in (126, 127):
             return ChannelError(
                 "refused",
@@ -202,6 +197,8 @@ def stream(command: Sequence[str], deadline: Deadline, hear: Callable[[str], Non
                 rest = rest[-_MAX_LINE_BYTES:]
                 for line in lines:
                     hear(last_line(line.decode(errors="replace")))
+            if rest:
+                hear(last_line(rest.decode(errors="replace")))
             return process.wait(deadline.left())
         except subprocess.TimeoutExpired:
             raise ChannelError("timeout", f"{command[0]} did not end in time") from None

@@ -37,23 +37,11 @@ def built_in() -> dict[str, DeviceSpec]:
     return {LOCAL: DeviceSpec(LOCAL, "local"), **emulated}
 
 
-def find_device(name: str, python: str = "") -> DeviceSpec:
-    """The device called `name`, or at the address `name`; `python` ("": its own setting) runs the probe there.
+def find_device(name: str) -> DeviceSpec:
+    """The device called `name`, or at the address `name`.
 
     Raises DeviceError for a known board without an address, UsageError for an unknown name or a book that is none.
     """
-    spec = _find(name)
-    return replace(spec, python=python) if python else spec
-
-
-def open_session(spec: DeviceSpec) -> Session:
-    """Open a device; close the session after use (it is a context manager). Raises DeviceError."""
-    module, name = _SESSIONS[spec.kind]
-    opened: Session = getattr(import_module(module), name)(spec)
-    return opened
-
-
-def _find(name: str) -> DeviceSpec:
     if name in (fixed := built_in()):
         return fixed[name]
     if "://" in name or "@" in name:
@@ -69,6 +57,13 @@ def _find(name: str) -> DeviceSpec:
         )
     known = {*fixed, *entries, *KNOWN_BOARDS}
     raise UsageError(f"unknown device {quoted(name)}", did_you_mean(name[:60], known))
+
+
+def open_session(spec: DeviceSpec) -> Session:
+    """Open a device; close the session after use (it is a context manager). Raises DeviceError."""
+    module, name = _SESSIONS[spec.kind]
+    opened: Session = getattr(import_module(module), name)(spec)
+    return opened
 
 
 def _at(address: str) -> DeviceSpec:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.types import DeviceKind, DeviceSpec, RuntimeName
 from edgeprune.core.units import parse_bytes
-from edgeprune.devices import openssh
+from edgeprune.devices import adb_client, openssh
 from edgeprune.devices.boards import KNOWN_BOARDS
 
 #: The name of the machine that edgeprune runs on.
@@ -33,7 +33,6 @@ SETTINGS: Mapping[str, tuple[DeviceKind, ...]] = MappingProxyType(
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_ADB = re.compile(r"adb://(?:[A-Za-z0-9][A-Za-z0-9._:-]{0,127})?")
 _ADDRESSES = "write ssh://USER@HOST, ssh://USER@HOST:PORT, adb://SERIAL or simulated://FILE.toml"
 _LONGEST = 1024
 _LARGEST_CACHE = 1 << 50
@@ -70,7 +69,7 @@ def parse_address(text: str) -> Address:
     text = text.removesuffix("/") if rest else text
     if _is_ssh(text):
         return Address("ssh", text)
-    if _ADB.fullmatch(text):
+    if adb_client.ADDRESS.fullmatch(text):
         return Address("adb", text)
     raise UsageError(
         f"{quoted(text)} is no address of a device",

@@ -11,6 +11,7 @@ import binascii
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO
@@ -20,24 +21,21 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.channel import ChannelError
+from edgeprune.devices.common import PINS, STEADY, plain_name
 from edgeprune.devices.openssh import SSH_FAILED, SshChannel, quote, remote_command, stream
-from edgeprune.devices.ssh_link import SshLink, count
+from edgeprune.devices.ssh_link import FOLDER, SshLink, count
 
 #: A link of 3 kB/s moves one within the time of a request.
 _CHUNK_BYTES = 128 << 10
 _SUFFIX = re.compile(r"\.\w{1,16}", re.ASCII)
+#: Arguments of `env`. A login may set where Python looks for its packages.
 _PROBE_ENVIRONMENT = (
-    "PYTHONHASHSEED=0",
-    "PYTHONUTF8=1",
-    "PYTHONDONTWRITEBYTECODE=1",
-    "OMP_NUM_THREADS=1",
-    "OPENBLAS_NUM_THREADS=1",
-    "MKL_NUM_THREADS=1",
+    *("-u", "PYTHONPATH", "-u", "PYTHONHOME"),
+    *(f"{name}={value}" for name, value in STEADY.items()),
 )
 #: sh stays as the parent: ssh passes on no signal, and so one that killed the probe becomes an exit code.
 _START = 'cd "$1" && echo "$2" && shift 2 && env "$@"; exit $?'
 _SETUP_S = 1800.0
-_PINS: Mapping[str, str] = MappingProxyType({"onnxruntime": "1.31.1", "ai-edge-litert": "2.3.0"})
 #: The last with wheels for Python 3.9.
 _OLD_PINS: Mapping[str, str] = MappingProxyType({"onnxruntime": "1.19.2", "ai-edge-litert": "2.1.0"})
 #: A 32-bit board has wheels of nothing else, and none of numpy: that is the system's.
@@ -101,9 +99,7 @@ class SshSession:
 
     def scratch(self, name: str) -> str:
         """A path on the board where the probe may write. Raises ValueError unless `name` is a plain file name."""
-        if Path(name).name != name or name in {"", ".", ".."} or "\0" in name:
-            raise ValueError(f"not a plain file name: {name!r}")
-        return f"{self._link.facts['scratch']}/{name}"
+        return f"{self._link.facts['scratch']}/{plain_name(name)}"
 
     def remove(self, remote: str) -> None:
         """Remove a file of this session; a missing one is no error. Raises DeviceError."""
@@ -220,9 +216,13 @@ def setup_board(
     With `dry_run` the commands are only said. A 32-bit board gets tflite-runtime, whatever is asked for. Raises
     DeviceError where a command fails.
     """
+    anew = spec.python.endswith(f"{(spec.folder or FOLDER).removeprefix('~').rstrip('/')}/venv/bin/python")
+    if anew:
+        say(f"{spec.python} may be what is broken: python3 makes its environment anew")
+        spec = replace(spec, python="")
     with SshSession(spec) as session:
         facts = session.facts()
-        for command in setup_commands(spec.python or "python3", facts, runtimes):
+        for command in setup_commands(spec.python or "python3", facts, runtimes, anew=anew):
             say("$ " + " ".join(map(quote, command)))
             if not dry_run and session.run(command, _SETUP_S, say):
                 raise DeviceError(
@@ -233,15 +233,18 @@ def setup_board(
         return f"{facts['folder']}/venv/bin/python"
 
 
-def setup_commands(python: str, facts: Mapping[str, Any], runtimes: Sequence[str]) -> list[list[str]]:
-    """What `setup_board` runs, given the board's facts."""
+def setup_commands(
+    python: str, facts: Mapping[str, Any], runtimes: Sequence[str], *, anew: bool = False
+) -> list[list[str]]:
+    """What `setup_board` runs, given the board's facts; `anew` empties the environment first."""
     folder = f"{facts['folder']}/venv"
     version = tuple(int(part) for part in re.findall(r"\d+", str(facts["python"]))[:2])
-    arm32 = str(facts["machine"]).startswith(("armv6", "armv7"))
-    pins = _PINS if version >= (3, 11) else _OLD_PINS
+    arm32 = str(facts["machine"]).startswith(("armv6", "armv7", "armv8l"))
+    pins = PINS if version >= (3, 11) else _OLD_PINS
     packages = _ARM32_PACKAGES if arm32 else [f"{name}=={pins[name]}" for name in runtimes]
     options = ["--disable-pip-version-check", "--only-binary=:all:"]
     return [
-        [python, "-m", "venv", *(["--system-site-packages"] if arm32 else []), folder],
+        # Without --clear, links to a Python that has gone would stay.
+        [python, "-m", "venv", *(["--clear"] if anew else []), *(["--system-site-packages"] if arm32 else []), folder],
         [f"{folder}/bin/python", "-m", "pip", "install", *options, *packages],
     ]

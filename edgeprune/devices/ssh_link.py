@@ -22,11 +22,11 @@ from typing import Any
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import DeviceSpec
-from edgeprune.devices.channel import ChannelError
-from edgeprune.devices.openssh import Address, SshChannel, last_line, quote, remote_command, ssh_command
+from edgeprune.devices.channel import ChannelError, last_line
+from edgeprune.devices.openssh import Address, SshChannel, quote, remote_command, ssh_command
 
 _KEEPER = Path(__file__).with_name("keeper.py")
-_FOLDER = "~/.cache/edgeprune"
+FOLDER = "~/.cache/edgeprune"
 _REQUEST_S = 60.0
 _OPEN_S = 15.0
 #: How long the keeper may take to say that it is there; on a board that is busy measuring, and before a quick question.
@@ -44,6 +44,12 @@ class SshLink:
     def __init__(self, spec: DeviceSpec, patience_s: float, heartbeat_s: float) -> None:
         """Connect and lock the board's folder. Raises as `SshSession` does."""
         self.address = Address.parse(spec.address)
+        if shutil.which("ssh") is None:
+            raise DeviceError(
+                "the program ssh is not installed on this machine",
+                "type: sudo apt-get install openssh-client",
+                retryable=False,
+            )
         self.python = spec.python or "python3"
         quote(self.python)
         #: Random letters that name this session's processes on the board.
@@ -138,14 +144,15 @@ class SshLink:
         mark = f"edgeprune-keeper-{self.token}"
         source = base64.b64encode(zlib.compress(_KEEPER.read_bytes(), 9)).decode()
         code = f'import base64,zlib;exec(zlib.decompress(base64.b64decode("{source}")))'
-        remote = remote_command([self.python, "-u", "-c", code, mark])
+        # -I: Python looks beside a command first, so a ~/select.py would be taken for the standard library's.
+        remote = remote_command([self.python, "-I", "-u", "-c", code, mark])
         command = ssh_command(self.address, control, remote, master=True)
         return SshChannel(self._spec.name, self.address, command, mark)
 
     def _open(self, attempt: int, patience: Deadline) -> dict[str, Any]:
         message = {
             "op": "open",
-            "folder": self._spec.folder or _FOLDER,
+            "folder": self._spec.folder or FOLDER,
             "who": f"{getpass.getuser()} on {socket.gethostname()}",
             "attempt": attempt,
             "cache_bytes": self._spec.cache_bytes,
@@ -184,9 +191,7 @@ class SshLink:
         if kind == "missing":
             return DeviceError(f"no file {message.get('path')} on {name}", retryable=False)
         if kind == "full":
-            return ChannelError(
-                "full", f"no room left on {name}: {said}", "free some there, or: edgeprune devices clean"
-            )
+            return ChannelError("full", f"no room left on {name}: {said}", "free some space there")
         if kind == "busy":
             return ChannelError(
                 "busy", f"{name}: {said}", "wait until that run is done, or give this one another folder"

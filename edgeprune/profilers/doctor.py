@@ -31,8 +31,11 @@ _WARM_C = 70.0
 _SKEW_S = 60.0
 #: Share of all processors that other programs may use.
 _BUSY = 0.2
-#: What of its state an emulated processor, which counts instructions, does without.
-_ABOUT_SPEED = ("governor", "temperature", "throttling", "load")
+#: What is not judged of an emulated processor, which counts instructions, and why.
+_EMULATED: Mapping[str, str] = {
+    **dict.fromkeys(("governor", "temperature", "throttling", "load"), "it changes no count of instructions"),
+    "memory": "the emulated board's is made up",
+}
 #: `vcgencmd get_throttled`: what is so now; what was so since the start is the same 16 bits higher.
 _FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "near its temperature limit"}
 
@@ -69,7 +72,9 @@ def check(spec: DeviceSpec, *, timeout_s: float = 120.0, watch_s: float = 1.0, p
             return _unreached(error)
         examined = _Examination(session, timeout_s, watch_s, probe_file)
         return [
-            Check("reach", "PASS", ", ".join(str(facts[key]) for key in ("machine", "system") if facts.get(key))),
+            Check(
+                "reach", "PASS", ", ".join([spec.kind, *(str(facts[k]) for k in ("machine", "system") if facts.get(k))])
+            ),
             _python(spec, {**facts, **examined.facts}, examined.unanswered),
             *examined.runtimes,
             _disk(facts.get("free_bytes")),
@@ -178,9 +183,11 @@ def _state_checks(spec: DeviceSpec, examined: _Examination) -> list[Check]:
     seen = examined.seen
     if seen is None:
         return [Check(name, "SKIP", examined.stateless or "no probe answered") for name in _STATE_CHECKS]
+    if spec.kind == "simulated":
+        return [Check(name, "SKIP", "made up: the device is simulated") for name in _STATE_CHECKS]
     return [
-        Check(name, "SKIP", "it changes no count of instructions")
-        if spec.emulated and name in _ABOUT_SPEED
+        Check(name, "SKIP", _EMULATED[name])
+        if spec.emulated and name in _EMULATED
         else judge(seen) or Check(name, "SKIP", "the device does not tell")
         for name, judge in _STATE_CHECKS.items()
     ]

@@ -114,7 +114,8 @@ def _status(key: str) -> int:
 def _facts() -> Dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "machine": platform.machine(),
+        # A 32-bit system may run on a 64-bit kernel, which is what platform tells.
+        "machine": "armv7l" if platform.machine() == "aarch64" and sys.maxsize < 2**32 else platform.machine(),
         "system": platform.system(),
         "release": platform.release(),
         "cpu": _cpu(),

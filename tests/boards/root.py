@@ -65,7 +65,7 @@ def _downloaded(package: str) -> Iterator[Path]:
         for each in ("lists/partial", "cache/archives/partial"):
             (apt / each).mkdir(parents=True)
         (apt / "status").touch()
-        (apt / "sources.list").write_text(setup._sources())
+        (apt / "sources.list").write_text(setup.sources())
         options = (
             *("APT::Architecture=arm64", "APT::Architectures=arm64", "APT::Sandbox::User=", "Debug::NoLocking=true"),
             *(f"Dir::Etc::sourcelist={apt}/sources.list", "Dir::Etc::sourceparts=/dev/null"),

@@ -121,7 +121,7 @@ def test_check_says_fit_or_not(run: Run) -> None:
     assert (said.code, said.err) == (0, "")
     assert "onnxruntime  PASS" in said.out
     report = json.loads(run("check", "sim", "--json").out)
-    assert (report["device"], report["fit"]) == ("sim", True)
+    assert (report["device"], report["kind"], report["fit"]) == ("sim", "simulated", True)
     assert report["checks"][0]["name"] == "reach"
     Path("sim.toml").unlink()
     said = run("check", "sim", "--json")
@@ -148,6 +148,7 @@ def test_setup_of_other_kinds(run: Run) -> None:
     assert "would put an emulated board into" in run("setup", "emulated-rpi4", "--dry-run").out
     run("add", "phone", "adb://")
     assert "edgeprune devices add phone adb:// --benchmark-model PATH --replace" in run("setup", "phone").out
+    assert "devices add NAME adb://SERIAL --benchmark-model" in run("setup", "adb://SERIAL").out
 
 
 def test_clean_says_how_much(run: Run) -> None:

@@ -94,7 +94,7 @@ def ask(channel: AdbChannel, op: str, within_s: float = SOON, **message: Any) ->
 
 
 def race(channel: AdbChannel, one: Any, two: Any, **more: Any) -> dict[str, Any]:
-    how: dict[str, Any] = {"rounds": 2, "round_s": 0.0, "min_runs": 3, "warmup_runs": 1, "warmup_s": 0.0}
+    how: dict[str, Any] = {"rounds": 2, "round_s": 0.0, "min_runs": 3, "warmup_runs": 1, "warmup_s": 0.0, "most_s": 60}
     return ask(channel, "race", a=one, b=two, **{**how, **more})
 
 
@@ -279,8 +279,17 @@ class TestLink:
                 AdbSession(replace(spec, address="adb://"))
             assert phone.address in caught.value.message
             subprocess.run(["adb", "disconnect", other.address], capture_output=True, timeout=20, check=True)
-        with AdbSession(replace(spec, address="adb://")) as session:
+        with AdbSession(replace(spec, address="adb://"), patience_s=1.0) as session:
             assert session.facts()["serial"] == phone.address
+            with FakePhone(tmp_path / "third") as third:
+                subprocess.run(["adb", "connect", third.address], capture_output=True, timeout=20, check=True)
+                session._connected = False
+                assert session.shell("echo back", Deadline.after(20)).text == "back\n"
+                subprocess.run(["adb", "disconnect", phone.address], capture_output=True, timeout=20, check=True)
+                session._connected = False
+                with pytest.raises(ChannelError, match=f"{phone.address} is not connected"):
+                    session.shell("true", Deadline.after(20))
+                subprocess.run(["adb", "disconnect", third.address], capture_output=True, timeout=20, check=True)
 
     @pytest.mark.parametrize("name", ["a'; touch PWNED; '", "$(touch PWNED)", "a b", "-rf", "`touch PWNED`", 'q"; id'])
     def test_a_hostile_folder_is_just_a_folder(
@@ -311,13 +320,23 @@ class TestLock:
         [
             ("elsewhere 12 0123456789abcdef", 10, False),
             ("elsewhere 12 0123456789abcdef", 1000, True),
+            (f"{adb._host()} {os.getppid()} 0123456789abcdef", 1000, False),
             (f"{adb._host()} 999999999 0123456789abcdef", 10, True),
             (f"{adb._host()} {os.getppid()} 0123456789abcdef", 10, False),
             (f"{adb._host()} {os.getpid()} 0123456789abcdef", 10, True),
             ("", 10, False),
             ("", 1000, True),
         ],
-        ids=["alive", "stale", "dead", "another of ours", "a lost one of ours", "just made", "never owned"],
+        ids=[
+            "alive",
+            "stale",
+            "silent but alive",
+            "dead",
+            "another of ours",
+            "a lost one of ours",
+            "just made",
+            "never owned",
+        ],
     )
     def test_locks_of_others(self, spec: DeviceSpec, phone: FakePhone, owner: str, age_s: int, free: bool) -> None:
         lock = phone.root / "edgeprune" / "lock"
@@ -340,9 +359,30 @@ class TestLock:
         owner.write_text("elsewhere 12 0123456789abcdef\n")
         with pytest.raises(ChannelError, match="took phone") as caught:
             session.push(BINARY)
-        assert caught.value.kind == "busy"
+        assert (caught.value.kind, caught.value.retryable) == ("busy", False)
         session.close()
         assert owner.exists()
+
+    def test_what_was_left_running_is_ended(self, spec: DeviceSpec, phone: FakePhone) -> None:
+        """By the session at its end, and by the next one after a crash."""
+        ours = phone.here("/data/local/tmp/edgeprune/cache/benchmark_model")
+        for crashed in (False, True):
+            session = AdbSession(spec)
+            with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", ours]) as left:
+                (phone.root / "edgeprune" / "scratch" / "pid").write_text(f"{left.pid}\n")
+                if crashed:
+                    adb._HELD.clear()
+                    AdbSession(spec).close()
+                else:
+                    session.close()
+                assert left.wait(timeout=20) == -9
+
+    def test_a_folder_that_is_somebody_s_own(self, spec: DeviceSpec, phone: FakePhone) -> None:
+        (phone.root / "mine" / "scratch").mkdir(parents=True)
+        with pytest.raises(DeviceError, match="not ours; give another --folder") as caught:
+            AdbSession(replace(spec, folder="/data/local/tmp/mine"))
+        assert not caught.value.retryable
+        assert [each.name for each in (phone.root / "mine").iterdir()] == ["scratch"]
 
     def test_commands_keep_the_lock_fresh(self, session: AdbSession, phone: FakePhone) -> None:
         owner = phone.root / "edgeprune" / "lock" / "owner"
@@ -433,6 +473,10 @@ class TestChannel:
         answer = race(greeted(session), pushed(session, models[0]), None)
         assert (len(answer["samples_a"]), answer["samples_b"]) == (2, [])
 
+    def test_no_further_round_when_the_time_is_up(self, session: AdbSession, models: tuple[Path, Path]) -> None:
+        answer = race(greeted(session), pushed(session, models[0]), None, rounds=9, most_s=0.0)
+        assert len(answer["samples_a"]) == 3
+
     def test_memory(self, session: AdbSession, models: tuple[Path, Path], phone: FakePhone) -> None:
         channel = greeted(session)
         model = pushed(session, models[0])
@@ -516,7 +560,10 @@ class TestChannel:
         with pytest.raises(ChannelError, match="closed"):
             ask(channel, "state")
         graph = phone.here(f"--graph={model['path']}").encode()
-        assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if graph in _read(p)]
+        limit = Deadline.after(10)
+        while (left := [p for p in Path("/proc").glob("[0-9]*/cmdline") if graph in _read(p)]) and limit.left() > 0:
+            time.sleep(0.02)  # what is killed takes a moment to go
+        assert not left
 
     def test_cut_in_mid_race_then_another_channel(
         self, session: AdbSession, phone: FakePhone, models: tuple[Path, Path]

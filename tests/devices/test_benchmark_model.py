@@ -63,10 +63,8 @@ Timings (microseconds): count=50 first=1 curr=2 min=1 max=9 avg=5 std=1
 def test_what_is_printed_today() -> None:
     report = parse(NEW)
     assert (report.init_s, report.first_s, report.warmup_s) == (0.020283, 0.339304, 0.302814)
-    assert (report.count, report.mean_s, report.min_s, report.max_s) == (50, 0.266473, 0.265837, 0.268116)
-    assert (report.p5_s, report.median_s, report.p95_s, report.std_s) == (0.2659, 0.2664, 0.2679, 0.000419)
-    assert (report.init_bytes, report.overall_bytes) == (int(6.7 * 2**20), int(63.4 * 2**20))
-    assert not report.fell_back
+    assert (report.count, report.mean_s, report.median_s) == (50, 0.266473, 0.2664)
+    assert report.overall_bytes == int(63.4 * 2**20)
     assert not report.warnings
     assert report.operators == ()
 
@@ -83,7 +81,7 @@ def test_logcat_and_scientific_notation() -> None:
 
 
 def test_a_single_run_and_equal_runs() -> None:
-    assert (parse(ONCE).count, parse(ONCE).min_s, parse(ONCE).max_s, parse(ONCE).std_s) == (1, 7e-6, 7e-6, 0.0)
+    assert (parse(ONCE).count, parse(ONCE).mean_s) == (1, 7e-6)
     assert parse(ONCE.replace("count=1 curr=7", "count=50 curr=7(all same)")).count == 50
 
 
@@ -94,7 +92,7 @@ def test_no_memory_is_none() -> None:
 def test_operators_of_the_timed_runs_only() -> None:
     report = parse(PROFILE)
     assert report.count == 50
-    assert report.max_s == 0.268116
+    assert report.median_s == 0.2664
     assert [(each.kind, each.name, each.mean_s) for each in report.operators] == [
         ("CONV_2D", "[a/Relu6]:0", pytest.approx(1.504e-3)),
         ("SOFTMAX", "[b]:1", pytest.approx(2.5e-5)),
@@ -111,7 +109,6 @@ def test_operators_of_the_timed_runs_only() -> None:
 )
 def test_a_fall_back_is_told(line: str) -> None:
     report = parse(f"{line}\n{NEW}")
-    assert report.fell_back
     assert len(report.warnings) == 1
     assert report.warnings[0] in line
     assert not report.warnings[0].startswith(("INFO", "07-08"))
@@ -120,7 +117,6 @@ def test_a_fall_back_is_told(line: str) -> None:
 def test_an_unknown_option_is_told() -> None:
     report = parse("WARN: Unconsumed cmdline flags: --output_filepath=out\n" + NEW)
     assert report.warnings == ("Unconsumed cmdline flags: --output_filepath=out",)
-    assert not report.fell_back
 
 
 @pytest.mark.parametrize(
@@ -200,7 +196,6 @@ def test_any_output_is_a_sane_report_or_garbled(lines: list[str], at: int, splic
         return
     assert report.mean_s > 0
     assert report.count >= 1
-    assert report.min_s <= report.max_s
     assert {field.name for field in fields(report)} == {field.name for field in fields(Report)}
 
 

@@ -109,6 +109,30 @@ def test_grandchildren_die_too(start: Start, tmp_path: Path) -> None:
     assert not alive(child) or Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_children_of_a_probe_that_ended_by_itself_die(start: Start, tmp_path: Path, asked: bool) -> None:
+    pid_file = tmp_path / "pid"
+    quiet = "stdin=-3, stdout=-3, stderr=-3"  # DEVNULL: the pipes end with the probe
+    channel = start(
+        "-c",
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], {quiet})\n"
+        f"open({str(pid_file)!r}, 'w').write(str(child.pid))\n"
+        "sys.stdin.readline()\n",
+    )
+    limit = time.monotonic() + 20
+    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < limit:
+        time.sleep(0.02)
+    if asked:
+        with pytest.raises(ChannelError, match="exit code 0"):
+            channel.request({}, Deadline.after(20))
+    channel.close()
+    child = Path(f"/proc/{pid_file.read_text()}/stat")
+    while child.exists() and child.read_text().split()[2] != "Z" and time.monotonic() < limit:
+        time.sleep(0.02)
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
 def test_killed_from_outside_while_idle(start: Start) -> None:
     channel = start("-c", ECHO)
     channel.request({}, Deadline.after(20))

@@ -87,6 +87,19 @@ def test_a_qemu_without_plugins_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_
     assert not caught.value.retryable
 
 
+def test_a_qemu_that_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[str], **options: object) -> None:
+        assert options["stdin"] == subprocess.DEVNULL
+        raise subprocess.TimeoutExpired(command, 30)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    for ask in (setup.require_plugins, setup.qemu_version):
+        with pytest.raises(DeviceError, match="did not answer"):
+            ask()
+    with pytest.raises(DeviceError, match="cannot read apt's configuration: apt-get did not end"):
+        setup.sources()
+
+
 @needs(*NEEDED)
 def test_an_interrupted_set_up_leaves_nothing_and_starts_over(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bin_folder: Path

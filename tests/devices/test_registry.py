@@ -58,18 +58,12 @@ def test_an_address_is_a_device() -> None:
         find_device("pi@10.0.0.7")
 
 
-def test_a_python_given_wins_over_the_book() -> None:
-    book.add("rpi4", {"address": "ssh://rpi4", "python": "/old/python"})
-    assert find_device("rpi4").python == "/old/python"
-    assert find_device("rpi4", "/new/python").python == "/new/python"
-
-
 def test_a_python_that_does_not_exist() -> None:
     with pytest.raises(DeviceError, match=r"'/nowhere/python'.*give the path") as caught:
-        open_session(find_device("local", python="/nowhere/python"))
+        open_session(DeviceSpec("local", "local", python="/nowhere/python"))
     assert not caught.value.retryable
 
 
 def test_a_python_that_does() -> None:
-    with open_session(find_device("local", python=sys.executable)) as session:
+    with open_session(DeviceSpec("local", "local", python=sys.executable)) as session:
         assert session.facts()["device"] == "local"

@@ -45,7 +45,7 @@ def measured(
 
 
 def race(session: Any, *files: Path) -> Any:
-    client = ProbeClient(session.start(PROBE), SETTINGS)
+    client = ProbeClient(session.start(PROBE), SETTINGS, session.spec.unit)
     client.hello([], Deadline.after(60))
     return client.race(push(session, files[0]), push(session, files[-1]), Deadline.after(60))
 
@@ -86,7 +86,7 @@ def test_faults_change_no_figure(described: Any, models: tuple[Path, Path]) -> N
 
 def test_noise_is_as_large_as_asked(described: Any, models: tuple[Path, Path]) -> None:
     with described(f"{FORMULA}noise = 0.05\n") as session:
-        client = ProbeClient(session.start(PROBE), SETTINGS)
+        client = ProbeClient(session.start(PROBE), SETTINGS, session.spec.unit)
         client.hello([], Deadline.after(60))
         runs = client.single(push(session, models[0]), 1.0, Deadline.after(60)).samples
     assert statistics.stdev(runs) / statistics.mean(runs) == pytest.approx(0.05, rel=0.2)
@@ -101,7 +101,7 @@ def test_drift_slows_each_measurement(described: Any, models: tuple[Path, Path])
 def test_throttling_shows_in_figures_and_states(described: Any, models: tuple[Path, Path]) -> None:
     with described(f"{FORMULA}[throttle]\nafter_s = 0.5\nuntil_s = 3.0\nfactor = 2.0\n") as session:
         cool = race(session, *models)
-        client = ProbeClient(session.start(PROBE), SETTINGS)
+        client = ProbeClient(session.start(PROBE), SETTINGS, session.spec.unit)
         states = [client.state(Deadline.after(60)) for _ in range(3)]
         hot = states[0]
     assert cool.states[1]["throttled"] == 0
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_model_is_refused_by_the_real_runtime(described: Any, 
 
 def test_this_machines_seconds_are_not_given_out(described: Any, models: tuple[Path, Path]) -> None:
     with described(FORMULA) as session:
-        client = ProbeClient(session.start(PROBE), SETTINGS)
+        client = ProbeClient(session.start(PROBE), SETTINGS, session.spec.unit)
         client.hello([], Deadline.after(60))
         assert "race" in client.ops
         assert not {"throughput", "operators"} & client.ops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import errno
 import getpass
 import hashlib
 import json
@@ -30,7 +31,16 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, UsageError
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices import ChannelError, keeper
-from edgeprune.devices.openssh import CONFIG_VARIABLE, Address, explain, quote, remote_command, ssh_command
+from edgeprune.devices.openssh import (
+    CONFIG_VARIABLE,
+    Address,
+    SshChannel,
+    explain,
+    quote,
+    remote_command,
+    ssh_command,
+    stream,
+)
 from edgeprune.devices.ssh import SshSession, setup_board, setup_commands
 
 PROBE = """
@@ -149,6 +159,18 @@ class TestOpening:
         with pytest.raises(ChannelError, match="board: Not a directory") as caught:
             SshSession(host_board.spec(folder=str(tmp_path / "file" / "folder")))
         assert not caught.value.retryable
+
+    def test_a_folder_that_is_somebody_s_own(self, host_board: Board, tmp_path: Path) -> None:
+        (tmp_path / "scratch").mkdir()
+        with pytest.raises(ChannelError, match="not ours: give another --folder") as caught:
+            SshSession(host_board.spec(folder=str(tmp_path)))
+        assert not caught.value.retryable
+        assert [each.name for each in tmp_path.iterdir()] == ["scratch"]
+
+    def test_no_ssh(self, host_board: Board, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(DeviceError, match=r"ssh is not installed.*apt-get install openssh-client"):
+            SshSession(host_board.spec())
 
     def test_nothing_is_left_of_a_failed_opening(self, host_board: Board, tmp_path: Path) -> None:
         spec = replace(host_board.spec(folder="/proc/nothing"))
@@ -373,6 +395,29 @@ class TestProbe:
 
 
 class TestLink:
+    def test_what_the_board_says_is_not_taken_for_ssh_s_words(self) -> None:
+        """The marker came, so we were let in, whatever a login shell could not read."""
+        for said, kept in (("echo mark; ", True), ("", False)):
+            channel = SshChannel(
+                "board", Address("host"), ["sh", "-c", f"{said}echo 'bash: x: Permission denied' >&2; exit 255"], "mark"
+            )
+            with pytest.raises(ChannelError) as caught:
+                channel.request({}, Deadline.after(20))
+            assert (caught.value.kind, caught.value.retryable) == ("lost", kept)
+
+    def test_a_last_line_without_an_end_is_heard(self) -> None:
+        said: list[str] = []
+        assert stream(["sh", "-c", "echo one; printf two"], Deadline.after(20), said.append) == 0
+        assert said == ["one", "two"]
+
+    def test_modules_at_home_are_not_imported(self, host_board: Board, tmp_path: Path) -> None:
+        (tmp_path / "select.py").write_text("raise SystemExit('mine')")
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\ncd {shlex.quote(str(tmp_path))} && exec {shlex.quote(host_board.python)} "$@"\n')
+        python.chmod(0o755)
+        with SshSession(replace(host_board.spec(), python=str(python))) as session:
+            assert session.facts()["machine"]
+
     def test_refused_for_a_while(self, host_board: Board, relay: Relay, big: Path) -> None:
         with opened(host_board, relay) as session:
             relay.faults.append(Fault("refuse", 1000, seconds=2.0))
@@ -458,7 +503,7 @@ class TestArm:
         spec = arm_board.spec(folder="/small/folder")
         with SshSession(spec) as session:
             session.push(small)
-            with pytest.raises(ChannelError, match=r"no room left on board.*devices clean") as caught:
+            with pytest.raises(ChannelError, match=r"no room left on board.*free some space there") as caught:
                 session.push(large)
             assert caught.value.kind == "full"
             assert not caught.value.retryable
@@ -548,6 +593,22 @@ class TestKeeper:
         ast.parse(source, feature_version=(3, 9))
         assert len(base64.b64encode(zlib.compress(source, 9))) < 8000  # dropbear takes commands of 9000 bytes
 
+    def test_a_disk_that_fails_is_not_the_files_fault(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def failing(path: object) -> None:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+
+        def ask(**request: object) -> dict[str, object]:
+            return one.answer(json.dumps({"n": 1, **request}).encode())
+
+        one = keeper.Keeper("mark")
+        folder = str(tmp_path / "folder")
+        assert ask(op="open", folder=folder, who="me", attempt=0, cache_bytes=9, patience_s=9.0)["ok"]
+        monkeypatch.setattr(keeper, "_sha256", failing)
+        Path(folder, "models", "0" * 64).write_text("x")
+        assert ask(op="have", name="0" * 64, size=1)["kind"] == "crashed"
+        assert ask(op="get", path=f"{folder}/scratch/missing", offset=0, size=1)["kind"] == "refused"
+        one.close()
+
     @settings(max_examples=200, deadline=None)
     @given(
         st.binary()
@@ -572,6 +633,14 @@ class TestSetup:
         assert said[0].startswith(f"$ {host_board.python} -m venv ")
         assert "onnxruntime==" in said[1]
 
+    def test_its_own_environment_is_made_anew_though_its_python_is_gone(self, host_board: Board) -> None:
+        said: list[str] = []
+        spec = host_board.spec()
+        gone = replace(spec, python=f"{spec.folder}/venv/bin/python")
+        assert setup_board(gone, said.append, dry_run=True) == gone.python
+        assert "anew" in said[0]
+        assert said[1].startswith("$ python3 -m venv --clear ")
+
     def test_a_failing_command_is_one_error(self, host_board: Board) -> None:
         said: list[str] = []
         spec = host_board.spec()
@@ -587,6 +656,7 @@ class TestSetup:
             ("aarch64", "3.9.2", "onnxruntime==1.19.2", "tflite"),
             ("aarch64", "3.13.1", "ai-edge-litert==2.3.0", "tflite"),
             ("armv7l", "3.9.2", "tflite-runtime==2.14.0", "onnxruntime"),
+            ("armv8l", "3.9.2", "tflite-runtime==2.14.0", "onnxruntime"),
         ],
     )
     def test_pins(self, machine: str, python: str, has: str, has_not: str) -> None:

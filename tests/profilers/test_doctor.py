@@ -167,4 +167,14 @@ def test_what_changes_no_count_is_not_asked_of_an_emulated_processor(monkeypatch
     assert {found[name].detail for name in ("governor", "temperature", "throttling", "load")} == {
         "it changes no count of instructions"
     }
+    assert found["memory"] == Check("memory", "SKIP", "the emulated board's is made up")
     assert found["clock"].status == "PASS"
+    assert found["reach"].detail.startswith("emulated, ")
+
+
+def test_what_is_made_up_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "sim.toml").write_text("[latency]\nbase_s = 1e-3\n")
+    found = by_name(check(find_device(f"simulated://{tmp_path / 'sim.toml'}"), watch_s=0.01))
+    assert {(found[name].status, found[name].detail) for name in STATE} == {
+        ("SKIP", "made up: the device is simulated")
+    }

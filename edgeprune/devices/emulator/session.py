@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -24,7 +22,8 @@ class EmulatedSession(LocalSession):
             raise DeviceError(f"no board {name!r} can be emulated", did_you_mean(name, BOARDS), retryable=False)
         self._root = setup.find(cast(BoardName, name))
         self._cpu = BOARDS[cast(BoardName, name)].cpu
-        self._qemu = _qemu_version()
+        setup.require_plugins()
+        self._qemu = setup.qemu_version()
         self._started = 0
         super().__init__(spec)
 
@@ -48,11 +47,3 @@ class EmulatedSession(LocalSession):
         counter = f"instructions-{self._started:06d}"
         command = setup.guest_command(self._root, ["-u", probe], self._work / counter)
         return command, {**setup.guest_environment(), "EDGEPRUNE_COUNTER": counter}
-
-
-def _qemu_version() -> str:
-    """qemu-aarch64's version. Raises DeviceError where it is not there, or has no plugins."""
-    setup.require_plugins()
-    said = subprocess.run(["qemu-aarch64", "-version"], capture_output=True, text=True, timeout=30, check=False).stdout
-    found = re.search(r"version (\S+)", said)
-    return found[1] if found else "unknown"

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path
 import platformdirs
 
 from edgeprune.core.errors import DeviceError
+from edgeprune.devices.common import PINS, STEADY
 from edgeprune.devices.emulator.boards import BOARDS, Board, BoardName
 
 #: A set-up made by another version of this file is made anew.
@@ -38,7 +40,7 @@ _PACKAGES = (
     *("libsqlite3-0", "libuuid1", "libcrypt1", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"),
 )
 _WHEELS = (
-    *("numpy==2.2.6", "onnxruntime==1.31.1", "ai-edge-litert==2.3.0"),
+    *("numpy==2.2.6", *(f"{name}=={version}" for name, version in PINS.items())),
     *("flatbuffers==25.12.19", "protobuf==7.36.2", "typing-extensions==4.16.0"),
 )
 _GLIBC = ("2_17", "2_24", "2_26", "2_27", "2_28", "2_31", "2_34", "2_35")
@@ -53,6 +55,7 @@ for module in list(sys.modules.values()):
 os.getppid()
 """
 _NEEDED_BYTES = 700 << 20
+_LONGEST_S = 1800
 _STAMP = "complete.json"
 _BUILDING = ".building-"
 
@@ -127,20 +130,36 @@ def require_programs() -> None:
 
 def require_plugins() -> None:
     """Raises DeviceError where there is no qemu-aarch64, or one without plugins: only a plugin can count."""
-    try:
-        tried = subprocess.run(
-            ["qemu-aarch64", "-plugin", "none.so", "none"], capture_output=True, text=True, timeout=30, check=False
-        )
-    except OSError as error:
-        raise DeviceError(
-            f"cannot start qemu-aarch64: {error.strerror}", "type: sudo apt-get install qemu-user", retryable=False
-        ) from error
-    if "unknown option" in tried.stderr:
+    if "unknown option" in _ask_qemu("-plugin", "none.so", "none").stderr:
         raise DeviceError(
             "this machine's qemu-aarch64 has no plugins, so it cannot count instructions (as in Debian 13)",
             "use the qemu-user of Debian 12 (version 7.2)",
             retryable=False,
         )
+
+
+def qemu_version() -> str:
+    """qemu-aarch64's version. Raises DeviceError where it is not there."""
+    found = re.search(r"version (\S+)", _ask_qemu("-version").stdout)
+    return found[1] if found else "unknown"
+
+
+def _ask_qemu(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["qemu-aarch64", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError("qemu-aarch64 did not answer in 30 s") from error
+    except OSError as error:
+        raise DeviceError(
+            f"cannot start qemu-aarch64: {error.strerror}", "type: sudo apt-get install qemu-user", retryable=False
+        ) from error
 
 
 def guest_command(root: Path, arguments: Sequence[str], shm: Path) -> list[str]:
@@ -158,11 +177,9 @@ def guest_command(root: Path, arguments: Sequence[str], shm: Path) -> list[str]:
 
 def guest_environment() -> dict[str, str]:
     """All that the guest's environment holds: nothing of ours, since even its length moves the guest's stack."""
-    steady = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
-    python = {"PYTHONHOME": "/usr", "PYTHONPATH": "/opt/site", "PYTHONNOUSERSITE": "1"}
-    # What the guest creates below /usr would be created on this machine: qemu maps only what is there already.
-    # ONNX Runtime's usage data would be gathered by a thread of its own, whose instructions count too.
-    return {**steady, **python, "PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    # Of STEADY, two matter more here: bytecode that the guest writes below /usr would be written on this machine (qemu
+    # maps only what is there already), and the instructions of a thread for usage data would count too.
+    return {**STEADY, "PYTHONHOME": "/usr", "PYTHONPATH": "/opt/site", "PYTHONNOUSERSITE": "1"}
 
 
 def _complete(folder: Path) -> bool:
@@ -228,7 +245,7 @@ def _unpack_debian(common: Path, say: Callable[[str], None]) -> None:
     for each in (apt / "lists" / "partial", apt / "cache" / "archives" / "partial", debs, common / "root"):
         each.mkdir(parents=True)
     (apt / "status").touch()
-    (apt / "sources.list").write_text(_sources())
+    (apt / "sources.list").write_text(sources())
     options = {
         "APT::Architecture": "arm64",
         "APT::Architectures": "arm64",
@@ -252,8 +269,11 @@ def _unpack_debian(common: Path, say: Callable[[str], None]) -> None:
     shutil.rmtree(apt)
 
 
-def _sources() -> str:
-    """The archive this machine uses, for arm64. Its lists need not be there: a fresh container has none."""
+def sources() -> str:
+    """The archive this machine uses, for arm64, as the text of a sources.list. Raises DeviceError where it knows none.
+
+    Its lists need not be there: a fresh container has none.
+    """
     asked = ["indextargets", "--no-release-info", "Created-By: Packages", "Component: main"]
     targets = _run(["apt-get", *asked, "--format", "$(REPO_URI) $(RELEASE)"], None, "cannot read apt's configuration")
     releases = {f"{_RELEASE}{suffix}" for suffix in ("", "-updates", "-security")}
@@ -303,7 +323,20 @@ def _make_board(common: Path, made: Path, board: Board, say: Callable[[str], Non
 
 def _run(command: Sequence[str], cwd: Path | None, failure: str, env: dict[str, str] | None = None) -> str:
     """What the command printed. Raises DeviceError that starts with `failure` and ends with the command's last line."""
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_LONGEST_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(f"{failure}: {command[0]} did not end in {_LONGEST_S} s") from error
     if done.returncode:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         reason = said[-1][:300] if said else f"{command[0]} ended with code {done.returncode}"
