@@ -1,5 +1,5 @@
 """`python -m edgeprune` is `edgeprune`."""
 
-from edgeprune.cli.main import main
+from edgeprune.cli.start import main
 
 main()

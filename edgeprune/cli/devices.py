@@ -49,7 +49,8 @@ def add_command(name: str, project: bool, replace: bool, **settings: str | int |
     click.echo(f"{name} is in {entry.file}")
     if (wins := book.entries()[name].file) != entry.file:
         click.echo(f"here, {name} of {wins} wins over it", err=True)
-    click.echo(f"next: edgeprune devices check {name}")
+    first = f"edgeprune devices setup {name} (or, where the runtimes are there, " if entry.spec.kind == "ssh" else ""
+    click.echo(f"next: {first}edgeprune devices check {name}{')' if first else ''}")
 
 
 @devices_command.command("list")
@@ -121,8 +122,9 @@ def clean_command(name: str) -> None:
 
 
 def _setup_ssh(spec: DeviceSpec, dry_run: bool) -> None:
-    python = ssh.setup_board(spec, _say, dry_run=dry_run)
+    python = ssh.setup_board(spec, _print_command if dry_run else _say, dry_run=dry_run)
     if dry_run:
+        click.echo(f"nothing was done; then {spec.name} would use {python}", err=True)
         return
     entry = book.entries().get(spec.name)
     if entry is None:
@@ -144,7 +146,15 @@ def _show(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*("".join(c if c.isprintable() else "?" for c in cell) for cell in row))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    # Without a terminal there is no width to fold to, and whoever reads it wants whole words.
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 500
+    console.print(table)
+
+
+def _print_command(line: str) -> None:
+    click.echo(line.removeprefix("$ "))
 
 
 def _say(line: str) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 import click
 
 from edgeprune.cli.devices import devices_command
 from edgeprune.cli.profile import profile_command
 from edgeprune.cli.run import run_command
+from edgeprune.cli.start import INTERRUPTED
 from edgeprune.cli.validate import validate_command
 from edgeprune.core.errors import EdgepruneError
 from edgeprune.core.version import VERSION
-
-INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,7 +35,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed here, 2 usage, 3 budget not met, 4 device, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _stop)
     try:
         code = cli.main(args=arguments, prog_name="edgeprune", standalone_mode=False)
     except EdgepruneError as error:
@@ -61,13 +57,12 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our output has gone; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:  # stdout is a full disk, say
+        _say(f"error: cannot go on: {error.strerror or error}")
+        code = 1
     sys.exit(code or 0)
 
 
 def _say(line: str) -> None:
     # What the user typed is repeated in messages, and may hold what moves the terminal's cursor.
     click.echo("".join(c if c.isprintable() else "?" for c in line), err=True)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise KeyboardInterrupt

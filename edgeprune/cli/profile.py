@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from edgeprune.core.types import Failure, MeasureSettings, to_json
 from edgeprune.core.version import VERSION
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.profile import Comparison, Profile, Shapes, Wanted, compare_file, profile_files, runtime_of
-from edgeprune.report.profile import comparison_lines, operator_table, profile_table, verdict_line
+from edgeprune.report.profile import comparison_lines, names_of, operator_table, profile_table, verdict_line, what_kind
 
 _SCHEMA = 1
 #: Fresh processes, where the cost varies and where an emulated processor counts it.
@@ -37,7 +38,12 @@ _SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>[0-9]+(x[0-9]+)*)")
 @click.option("--against", type=click.Path(path_type=Path), metavar="FILE", help="race every file with this one, too")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x16", help="sizes of an input whose axes are open")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="threads of the runtime [the device's, or 1]")
-@click.option("--processes", type=click.IntRange(1, 1000), metavar="N", help="fresh processes [5; emulated: 1]")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="fresh processes that time it [5; emulated: 1]; as many more read memory, at least 5",
+)
 @click.option(
     "--min-seconds",
     type=click.FloatRange(0, 30),
@@ -78,6 +84,7 @@ def profile_command(
     """Measure .onnx and .tflite files: latency, memory, loading; a verdict says how far to trust the figures."""
     targets = [*files, *([against] if against else [])]
     _check_files(targets, against)
+    _check_outputs(csv_file, histogram)
     spec = find_device(device)
     if spec.emulated and (histogram or per_operator or throughput):
         flag = "--histogram" if histogram else "--per-operator" if per_operator else "--throughput"
@@ -134,6 +141,16 @@ def _check_files(targets: Sequence[Path], against: Path | None) -> None:
                 f"{other.name} and {against.name} need different runtimes and cannot be raced",
                 f"compare {other.name} with a {other.suffix} file",
             )
+
+
+def _check_outputs(*paths: Path | None) -> None:
+    """Raises UsageError now, rather than when everything has been measured."""
+    for path in paths:
+        if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
+            raise UsageError(f"cannot write {path}", "name a file in a folder that is there and may be written")
+    histogram = paths[-1]
+    if histogram is not None and histogram.suffix.lower() != ".png":
+        raise UsageError(f"--histogram: {histogram.name} is no .png", "give a name that ends in .png")
 
 
 def _check_found(targets: Sequence[Path], found: Sequence[Profile | Failure], device: str) -> None:
@@ -213,17 +230,11 @@ def _draw(path: Path, profiles: Sequence[Profile], device: str) -> None:
     from edgeprune.report.histogram import Panel, draw_histogram  # noqa: PLC0415
 
     # Where a device gives only medians of many runs, there is nothing to draw.
-    panels = [Panel(_name(each, profiles), each.median, each.samples) for each in profiles if each.single_runs]
+    names = names_of([Path(each.file) for each in profiles])
+    panels = [Panel(names[each.file], each.median, each.samples) for each in profiles if each.single_runs]
     if not panels:
         raise UsageError(f"device '{device}' tells no single runs", "leave out --histogram")
-    simulated = " (simulated)" if profiles[0].unit == "simulated s" else ""
-    draw_histogram(panels, path, f"{device}{simulated}")
-
-
-def _name(profile: Profile, profiles: Sequence[Profile]) -> str:
-    """The file's name, or its whole path where two have the same."""
-    name = Path(profile.file).name
-    return name if sum(Path(each.file).name == name for each in profiles) == 1 else profile.file
+    draw_histogram(panels, path, f"{device}{what_kind(profiles[0])}")
 
 
 def _show(
@@ -232,16 +243,17 @@ def _show(
     # A table cut off at 80 columns, as where there is no terminal, would lose figures.
     console = Console(highlight=False, markup=False, width=max(Console().width, _TABLE_COLUMNS))
     profiles = [each for each in found if isinstance(each, Profile)]
-    console.print(profile_table(profiles, device))
+    names = names_of(targets)
+    console.print(profile_table(profiles, device, names))
     for file, each in zip(targets, found, strict=True):
-        line = verdict_line(each) if isinstance(each, Profile) else f"{file.name}: {each.kind}; {each.message}"
+        name = names[str(file)]
+        line = verdict_line(each, name) if isinstance(each, Profile) else f"{name}: {each.kind}; {each.message}"
         console.print(line, soft_wrap=True)
     for each in profiles:
         if each.operators:
-            console.print(operator_table(each))
+            console.print(operator_table(each, names[each.file]))
         elif each.operators_why:
-            console.print(f"{Path(each.file).name}: no times per operator: {each.operators_why}", soft_wrap=True)
+            console.print(f"{names[each.file]}: no times per operator: {each.operators_why}", soft_wrap=True)
     for comparison in compared:
-        for line in comparison_lines(comparison):
+        for line in comparison_lines(comparison, names):
             console.print(line, soft_wrap=True)
-        console.print(f"  {verdict_line(comparison)}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,11 +34,24 @@ class ErrorConsole(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+class _Heard(logging.Handler):
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(record.getMessage())
+
+
 class Screen(Silent):
     """Stages as headings, bars that leave one line behind, on stderr: stdout is for results."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        # What is waited for or tried again below is said here too; the newest screen hears it.
+        log = logging.getLogger("edgeprune")
+        log.handlers[:] = [_Heard(self)]
+        log.setLevel(logging.INFO)
 
     def stage(self, title: str) -> None:
         """A heading."""

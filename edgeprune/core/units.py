@@ -43,12 +43,17 @@ def _parse(text: str, option: str, units: dict[str, float] | dict[str, int], exa
 def format_cost(value: float, unit: Unit) -> str:
     """A latency for people: `0.000605` s -> `605 µs`. What was emulated or simulated says so and is not converted."""
     if unit == "instructions":
-        return f"{value / 1e6:.3f} M instructions (emulated)"
+        return f"{format_millions(value)} M instructions (emulated)"
     note = " (simulated)" if unit == "simulated s" else ""
     for scale, name in ((1.0, "s"), (1e-3, "ms")):
         if value >= scale:
             return f"{value / scale:.3g} {name}{note}"
     return f"{value * 1e6:.3g} µs{note}"
+
+
+def format_millions(value: float) -> str:
+    """Instructions in millions, three digits of small ones: `15_400_000` -> `15.400`, `60_312` -> `0.0603`."""
+    return f"{value / 1e6:.3f}" if value >= 1e6 else f"{value / 1e6:.3g}"
 
 
 def format_speedup(value: float, unit: Unit) -> str:

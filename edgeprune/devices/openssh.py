@@ -79,7 +79,8 @@ class Address:
     @property
     def typed(self) -> str:
         """The command that connects by hand."""
-        return " ".join(["ssh", *(word for word in self.destination if word != "--")])
+        config = os.environ.get(CONFIG_VARIABLE)
+        return " ".join(["ssh", *(["-F", config] if config else []), *(w for w in self.destination if w != "--")])
 
     @property
     def known_as(self) -> str:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import getpass
 import itertools
+import logging
 import random
 import secrets
 import shutil
@@ -24,6 +25,8 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.channel import ChannelError, last_line
 from edgeprune.devices.openssh import Address, SshChannel, quote, remote_command, ssh_command
+
+_LOG = logging.getLogger(__name__)
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 FOLDER = "~/.cache/edgeprune"
@@ -159,12 +162,16 @@ class SshLink:
             "patience_s": self._heartbeat_s,
         }
         pauses = _pauses()
+        told = False
         while True:
             try:
                 return self._exchange(message, _OPEN_S)
             except ChannelError as error:
                 if error.kind != "busy" or patience.left() <= 0:
                     raise
+                if not told:
+                    _LOG.info("%s; waiting for %.0f s", error.message, patience.left())
+                told = True
             time.sleep(min(next(pauses), patience.left()))
 
     def _exchange(self, message: Mapping[str, Any], limit_s: float) -> dict[str, Any]:

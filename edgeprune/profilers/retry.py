@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,6 +11,8 @@ from edgeprune.core.clock import Deadline
 from edgeprune.devices.channel import ChannelError
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 #: Seconds to wait for a device that is lost or busy, before its measurement counts as failed.
 PATIENCE_S = 120.0
@@ -33,6 +36,7 @@ def persist(
     followed by another try. Raises the last ChannelError.
     """
     attempts, pause = _ATTEMPTS, _PAUSE_S
+    told: set[str] = set()
     patience: Deadline | None = None
     while True:
         try:
@@ -48,6 +52,9 @@ def persist(
             if attempts == 0 or (passing and patience is not None and patience.left() <= 0):
                 raise
             again(error)
+            if error.kind not in told:
+                _LOG.info("%s; trying again%s", error.message, f", for {patience_s:.0f} s" if passing else "")
+            told.add(error.kind)
         if passing:
             sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)

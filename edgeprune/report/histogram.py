@@ -42,7 +42,7 @@ def draw_histogram(panels: Sequence[Panel], path: Path, where: str) -> None:
         axes.hist(shown / scale, bins=_BINS, range=(low / scale, max(high, low * 1.001) / scale), color=_BAR)
         axes.axvline(median / scale, color=_LINE, linewidth=1.2)
         beyond = len(values) - len(shown)
-        tail = f", {beyond:,} beyond, up to {format_cost(float(values.max()), 's')}" if beyond else ""
+        tail = f", {beyond:,} slower, not drawn, up to {format_cost(float(values.max()), 's')}" if beyond else ""
         axes.set_title(
             f"{name}: median {format_cost(median, 's')}, {len(values):,} runs{tail}",
             loc="left",

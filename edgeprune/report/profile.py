@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from edgeprune.core.units import format_bytes, format_cost
+from edgeprune.core.units import format_bytes, format_cost, format_millions
 from edgeprune.report.table import faster
 
 #: An operator view shows so many of the dearest.
@@ -26,7 +26,7 @@ _TITLES = {"s": "latency on", "instructions": "instructions of an inference on",
 def _cost(value: float | None, profile: Any) -> str:
     if value is None:
         return ""
-    return f"{value / 1e6:.3f} M" if profile.unit == "instructions" else format_cost(value, "s")
+    return f"{format_millions(value)} M" if profile.unit == "instructions" else format_cost(value, "s")
 
 
 #: Columns, left out where no file has a figure for them. Profiles come as values: this room knows no other.
@@ -42,11 +42,23 @@ _COLUMNS: tuple[tuple[str, Shown], ...] = (
 )
 
 
-def profile_table(profiles: Sequence[Any], device: str) -> Table:
+def names_of(files: Sequence[Path]) -> dict[str, str]:
+    """What to call each file: its name, or its whole path where another one has the same name."""
+    return {
+        str(file): file.name if len({f for f in files if f.name == file.name}) == 1 else str(file) for file in files
+    }
+
+
+def what_kind(profile: Any) -> str:
+    """ " (emulated)" or " (simulated)" behind the name of a device that is no real one."""
+    if profile.unit == "simulated s":
+        return " (simulated)"
+    return " (emulated)" if profile.facts.get("emulated") else ""
+
+
+def profile_table(profiles: Sequence[Any], device: str, names: Mapping[str, str]) -> Table:
     """A row per file (`edgeprune.profilers.profile.Profile`)."""
-    first = profiles[0]
-    kind = "simulated" if first.unit == "simulated s" else "emulated" if first.facts.get("emulated") else ""
-    title = f"{_TITLES[first.unit]} {device}{kind and f' ({kind})'}"
+    title = f"{_TITLES[profiles[0].unit]} {device}{what_kind(profiles[0])}"
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", pad_edge=False)
     table.add_column("", overflow="fold", min_width=20)
     cells = [[shown(each) for _, shown in _COLUMNS] for each in profiles]
@@ -54,14 +66,14 @@ def profile_table(profiles: Sequence[Any], device: str) -> Table:
     for index in used:
         table.add_column(_COLUMNS[index][0], justify="right", no_wrap=True)
     for each, row in zip(profiles, cells, strict=True):
-        table.add_row(Path(each.file).name, *(row[index] or "-" for index in used))
+        table.add_row(escape(names[each.file]), *(row[index] or "-" for index in used))
     return table
 
 
-def verdict_line(each: Any) -> str:
+def verdict_line(each: Any, name: str) -> str:
     """How far a profile or a comparison can be trusted, and why."""
     interval = getattr(each, "latency", None) or each.interval
-    parts = [f"{Path(each.file).name}: {each.verdict or 'not judged'}"]
+    parts = [f"{name}: {each.verdict or 'not judged'}"]
     if interval is not None:
         parts.append(f"±{100 * interval.half_width:.1f} % by {interval.processes} processes")
     if each.rejected:
@@ -71,24 +83,23 @@ def verdict_line(each: Any) -> str:
     return "; ".join(parts)
 
 
-def comparison_lines(each: Any) -> list[str]:
+def comparison_lines(each: Any, names: Mapping[str, str]) -> list[str]:
     """A comparison in words: latency with its interval, memory, file."""
     interval = each.latency
     return [
-        f"{Path(each.file).name} against {Path(each.against).name}:",
+        f"{names[each.file]} against {names[each.against]}:",
         f"  cost    {interval.value:.3g}x (95 %: {interval.low:.3g} to {interval.high:.3g}), "
         + faster(1 / interval.value, 1 / interval.high, 1 / interval.low, each.unit),
         f"  heap    {each.memory:.3g}x",
         f"  file    {each.bytes:.3g}x",
+        f"  {verdict_line(each, 'this race')}",
     ]
 
 
-def operator_table(profile: Any) -> Table:
+def operator_table(profile: Any, name: str) -> Table:
     """The dearest operators of a profile that has them, and what the others come to."""
     total = sum(each.seconds for each in profile.operators) or 1.0
-    table = Table(
-        box=box.SIMPLE_HEAD, title=f"operators of {Path(profile.file).name}", title_justify="left", pad_edge=False
-    )
+    table = Table(box=box.SIMPLE_HEAD, title=escape(f"operators of {name}"), title_justify="left", pad_edge=False)
     table.add_column("type")
     table.add_column("name", overflow="fold")
     for column in ("median", "share"):

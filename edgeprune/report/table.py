@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeprune.core.types import Unit
-from edgeprune.core.units import format_bytes, format_cost, format_percent, format_speedup
+from edgeprune.core.units import format_bytes, format_cost, format_millions, format_percent, format_speedup
 
 Result = Mapping[str, Any]
 _FILE = {"onnx": "ONNX", "tflite": "TFLite"}
@@ -81,7 +81,7 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
 
 
 def _cost(value: float, unit: Unit) -> str:
-    return f"{value / 1e6:.3f}" if unit == "instructions" else format_cost(value, unit)
+    return format_millions(value) if unit == "instructions" else format_cost(value, unit)
 
 
 def faster(value: float, low: float, high: float, unit: Unit) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,8 +120,16 @@ def test_more_processes_for_a_narrow_interval(runs: Runs) -> None:
 
 def test_a_picture_that_cannot_be_written_is_one_line(runs: Runs) -> None:
     code, _, err = runs("profile", "half.onnx", *QUICK, "--quiet", "--histogram", "nowhere/a.png")
-    assert code == 1
+    assert code == 2  # and nothing was measured
     assert "cannot write nowhere/a.png" in err
+
+
+def test_files_of_one_name_are_told_apart(runs: Runs) -> None:
+    Path("other").mkdir()
+    shutil.copy("half.onnx", "other/half.onnx")
+    code, out, _ = runs("profile", "half.onnx", "other/half.onnx", *QUICK, "--quiet")
+    assert code == 0
+    assert "\nother/half.onnx: " in out
 
 
 @pytest.mark.shared

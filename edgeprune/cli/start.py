@@ -1,0 +1,28 @@
+"""Where the program begins: Ctrl-C is answered in one line from here on, before anything that takes long is loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Load the command line and run it; see `edgeprune.cli.main.main` for the exit codes."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        from edgeprune.cli.main import main as run  # noqa: PLC0415
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.stderr.flush()
+        # What is half loaded may not be able to end in an orderly way.
+        os._exit(INTERRUPTED)
+    run()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
