@@ -68,7 +68,8 @@ class Guest:
         for name in names:
             race = self.ask(op="race", a=self.files[name], b=self.files["full"], warmup_runs=3)
             held = self.ask(op="memory", **self.files[name])["bytes"]
-            found[name] = (race["warmups_a"], race["samples_a"], race["samples_b"], held)
+            # What is reported. A single run may differ: once in hundreds, on a loaded machine, one took 1,770 more.
+            found[name] = (race["samples_a"], race["samples_b"], held)
         return found
 
     def measuring(self) -> psutil.Process:
@@ -95,11 +96,11 @@ def test_three_guests_agree_to_the_instruction_and_the_byte_whatever_came_before
     assert not third.ask(op="memory", path=bad.path, sha256=bad.sha256)["ok"]
     assert third.ask(op="load", id="another", **third.files["small"])["ok"]
     assert first == second == third.figures("half", "small", "full")
-    counts = [first[name][1][0] for name in ("full", "half", "small")]
-    held = [first[name][3] for name in ("full", "half", "small")]
+    counts = [first[name][0][0] for name in ("full", "half", "small")]
+    held = [first[name][2] for name in ("full", "half", "small")]
     assert counts == sorted(counts, reverse=True)
     assert held == sorted(held, reverse=True)
-    assert first["full"][1] == first["full"][2]  # against itself: the same count
+    assert first["full"][0] == first["full"][1]  # against itself: the same count
     macs = {name: sum(a * b for a, b in pairwise(wide)) for name, wide in WIDTHS.items()}
     # Four multiply-accumulates an instruction, and what surrounds them: the counts are those of the model's work.
     assert counts[0] - counts[1] > (macs["full"] - macs["half"]) / 5
