@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgeprune.core.progress import Progress
 from edgeprune.core.version import VERSION
-from edgeprune.pipeline.config import RunConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from edgeprune.core.progress import Progress
+    from edgeprune.pipeline.config import RunConfig
     from edgeprune.pipeline.result import RunResult
 
 # onnxruntime would report to its maker, from a thread that runs while we measure. It is read when that is imported.
@@ -29,6 +29,15 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = ["RunConfig", "__version__", "load", "run"]
 
 __version__ = VERSION
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when it is asked for: the command line must be able to answer Ctrl-C first.
+    if name == "RunConfig":
+        from edgeprune.pipeline.config import RunConfig
+
+        return RunConfig
+    raise AttributeError(f"module 'edgeprune' has no attribute {name!r}")
 
 
 def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> RunResult:

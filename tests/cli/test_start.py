@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+#: Ctrl-C while the libraries are loaded, which takes a second.
+INTERRUPTED = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "edgeprune.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from edgeprune.cli.start import main
+main()
+"""
+
+
+def test_ctrl_c_while_loading_is_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_the_beginning_loads_nothing_that_takes_long() -> None:
+    heavy = "import edgeprune.cli.start, sys; print({'numpy', 'pydantic', 'rich', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
