@@ -136,8 +136,8 @@ class AdbChannel:
         del warm  # nothing is left of one process for the next
         if runtime != "litert":
             raise RuntimeMissing(
-                f"phones are measured with --runtime litert, not {runtime!r:.40}",
-                "type --runtime litert; with Termux and its sshd the phone is also an ssh device: ssh://HOST:8022",
+                f"phones run LiteRT, not {runtime!r:.40}",
+                "give a .tflite file (edgeprune run: --runtime litert), or make it an ssh device with Termux: ssh://HOST:8022",
                 retryable=False,
             )
         facts = dict(self._phone.facts())

@@ -127,7 +127,7 @@ class ProbeClient:
             answer = self._ask(message, deadline)
         except ChannelError as error:
             if error.kind == "refused" and "cannot be imported" in error.message:
-                hint = f"install it there: python -m pip install {_PACKAGES[runtime]}"
+                hint = f"install it there: python -m pip install {_PACKAGES[runtime]}, or edgeprune devices setup NAME"
                 raise RuntimeMissing(
                     f"the device's Python has no {runtime}: {error.message}", hint, retryable=False
                 ) from error
