@@ -107,7 +107,9 @@ def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
 class TestOpening:
     def test_an_unknown_host_key_stops(self, host_board: Board, config: Callable[[str, str], None]) -> None:
         config(str(host_board.keys / "known_hosts"), "/dev/null")
-        with pytest.raises(DeviceError, match=r"key of board .* is not known.* connect once by hand: ssh -l") as caught:
+        with pytest.raises(
+            DeviceError, match=r"key of board .* is not known.* connect once by hand: ssh -F .* -l"
+        ) as caught:
             opened(host_board)
         assert not caught.value.retryable
 
@@ -399,7 +401,10 @@ class TestLink:
         """The marker came, so we were let in, whatever a login shell could not read."""
         for said, kept in (("echo mark; ", True), ("", False)):
             channel = SshChannel(
-                "board", Address("host"), ["sh", "-c", f"{said}echo 'bash: x: Permission denied' >&2; exit 255"], "mark"
+                "board",
+                Address("host"),
+                ["sh", "-c", f"{said}read _; echo 'bash: x: Permission denied' >&2; exit 255"],
+                "mark",
             )
             with pytest.raises(ChannelError) as caught:
                 channel.request({}, Deadline.after(20))
