@@ -13,7 +13,9 @@ INTERRUPTED = 130
 def main() -> None:
     """Load the command line and run it; see `edgeprune.cli.main.main` for the exit codes."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+        # With nohup the end of the terminal is to be ignored, and it stays so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
     try:
         from edgeprune.cli.main import main as run  # noqa: PLC0415
     except KeyboardInterrupt:

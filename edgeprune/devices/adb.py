@@ -98,7 +98,7 @@ class AdbSession:
         target = f"{self._folder}/cache/{name}"
         self._in_use.add(name)
         if self._digest(target) == digest:
-            self._do(f"touch {_quoted(target)}")
+            self._do(f"touch {shlex.quote(target)}")
             return target
         self._make_room(size)
         self.send(path, target)
@@ -114,12 +114,12 @@ class AdbSession:
                 self._adb.push(path, temporary, _copying(path.stat().st_size))
             if self._digest(temporary) != sha256_file(path):
                 raise ChannelError("lost", f"{path.name} arrived damaged on the phone", "look at the cable")
-            there, final = _quoted(temporary), _quoted(self._within(target))
+            there, final = shlex.quote(temporary), shlex.quote(self._within(target))
             self._do(f"chmod 755 {there} && mv -f {there} {final}")
         except BaseException:
             with contextlib.suppress(DeviceError):
                 if self._connected:
-                    self._do(f"rm -f {_quoted(temporary)}")
+                    self._do(f"rm -f {shlex.quote(temporary)}")
             raise
 
     def pull(self, remote: str, path: Path) -> None:
@@ -127,7 +127,7 @@ class AdbSession:
         digest = self._digest(remote)
         if digest is None:
             raise DeviceError(f"there is no file {remote} on the phone", retryable=False)
-        size = self._do(f"stat -c %s {_quoted(remote)}").text.strip()
+        size = self._do(f"stat -c %s {shlex.quote(remote)}").text.strip()
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             with self._noticing():
@@ -146,7 +146,7 @@ class AdbSession:
 
     def remove(self, remote: str) -> None:
         """Remove a file in our folder; a missing one is no error. Raises DeviceError."""
-        self._do(f"rm -f {_quoted(self._within(remote))}")
+        self._do(f"rm -f {shlex.quote(self._within(remote))}")
 
     def start(self, probe: Path) -> AdbChannel:
         """A channel that answers the probe's requests with benchmark_model; `probe` itself stays here.
@@ -180,7 +180,7 @@ class AdbSession:
         for channel in self._channels:
             channel.close()
         if self._connected and not self._closed:
-            lock, scratch = _quoted(f"{self._folder}/lock"), _quoted(f"{self._folder}/scratch")
+            lock, scratch = shlex.quote(f"{self._folder}/lock"), shlex.quote(f"{self._folder}/scratch")
             with contextlib.suppress(DeviceError):
                 self.shell(f"{end_leftover(self.scratch('pid'))}; rm -rf {scratch} {lock}", Deadline.after(_QUICK_S))
         self._closed = True
@@ -200,8 +200,8 @@ class AdbSession:
         Raises ChannelError: "lost", "timeout", "garbled", and "busy" where another program took the phone over.
         """
         self._reach(deadline)
-        owner = _quoted(f"{self._folder}/lock/owner")
-        refusal = f"echo {_quoted(_NOT_OURS.text.strip())}; exit {_NOT_OURS.code}"
+        owner = shlex.quote(f"{self._folder}/lock/owner")
+        refusal = f"echo {shlex.quote(_NOT_OURS.text.strip())}; exit {_NOT_OURS.code}"
         guard = f"if grep -qF {self._token} {owner} 2>/dev/null; then touch {owner}; else {refusal}; fi"
         with self._noticing():
             answer = self._adb.shell(f"{guard}\n{command}", _shorter(deadline))
@@ -249,7 +249,7 @@ class AdbSession:
 
     def _digest(self, remote: str) -> str | None:
         """SHA-256 of a file on the phone, None where there is none."""
-        answer = self.shell(f"sha256sum < {_quoted(remote)}", Deadline.after(_HASHING_S))
+        answer = self.shell(f"sha256sum < {shlex.quote(remote)}", Deadline.after(_HASHING_S))
         found = re.match(r"([0-9a-f]{64})\b", answer.text)
         if answer.code == 0 and found is None:
             raise ChannelError("garbled", f"the phone's sha256sum said no hash: {answer.text[:80]!r}")
@@ -260,7 +260,8 @@ class AdbSession:
     def _cached(self) -> list[tuple[int, int, str]]:
         """Time of last use, bytes and name of the files of earlier sessions, the least recently used first."""
         answer = self._do(
-            f'cd {_quoted(self._folder)}/cache && for f in *; do [ -f "$f" ] && stat -c \'%Y %s %n\' "$f"; done; true'
+            f"cd {shlex.quote(self._folder)}/cache && "
+            'for f in *; do [ -f "$f" ] && stat -c \'%Y %s %n\' "$f"; done; true'
         )
         rows = (
             re.fullmatch(r"(\d{1,15}) (\d{1,15}) ([0-9a-f]{64}[.\w]{0,16})", row) for row in answer.text.splitlines()
@@ -280,19 +281,19 @@ class AdbSession:
 
     def _forget(self, names: list[str]) -> None:
         for start in range(0, len(names), 200):
-            listed = " ".join(map(_quoted, names[start : start + 200]))
-            self._do(f"cd {_quoted(self._folder)}/cache && rm -f {listed}")
+            listed = " ".join(map(shlex.quote, names[start : start + 200]))
+            self._do(f"cd {shlex.quote(self._folder)}/cache && rm -f {listed}")
 
     # -------------------------------------------------------------------------------------------------- the lock
 
     def _take(self) -> None:
         """Make the folder `lock`, which only one program can. Raises ChannelError("busy"), DeviceError."""
         folder, lock, leftover = (
-            _quoted(self._folder),
-            _quoted(f"{self._folder}/lock"),
+            shlex.quote(self._folder),
+            shlex.quote(f"{self._folder}/lock"),
             end_leftover(self.scratch("pid")),
         )
-        me = _quoted(f"{_host()} {os.getpid()} {self._token}")
+        me = shlex.quote(f"{_host()} {os.getpid()} {self._token}")
         for _ in range(2):
             answer = self._adb.shell(
                 f"[ -e {folder}/cache ] || [ -e {lock} ] || [ ! -e {folder}/scratch ] || exit {_FOREIGN}; "
@@ -320,7 +321,7 @@ class AdbSession:
 
     def _break(self) -> None:
         """Take a lock away from a program that is gone. Raises ChannelError("busy") where it may be alive."""
-        lock = _quoted(f"{self._folder}/lock")
+        lock = shlex.quote(f"{self._folder}/lock")
         answer = self._adb.shell(
             f"echo $(( $(date +%s) - $(stat -c %Y {lock}/owner || stat -c %Y {lock}) )); cat {lock}/owner",
             Deadline.after(_QUICK_S),
@@ -332,7 +333,7 @@ class AdbSession:
         if not gone:
             raise self._busy(f"edgeprune on {host}, process {pid}" if host else "another program", int(age_s))
         # Renamed first, which only one can; put back where it was renewed in between.
-        old = _quoted(f"{self._folder}/lock.{secrets.token_hex(8)}")
+        old = shlex.quote(f"{self._folder}/lock.{secrets.token_hex(8)}")
         renewed = f"grep -qF {token} {old}/owner || mv {old} {lock}; " if token else ""
         self._adb.shell(f"mv {lock} {old} && {{ {renewed}rm -rf {old}; }}", Deadline.after(_QUICK_S))
 
@@ -373,10 +374,6 @@ class AdbSession:
             "cores": int(cores[1]) if cores else None,
             "memory_bytes": int(memory[1]) * 1024 if memory else None,
         }
-
-
-def _quoted(text: str) -> str:
-    return shlex.quote(text)
 
 
 def _checked_folder(folder: str) -> str:

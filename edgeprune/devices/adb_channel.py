@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import shlex
 import tempfile
 import time
@@ -28,6 +27,7 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
 from edgeprune.devices import benchmark_model
 from edgeprune.devices.adb_client import Answer, check_room
+from edgeprune.devices.adb_state import STATE, parse_state
 from edgeprune.devices.adb_tensors import Tensor, tensors
 from edgeprune.devices.benchmark_model import Report
 from edgeprune.devices.channel import ChannelError
@@ -40,16 +40,6 @@ _IMAGES = 20
 #: Below this a median in whole microseconds is off by up to 1 %.
 _FINE_S = 100e-6
 _SHORT_S = 15.0
-
-#: Numbers of Android's temperature types that are degrees: CPU, GPU, battery, skin, USB port, power amplifier, NPU. The
-#: others are volts, amperes and percent of the battery.
-_DEGREES = {0, 1, 2, 3, 4, 5, 9}
-
-_STATE = r"""echo "wall=$(date +%s.%N)"; echo "uptime=$(cat /proc/uptime)"; echo "load=$(cat /proc/loadavg)"
-echo "boot=$(cat /proc/sys/kernel/random/boot_id)"
-for c in /sys/devices/system/cpu/cpu[0-9]*/cpufreq; do
- [ -d $c ] && echo "cpu=$(cat $c/cpuinfo_max_freq) $(cat $c/scaling_max_freq) $(cat $c/scaling_governor)"; done
-dumpsys battery; dumpsys thermalservice; true"""
 
 
 class Phone(Protocol):
@@ -266,13 +256,13 @@ class AdbChannel:
     def _alone(self, command: str, deadline: Deadline) -> Answer:
         """Run a command whose process can be found again, should the link be cut or the deadline pass meanwhile."""
         folder, pid = (
-            shlex.join([self._phone.scratch("x").rpartition("/")[0]]),
-            shlex.join([self._phone.scratch("pid")]),
+            shlex.quote(self._phone.scratch("x").rpartition("/")[0]),
+            shlex.quote(self._phone.scratch("pid")),
         )
         # `exec`, so that the number is the program's own and not a shell's.
         try:
             return self._phone.shell(
-                f"cd {folder} && sh -c {shlex.join([f'echo $$ > {pid}; exec {command}'])}", deadline
+                f"cd {folder} && sh -c {shlex.quote(f'echo $$ > {pid}; exec {command}')}", deadline
             )
         except ChannelError as error:
             if error.kind == "timeout":
@@ -283,13 +273,13 @@ class AdbChannel:
         """End what an earlier request left running: it would slow the next measurement down, unseen."""
         pid = self._phone.scratch("pid")
         try:
-            self._phone.shell(f"{end_leftover(pid)}; rm -f {shlex.join([pid])}", deadline)
+            self._phone.shell(f"{end_leftover(pid)}; rm -f {shlex.quote(pid)}", deadline)
         except ChannelError as error:
             if error.kind == "busy":
                 raise
 
     def _check(self, path: str, sha256: str, deadline: Deadline) -> None:
-        answer = self._phone.shell(f"sha256sum < {shlex.join([path])}", deadline)
+        answer = self._phone.shell(f"sha256sum < {shlex.quote(path)}", deadline)
         if answer.code != 0 or not answer.text.startswith(sha256):
             raise ChannelError(
                 "lost", "the file on the phone is missing or not the one that was sent (SHA-256 differs)"
@@ -369,7 +359,7 @@ class AdbChannel:
             f"{shlex.join([self._binary, *options])} > log 2>&1; c=$?; [ $c = 0 ] || {{ tail -c 4000 log; exit $c; }}; "
             f"[ -f out ] || exit 90; cat out >> results || exit 92; i=$((i+1)); done"
         )
-        answer = self._alone(f"sh -c {shlex.join([loop])}", deadline)
+        answer = self._alone(f"sh -c {shlex.quote(loop)}", deadline)
         check_room(answer.text)
         if answer.code == 90:
             raise ChannelError("refused", "this benchmark_model writes no outputs", "get one of LiteRT")
@@ -386,7 +376,7 @@ class AdbChannel:
         return {"state": {**self._read_state(deadline), **self._warned()}}
 
     def _read_state(self, deadline: Deadline) -> dict[str, Any]:
-        return parse_state(self._phone.shell(_STATE, _soon(deadline)).text)
+        return parse_state(self._phone.shell(STATE, _soon(deadline)).text)
 
     def _warned(self) -> dict[str, str]:
         """What benchmark_model warned of since `hello`: a model that a delegate left to the CPU is no secret."""
@@ -395,47 +385,10 @@ class AdbChannel:
 
 def end_leftover(pid: str) -> str:
     """The command that ends the program of ours whose number the file `pid` in the session's scratch folder holds."""
-    file, cache = shlex.join([pid]), shlex.join([f"{pid.rsplit('/', 2)[0]}/cache/"])
+    file, cache = shlex.quote(pid), shlex.quote(f"{pid.rsplit('/', 2)[0]}/cache/")
     # The number may be another program's by now; ours has a path in our cache among its words.
     return f"{{ p=$(cat {file} 2>/dev/null) && grep -qaF {cache} /proc/$p/cmdline 2>/dev/null && kill -9 $p; true; }}"
 
 
 def _soon(deadline: Deadline) -> Deadline:
     return min(deadline, Deadline.after(_SHORT_S), key=Deadline.left)
-
-
-def parse_state(text: str) -> dict[str, Any]:
-    """What a phone says of itself, None where it says nothing: degrees Celsius, Hz, seconds.
-
-    `temperature_c` is the hottest sensor's now (not the cached list's), else the battery's. `thermal_status` is
-    Android's: 0 none, 1 light, 2 moderate, 3 severe and above. Frequencies and governor are the fastest core's: what it
-    may run at now, which a hot phone lowers (what it runs at says nothing, as nothing runs now), and its highest.
-    """
-    battery = _first(r"^ *temperature: (-?\d{1,5})$", text)
-    battery_c = None if battery is None else battery / 10
-    now = text.partition("Current temperatures from HAL:")[2] or text
-    sensors = re.findall(r"Temperature\{mValue=(\d{1,4}(?:\.\d{1,9})?), mType=(\d{1,3}),", now)
-    degrees = [float(value) for value, kind in sensors if int(kind) in _DEGREES and 0 < float(value) < 200]
-    cores = re.findall(r"^cpu=(\d{1,12}) (\d{1,12}) (\w{1,40})$", text, re.MULTILINE)
-    fastest = max(cores, key=lambda core: int(core[0]), default=None)
-    boot = re.search(r"^boot=([0-9a-f-]{36})$", text, re.MULTILINE)
-    status = _first(r"^ *Thermal Status: (\d{1,2})$", text)
-    return {
-        "temperature_c": max(degrees, default=battery_c),
-        "battery_c": battery_c,
-        "thermal_status": None if status is None else int(status),
-        "frequency_hz": int(fastest[1]) * 1000 if fastest else None,
-        "frequency_max_hz": int(fastest[0]) * 1000 if fastest else None,
-        "governor": fastest[2] if fastest else None,
-        "load1": _first(r"^load=(\d{1,6}\.\d{1,6}) ", text),
-        "boot_id": boot[1] if boot else None,
-        "wall_s": _first(r"^wall=(\d{1,12}\.\d{1,9})$", text),
-        "mono_s": _first(r"^uptime=(\d{1,12}\.\d{1,6}) ", text),
-        "others_cpu_s": None,
-        "own_cpu_s": None,
-    }
-
-
-def _first(pattern: str, text: str) -> float | None:
-    found = re.search(pattern, text, re.MULTILINE)
-    return float(found[1]) if found else None

@@ -3,9 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 #: Ctrl-C while the libraries are loaded, which takes a second.
 INTERRUPTED = """
 import sys
+
+import pytest
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "edgeprune.cli.main":
@@ -25,3 +29,17 @@ def test_the_beginning_loads_nothing_that_takes_long() -> None:
     heavy = "import edgeprune.cli.start, sys; print({'numpy', 'pydantic', 'rich', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(("ignored", "kept"), [(True, True), (False, False)], ids=["nohup", "terminal"])
+def test_nohup_outlives_its_terminal(ignored: bool, kept: bool) -> None:
+    program = (
+        "import signal, sys\n"
+        + "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" * ignored
+        + "from edgeprune.cli import start\n"
+        "sys.argv = ['edgeprune', '--version']\n"
+        "try: start.main()\n"
+        "except SystemExit: print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(kept)

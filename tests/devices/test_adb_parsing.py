@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import DeviceSpec
-from edgeprune.devices.adb import AdbSession, _checked_folder, _plain_suffix, _quoted
-from edgeprune.devices.adb_channel import parse_state
+from edgeprune.devices.adb import AdbSession, _checked_folder, _plain_suffix
 from edgeprune.devices.adb_client import Listed, choose, parse_address, parse_devices
+from edgeprune.devices.adb_state import parse_state
 from edgeprune.devices.adb_tensors import Tensor, tensors
 from edgeprune.devices.channel import ChannelError
 
@@ -114,7 +115,7 @@ def test_a_folder_is_one_word_of_the_shell(name: str) -> None:
         folder = _checked_folder("/" + name)
     except DeviceError:
         return
-    said = subprocess.run(["sh", "-c", f"printf %s {_quoted(folder)}"], capture_output=True, check=True).stdout
+    said = subprocess.run(["sh", "-c", f"printf %s {shlex.quote(folder)}"], capture_output=True, check=True).stdout
     assert said.decode("utf-8", "surrogateescape") == folder
 
 
