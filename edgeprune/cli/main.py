@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from edgeprune.cli.bench import bench_group
 from edgeprune.cli.devices import devices_command
 from edgeprune.cli.profile import profile_command
 from edgeprune.cli.run import run_command
@@ -23,6 +24,7 @@ def cli() -> None:
 
 
 cli.add_command(run_command)
+cli.add_command(bench_group)
 cli.add_command(devices_command)
 cli.add_command(profile_command)
 cli.add_command(validate_command)

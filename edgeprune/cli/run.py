@@ -95,7 +95,8 @@ def _show(result: Any, folder: Path, quiet: bool) -> None:
         console.print()
         console.print(summary_table(result))
         console.print(f"layers {layers_line(result)}", soft_wrap=True)
-        console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
+        if result["search"]["agent_sparsity"] is not None:
+            console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
     for line in budget_lines(result):
         console.print(line)
     for item in result["artifacts"]:

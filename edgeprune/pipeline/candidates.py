@@ -21,13 +21,13 @@ from edgeprune.exporters.template import Template
 from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.scoring import Scoring
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.structure import INPUTS, Criterion
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.search.environment import StopSearch
 from edgeprune.search.reward import Candidate, Widths
-from edgeprune.training.fit import score
 
 #: Which format each runtime runs.
 FORMAT: dict[RuntimeName, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
@@ -92,13 +92,13 @@ class Evaluator:
         config: RunConfig,
         prepared: Prepared,
         criterion: Criterion,
+        scoring: Scoring,
         files: FileMaker,
         profiler: LoopProfiler,
         cache: MeasurementCache,
         store: TrialStore,
         network_id: str,
         settings: MeasureSettings,
-        images: int | None,
         progress: Progress,
     ) -> None:
         self._config = config
@@ -111,8 +111,7 @@ class Evaluator:
         self._cache = cache
         self._store = store
         self._settings = to_json(settings)
-        self._images = images
-        self._original = prepared.structure.neurons(prepared.network)
+        self._scoring = scoring
         self._known: dict[str, Candidate] = {}
         # What failed before a resume is not tried again: another outcome would lead the search elsewhere.
         self._failed = {trial.plan.key: trial.cost for trial in store.trials() if isinstance(trial.cost, Failure)}
@@ -133,9 +132,7 @@ class Evaluator:
         pruned: nn.Module | None = None
         remembered = self._store.recall(plan.key)
         if remembered is None:
-            pruned = prune(self._criterion, self._prepared.structure, plan)
-            accuracy = score(pruned, self._prepared.validation, self._images)
-            ncr = self._original / self._prepared.structure.neurons(pruned)
+            pruned, accuracy, ncr = self._scoring(plan)
             self._store.remember(plan.key, accuracy, ncr)
         else:
             accuracy, ncr = remembered

@@ -14,6 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.types import Budget, RuntimeName
 from edgeprune.core.units import parse_bytes, parse_latency
+from edgeprune.search.methods import MethodName
+
+#: Rankings of channels, see `edgeprune.pruning.rankings`.
+CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
 
 
 def _option(default: Any, help: str, section: str, metavar: str = "") -> Any:
@@ -67,9 +71,20 @@ class RunConfig:
         "budget",
         "N",
     )
-    # --- how the agent searches
-    episodes: int | None = _option(None, "episodes at most [160; 80 for more than 4 groups]", "search", "N")
-    criterion: Literal["reconstruction", "l1"] = _option("reconstruction", "which channels go first", "search")
+    # --- how it is searched
+    method: MethodName = _option(
+        "edgeprune", "the search: ours, the papers' agents (acnn, amc), or one without an agent", "search"
+    )
+    episodes: int | None = _option(None, "plans that are tried at most [100; 80 for more than 4 groups]", "search", "N")
+    search_steps: int | None = _option(
+        None, "steps that a candidate is tuned for before it is scored [100; with convolutions 0]", "search", "N"
+    )
+    criterion: CriterionName = _option("reconstruction", "which channels go first", "search")
+    repair: bool | None = _option(
+        None,
+        "refit the layers that read what was pruned by least squares [yes; with l1 no, as in the paper]",
+        "search",
+    )
     prune_inputs: bool | None = _option(None, "prune input features too [yes for fully connected networks]", "search")
     max_sparsity: float = _option(0.9, "share of a group's channels that may go at most", "search", "SHARE")
     multiple_of: int | None = _option(
@@ -86,11 +101,11 @@ class RunConfig:
     delta: float = _option(1.0, "weight of measured memory in the reward", "search", "WEIGHT")
     penalty: float = _option(0.8, "lambda, the proximal agent's L1 penalty (0: plain DDPG)", "search", "LAMBDA")
     agent_lr: float = _option(1e-3, "learning rate of actor and critic", "search", "RATE")
-    buffer_size: int = _option(48, "transitions the experience pool holds", "search", "N")
+    buffer_size: int = _option(48, "transitions the experience pool of acnn holds", "search", "N")
     search_images: int | None = _option(
         None, "validation images per candidate [all; 1000 for convolutions]", "search", "N"
     )
-    calibration_images: int = _option(4000, "training images that reconstruction looks at", "search", "N")
+    calibration_images: int = _option(4000, "images that the criterion and the repair look at", "search", "N")
     on_device_loss: Literal["stop", "wait", "continue"] = _option(
         "stop",
         "when the device is lost in the search: stop (--resume goes on), wait, or continue with the trials there are",
@@ -103,6 +118,24 @@ class RunConfig:
     )
     finetune_epochs: int | None = _option(
         None, "epochs of distillation at the end [30 to 60; 10 for convolutions]", "training", "N"
+    )
+    finetune_minutes: float | None = _option(
+        None,
+        "minutes of distillation instead of epochs, finalists included; the result then depends on the host's speed",
+        "training",
+        "MINUTES",
+    )
+    iterations: int = _option(
+        1, "steps in which the winner is pruned, tuned in between and ranked anew", "training", "N"
+    )
+    distillation: float = _option(
+        0.5, "share of the unpruned network's answers in the fine-tuning loss (0: labels only)", "training", "SHARE"
+    )
+    temperature: float = _option(3.0, "softening of the answers in distillation", "training", "T")
+    augmentation: Literal["auto", "none"] = _option(
+        "auto",
+        "auto: training images of 16 pixels or more are moved; colour ones also mirrored, others turned and scaled",
+        "training",
     )
     finalists: int = _option(3, "best trials that are fine-tuned and compared", "training", "N")
     # --- measuring at the end
@@ -119,7 +152,7 @@ class RunConfig:
         for name in ("episodes", "multiple_of", "search_images", "threads"):
             value = getattr(self, name)
             _check(value is None or value >= 1, name, "at least 1")
-        for name in ("train_epochs", "finetune_epochs"):
+        for name in ("train_epochs", "finetune_epochs", "search_steps"):
             value = getattr(self, name)
             _check(value is None or value >= 0, name, "0 or more")
         _check(self.processes >= 3, "processes", "at least 3, or there is no interval")
@@ -128,11 +161,24 @@ class RunConfig:
         _check(self.expect_ncr is None or self.expect_ncr >= 1, "expect_ncr", "at least 1")
         _check(self.max_drop is None or self.max_drop >= 0, "max_drop", "0 or more")
         _check(self.threads is None or self.threads <= 256, "threads", "at most 256")
+        # Ten is also the fewest epochs that are worked out where none are given.
+        most = 10 if self.finetune_epochs is None else min(10, max(1, self.finetune_epochs))
+        _check(1 <= self.iterations <= most, "iterations", "between 1 and 10, and at most --finetune-epochs")
+        _check(0 <= self.distillation <= 1, "distillation", "between 0 and 1")
+        _check(self.temperature > 0, "temperature", "above 0")
+        _check(self.finetune_minutes is None or self.finetune_minutes > 0, "finetune_minutes", "above 0")
+        if self.finetune_minutes is not None and self.finetune_epochs is not None:
+            raise UsageError("--finetune-epochs and --finetune-minutes exclude each other", "give one of them")
         for name in ("beta", "gamma", "delta", "penalty"):
             _check(getattr(self, name) >= 0, name, "0 or more")
         _check(self.agent_lr > 0, "agent_lr", "above 0")
         _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
         self.budget()
+
+    @property
+    def repairs(self) -> bool:
+        """Whether readers are refitted: as asked, else by every criterion but the paper's own."""
+        return self.criterion != "l1" if self.repair is None else self.repair
 
     def budget(self) -> Budget:
         """What the user asked for, parsed. Raises UsageError."""

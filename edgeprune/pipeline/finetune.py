@@ -2,34 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from edgeprune.core.clock import Deadline
+from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import Budget, Trial
+from edgeprune.core.types import Budget, PruningPlan, Trial
 from edgeprune.pipeline.choose import Reference, excess
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
-from edgeprune.pruning.structure import Criterion
-from edgeprune.pruning.surgery import prune
+from edgeprune.pruning.structure import Criterion, Structure
+from edgeprune.pruning.surgery import cut, prune
+from edgeprune.training.augmentation import Augmentation
+from edgeprune.training.batches import Batches
+from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import Fit, train
+from edgeprune.training.recalibration import recalibrate
+
+#: Ranks the channels of a network of the given structure.
+MakeCriterion = Callable[[nn.Module, Structure], Criterion]
+
+#: Training images that batch-norm statistics are taken from.
+RECALIBRATION_IMAGES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTune:
+    """How a pruned network is tuned: for so many `epochs`, or for so many `minutes`; the rest as in `train`.
+
+    `distillation` is the unpruned network's share in the loss, at `temperature`. Raises UsageError unless exactly one
+    of `epochs` and `minutes` is given.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+    learning_rate: float = 2e-3
+    batch_size: int = 128
+    distillation: float = 0.5
+    temperature: float = 3.0
+    augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.minutes is None):
+            raise UsageError("fine-tuning takes either epochs or minutes", "give exactly one of them")
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The network that ships, before and after fine-tuning, and the trial it comes from."""
+    """The network that ships, before and after fine-tuning, what it keeps, and the trial it comes from.
+
+    `plan` is the trial's where it is reached in one step; ranked anew on the way, other channels of the same widths.
+    """
 
     trial: Trial
+    plan: PruningPlan
     before: nn.Module
     fit: Fit
-    epochs: int
 
 
 def fine_tune(
     config: RunConfig,
     prepared: Prepared,
     criterion: Criterion,
+    make_criterion: MakeCriterion,
     trials: list[Trial],
     budget: Budget,
     reference: Reference,
@@ -37,40 +78,203 @@ def fine_tune(
 ) -> Tuned:
     """Distil the best of `trials` (best first) from the unpruned network.
 
-    The first `config.finalists` that meet the bounds get a fifth of the epochs each; the best on validation then gets
-    them all, from its reconstructed weights. Where no trial meets the bounds only the nearest is tuned.
-    """
-    epochs = prepared.schedule.finetune_epochs
-    finalists = [trial for trial in trials[: config.finalists] if excess(trial, budget, reference) == 0.0] or trials[:1]
+    The first `config.finalists` that meet the bounds are pruned in one step and tuned for a fifth of the epochs each;
+    the best on validation is then pruned in `config.iterations` steps and gets them all. With minutes, finalists and
+    winner share them in the same proportion. Where no trial meets the bounds only the nearest is tuned.
 
-    def tune(trial: Trial, count: int, title: str) -> tuple[nn.Module, Fit]:
-        inputs = prepared.validation.inputs(slice(0, 16))
-        pruned = prune(criterion, prepared.structure, trial.plan, check=True, inputs=inputs)
-        fit = train(
-            pruned,
-            prepared.train,
-            prepared.validation,
-            epochs=count,
-            learning_rate=prepared.schedule.learning_rate,
-            batch_size=prepared.schedule.batch_size,
+    `criterion` is the unpruned network's; `make_criterion` ranks the partly pruned ones.
+    """
+    finalists = [trial for trial in trials[: config.finalists] if excess(trial, budget, reference) == 0.0] or trials[:1]
+    schedule = prepared.schedule
+    settings = FineTune(
+        epochs=schedule.finetune_epochs if config.finetune_minutes is None else None,
+        minutes=config.finetune_minutes,
+        learning_rate=schedule.learning_rate,
+        batch_size=schedule.batch_size,
+        distillation=config.distillation,
+        temperature=config.temperature,
+        augmentation=schedule.augmentation,
+    )
+
+    def rank(network: nn.Module, structure: Structure) -> Criterion:
+        return criterion if network is prepared.network else make_criterion(network, structure)
+
+    def tune(trial: Trial, settings: FineTune, iterations: int, title: str) -> tuple[nn.Module, Fit, PruningPlan]:
+        return prune_and_tune(
+            prepared.network,
+            prepared.structure,
+            trial.plan.widths,
+            rank,
+            train_set=prepared.train,
+            validation=prepared.validation,
+            settings=settings,
+            iterations=iterations,
             seed=config.seed,
             progress=progress,
             title=title,
-            teacher=prepared.network,
         )
-        return pruned, fit
 
     best = finalists[0]
-    if len(finalists) > 1 and epochs > 1:
-        short = max(1, epochs // 5)
+    if len(finalists) > 1 and settings.epochs not in (0, 1):
+        settings, short = _shares(settings, len(finalists))
         scores = []
         for number, trial in enumerate(finalists, start=1):
-            _, fit = tune(trial, short, f"finalist {number} of {len(finalists)}")
+            _, fit, _ = tune(trial, short, 1, f"finalist {number} of {len(finalists)}")
             scores.append(fit.accuracy)
             progress.say(
                 f"trial {trial.index}: validation {100 * trial.accuracy:.2f} % -> "
-                f"{100 * fit.accuracy:.2f} % in {short} epochs"
+                f"{100 * fit.accuracy:.2f} % in {round(fit.epochs, 2):g} epochs"
             )
         best = finalists[max(range(len(finalists)), key=lambda index: (scores[index], -index))]
-    before, fit = tune(best, epochs, "fine-tuning")
-    return Tuned(best, before, fit, epochs)
+    before, fit, plan = tune(best, settings, config.iterations, "fine-tuning")
+    progress.say(f"fine-tuned for {round(fit.epochs, 2):g} epochs: validation {100 * fit.accuracy:.2f} %")
+    return Tuned(best, plan, before, fit)
+
+
+def _shares(settings: FineTune, finalists: int) -> tuple[FineTune, FineTune]:
+    """What the winner gets, and each finalist: a fifth of that. Epochs are the winner's own, minutes are for all."""
+    if settings.minutes is not None:
+        minutes = settings.minutes * 5 / (5 + finalists)
+        return replace(settings, minutes=minutes), replace(settings, minutes=minutes / 5)
+    return settings, replace(settings, epochs=max(1, (settings.epochs or 0) // 5))
+
+
+def prune_and_tune(
+    network: nn.Module,
+    structure: Structure,
+    widths: Mapping[str, int],
+    make_criterion: MakeCriterion,
+    *,
+    train_set: Batches,
+    validation: Batches,
+    settings: FineTune,
+    iterations: int = 1,
+    seed: int,
+    progress: Progress,
+    title: str = "fine-tuning",
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[nn.Module, Fit, PruningPlan]:
+    """Prune `network` to `widths` and tune it, in `iterations` steps, with `network` as the teacher.
+
+    Widths shrink by the same factor in each step (rounded to allowed ones); after each the network is tuned, and the
+    next criterion is made on what came of it. The last step gets half of the epochs or minutes, the others share the
+    rest. After surgery batch-norm statistics are computed anew.
+
+    Returns the network pruned in one step and not tuned; the tuned one, with the history of all steps; and what it
+    keeps, in the channels of `network`: `cut(network, structure.shape, plan)` has the tuned one's shape.
+
+    Raises UsageError where there is no step or there are fewer epochs than steps, SurgeryError where a pruned network
+    is not right.
+    """
+    most = max(1, iterations if settings.epochs is None else settings.epochs)
+    if not 1 <= iterations <= most:
+        raise UsageError(
+            f"{iterations} iterations are not between 1 and {most}, the epochs there are",
+            "change --iterations or raise --finetune-epochs",
+        )
+    deadline = None if settings.minutes is None else Deadline.after(60 * settings.minutes, clock)
+    distillation = Distillation(network, settings.temperature, settings.distillation)
+
+    def narrowed(criterion: Criterion, plan: PruningPlan) -> nn.Module:
+        pruned = prune(criterion, structure, plan, check=True, inputs=validation.inputs(slice(0, 16)))
+        size = min(500, train_set.together)
+        recalibrate(pruned, (x for x, _ in train_set.ordered(size, RECALIBRATION_IMAGES) if len(x) > 1))
+        return pruned
+
+    criterion = make_criterion(network, structure)
+    before = narrowed(criterion, criterion.plan(dict(widths)))
+    history: tuple[float, ...] = ()
+    epochs = 0.0
+    for step in range(1, iterations + 1):
+        last = step == iterations
+        plan = criterion.plan(_step_widths(structure, widths, step / iterations))
+        pruned = before if iterations == 1 else narrowed(criterion, plan)
+        fit = train(
+            pruned,
+            train_set,
+            validation,
+            epochs=None if settings.epochs is None else _step_epochs(settings.epochs, step, iterations),
+            minutes=None if deadline is None else deadline.left() / 60 * _step_share(step, iterations),
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+            seed=seed,
+            progress=progress,
+            title=title if iterations == 1 else f"{title}, step {step} of {iterations}",
+            distillation=distillation,
+            augmentation=settings.augmentation,
+            clock=clock,
+        )
+        history += fit.history
+        epochs += fit.epochs
+        if not last:
+            criterion = make_criterion(widen(network, structure, plan, fit.network), structure)
+    return before, replace(fit, history=history, epochs=epochs), plan
+
+
+def _step_widths(structure: Structure, widths: Mapping[str, int], share: float) -> dict[str, int]:
+    """Allowed widths when a `share` of the way is gone; the way is the same factor in each step."""
+    between = {}
+    for group in structure.groups:
+        if group.name in widths:
+            target = widths[group.name]
+            width = group.channels * (target / group.channels) ** share
+            between[group.name] = target if share == 1 else max(target, group.snap(width))
+    return between
+
+
+def _step_epochs(epochs: int, step: int, steps: int) -> int:
+    """Whole epochs of one step, at least one; all steps together have `epochs`."""
+    early = max(1, epochs // (2 * (steps - 1))) if steps > 1 else 0
+    return epochs - early * (steps - 1) if step == steps else early
+
+
+def _step_share(step: int, steps: int) -> float:
+    """The share of the time still left that `step` may take: half of all is for the last one."""
+    early = 0.5 / (steps - 1) if steps > 1 else 0.0
+    return 1.0 if step == steps else early / (1 - early * (step - 1))
+
+
+def widen(network: nn.Module, structure: Structure, plan: PruningPlan, pruned: nn.Module) -> nn.Module:
+    """The weights of `pruned`, which is `network` cut by `plan`, in the shape of `network`: what was cut away is zero.
+
+    It computes what `pruned` does, and speaks of channels as `network` does.
+    """
+    rows = _indices(network, structure, plan, 0)
+    columns = _indices(network, structure, plan, 1)
+    wide = deepcopy(network).eval()
+    state = wide.state_dict()
+    # A network whose inputs were selected has the layer that reads them one level down.
+    inner = f"{structure.input_layer}.linear."
+    with torch.no_grad():
+        for name, narrow in pruned.state_dict().items():
+            if name == f"{structure.input_layer}.kept":
+                continue
+            own = name.replace(inner, f"{structure.input_layer}.") if name.startswith(inner) else name
+            if name not in rows:
+                state[own].copy_(narrow)
+                continue
+            state[own].zero_()
+            place: tuple[Tensor, ...] = (rows[name],)
+            if name in columns:
+                place = (rows[name][:, None], columns[name])
+            state[own][place] = narrow
+    return wide
+
+
+def _indices(network: nn.Module, structure: Structure, plan: PruningPlan, axis: int) -> dict[str, Tensor]:
+    """Which rows (axis 0) or columns (axis 1) of each floating tensor `plan` keeps, by the tensor's name when cut.
+
+    Surgery itself is asked: it cuts a copy in which every number is the index of its own place.
+    """
+    numbered = deepcopy(network)
+    with torch.no_grad():
+        for tensor in numbered.state_dict().values():
+            if tensor.is_floating_point() and tensor.ndim > axis:
+                shape = [1] * tensor.ndim
+                shape[axis] = -1
+                tensor.copy_(torch.arange(tensor.shape[axis]).reshape(shape).expand_as(tensor))
+    kept = {}
+    for name, tensor in cut(numbered, structure.shape, plan).state_dict().items():
+        if tensor.is_floating_point() and tensor.ndim > axis:
+            kept[name] = tensor.movedim(axis, 0).flatten(1)[:, 0].long() if tensor.ndim > 1 else tensor.long()
+    return kept

@@ -24,6 +24,7 @@ from edgeprune.models.zoo import ZOO, is_finite
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Structure
+from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import score, train
 
@@ -39,6 +40,8 @@ class Schedule:
     finetune_epochs: int
     batch_size: int
     learning_rate: float
+    #: How training images are changed, of the baseline and of the pruned network alike.
+    augmentation: Augmentation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,9 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: R
         prune_inputs=config.prune_inputs,
         multiple_of=config.multiple_of,
         max_sparsity=config.max_sparsity,
-        max_columns=MAX_COLUMNS if config.criterion == "reconstruction" else None,
+        max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
     )
-    schedule = _schedule(config, len(dataset.train), convolutional(network))
+    schedule = _schedule(config, dataset, convolutional(network))
     baseline = _baseline(config, folder, network, train_set, validation, schedule, dataset, progress)
     network.eval()
     for parameter in network.parameters():
@@ -109,7 +112,8 @@ def convolutional(network: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in network.modules())
 
 
-def _schedule(config: RunConfig, images: int, convolves: bool) -> Schedule:
+def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:
+    images = len(dataset.train)
     # About a million images in all, at least 20 and at most 60 times each.
     train_epochs = min(60, max(20, round(1_000_000 / images)))
     finetune_epochs = 10 if convolves else min(60, max(30, round(1_500_000 / images)))
@@ -118,6 +122,7 @@ def _schedule(config: RunConfig, images: int, convolves: bool) -> Schedule:
         finetune_epochs=config.finetune_epochs if config.finetune_epochs is not None else finetune_epochs,
         batch_size=32 if images < 5000 else 128,
         learning_rate=2e-3,
+        augmentation=Augmentation.fit(dataset.input_shape) if config.augmentation == "auto" else None,
     )
 
 
@@ -154,6 +159,7 @@ def _baseline(
                 seed=config.seed,
                 progress=progress,
                 title="training the baseline",
+                augmentation=schedule.augmentation,
             )
             if not is_finite(fit.network):
                 raise ModelError("training the baseline diverged", "check the data, or give trained --weights")

@@ -97,9 +97,9 @@ def assemble(
             "neurons": left,
             "parameters": count_parameters(network),
             "macs": count_macs(network, structure.shape),
-            "finetune_epochs": tuned.epochs,
+            "finetune_epochs": round(tuned.fit.epochs, 2),
             "layers": [
-                {"name": g.name, "kind": g.kind, "channels": g.channels, "kept": tuned.trial.plan.widths[g.name]}
+                {"name": g.name, "kind": g.kind, "channels": g.channels, "kept": tuned.plan.widths[g.name]}
                 for g in structure.groups
             ],
             "frozen": dict(structure.frozen),

@@ -16,6 +16,7 @@ from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.artefacts import export_all, save_network
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
+from edgeprune.pipeline.criterion import make_criterion
 from edgeprune.pipeline.finetune import fine_tune
 from edgeprune.pipeline.prepare import default_stem, prepare
 from edgeprune.pipeline.result import RunResult, Status, assemble, header
@@ -111,10 +112,27 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
         searched = run_search(config, prepared, folder, session, settings, watch)
         watch.stage("fine-tune")
         tuned = fine_tune(
-            config, prepared, searched.criterion, searched.trials, searched.budget, searched.possible.reference, watch
+            config,
+            prepared,
+            searched.criterion,
+            lambda network, structure: make_criterion(
+                config.criterion,
+                repair=config.repairs,
+                network=network,
+                structure=structure,
+                train_set=prepared.train,
+                validation=prepared.validation,
+                images=config.calibration_images,
+                seed=config.seed,
+                progress=watch,
+            ),
+            searched.trials,
+            searched.budget,
+            searched.possible.reference,
+            watch,
         )
         watch.stage("export")
-        network, plan = tuned.fit.network, tuned.trial.plan
+        network, plan = tuned.fit.network, tuned.plan
         save_network(config, prepared, folder, network, plan)
         exported = export_all(config, prepared, folder, network, plan, watch)
         watch.stage("validate")

@@ -21,16 +21,19 @@ from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.candidates import FORMAT, Evaluator, FileMaker
 from edgeprune.pipeline.choose import Reference, excess, rank
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.criterion import make_criterion
 from edgeprune.pipeline.prepare import Prepared, convolutional
+from edgeprune.pipeline.scoring import Scoring
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
-from edgeprune.pruning.calibration import gram_matrices
-from edgeprune.pruning.criteria import L1, Reconstruction
 from edgeprune.pruning.structure import Criterion
-from edgeprune.search.algorithm import SearchResult, search
+from edgeprune.search.algorithm import SearchResult
 from edgeprune.search.ddpg import AgentSettings
 from edgeprune.search.environment import Environment, Episode, StopSearch
+from edgeprune.search.methods import make_method
 from edgeprune.search.reward import Candidate, Reward
+from edgeprune.training.brief import BriefTuning
+from edgeprune.training.distillation import Distillation
 
 #: What is asked for when nothing is: a rate of 3, or half-way to the most that is possible, and one point at most.
 DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
@@ -62,18 +65,6 @@ class Searched:
     summary: dict[str, Any]
 
 
-def make_criterion(config: RunConfig, prepared: Prepared, progress: Progress) -> Criterion:
-    """Rank the channels of every group; reconstruction looks at training images for that, never at validation."""
-    if config.criterion == "l1":
-        return L1(prepared.network, prepared.structure)
-    layers = sorted({consumer.layer for coupling in prepared.structure.couplings for consumer in coupling.consumers})
-    images = min(config.calibration_images, len(prepared.train))
-    with progress.task("calibrating", images) as task:
-        batches = (x for x, _ in prepared.train.ordered(limit=images))
-        grams = gram_matrices(prepared.network, layers, batches, images, task.advance)
-    return Reconstruction(prepared.network, prepared.structure, grams)
-
-
 def run_search(
     config: RunConfig,
     prepared: Prepared,
@@ -84,13 +75,21 @@ def run_search(
 ) -> Searched:
     """Measure what is possible, then search. Raises BudgetError where the budget cannot be met at all, DeviceError."""
     progress.say(f"criterion: {config.criterion}")
-    criterion = make_criterion(config, prepared, progress)
+    criterion = make_criterion(
+        config.criterion,
+        repair=config.repairs,
+        network=prepared.network,
+        structure=prepared.structure,
+        train_set=prepared.train,
+        validation=prepared.validation,
+        images=config.calibration_images,
+        seed=config.seed,
+        progress=progress,
+    )
     kind = FORMAT[settings.runtime]
     work = folder / "candidates"
     work.mkdir(exist_ok=True)
-    images = config.search_images
-    if images is None and convolutional(prepared.network):
-        images = 1000
+    scoring = _scoring(config, prepared, criterion)
     store = TrialStore(folder / "trials.sqlite")
     try:
         files = FileMaker(prepared, criterion, kind, work, progress)
@@ -104,7 +103,7 @@ def run_search(
         ):
             network_id = sha256_file(baseline_file)
             evaluator = Evaluator(
-                config, prepared, criterion, files, profiler, cache, store, network_id, settings, images, progress
+                config, prepared, criterion, scoring, files, profiler, cache, store, network_id, settings, progress
             )
             original = prepared.structure.neurons(prepared.network)
             possible, smallest = _possible(evaluator, prepared, reference_bytes)
@@ -117,17 +116,24 @@ def run_search(
                 check_possible(budget, _possible(evaluator, prepared, reference_bytes, fresh=True)[0], config.device)
             reward = _reward(config, budget, possible, prepared.validation_accuracy)
             groups = prepared.structure.groups
-            credit = config.credit or ("step" if len(groups) <= STEP_CREDIT_UP_TO else "episode")
+            agent = AgentSettings(learning_rate=config.agent_lr, penalty=config.penalty, buffer_size=config.buffer_size)
+            method = make_method(config.method, agent)
+            credit = config.credit or (method.credit if len(groups) <= STEP_CREDIT_UP_TO else "episode")
             environment = Environment(
-                groups, evaluator, reward, neurons=original, min_ncr=budget.min_ncr, credit=credit
+                groups,
+                evaluator,
+                reward,
+                neurons=original,
+                min_ncr=budget.min_ncr,
+                credit=credit,
+                states=method.states(groups, criterion.ranking.lost),
             )
             started = time.monotonic()
             trials: list[Trial] = []
-            episodes = config.episodes or (160 if len(groups) <= STEP_CREDIT_UP_TO else 80)
-            agent = AgentSettings(learning_rate=config.agent_lr, penalty=config.penalty, buffer_size=config.buffer_size)
+            episodes = config.episodes or (100 if len(groups) <= STEP_CREDIT_UP_TO else 80)
             with progress.task("searching", episodes) as task:
                 on_episode = _recorder(trials, store, task.advance)
-                result = search(environment, agent, episodes=episodes, seed=config.seed, on_episode=on_episode)
+                result = method.search(environment, episodes=episodes, seed=config.seed, on_episode=on_episode)
             seconds = time.monotonic() - started
             confirmed = rank(trials, budget, possible.reference)
             if result.stopped:
@@ -148,6 +154,18 @@ def run_search(
         store.close()
         shutil.rmtree(work, ignore_errors=True)
     return Searched(confirmed, budget, possible, criterion, summary)
+
+
+def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
+    images, steps = config.search_images, config.search_steps
+    if convolutional(prepared.network):
+        images, steps = images or 1000, steps or 0
+    steps = 100 if steps is None else steps
+    tuning = None
+    if steps:
+        distillation = Distillation(prepared.network, config.temperature, config.distillation)
+        tuning = BriefTuning(prepared.train, distillation, steps=steps, seed=config.seed)
+    return Scoring(prepared.network, prepared.structure, criterion, prepared.validation, tuning, images)
 
 
 def settle(budget: Budget, possible: Possible) -> Budget:
@@ -199,6 +217,7 @@ def _possible(
     # a seed must give the same trials. What ships is measured afresh at the end.
     smallest = evaluator({group.name: group.floor for group in prepared.structure.groups})
     cost = evaluator.cost(smallest.plan, fresh=True) if fresh else smallest.cost
+    assert cost is not None
     if isinstance(cost, Failure):
         raise DeviceError(
             f"the smallest network could not be measured: {cost.message}",
@@ -248,6 +267,7 @@ def _recorder(
         nonlocal last, best
         now = time.monotonic()
         found = episode.candidate
+        assert found.cost is not None
         trial = Trial(
             index, found.plan, found.accuracy, found.ncr, found.cost, found.bytes, episode.reward, now - last,
             episode.proposed, episode.executed,
@@ -299,7 +319,7 @@ def _summary(
     reward: Reward,
 ) -> dict[str, Any]:
     return {
-        "agent": "proximal-ddpg" if config.penalty else "ddpg",
+        "method": config.method,
         "credit": credit,
         "criterion": config.criterion,
         "episodes": result.episodes,
@@ -311,7 +331,7 @@ def _summary(
         "cache_hits": evaluator.cache_hits,
         "failures": evaluator.failures,
         "candidates": files.how,
-        "agent_sparsity": round(result.agent_sparsity, 4),
+        "agent_sparsity": None if result.agent_sparsity is None else round(result.agent_sparsity, 4),
         # Whether the agent got better than the random episodes it begins with is for everybody to see.
         "warm_up_episodes": result.warm_up,
         "mean_reward": {

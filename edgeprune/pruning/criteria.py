@@ -1,208 +1,197 @@
-"""Which channels go first, and what the layers that read them become.
+"""Which channels go first, and what the layers that read them become: a ranking (see `rankings`) and a repair.
 
-| criterion | ranking | repair |
-|---|---|---|
-| `l1` | [ACNN] (1): ascending L1 norm of each neuron's weights | none |
-| `reconstruction` | greedy choice of the channels that best rebuild what the group's readers put out | least squares |
+| repair | the readers' weights |
+|---|---|
+| none | as they were; what is gone is masked |
+| least squares | those that minimise E||W x - V x_kept||^2 over calibration data (He et al. 2017, eq. 3) |
 
-Both rankings are nested: one order per group serves every width.
+Rankings are nested: one order per group serves every width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from edgeprune.core.types import PruningPlan
-from edgeprune.pruning.cost import Weighted, weighted
-from edgeprune.pruning.structure import Consumer, Coupling, Structure
+from edgeprune.pruning.cost import weighted
+from edgeprune.pruning.structure import Consumer, Structure
 from edgeprune.pruning.surgery import mask
 
 #: Share of the mean diagonal that is added to Gram matrices, so that dead and duplicate channels do no harm.
 RIDGE = 1e-6
 #: Refits that are kept, oldest dropped first: widths come again and again while searching.
 _REFITS = 256
+#: Numbers in all refits that are kept (float32: half a gigabyte).
+_REFIT_NUMBERS = 128_000_000
+
+#: A reader, and what is kept of the groups it reads.
+_Key = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
 
 
-class _Ranked:
-    def __init__(self, network: nn.Module, structure: Structure, orders: dict[str, list[int]]) -> None:
+@dataclass(frozen=True)
+class Ranking:
+    """Channels by usefulness, and what share of the importance goes with the rest.
+
+    | field | per group | |
+    |---|---|---|
+    | `order` | (channels,) | channels from most to least useful |
+    | `lost` | (channels + 1,) | `lost[w]`: share of the importance lost when only the first w stay; falls from 1 to 0 |
+
+    Importance is the sum of the scores, or for reconstruction the energy of the readers' outputs that depends on the
+    group. Where no channel matters at all, `lost` is 1 at width 0 and 0 beyond.
+    """
+
+    order: Mapping[str, tuple[int, ...]]
+    lost: Mapping[str, tuple[float, ...]]
+
+
+class Ranked:
+    """A `Criterion`: the first channels of a ranking stay; with `grams` the readers are refitted by least squares.
+
+    `grams` are those of `calibration.gram_matrices` for every reader. Without them readers are only masked.
+    """
+
+    def __init__(
+        self, network: nn.Module, structure: Structure, ranking: Ranking, grams: Mapping[str, Tensor] | None
+    ) -> None:
+        self.ranking = ranking
         self._network = network
         self._structure = structure
-        self._orders = orders
+        #: A layer may read several groups (behind a concatenation): it is refitted to what is left of all of them.
+        self._groups: dict[str, list[tuple[str, Consumer]]] = {}
+        for coupling in structure.couplings:
+            for consumer in coupling.consumers:
+                self._groups.setdefault(consumer.layer, []).append((coupling.group.name, consumer))
+        self._refits: dict[str, _Refit] | None = None
+        if grams is not None:
+            self._refits = {layer: self._refit(layer, grams[layer]) for layer in self._groups}
+        self._known: dict[_Key, Tensor] = {}
 
     def plan(self, widths: dict[str, int]) -> PruningPlan:
         """The plan that keeps the best `widths[name]` channels of each group."""
-        return PruningPlan({name: tuple(sorted(self._orders[name][:width])) for name, width in widths.items()})
+        return PruningPlan({name: tuple(sorted(self.ranking.order[name][:width])) for name, width in widths.items()})
 
     def weights(self, plan: PruningPlan) -> nn.Module:
-        """The full-size network whose readers ignore what `plan` removes."""
-        return mask(self._network, self._structure.couplings, plan)
-
-
-class L1(_Ranked):
-    """[ACNN] (1)-(2): neurons with the smallest L1 norm of their weights go first; nothing is repaired.
-
-    Of an input feature the weights are its column in the first layer; of a coupled channel, those of all its makers.
-    """
-
-    def __init__(self, network: nn.Module, structure: Structure) -> None:
-        orders = {}
-        for coupling in structure.couplings:
-            norms = torch.zeros(coupling.group.channels, dtype=torch.float64)
-            for maker in coupling.makers:
-                norms += _weight(network, maker).abs().flatten(1).sum(1)
-            if not coupling.makers:
-                norms += _weight(network, coupling.consumers[0].layer).abs().sum(0)
-            orders[coupling.group.name] = torch.argsort(norms, descending=True, stable=True).tolist()
-        super().__init__(network, structure, orders)
-
-
-class Reconstruction(_Ranked):
-    """Keeps the channels from which the readers' outputs are rebuilt best, and refits the readers by least squares.
-
-    Forward selection by the drop of the squared output error (orthogonal least squares, the multi-response form of
-    matching pursuit), over all readers of a group together, each scaled by its output's energy. The refit minimises
-    E||W x - V x_kept||^2 over calibration data (as AMC's and He et al. 2017's channel pruning do).
-    """
-
-    def __init__(self, network: nn.Module, structure: Structure, grams: dict[str, Tensor]) -> None:
-        self._grams = grams
-        self._refits: dict[tuple[str, tuple[tuple[str, int], ...]], Tensor] = {}
-        orders = {c.group.name: _select(network, c, grams) for c in structure.couplings}
-        super().__init__(network, structure, orders)
-        #: A layer may read several groups (behind a concatenation): it is refitted to what is left of all of them.
-        self._readers: dict[str, list[tuple[str, Consumer]]] = {}
-        for coupling in structure.couplings:
-            for consumer in coupling.consumers:
-                self._readers.setdefault(consumer.layer, []).append((coupling.group.name, consumer))
-
-    def weights(self, plan: PruningPlan) -> nn.Module:
-        """The full-size network whose readers ignore what `plan` removes and are refitted to what is left.
-
-        `plan` is one of `plan()`: since orders are nested, a reader and the widths of its groups name one refit.
-        """
-        repaired = deepcopy(self._network).eval()
-        for layer, groups in self._readers.items():
+        """A full-size copy of the network whose readers ignore what `plan` removes, refitted if there are `grams`."""
+        if self._refits is None:
+            return mask(self._network, self._structure.couplings, plan)
+        replaced: dict[int, object] = {}
+        for layer, groups in self._groups.items():
             narrowed = [(name, consumer) for name, consumer in groups if name in plan.kept]
-            if not narrowed:
+            gone = [_gone(self._network, consumer, plan.kept[name]) for name, consumer in narrowed]
+            if not any(map(len, gone)):
                 continue
-            key = (layer, tuple((name, len(plan.kept[name])) for name, _ in narrowed))
-            if key not in self._refits:
-                if len(self._refits) >= _REFITS:
-                    self._refits.pop(next(iter(self._refits)))
-                gone = [_gone(self._network, consumer, plan.kept[name]) for name, consumer in narrowed]
-                self._refits[key] = _refit(self._network, layer, self._grams[layer], torch.cat(gone))
-            _assign(weighted(repaired, layer), self._refits[key])
-        return repaired
+            key = (layer, tuple((name, plan.kept[name]) for name, _ in narrowed))
+            if key not in self._known:
+                self._remember(key, self._refits[layer].without(torch.cat(gone)))
+            replaced |= _parameters(self._network, layer, self._known[key])
+        # The memo holds what has been copied already: here, what need not be copied since it is replaced.
+        return deepcopy(self._network, replaced).eval()
+
+    def _refit(self, layer: str, gram: Tensor) -> _Refit:
+        ranked = None
+        if len(self._groups[layer]) == 1:
+            name, consumer = self._groups[layer][0]
+            ranked = blocks(self._network, consumer)[list(self.ranking.order[name])].flatten()
+        return _Refit(self._network, layer, gram, ranked)
+
+    def _remember(self, key: _Key, fitted: Tensor) -> None:
+        self._known[key] = fitted
+        numbers = sum(each.numel() for each in self._known.values())
+        while len(self._known) > 1 and (len(self._known) > _REFITS or numbers > _REFIT_NUMBERS):
+            numbers -= self._known.pop(next(iter(self._known))).numel()
 
 
-def _weight(network: nn.Module, layer: str) -> Tensor:
-    return weighted(network, layer).weight.detach().double()
+class _Refit:
+    """One reader's normal equations, ready for any choice of columns.
+
+    `ranked` are the columns of the group it reads, the best first, where it reads one group. Since plans keep the first
+    of them, one Cholesky factor of the Gram matrix in that order serves all: its leading part is that of any width.
+    """
+
+    def __init__(self, network: nn.Module, layer: str, gram: Tensor, ranked: Tensor | None) -> None:
+        self._gram = gram
+        self._target = gram @ augmented(network, layer).T
+        self._ranked = ranked
+        self._nested: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def without(self, gone: Tensor) -> Tensor:
+        """Weights (out, p), float32, that are zero in the columns `gone` and best rebuild the layer's output."""
+        fitted = torch.zeros(self._target.shape[::-1])
+        ranked = self._ranked
+        if ranked is not None and torch.equal(ranked[len(ranked) - len(gone) :].sort().values, gone.sort().values):
+            order, factor, halfway = self._nested = self._nested or self._factor(ranked)
+            columns = order[: len(order) - len(gone)]
+            leading = factor[: len(columns), : len(columns)]
+            found = torch.linalg.solve_triangular(leading.T, halfway[: len(columns)], upper=True)
+        else:
+            left = torch.ones(len(self._gram), dtype=torch.bool)
+            left[gone] = False
+            columns = left.nonzero()[:, 0]
+            found = torch.cholesky_solve(self._target[columns], cholesky(self._gram[columns][:, columns]))
+        fitted[:, columns] = found.T.float()
+        return fitted
+
+    def _factor(self, ranked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Columns in order, what plans never remove first; L of the Gram matrix in that order; L^-1 of the target."""
+        others = torch.ones(len(self._gram), dtype=torch.bool)
+        others[ranked] = False
+        order = torch.cat([others.nonzero()[:, 0], ranked])
+        factor = cholesky(self._gram[order][:, order])
+        return order, factor, torch.linalg.solve_triangular(factor, self._target[order], upper=False)
 
 
-def _augmented(network: nn.Module, layer: str) -> Tensor:
-    """Weights (out, p) with the bias as last column where there is one, float64."""
-    weight = _weight(network, layer).flatten(1)
-    bias = weighted(network, layer).bias
-    return weight if bias is None else torch.cat([weight, bias.detach().double()[:, None]], 1)
+def cholesky(gram: Tensor) -> Tensor:
+    """Lower Cholesky factor; the ridge is put on `gram` in place, and a greater one where that is not enough."""
+    ridge = RIDGE * gram.diagonal().abs().mean().clamp(min=1e-30)
+    for _ in range(10):
+        gram.diagonal().add_(ridge)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if not failed:
+            break
+        ridge = 10 * ridge
+    else:
+        # Not a number, say: this raises.
+        factor = torch.linalg.cholesky(gram)
+    return factor  # type: ignore[no-any-return]
 
 
-def _blocks(network: nn.Module, consumer: Consumer) -> Tensor:
+def augmented(network: nn.Module, layer: str) -> Tensor:
+    """Unrolled weights (out, p) with the bias as last column where there is one, float64."""
+    module = weighted(network, layer)
+    weight = module.weight.detach().double().flatten(1)
+    return weight if module.bias is None else torch.cat([weight, module.bias.detach().double()[:, None]], 1)
+
+
+def blocks(network: nn.Module, consumer: Consumer) -> Tensor:
     """Columns of the unrolled weights that belong to each channel: (channels, s) int64."""
-    taps = int(_weight(network, consumer.layer)[0, 0].numel())
+    taps = int(weighted(network, consumer.layer).weight[0, 0].numel())
     columns = torch.tensor(consumer.columns)
     return (columns[:, :, None] * taps + torch.arange(taps)).flatten(1)
-
-
-def _select(network: nn.Module, coupling: Coupling, grams: dict[str, Tensor]) -> list[int]:
-    """Channels from most to least useful."""
-    channels = coupling.group.channels
-    # From this width on several channels are taken per step: a step costs a pass over the whole matrix.
-    per_step = max(1, channels // 512)
-    states = []
-    for consumer in coupling.consumers:
-        gram, weight = grams[consumer.layer], _augmented(network, consumer.layer)
-        blocks = _blocks(network, consumer)
-        residual = gram.clone()
-        residual.diagonal().add_(RIDGE * gram.diagonal().mean())
-        cross = weight @ residual
-        others = torch.ones(weight.shape[1], dtype=torch.bool)
-        others[blocks.flatten()] = False
-        if others.any():
-            # The constant, and what comes from other groups, is kept in any case: take it out first.
-            _eliminate(residual, cross, others.nonzero()[:, 0])
-        energy = torch.einsum("ij,jk,ik->", weight, gram, weight).clamp(min=1e-30)
-        states.append((residual, cross, blocks, energy))
-    left = torch.ones(channels, dtype=torch.bool)
-    order: list[int] = []
-    while len(order) < channels:
-        gains = torch.zeros(channels, dtype=torch.float64)
-        for residual, cross, blocks, energy in states:
-            gains += _gains(residual, cross, blocks, left) / energy
-        gains[~left] = -torch.inf
-        best = torch.argsort(gains, descending=True, stable=True)[: min(per_step, channels - len(order))]
-        for residual, cross, blocks, _ in states:
-            _eliminate(residual, cross, blocks[best].flatten())
-        left[best] = False
-        order.extend(best.tolist())
-    return order
-
-
-def _gains(residual: Tensor, cross: Tensor, blocks: Tensor, left: Tensor) -> Tensor:
-    """Drop of the squared error for taking each channel next: trace(M_b R_bb^-1 M_b'), M = W R. (channels,)"""
-    gains = torch.zeros(len(blocks), dtype=torch.float64)
-    if blocks.shape[1] == 1:
-        columns = blocks[:, 0]
-        return cross[:, columns].square().sum(0) / residual.diagonal()[columns].clamp(min=1e-30)
-    todo = blocks[left]
-    inner = residual[todo[:, :, None], todo[:, None, :]]
-    inner = inner + torch.eye(inner.shape[1], dtype=inner.dtype) * _ridge(inner.diagonal(dim1=1, dim2=2))
-    parts = cross[:, todo.flatten()].reshape(len(cross), len(todo), -1).permute(1, 2, 0)
-    gains[left] = (parts * torch.linalg.solve(inner, parts)).sum((1, 2))
-    return gains
-
-
-def _eliminate(residual: Tensor, cross: Tensor, columns: Tensor) -> None:
-    """Condition on `columns`, in place: R -= R[:, b] R[b, b]^-1 R[b, :] and M = W R likewise."""
-    rows = residual[columns]
-    block = rows[:, columns]
-    solved = torch.linalg.solve(block + torch.eye(len(block), dtype=block.dtype) * _ridge(block.diagonal()), rows)
-    cross.addmm_(cross[:, columns].clone(), solved, alpha=-1)
-    residual.addmm_(rows.T, solved, alpha=-1)
-
-
-def _ridge(diagonal: Tensor) -> Tensor:
-    return diagonal.mean().clamp(min=1e-30) * RIDGE
 
 
 def _gone(network: nn.Module, consumer: Consumer, kept: tuple[int, ...]) -> Tensor:
     """Columns of the unrolled weights that `kept` leaves out."""
     left = torch.ones(len(consumer.columns), dtype=torch.bool)
     left[list(kept)] = False
-    return _blocks(network, consumer)[left].flatten()
+    return blocks(network, consumer)[left].flatten()
 
 
-def _refit(network: nn.Module, layer: str, gram: Tensor, gone: Tensor) -> Tensor:
-    """Weights (out, p), float32, that are zero in the columns `gone` and best rebuild the layer's output."""
-    weight = _augmented(network, layer)
-    if not len(gone):
-        return weight.float()
-    left = torch.ones(weight.shape[1], dtype=torch.bool)
-    left[gone] = False
-    columns = left.nonzero()[:, 0]
-    inner = gram[columns][:, columns].clone()
-    inner.diagonal().add_(RIDGE * inner.diagonal().mean())
-    fitted = torch.zeros_like(weight, dtype=torch.float32)
-    fitted[:, columns] = torch.linalg.solve(inner, gram[columns] @ weight.T).T.float()
-    return fitted
-
-
-def _assign(layer: Weighted, fitted: Tensor) -> None:
-    weight, bias = layer.weight, layer.bias
+def _parameters(network: nn.Module, layer: str, fitted: Tensor) -> dict[int, object]:
+    """Fresh parameters of a layer, by the identity of those they replace."""
+    module = weighted(network, layer)
+    weight, bias = module.weight, module.bias
     size = weight[0].numel()
-    with torch.no_grad():
-        weight.copy_(fitted[:, :size].reshape(weight.shape).to(weight.dtype))
-        if bias is not None:
-            bias.copy_(fitted[:, size].to(bias.dtype))
+
+    def parameter(values: Tensor, like: Tensor) -> nn.Parameter:
+        return nn.Parameter(values.clone().reshape(like.shape).to(like.dtype), like.requires_grad)
+
+    new: dict[int, object] = {id(weight): parameter(fitted[:, :size], weight)}
+    if bias is not None:
+        new[id(bias)] = parameter(fitted[:, size], bias)
+    return new

@@ -1,4 +1,4 @@
-"""Algorithm 1 of [ACNN]: episodes fill the pool, the pool teaches the agent, until the losses have settled."""
+"""What every search gives back, and Algorithm 1 of [ACNN]: episodes fill the pool, the pool teaches the agent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import truncnorm
 
-from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, sparsity
-from edgeprune.search.environment import Environment, Episode, State, StopSearch
+from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
+from edgeprune.search.environment import Environment, Episode, StopSearch
+from edgeprune.search.states import State
 
 #: Share of the episodes that act at random first: a pool of one policy's neighbours teaches the critic nothing.
 WARM_UP = 0.25
@@ -18,64 +19,87 @@ NOISE_FIRST, NOISE_LAST = 0.4, 0.05
 #: The losses have settled when their means over this many pools differ by less than `SETTLED` of the larger one.
 WINDOW, SETTLED = 3, 0.1
 
+OnEpisode = Callable[[int, Episode], None]
+
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """How the search ended. `losses` holds (critic, actor) per filled pool."""
+    """How the search ended. `losses` holds (critic, actor) per time of learning."""
 
     episodes: int
-    converged: bool
+    converged: bool = False
     #: Episodes at the start that acted at random.
-    warm_up: int
-    agent_sparsity: float
-    losses: tuple[tuple[float, float], ...]
+    warm_up: int = 0
+    #: Share of exactly zero weights of the agent; None where there is none.
+    agent_sparsity: float | None = None
+    losses: tuple[tuple[float, float], ...] = ()
     #: Why it ended before its time; "" where it did not.
     stopped: str = ""
 
 
-def search(
-    environment: Environment,
-    settings: AgentSettings,
-    *,
-    episodes: int,
-    seed: int,
-    on_episode: Callable[[int, Episode], None],
+def around(mean: float, sigma: float, noise: np.random.Generator) -> float:
+    """A draw from the normal around `mean`, truncated to [0, 1] (AMC's exploration)."""
+    low, high = (0.0 - mean) / sigma, (1.0 - mean) / sigma
+    return float(truncnorm.rvs(low, high, loc=mean, scale=sigma, random_state=noise))
+
+
+def acnn(
+    environment: Environment, settings: AgentSettings, *, episodes: int, seed: int, on_episode: OnEpisode
 ) -> SearchResult:
-    """Run at most `episodes` episodes; `on_episode(index, episode)` hears of each. Fully determined by `seed` and the
-    environment's answers. A StopSearch of `evaluate` ends it with the episodes before.
+    """Algorithm 1: at most `episodes` episodes; `on_episode(index, episode)` hears of each.
+
+    Fully determined by `seed` and the environment's answers. A StopSearch of `evaluate` ends it with the episodes
+    before. The paper leaves exploration open: a first quarter acts at random, then the noise falls geometrically.
     """
-    agent = ProximalDDPG(settings, seed)
+    agent = ProximalDDPG(settings, seed, environment.states.size)
     noise = np.random.default_rng(seed)
+    shuffling = np.random.default_rng(seed)
     losses: list[tuple[float, float]] = []
+    pool: list[Episode] = []
+    mean, seen = 0.0, 0
     ran, converged, stopped = 0, False, ""
+    start = int(WARM_UP * episodes)
     for index in range(episodes):
-        # Noise falls geometrically over the episodes that follow the warm-up.
-        start = int(WARM_UP * episodes)
         sigma = NOISE_FIRST * (NOISE_LAST / NOISE_FIRST) ** (max(index - start, 0) / max(episodes - 1 - start, 1))
 
         def act(step: int, state: State, sigma: float = sigma, explore: bool = index < start) -> float:  # noqa: ARG001
-            if explore:
-                return float(noise.uniform())
-            mean = agent.act(state)
-            low, high = (0.0 - mean) / sigma, (1.0 - mean) / sigma
-            return float(truncnorm.rvs(low, high, loc=mean, scale=sigma, random_state=noise))
+            return float(noise.uniform()) if explore else around(agent.act(state), sigma, noise)
 
         try:
             episode = environment.run(act)
         except StopSearch as stop:
             stopped = str(stop)
             break
-        agent.remember(episode)
+        pool.append(episode)
+        for reward in episode.rewards:
+            seen += 1
+            mean += (reward - mean) / seen
         ran = index + 1
         on_episode(index, episode)
-        if agent.ready:
-            losses.append(agent.learn())
+        if sum(len(one.executed) for one in pool) >= settings.buffer_size:
+            losses.append(_learn(agent, pool, mean, shuffling))
+            pool.clear()
             # Settling only counts once exploration is mostly over: early on the losses are flat because Q is.
             if _settled(losses) and index >= episodes // 2:
                 converged = True
                 break
-    warm_up = min(int(WARM_UP * episodes), ran)
-    return SearchResult(ran, converged, warm_up, sparsity(agent.actor, agent.critic), tuple(losses), stopped)
+    return SearchResult(ran, converged, min(start, ran), agent.sparsity, tuple(losses), stopped)
+
+
+def _learn(
+    agent: ProximalDDPG, pool: list[Episode], mean: float, shuffling: np.random.Generator
+) -> tuple[float, float]:
+    """Algorithm 1's inner loop over the pool. Returns mean critic and actor loss."""
+    # Centred rewards: the critic spends its few steps on differences, not on the common level.
+    rows = transitions(pool, np.array([episode.rewards for episode in pool]) - mean)
+    losses = []
+    for _ in range(agent.settings.passes):
+        order = shuffling.permutation(len(rows.r))
+        for start in range(0, len(order), agent.settings.minibatch):
+            index = order[start : start + agent.settings.minibatch]
+            losses.append(agent.update(rows.take(index)))
+    critic, actor = np.mean(losses, axis=0)
+    return float(critic), float(actor)
 
 
 def _settled(losses: list[tuple[float, float]]) -> bool:

@@ -2,23 +2,26 @@
 
 | name | shape | |
 |---|---|---|
-| `s` | (B, 4) | states |
+| `s` | (B, D) | states |
 | `a` | (B, 1) | executed sparsity in [0, 1] |
-| `r` | (B, 1) | rewards, centred on their running mean |
-| `s2`, `done` | (B, 4), (B, 1) | next states; 1 where the episode ended |
+| `r` | (B, 1) | rewards, centred by whoever calls |
+| `s2`, `done` | (B, D), (B, 1) | next states; 1 where the episode ended |
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeprune.search.environment import Episode, State
+from edgeprune.search.environment import Episode
+from edgeprune.search.states import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class AgentSettings:
     """Hyperparameters. `learning_rate` is the paper's; what it leaves open is ours."""
 
     learning_rate: float = 1e-3
+    #: The actor's; None: the same.
+    actor_learning_rate: float | None = None
     #: Lambda of (5) and (6): weight of the L1 penalty, applied by the proximal step. 0: plain DDPG.
     penalty: float = 0.8
     #: Gamma of (5).
@@ -38,6 +43,36 @@ class AgentSettings:
     minibatch: int = 16
     #: How often each full pool is gone through.
     passes: int = 24
+
+
+class Transitions(NamedTuple):
+    """Rows of experience: float32 tensors as the module's table says."""
+
+    s: Tensor
+    a: Tensor
+    r: Tensor
+    s2: Tensor
+    done: Tensor
+
+    def take(self, index: npt.NDArray[np.int64]) -> Transitions:
+        """The rows of `index`."""
+        rows = torch.from_numpy(index)
+        return Transitions(*(column[rows] for column in self))
+
+
+def transitions(episodes: list[Episode], rewards: npt.NDArray[np.float64]) -> Transitions:
+    """The steps of whole episodes; `rewards` (episodes, T) instead of their own, which are not centred."""
+    steps = len(episodes[0].executed)
+    done = np.zeros((len(episodes), steps), dtype=np.float32)
+    done[:, -1] = 1.0
+    columns = (
+        np.concatenate([episode.states[:-1] for episode in episodes]),
+        np.concatenate([episode.executed for episode in episodes])[:, None],
+        rewards.reshape(-1, 1),
+        np.concatenate([episode.states[1:] for episode in episodes]),
+        done.reshape(-1, 1),
+    )
+    return Transitions(*(torch.from_numpy(np.asarray(column, dtype=np.float32)) for column in columns))
 
 
 def _mlp(inputs: int, hidden: int) -> nn.Sequential:
@@ -61,76 +96,61 @@ def sparsity(*networks: nn.Module) -> float:
 
 
 class ProximalDDPG:
-    """Actor mu and critic Q with target copies, trained from a pool by gradient steps and soft thresholds."""
+    """Actor mu and critic Q with target copies, trained by gradient steps and soft thresholds.
 
-    def __init__(self, settings: AgentSettings, seed: int) -> None:
+    `inputs` is the length D of a state.
+    """
+
+    def __init__(self, settings: AgentSettings, seed: int, inputs: int = 4) -> None:
         self.settings = settings
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.actor = _mlp(4, settings.hidden)
-            self.critic = _mlp(5, settings.hidden)
+            self.actor = _mlp(inputs, settings.hidden)
+            self.critic = _mlp(inputs + 1, settings.hidden)
         self.target_actor, self.target_critic = deepcopy(self.actor), deepcopy(self.critic)
         # (8) and (9) take the gradient step; Adam scales it, so that one penalty suits every reward scale.
-        self._actor_step = torch.optim.Adam(self.actor.parameters(), lr=settings.learning_rate)
+        self._actor_rate = settings.actor_learning_rate or settings.learning_rate
+        self._actor_step = torch.optim.Adam(self.actor.parameters(), lr=self._actor_rate)
         self._critic_step = torch.optim.Adam(self.critic.parameters(), lr=settings.learning_rate)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._pool: list[tuple[State, float, float, State, float]] = []
-        self._mean, self._seen = 0.0, 0
 
     def act(self, state: State) -> float:
         """mu(s): the sparsity the actor proposes, in [0, 1]."""
         with torch.no_grad():
             return float(torch.sigmoid(self.actor(torch.from_numpy(state))))
 
-    def remember(self, episode: Episode) -> None:
-        """Put an episode's transitions, with the actions that were executed, into the pool."""
-        steps = len(episode.executed)
-        for t in range(steps):
-            reward = episode.rewards[t]
-            self._seen += 1
-            self._mean += (reward - self._mean) / self._seen
-            done = float(t == steps - 1)
-            self._pool.append((episode.states[t], episode.executed[t], reward, episode.states[t + 1], done))
+    def value(self, states: npt.NDArray[np.float32], actions: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Q(s, a) of states (B, D) and actions (B,): (B,)."""
+        with torch.no_grad():
+            x = torch.cat([torch.from_numpy(states), torch.from_numpy(actions)[:, None]], 1)
+            value: npt.NDArray[np.float32] = self.critic(x)[:, 0].numpy()
+        return value
 
     @property
-    def ready(self) -> bool:
-        """Whether the pool is full."""
-        return len(self._pool) >= self.settings.buffer_size
+    def sparsity(self) -> float:
+        """Share of exactly zero parameters of actor and critic."""
+        return sparsity(self.actor, self.critic)
 
-    def learn(self) -> tuple[float, float]:
-        """Algorithm 1's inner loop over the pool, which is then cleared. Returns mean critic and actor loss."""
-        columns = [np.array(column, dtype=np.float32) for column in zip(*self._pool, strict=True)]
-        s, a, r, s2, done = (torch.from_numpy(column) for column in columns)
-        # Centred rewards: the critic spends its few steps on differences, not on the common level.
-        a, r, done = a[:, None], (r - self._mean)[:, None], done[:, None]
-        losses = []
-        for _ in range(self.settings.passes):
-            for i in torch.split(torch.randperm(len(s), generator=self._generator), self.settings.minibatch):
-                losses.append(self._update(s[i], a[i], r[i], s2[i], done[i]))
-        self._pool.clear()
-        critic, actor = np.mean(losses, axis=0)
-        return float(critic), float(actor)
-
-    def _update(self, s: Tensor, a: Tensor, r: Tensor, s2: Tensor, done: Tensor) -> tuple[float, float]:
-        k = self.settings
+    def update(self, batch: Transitions) -> tuple[float, float]:
+        """One step of critic, actor and targets. Returns the critic's and the actor's loss."""
+        k, (s, a, r, s2, done) = self.settings, batch
         with torch.no_grad():
             a2 = torch.sigmoid(self.target_actor(s2))
             y = r + k.discount * (1 - done) * self.target_critic(torch.cat([s2, a2], 1))
         # (5)/(7): the critic's smooth loss, (9) its gradient step, (11) its soft threshold.
         critic_loss = F.mse_loss(self.critic(torch.cat([s, a], 1)), y)
-        self._step(self._critic_step, self.critic, critic_loss)
+        self._step(self._critic_step, self.critic, critic_loss, k.learning_rate)
         # (4)/(6): the actor ascends Q, (8) its gradient step, (10) its soft threshold.
         actor_loss = -self.critic(torch.cat([s, torch.sigmoid(self.actor(s))], 1)).mean()
-        self._step(self._actor_step, self.actor, actor_loss)
+        self._step(self._actor_step, self.actor, actor_loss, self._actor_rate)
         for target, source in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
             with torch.no_grad():
-                for old, new in zip(target.parameters(), source.parameters(), strict=True):
-                    # (12)/(13)
-                    old.lerp_(new, k.tau)
+                # (12)/(13)
+                torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), k.tau)
         return float(critic_loss.detach()), float(actor_loss.detach())
 
-    def _step(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
+    def _step(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor, rate: float) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        soft_threshold(network, self.settings.penalty * self.settings.learning_rate)
+        if self.settings.penalty:
+            soft_threshold(network, self.settings.penalty * rate)

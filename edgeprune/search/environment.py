@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeprune.core.types import Group
 from edgeprune.search.reward import Candidate, Reward, Widths
+from edgeprune.search.states import PaperStates, Rows, State, States
 
-State = npt.NDArray[np.float32]
 Credit = Literal["step", "episode"]
 
 
@@ -22,9 +21,9 @@ class StopSearch(Exception):  # noqa: N818 - it is no error: the search ends wit
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One walk. Rows are steps: `states` (T + 1, 4), the others (T,)."""
+    """One walk. Rows are steps: `states` (T + 1, D), the others (T,)."""
 
-    states: npt.NDArray[np.float32]
+    states: Rows
     proposed: tuple[float, ...]
     #: What was really done, after clipping and rounding to allowed widths: this is what the agent learns from.
     executed: tuple[float, ...]
@@ -36,8 +35,8 @@ class Episode:
 class Environment:
     """Turns actions into widths, widths into rewards.
 
-    State S_t = [t, n, p, l_p]: index of the group, its channels, parameters of all groups up to this one, parameters of
-    this one; each divided by its largest value. Action a_t in [0, 1]: the share of the group's channels that goes.
+    The action a_t in [0, 1] is the share of group t's channels that goes. `states` makes what an agent sees of the
+    groups; without it the paper's S_t.
 
     Actions are clipped to the groups' floors, narrowed together to what `min_ncr` asks for, and rounded to allowed
     widths.
@@ -55,26 +54,30 @@ class Environment:
         neurons: int,
         min_ncr: float | None,
         credit: Credit,
+        states: States | None = None,
     ) -> None:
         self.groups = tuple(groups)
+        self.neurons = neurons
+        self.min_ncr = min_ncr
+        self.states = states or PaperStates(self.groups)
         self._evaluate = evaluate
         self._reward = reward
-        self._neurons = neurons
-        self._min_ncr = min_ncr
         self._credit = credit
-        self._states = _states(self.groups)
-
-    def state(self, step: int) -> State:
-        """S_t (4,); the state after the last step is all zeros."""
-        state: State = self._states[step]
-        return state
 
     def run(self, act: Callable[[int, State], float]) -> Episode:
-        """Walk all groups; `act(step, state)` proposes the sparsity of each."""
-        # States hold nothing of earlier actions, so all may be proposed before the first is carried out.
-        proposed = tuple(float(act(step, self._states[step])) for step in range(len(self.groups)))
-        widths = self.widths(proposed)
-        executed = tuple(1.0 - widths[group.name] / group.channels for group in self.groups)
+        """Walk all groups; `act(step, state)` proposes the sparsity of each, seeing the proposals before it."""
+        proposed: list[float] = []
+        for step in range(len(self.groups)):
+            proposed.append(float(act(step, self.states.row(step, proposed))))
+        return self.carry_out(proposed)
+
+    def carry_out(self, proposed: Sequence[float], *, narrow: bool = True) -> Episode:
+        """Evaluate the plan of these sparsities (groups,). The states are those of what was executed.
+
+        Without `narrow` the plan may stay short of the NCR asked for.
+        """
+        widths = self.widths(proposed, narrow=narrow)
+        executed = self.executed(widths)
         rewards: list[float] = []
         partial: dict[str, int] = {}
         candidate: Candidate | None = None
@@ -87,9 +90,14 @@ class Environment:
         final = rewards[-1]
         if self._credit == "episode":
             rewards = [final] * len(self.groups)
-        return Episode(self._states, proposed, executed, tuple(rewards), candidate, final)
+        rows = self.states.rows(executed)
+        return Episode(rows, tuple(proposed), executed, tuple(rewards), candidate, final)
 
-    def widths(self, sparsities: Sequence[float]) -> dict[str, int]:
+    def executed(self, widths: Widths) -> tuple[float, ...]:
+        """The sparsities (groups,) that `widths` come to."""
+        return tuple(1.0 - widths[group.name] / group.channels for group in self.groups)
+
+    def widths(self, sparsities: Sequence[float], *, narrow: bool = True) -> dict[str, int]:
         """The allowed widths nearest to `sparsities` (groups,), all narrowed by one factor where `min_ncr` asks for it.
 
         Narrowing all together keeps what the actor said about the groups' proportions. Clipping one after the other
@@ -99,29 +107,35 @@ class Environment:
             group.channels * (1.0 - min(max(a, 0.0), 1.0)) for a, group in zip(sparsities, self.groups, strict=True)
         ]
         low, high = 0.0, 1.0
-        if self._fits(keep, high):
+        if not narrow or self._fits(keep, high):
             return self._scaled(keep, high)
         for _ in range(30):
             middle = (low + high) / 2
             low, high = (middle, high) if self._fits(keep, middle) else (low, middle)
         return self._scaled(keep, low)
 
+    def ncr(self, widths: Widths) -> float:
+        """Neurons of the original network over neurons left."""
+        gone = sum((group.channels - widths[group.name]) * group.neurons_per_channel for group in self.groups)
+        return self.neurons / (self.neurons - gone)
+
     def _scaled(self, keep: Sequence[float], factor: float) -> dict[str, int]:
         return {group.name: group.snap(round(width * factor)) for width, group in zip(keep, self.groups, strict=True)}
 
     def _fits(self, keep: Sequence[float], factor: float) -> bool:
-        if self._min_ncr is None:
-            return True
-        widths = self._scaled(keep, factor)
-        gone = sum((group.channels - widths[group.name]) * group.neurons_per_channel for group in self.groups)
-        return self._neurons / (self._neurons - gone) >= self._min_ncr
+        return self.min_ncr is None or self.ncr(self._scaled(keep, factor)) >= self.min_ncr
 
 
-def _states(groups: Sequence[Group]) -> npt.NDArray[np.float32]:
-    layer = np.array([group.layer_parameters for group in groups], dtype=np.float64)
-    rows = np.zeros((len(groups) + 1, 4))
-    rows[:-1, 0] = np.arange(1, len(groups) + 1) / len(groups)
-    rows[:-1, 1] = [group.channels for group in groups] / np.max([group.channels for group in groups])
-    rows[:-1, 2] = np.cumsum(layer) / layer.sum()
-    rows[:-1, 3] = layer / layer.max()
-    return rows.astype(np.float32)
+def uniform_sparsity(environment: Environment) -> float:
+    """The smallest sparsity that, given to every group alike, reaches the NCR asked for."""
+    low, high = 0.0, 1.0
+    shares = np.ones(len(environment.groups))
+    for _ in range(30):
+        middle = (low + high) / 2
+        keep = {
+            group.name: group.snap(round(group.channels * (1 - a)))
+            for group, a in zip(environment.groups, middle * shares, strict=True)
+        }
+        reached = environment.min_ncr is None or environment.ncr(keep) >= environment.min_ncr
+        low, high = (low, middle) if reached else (middle, high)
+    return high

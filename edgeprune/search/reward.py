@@ -17,7 +17,8 @@ class Candidate:
     accuracy: float
     #: Neurons of the original network over neurons left.
     ncr: float
-    cost: Measurement | Failure
+    #: None where nothing is measured.
+    cost: Measurement | Failure | None
     bytes: int
 
 

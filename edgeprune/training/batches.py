@@ -1,4 +1,4 @@
-"""From raw arrays to network inputs: batches, and small random changes of images while training."""
+"""From raw arrays to network inputs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from edgeprune.data.dataset import Preprocessing, Split
-
-#: Images from this size on are moved about while training; smaller ones lose too much of themselves.
-SHIFT_FROM = 16
 
 
 class Batches:
@@ -36,9 +32,14 @@ class Batches:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def together(self) -> int:
+        """How many inputs are handled at once: about as many numbers whatever the size of an image."""
+        return max(1, 2_000_000 // self.x[0].numel())
+
     def inputs(self, index: Tensor | slice) -> Tensor:
         """Preprocessed inputs (n, ...) float32."""
-        return (self.x[index].float() * self._scale - self._mean) / self._std
+        return self.x[index].float().mul(self._scale).sub_(self._mean).div_(self._std)
 
     def ordered(self, size: int = 500, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """(inputs, labels) in the stored order, the first `limit` images."""
@@ -46,30 +47,3 @@ class Batches:
         for start in range(0, count, size):
             index = slice(start, min(start + size, count))
             yield self.inputs(index), self.y[index]
-
-    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Index batches in random order; a last batch of one image is left out (batch norm cannot use it)."""
-        for index in torch.split(torch.randperm(len(self), generator=generator), size):
-            if len(index) > 1:
-                yield index
-
-
-def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image of (N, C, H, W) by up to an eighth of colour images' or a fourteenth of grey images' height.
-
-    Colour images are also mirrored (photographs; grey ones may be writing). Vectors and images under 16 pixels a side
-    come back as they are. A fresh tensor.
-    """
-    if x.ndim != 4 or min(x.shape[2:]) < SHIFT_FROM:
-        return x
-    n, channels, height, width = x.shape
-    reach = max(1, height // 8) if channels == 3 else max(1, height // 14)
-    # Preprocessed inputs: the border is continued, since zero is not "black" after standardising.
-    padded = F.pad(x, (reach,) * 4, mode="replicate")
-    dy = torch.randint(0, 2 * reach + 1, (n, 1), generator=generator) + torch.arange(height)
-    dx = torch.randint(0, 2 * reach + 1, (n, 1), generator=generator) + torch.arange(width)
-    if channels == 3:
-        mirrored = torch.rand(n, generator=generator) < 0.5
-        dx = torch.where(mirrored[:, None], dx.flip(1), dx)
-    rows = padded.permute(0, 2, 3, 1)[torch.arange(n)[:, None, None], dy[:, :, None], dx[:, None, :]]
-    return rows.permute(0, 3, 1, 2).contiguous()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -10,29 +12,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
-from edgeprune.training.batches import Batches, augment
-
-#: Softening of the teacher's answers (Hinton et al. 2015).
-TEMPERATURE = 3.0
+from edgeprune.training.augmentation import Augmentation
+from edgeprune.training.batches import Batches
+from edgeprune.training.distillation import Distillation
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A trained network at its best epoch by validation accuracy (share), and every epoch's accuracy."""
+    """A trained network at its best epoch by validation accuracy (share), and every epoch's accuracy.
+
+    `epochs` is how often the training set was gone through: a fraction where the time was over in the middle, and the
+    last entry of `history` then stands for less than an epoch.
+    """
 
     network: nn.Module
     accuracy: float
     history: tuple[float, ...]
+    epochs: float
 
 
 def predict(network: nn.Module, batches: Batches, limit: int | None = None) -> Tensor:
     """Logits (N, classes) of the first `limit` images, in evaluation mode."""
     network.eval()
     with torch.no_grad():
-        # About as many numbers at once whatever the size of an image.
-        size = max(1, min(500, 2_000_000 // batches.x[0].numel()))
-        return torch.cat([network(x) for x, _ in batches.ordered(size, limit)])
+        return torch.cat([network(x) for x, _ in batches.ordered(min(500, batches.together), limit)])
 
 
 def score(network: nn.Module, batches: Batches, limit: int | None = None) -> float:
@@ -41,65 +46,134 @@ def score(network: nn.Module, batches: Batches, limit: int | None = None) -> flo
     return float((logits.argmax(1) == batches.y[: len(logits)]).double().mean())
 
 
+def one_cycle(elapsed: float) -> tuple[float, float]:
+    """(learning rate as a share of its peak, beta_1 of Adam) when a share `elapsed` in [0, 1] of the training is done.
+
+    The one-cycle schedule (Smith & Topin 2018) with cosine slopes: from 1/25 up to 1 at a fifth, down to almost 0;
+    beta_1 goes from 0.95 to 0.85 and back.
+    """
+    start, peak = 1 / 25, 0.2
+    rising = elapsed < peak
+    slope = 0.5 - 0.5 * math.cos(math.pi * (elapsed / peak if rising else (1 - elapsed) / (1 - peak)))
+    low = start if rising else start * 1e-4
+    return low + (1 - low) * slope, 0.95 - 0.1 * slope
+
+
 def train(
     network: nn.Module,
     train_set: Batches,
     validation: Batches,
     *,
-    epochs: int,
+    epochs: int | None = None,
+    minutes: float | None = None,
     learning_rate: float,
     batch_size: int,
     seed: int,
     progress: Progress,
     title: str,
-    teacher: nn.Module | None = None,
+    distillation: Distillation | None = None,
+    augmentation: Augmentation | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Fit:
     """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch.
 
-    With a `teacher` the loss is distillation (Hinton et al. 2015): the teacher's softened answers and the labels, half
-    and half. The start counts as epoch 0, so training never makes a network worse on validation.
+    It takes so many `epochs`, or as many as fit into `minutes` by `clock`, validation included; the schedule follows
+    the share of either that is spent. The result follows from the seed with `epochs`; with `minutes` also from the
+    machine's speed. The start counts as epoch 0, so training never makes a network worse on validation.
+
+    Raises UsageError unless exactly one of `epochs` and `minutes` is given.
     """
+    if (epochs is None) == (minutes is None):
+        raise UsageError("training takes either epochs or minutes", "give exactly one of them")
     network = deepcopy(network)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=5e-4)
-    steps = max(1, epochs * sum(1 for _ in train_set.shuffled(batch_size, torch.Generator().manual_seed(0))))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1, pct_start=0.2)
+    began = clock()
     best, accuracy = deepcopy(network), score(network, validation)
+    # As long as the last validation will take.
+    reserve = clock() - began
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=5e-4, fused=True)
+    source = _Source(train_set, batch_size, generator, distillation, augmentation)
+    total = (epochs or 0) * source.batches if minutes is None else 60 * minutes - reserve
+    done = 0
+
+    def elapsed() -> float:
+        spent = done if minutes is None else clock() - began
+        return spent / total if total > 0 else 1.0
+
     history: list[float] = []
+    share = 0.0
     # Dropout draws from torch's own generator: it is seeded here and given back as it was.
-    with progress.task(title, epochs) as task, torch.random.fork_rng():
+    with progress.task(title, epochs if minutes is None else 60 * minutes) as task, torch.random.fork_rng():
         torch.manual_seed(seed)
-        for _ in range(epochs):
-            _epoch(network, train_set, batch_size, generator, optimizer, schedule.step, teacher)
+        while elapsed() < 1:
+            network.train()
+            for x, labels, softened in source.epoch():
+                if (now := elapsed()) >= 1:
+                    break
+                rate, beta = one_cycle(now)
+                for group in optimizer.param_groups:
+                    group["lr"], group["betas"] = rate * learning_rate, (beta, 0.999)
+                logits = network(x)
+                if distillation is None or softened is None:
+                    loss = F.cross_entropy(logits, labels)
+                else:
+                    loss = distillation.loss(logits, labels, softened)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                done += 1
             history.append(score(network, validation))
             if history[-1] > accuracy:
                 best, accuracy = deepcopy(network), history[-1]
-            task.advance(1, f"validation {100 * history[-1]:.2f} %")
-    return Fit(best.eval(), accuracy, tuple(history))
+            before, share = share, min(1.0, elapsed())
+            passed = 1 if minutes is None else 60 * minutes * (share - before)
+            task.advance(passed, f"validation {100 * history[-1]:.2f} %")
+    return Fit(best.eval(), accuracy, tuple(history), done / max(1, source.batches))
 
 
-def _epoch(
-    network: nn.Module,
-    train_set: Batches,
-    batch_size: int,
-    generator: torch.Generator,
-    optimizer: torch.optim.Optimizer,
-    step: Callable[[], None],
-    teacher: nn.Module | None,
-) -> None:
-    network.train()
-    for index in train_set.shuffled(batch_size, generator):
-        x, y = augment(train_set.inputs(index), generator), train_set.y[index]
-        logits = network(x)
-        loss = F.cross_entropy(logits, y)
-        if teacher is not None:
-            with torch.no_grad():
-                target = F.softmax(teacher(x) / TEMPERATURE, 1)
-            soft = F.kl_div(F.log_softmax(logits / TEMPERATURE, 1), target, reduction="batchmean") * TEMPERATURE**2
-            loss = 0.5 * loss + 0.5 * soft
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        step()
+class _Source:
+    """Batches of one epoch after the other; all that is not the network's own step is done for many at once."""
+
+    def __init__(
+        self,
+        train_set: Batches,
+        batch_size: int,
+        generator: torch.Generator,
+        distillation: Distillation | None,
+        augmentation: Augmentation | None,
+    ) -> None:
+        self._set = train_set
+        self._size = batch_size
+        self._generator = generator
+        self._distillation = distillation if distillation is not None and distillation.share > 0 else None
+        self._augmentation = augmentation
+        # Images that never change get the same answers every time.
+        self._known: Tensor | None = None
+        if self._distillation is not None and augmentation is None:
+            self._known = self._distillation.soften(predict(self._distillation.teacher, train_set))
+        #: Batches of an epoch; a last one of a single image is left out, since batch norm cannot use it.
+        self.batches = len(train_set) // batch_size + (len(train_set) % batch_size > 1)
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Inputs, labels and the teacher's softened answers, in random order."""
+        order = torch.randperm(len(self._set), generator=self._generator)
+        for index in torch.split(order, self._size * max(1, self._set.together // self._size)):
+            x, labels = self._set.inputs(index), self._set.y[index]
+            if self._augmentation is not None:
+                x = self._augmentation.apply(x, self._generator, self._size)
+            softened = self._softened(x, index)
+            for start in range(0, len(index), self._size):
+                part = slice(start, start + self._size)
+                if len(labels[part]) > 1:
+                    yield x[part], labels[part], None if softened is None else softened[part]
+
+    def _softened(self, x: Tensor, index: Tensor) -> Tensor | None:
+        if self._distillation is None:
+            return None
+        if self._known is not None:
+            return self._known[index]
+        self._distillation.teacher.eval()
+        with torch.no_grad():
+            return self._distillation.soften(self._distillation.teacher(x))

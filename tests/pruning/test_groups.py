@@ -6,9 +6,10 @@ from torch.nn import functional as F
 from edgeprune.core.errors import NothingToPrune
 from edgeprune.core.types import PruningPlan
 from edgeprune.models.zoo import build
+from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices
 from edgeprune.pruning.cost import count_macs
-from edgeprune.pruning.criteria import Reconstruction
+from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import INPUTS
 from edgeprune.pruning.surgery import cut, prune
@@ -216,7 +217,7 @@ def test_sequences_are_pruned_too() -> None:
     assert [g.name for g in structure.groups] == ["0", "2"]
     x = torch.randn(200, 2, 12)
     grams = gram_matrices(network, ["2", "5"], [x], 200)
-    criterion = Reconstruction(network, structure, grams)
+    criterion = Ranked(network, structure, rankings.reconstruction(network, structure, grams), grams)
     whole = prune(criterion, structure, criterion.plan({"0": 15, "2": 8}), check=True)
     with torch.no_grad():
         assert float((whole(x) - network(x)).square().mean()) < 0.1 * float(network(x).square().mean())

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from edgeprune.core.errors import SurgeryError
 from edgeprune.core.types import PruningPlan
 from edgeprune.models.zoo import build
+from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices
-from edgeprune.pruning.criteria import L1, Reconstruction
+from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.inputs import SelectedInputs
 from edgeprune.pruning.structure import INPUTS, Structure
@@ -73,10 +74,15 @@ def batches(shape: tuple[int, ...], count: int = 400) -> list[Tensor]:
     return list((torch.tensordot(weights, basis, 1) + noise).split(100))
 
 
-def reconstruction(model: str) -> Reconstruction:
+def repaired(network: nn.Module, structure: Structure, layers: list[str], data: list[Tensor]) -> Ranked:
+    grams = gram_matrices(network, layers, data, sum(map(len, data)))
+    return Ranked(network, structure, rankings.reconstruction(network, structure, grams), grams)
+
+
+def reconstruction(model: str) -> Ranked:
     network, structure = prepared(model)
     layers = sorted({reader.layer for coupling in structure.couplings for reader in coupling.consumers})
-    return Reconstruction(network, structure, gram_matrices(network, layers, batches(SHAPES[model]), 400))
+    return repaired(network, structure, layers, batches(SHAPES[model]))
 
 
 @pytest.mark.parametrize("model", sorted(SHAPES))
@@ -85,7 +91,7 @@ def test_reconstruction_rebuilds_outputs_better_than_norms(model: str) -> None:
     x = torch.cat(batches(SHAPES[model]))[:200]
     widths = {g.name: max(1, g.channels // 2) for g in structure.groups}
     errors = []
-    for criterion in (reconstruction(model), L1(network, structure)):
+    for criterion in (reconstruction(model), Ranked(network, structure, rankings.l1(network, structure), None)):
         pruned = prune(criterion, structure, criterion.plan(widths), check=True)
         with torch.no_grad():
             errors.append(float((pruned(x) - network(x)).square().mean()))
@@ -101,7 +107,7 @@ def test_a_duplicate_neuron_goes_without_loss() -> None:
         last.weight.mul_(5)
     structure = discover(network, (6,), runtime="onnxruntime", prune_inputs=False)
     x = torch.randn(500, 6)
-    criterion = Reconstruction(network, structure, gram_matrices(network, ["3"], [x], 500))
+    criterion = repaired(network, structure, ["3"], [x])
     pruned = prune(criterion, structure, criterion.plan({"1": 3}), check=True)
     with torch.no_grad():
         assert float((pruned(x) - network(x)).abs().max()) < 1e-3
@@ -115,7 +121,7 @@ def test_orders_are_nested() -> None:
 
 def test_l1_keeps_the_largest_norms() -> None:
     network, structure = prepared("lenet-300-100")
-    kept = L1(network, structure).plan({"fc1": 30}).kept["fc1"]
+    kept = Ranked(network, structure, rankings.l1(network, structure), None).plan({"fc1": 30}).kept["fc1"]
     norms = network.get_submodule("fc1").weight.abs().sum(1)
     assert set(kept) == set(torch.topk(norms, 30).indices.tolist())
 
@@ -137,7 +143,7 @@ def test_a_reader_of_several_groups_is_refitted_to_all_that_is_left() -> None:
     structure = discover(network, (6,), runtime="onnxruntime", max_sparsity=0.8)
     assert [g.name for g in structure.groups] == ["a", "b"]
     x = torch.randn(500, 6)
-    criterion = Reconstruction(network, structure, gram_matrices(network, ["head"], [x], 500))
+    criterion = repaired(network, structure, ["head"], [x])
     for widths in ({"a": 9}, {"b": 9}, {"a": 9, "b": 9}, {"a": 12, "b": 9}):
         pruned = prune(criterion, structure, criterion.plan(widths), check=True)
         with torch.no_grad():

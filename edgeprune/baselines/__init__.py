@@ -1,0 +1,13 @@
+"""Published methods to compare with: CGES, L0 and AutoPrune, each trained until the NCR asked for is reached."""
+
+from __future__ import annotations
+
+from edgeprune.baselines.autoprune import autoprune
+from edgeprune.baselines.cges import cges
+from edgeprune.baselines.compressed import Compressed, Method
+from edgeprune.baselines.l0 import l0
+
+__all__ = ["METHODS", "Compressed", "Method", "autoprune", "cges", "l0"]
+
+#: Every method by the name it has in tables.
+METHODS: dict[str, Method] = {"cges": cges, "l0": l0, "autoprune": autoprune}

@@ -1,0 +1,107 @@
+"""`edgeprune bench`: the papers' systems side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from edgeprune.cli.screen import ErrorConsole, Screen
+from edgeprune.core.files import write_bytes
+from edgeprune.core.progress import Silent
+
+
+@click.group("bench")
+def bench_group() -> None:
+    """Compare methods on the papers' networks."""
+
+
+@bench_group.command("paper")
+@click.option("--data", default="mnist", metavar="DATA", help="mnist, fashion-mnist, cifar10 or a PATH  [mnist]")
+@click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="where the data sets' files are")
+@click.option(
+    "--methods", metavar="ROWS", help="rows by comma, METHOD[@NCR][+CRITERION]: acnn,edgeprune@5,random+taylor"
+)
+@click.option(
+    "--seeds", type=int, metavar="N", help="seeds, each with its own split and network  [3; 5 with --budget-evals]"
+)
+@click.option("--episodes", type=int, default=100, metavar="N", help="episodes of every search  [100]")
+@click.option("--train-epochs", type=int, metavar="N", help="epochs of the unpruned networks  [30; big ones 15]")
+@click.option("--finetune-epochs", type=int, metavar="N", help="epochs of fine-tuning, for all  [40; big ones 20]")
+@click.option("--budget-evals", type=int, metavar="N", help="compare the searches at N evaluations each instead")
+@click.option("--beta", is_flag=True, help="sweep beta as well (accuracy and NCR against it)")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="the bench's folder  [bench/DATA]")
+@click.option("--quiet", is_flag=True, help="no progress; only the table")
+def paper_command(
+    data: str,
+    data_dir: Path | None,
+    methods: str | None,
+    seeds: int | None,
+    episodes: int,
+    train_epochs: int | None,
+    finetune_epochs: int | None,
+    budget_evals: int | None,
+    beta: bool,
+    out: Path | None,
+    quiet: bool,
+) -> int:
+    """Run the papers' methods on 784-300-100-10 (1024-1024 for colour images), and print one table.
+
+    A finished cell is not run again: interrupt it, add rows or seeds, and type the command once more.
+    """
+    # Importing torch takes seconds, which --help should not.
+    from edgeprune.pipeline.bench import TABLE, BenchConfig, run_bench  # noqa: PLC0415
+    from edgeprune.report.bench import load_bench  # noqa: PLC0415
+    from edgeprune.report.bench_figures import draw_figures  # noqa: PLC0415
+    from edgeprune.report.bench_table import (  # noqa: PLC0415
+        evals_markdown,
+        evals_table,
+        paper_csv,
+        paper_markdown,
+        paper_table,
+        sparsity_line,
+        sparsity_markdown,
+    )
+    from edgeprune.report.published import PUBLISHED  # noqa: PLC0415
+
+    printed = PUBLISHED.get(_published(data), {})
+    targets = {name: row.ncr[0] for name, row in printed.items()}
+    if targets:
+        # Ours and the simple searches are held to what the paper's own method reached.
+        targets[""] = targets["acnn"]
+    folder = out or Path("bench") / Path(data).name
+    config = BenchConfig(
+        data=data,
+        data_dir=data_dir,
+        methods=TABLE if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
+        seeds=seeds if seeds is not None else 3 if budget_evals is None else 5,
+        episodes=episodes,
+        train_epochs=train_epochs,
+        finetune_epochs=finetune_epochs,
+        targets=targets,
+        budget_evals=budget_evals,
+        beta=beta,
+        out=folder,
+        published=_published(data) if printed else "",
+    )
+    run_bench(config, Silent() if quiet else Screen(ErrorConsole()))
+    bench = load_bench(folder)
+    texts = [paper_markdown(bench), evals_markdown(bench), sparsity_markdown(bench)]
+    write_bytes(folder / "table.md", "\n\n".join(text for text in texts if text).encode())
+    write_bytes(folder / "table.csv", paper_csv(bench).encode())
+    figures = draw_figures(bench, folder)
+    console = Console(highlight=False, markup=False)
+    if bench.cells:
+        console.print(paper_table(bench))
+    if (evals := evals_table(bench)) is not None:
+        console.print(evals)
+        console.print(sparsity_line(bench))
+    for path in (folder / "table.md", folder / "table.csv", *figures):
+        console.print(str(path), soft_wrap=True)
+    return 0
+
+
+def _published(data: str) -> str:
+    """The paper's data set that `data` is: CIFAR-10's JPEG archive counts as CIFAR-10."""
+    return "cifar10" if Path(data).name.lower().startswith("cifar10") else data

@@ -1,0 +1,85 @@
+"""A criterion by its name: a ranking, with or without the repair, for whoever prunes."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from torch import nn
+
+from edgeprune.core.errors import UsageError, did_you_mean
+from edgeprune.core.progress import Progress
+from edgeprune.pipeline.config import CriterionName
+from edgeprune.pruning import rankings
+from edgeprune.pruning.calibration import gram_matrices
+from edgeprune.pruning.criteria import Ranked, Ranking
+from edgeprune.pruning.shapley import Game, NetworkGame, evaluations, seconds_per_evaluation, shapley_values
+from edgeprune.pruning.structure import Structure
+from edgeprune.training.batches import Batches
+
+#: Names of all criteria.
+CRITERIA: tuple[str, ...] = get_args(CriterionName)
+#: For the criterion `shapley`: permutations per group, and validation images at most.
+SHAPLEY_PERMUTATIONS, SHAPLEY_IMAGES = 20, 1000
+
+
+def make_criterion(
+    name: str,
+    *,
+    repair: bool,
+    network: nn.Module,
+    structure: Structure,
+    train_set: Batches,
+    validation: Batches,
+    images: int,
+    seed: int,
+    progress: Progress,
+) -> Ranked:
+    """Rank the channels of every group by the criterion `name`; with `repair` readers are refitted by least squares.
+
+    Rankings and repair look at the first `images` training images. Only `shapley` looks at `validation`, which its
+    characteristic function is defined on ([Shapley] section 2); `seed` is that of its permutations. Nothing
+    sees test data. Raises UsageError for an unknown name.
+    """
+    if name not in CRITERIA:
+        raise UsageError(f"unknown criterion '{name}'", did_you_mean(name, CRITERIA))
+    count = min(images, len(train_set))
+    grams = None
+    if repair or name == "reconstruction":
+        layers = sorted({consumer.layer for coupling in structure.couplings for consumer in coupling.consumers})
+        with progress.task("calibrating", count) as task:
+            grams = gram_matrices(network, layers, (x for x, _ in train_set.ordered(limit=count)), count, task.advance)
+    match name:
+        case "l1":
+            ranking = rankings.l1(network, structure)
+        case "l2":
+            ranking = rankings.l2(network, structure)
+        case "taylor":
+            ranking = rankings.taylor(network, structure, train_set.ordered(limit=count))
+        case "activation":
+            ranking = rankings.activation(network, structure, (x for x, _ in train_set.ordered(limit=count)))
+        case "reconstruction":
+            assert grams is not None
+            ranking = rankings.reconstruction(network, structure, grams)
+        case _:
+            ranking = _shapley(network, structure, validation, min(images, SHAPLEY_IMAGES), seed, progress)
+    return Ranked(network, structure, ranking, grams if repair else None)
+
+
+def _shapley(
+    network: nn.Module, structure: Structure, validation: Batches, images: int, seed: int, progress: Progress
+) -> Ranking:
+    scores = {}
+    inputs, labels = validation.inputs(slice(0, images)), validation.y[:images]
+    for coupling in structure.couplings:
+        name = coupling.group.name
+        game = NetworkGame(network, coupling, inputs, labels)
+        progress.say(f"Shapley values of {name}: {announce(game, SHAPLEY_PERMUTATIONS)}")
+        with progress.task(f"Shapley values of {name}", evaluations(game.players, SHAPLEY_PERMUTATIONS)) as task:
+            scores[name] = shapley_values(game, SHAPLEY_PERMUTATIONS, seed, advance=task.advance).values
+    return rankings.by_scores(scores)
+
+
+def announce(game: Game, permutations: int) -> str:
+    """What the values will cost, one evaluation measured: "5002 evaluations of about 0.4 ms: 2 s at most"."""
+    count, seconds = evaluations(game.players, permutations), seconds_per_evaluation(game)
+    return f"{count} evaluations of about {1e3 * seconds:.2g} ms: {max(1, round(count * seconds))} s at most"

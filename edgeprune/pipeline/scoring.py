@@ -1,0 +1,42 @@
+"""What a plan is worth on the host: accuracy on validation images, and the neurons that are left."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from edgeprune.core.types import PruningPlan
+from edgeprune.pruning.structure import Criterion, Structure
+from edgeprune.pruning.surgery import prune
+from edgeprune.training.batches import Batches
+from edgeprune.training.brief import BriefTuning
+from edgeprune.training.fit import score
+
+
+class Scoring:
+    """Prunes by a criterion, tunes for a moment where there is a `tuning`, scores on the first `images` of validation.
+
+    `images` None: all of them.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        structure: Structure,
+        criterion: Criterion,
+        validation: Batches,
+        tuning: BriefTuning | None,
+        images: int | None = None,
+    ) -> None:
+        self._structure = structure
+        self._criterion = criterion
+        self._validation = validation
+        self._tuning = tuning
+        self._images = images
+        self._neurons = structure.neurons(network)
+
+    def __call__(self, plan: PruningPlan) -> tuple[nn.Module, float, float]:
+        """The pruned network, not tuned; its accuracy once it is (share), and its neuron compression rate."""
+        pruned = prune(self._criterion, self._structure, plan)
+        tuned = pruned if self._tuning is None else self._tuning(pruned)
+        accuracy = score(tuned, self._validation, self._images)
+        return pruned, accuracy, self._neurons / self._structure.neurons(pruned)

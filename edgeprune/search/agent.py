@@ -1,0 +1,151 @@
+"""Our search: a proximal agent that starts from what the data says and learns from every plan it evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeprune.search.algorithm import OnEpisode, SearchResult, around
+from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
+from edgeprune.search.environment import Environment, Episode, StopSearch, uniform_sparsity
+from edgeprune.search.states import SensitiveStates
+
+#: Share of the episodes that are drawn around the first plans before the agent has a say.
+WARM_UP = 0.15
+#: Spread of proposals around the actor's and the best plans, first and last: it never collapses.
+SPREAD_FIRST, SPREAD_LAST = 0.25, 0.02
+#: Proposals per episode, of which the critic picks the one that is carried out.
+PROPOSALS = 96
+#: Share of the episodes that carry out any of the proposals, so that the critic's errors are found out.
+CURIOUS = 0.1
+#: Best plans that proposals are drawn around.
+ELITE = 4
+
+
+def edgeprune(
+    environment: Environment, settings: AgentSettings, *, episodes: int, seed: int, on_episode: OnEpisode
+) -> SearchResult:
+    """At most `episodes` episodes, one evaluation each; `on_episode(index, episode)` hears of them.
+
+    The agent is [ACNN]'s: DDPG by proximal steps, (4)-(13). What is ours: it sees cost and sensitivity of the groups
+    and what was done before (`SensitiveStates`); only the finished plan is rewarded; the experience is never cleared,
+    since a plan is worth its reward whoever proposed it; the first plans are those that the sensitivities suggest; and
+    the critic picks among many proposals, around the actor's and around the best plans, the one to evaluate.
+
+    Fully determined by `seed` and the environment's answers. A StopSearch of `evaluate` ends it with the episodes
+    before.
+    """
+    noise = np.random.default_rng(seed)
+    # The reward comes at the end of a walk: a later step's worth is an earlier one's in full.
+    settings = replace(settings, discount=1.0)
+    agent = ProximalDDPG(settings, seed, environment.states.size)
+    first = [equal_loss(environment), [uniform_sparsity(environment)] * len(environment.groups)]
+    warm_up = min(episodes, max(len(first) + 2, int(WARM_UP * episodes)))
+    found: list[Episode] = []
+    seen: set[tuple[float, ...]] = set()
+    losses: list[tuple[float, float]] = []
+    stopped = ""
+    for index in range(episodes):
+        share = max(index - warm_up, 0) / max(episodes - 1 - warm_up, 1)
+        spread = SPREAD_FIRST * (SPREAD_LAST / SPREAD_FIRST) ** share
+        if index < len(first):
+            proposed = first[index]
+        elif index < warm_up:
+            base = first[0] if noise.uniform() < 0.7 else noise.uniform(size=len(environment.groups)).tolist()
+            proposed = [around(a, SPREAD_FIRST, noise) for a in base]
+        else:
+            losses.append(_learn(agent, found, noise))
+            proposed = _propose(environment, agent, found, seen, spread, noise)
+        try:
+            episode = environment.carry_out(proposed)
+        except StopSearch as stop:
+            stopped = str(stop)
+            break
+        found.append(episode)
+        seen.add(episode.executed)
+        on_episode(index, episode)
+    return SearchResult(len(found), False, min(warm_up, len(found)), agent.sparsity, tuple(losses), stopped)
+
+
+def equal_loss(environment: Environment) -> list[float]:
+    """The sparsities at which the last neuron of every group costs alike, just reaching the NCR asked for.
+
+    From what the criterion says is lost with each width (`SensitiveStates`), without evaluating anything: neurons go a
+    few at a time, always from the group whose loss rises least.
+    """
+    states = environment.states
+    assert isinstance(states, SensitiveStates)
+    groups = environment.groups
+    widths = {group.name: group.channels for group in groups}
+    ncr = environment.min_ncr or 2.0
+    while environment.ncr(widths) < ncr:
+        prices = []
+        for step, group in enumerate(groups):
+            width = widths[group.name]
+            smaller = group.snap(width - max(1, group.channels // 100))
+            if smaller < width:
+                rise = states.lost(step, smaller) - states.lost(step, width)
+                prices.append((rise / ((width - smaller) * group.neurons_per_channel), step, smaller))
+        if not prices:
+            break
+        _, step, smaller = min(prices)
+        widths[groups[step].name] = smaller
+    return list(environment.executed(widths))
+
+
+def _learn(agent: ProximalDDPG, found: list[Episode], noise: np.random.Generator) -> tuple[float, float]:
+    """Learn from every plan so far (off-policy): each was worth its reward whoever proposed it."""
+    final = np.array([episode.reward for episode in found])
+    scale = max(float(final.std()), 1e-6)
+    rewards = np.zeros((len(found), len(found[0].executed)))
+    rewards[:, -1] = (final - final.mean()) / scale
+    rows = transitions(found, rewards)
+    losses = []
+    for _ in range(agent.settings.passes):
+        index = noise.integers(len(rows.r), size=min(len(rows.r), agent.settings.minibatch))
+        losses.append(agent.update(rows.take(index)))
+    critic, actor = np.mean(losses, axis=0)
+    return float(critic), float(actor)
+
+
+def _propose(
+    environment: Environment,
+    agent: ProximalDDPG,
+    found: list[Episode],
+    seen: set[tuple[float, ...]],
+    spread: float,
+    noise: np.random.Generator,
+) -> list[float]:
+    """Of many proposals the one the critic thinks best: around the actor's and around the best plans so far."""
+    steps = len(environment.groups)
+    best = sorted(found, key=lambda episode: -episode.reward)[:ELITE]
+    proposals: list[list[float]] = []
+    executed: list[tuple[float, ...]] = []
+    for number in range(PROPOSALS):
+        if number % 3 == 0:
+            proposed: list[float] = []
+            for step in range(steps):
+                mean = agent.act(environment.states.row(step, proposed))
+                proposed.append(mean if number == 0 else around(mean, spread, noise))
+        else:
+            proposed = list(best[int(noise.integers(len(best)))].executed)
+            # Some of the groups move; all of them at times.
+            moved = noise.uniform(size=steps) < (1.0 if number % 3 == 1 else max(1.5 / steps, 0.3))
+            proposed = [around(a, spread, noise) if move else a for a, move in zip(proposed, moved, strict=True)]
+        done = environment.executed(environment.widths(proposed))
+        if done not in seen:
+            proposals.append(proposed)
+            executed.append(done)
+    if not proposals:
+        return noise.uniform(size=steps).tolist()  # type: ignore[no-any-return]
+    if noise.uniform() < CURIOUS:
+        return proposals[int(noise.integers(len(proposals)))]
+    return proposals[int(np.argmax(_worth(environment, agent, executed)))]
+
+
+def _worth(environment: Environment, agent: ProximalDDPG, executed: list[tuple[float, ...]]) -> npt.NDArray[np.float32]:
+    """Q of the last step, whose state tells of those before: the critic's word on whole plans. (plans,)"""
+    states = np.stack([environment.states.row(len(done) - 1, done) for done in executed])
+    return agent.value(states, np.array([done[-1] for done in executed], dtype=np.float32))

@@ -1,0 +1,131 @@
+"""What an agent sees of a network: one row of numbers per group, each about in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeprune.core.types import Group
+
+State = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.float32]
+
+
+class States(Protocol):
+    """Makes states from what was done so far."""
+
+    size: int
+
+    def row(self, step: int, done: Sequence[float]) -> State:
+        """State before group `step`, (size,), after the sparsities `done` of the groups before it."""
+
+    def rows(self, done: Sequence[float]) -> Rows:
+        """States of a whole walk, (T + 1, size); the one after the last step is all zeros."""
+
+
+class PaperStates:
+    """[ACNN]: S_t = [t, n, p, l_p]: index of the group, its channels, parameters of all groups up to this one,
+    parameters of this one; each divided by its largest value. Nothing of what was done is in it.
+    """
+
+    size = 4
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        layer = np.array([group.layer_parameters for group in groups], dtype=np.float64)
+        rows = np.zeros((len(groups) + 1, 4))
+        rows[:-1, 0] = np.arange(1, len(groups) + 1) / len(groups)
+        rows[:-1, 1] = [group.channels for group in groups] / np.max([group.channels for group in groups])
+        rows[:-1, 2] = np.cumsum(layer) / layer.sum()
+        rows[:-1, 3] = layer / layer.max()
+        self._rows = rows.astype(np.float32)
+
+    def row(self, step: int, done: Sequence[float]) -> State:  # noqa: ARG002
+        """S_t (4,), whatever was done."""
+        state: State = self._rows[step]
+        return state
+
+    def rows(self, done: Sequence[float]) -> Rows:  # noqa: ARG002
+        """All states, (T + 1, 4)."""
+        return self._rows
+
+
+class AmcStates:
+    """AMC's state (He et al. 2018, section 3.1): index, layer type, shapes, cost of the layer, cost reduced and rest,
+    previous action; (11,) there, (8,) here.
+
+    Of its shapes (n, c, h, w, stride, k) a group has its channels and the parameters of the layer that makes it; cost
+    is in neurons, since NCR is what the methods are compared at.
+    """
+
+    size = 8
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._neurons = np.array([group.channels * group.neurons_per_channel for group in groups], dtype=np.float64)
+        fixed = PaperStates(groups).rows(())[:-1]
+        kinds = {"inputs": 0.0, "neurons": 0.5, "channels": 1.0}
+        macs = np.array([group.macs_per_channel * group.channels for group in groups])
+        self._fixed = np.column_stack(
+            [fixed[:, 0], [kinds[group.kind] for group in groups], fixed[:, 1], fixed[:, 3], macs / macs.max()]
+        )
+
+    def row(self, step: int, done: Sequence[float]) -> State:
+        """[t, type, n, l_p, MACs, neurons reduced so far, neurons of the groups behind, previous action]."""
+        total = self._neurons.sum()
+        before = float(np.dot(self._neurons[:step], done[:step])) / total
+        rest = float(self._neurons[step + 1 :].sum()) / total
+        last = done[step - 1] if step else 0.0
+        return np.array([*self._fixed[step], before, rest, last], dtype=np.float32)
+
+    def rows(self, done: Sequence[float]) -> Rows:
+        """All states of a walk, (T + 1, 8)."""
+        rows = [self.row(step, done) for step in range(len(self._neurons))]
+        return np.stack([*rows, np.zeros(self.size, dtype=np.float32)])
+
+
+class SensitiveStates:
+    """[ACNN]'s state, the cost and the sensitivity of the group, and what was done so far.
+
+    | columns | |
+    |---|---|
+    | 0-3 | the paper's [t, n, p, l_p] |
+    | 4 | share of the network's multiply-accumulates that the group's channels cost |
+    | 5-7 | share of its importance that is lost with 3/4, 1/2 and 1/4 of its channels (`lost`, measured on data) |
+    | 8 | neurons gone so far, over those that the whole network has |
+    | 9 | importance lost so far, summed |
+    | 10, 11 | the two previous actions |
+    """
+
+    size = 12
+
+    def __init__(self, groups: Sequence[Group], lost: Mapping[str, Sequence[float]]) -> None:
+        self._groups = tuple(groups)
+        self._curves = [np.asarray(lost[group.name], dtype=np.float64) for group in groups]
+        neurons = np.array([group.channels * group.neurons_per_channel for group in groups], dtype=np.float64)
+        self._share = neurons / neurons.sum()
+        macs = np.array([group.macs_per_channel * group.channels for group in groups])
+        at = [[self._of(step, sparsity) for sparsity in (0.25, 0.5, 0.75)] for step in range(len(self._groups))]
+        self._fixed = np.column_stack([PaperStates(groups).rows(())[:-1], macs / macs.sum(), at])
+
+    def lost(self, step: int, width: int) -> float:
+        """What is lost of group `step` at a width: its square root, as errors add up and energies vanish."""
+        return float(np.sqrt(max(self._curves[step][width], 0.0)))
+
+    def _of(self, step: int, sparsity: float) -> float:
+        channels = len(self._curves[step]) - 1
+        return self.lost(step, round((1.0 - min(max(sparsity, 0.0), 1.0)) * channels))
+
+    def row(self, step: int, done: Sequence[float]) -> State:
+        """The state (12,) before group `step`."""
+        gone = float(np.dot(self._share[:step], done[:step]))
+        lost = sum(self._of(index, done[index]) for index in range(step))
+        last = done[step - 1] if step else 0.0
+        earlier = done[step - 2] if step > 1 else 0.0
+        return np.array([*self._fixed[step], gone, lost, last, earlier], dtype=np.float32)
+
+    def rows(self, done: Sequence[float]) -> Rows:
+        """All states of a walk, (T + 1, 12)."""
+        rows = [self.row(step, done) for step in range(len(self._groups))]
+        return np.stack([*rows, np.zeros(self.size, dtype=np.float32)])

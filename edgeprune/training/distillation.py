@@ -1,0 +1,34 @@
+"""What a network learns from another one's answers beside the labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class Distillation:
+    """A teacher, and how much its answers count (Hinton et al. 2015).
+
+    `temperature` (above 0) softens the answers of both, `share` in [0, 1] is their part in the loss: at 0 only the
+    labels count, at 1 only the teacher.
+    """
+
+    teacher: nn.Module
+    temperature: float = 3.0
+    share: float = 0.5
+
+    def soften(self, logits: Tensor) -> Tensor:
+        """The teacher's logits (N, classes) as softened probabilities."""
+        return F.softmax(logits / self.temperature, 1)
+
+    def loss(self, logits: Tensor, labels: Tensor, softened: Tensor) -> Tensor:
+        """(1 - share) CE(logits, labels) + share T^2 CE(logits / T, softened), a mean over the batch.
+
+        T^2 keeps the two parts' gradients in proportion whatever the temperature. Against the KL divergence the entropy
+        of the teacher's answers is left in, which no weight of the network changes.
+        """
+        soft = F.cross_entropy(logits / self.temperature, softened) * self.temperature**2
+        return (1 - self.share) * F.cross_entropy(logits, labels) + self.share * soft

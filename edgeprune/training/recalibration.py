@@ -1,0 +1,36 @@
+"""Batch-norm statistics that fit the network they stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Compute the running statistics of all batch-norm layers anew, in place, as plain means over `batches`.
+
+    Pruning changes what a layer passes on, and the statistics of the unpruned network no longer describe it (Li et al.
+    2020, EagleEye). `batches` are inputs (N, ...), N above 1, as many in each, or their means do not weigh alike.
+    Nothing else is touched, dropout is off, and the network is left in evaluation mode. Without batch-norm layers that
+    keep statistics `batches` is not read.
+    """
+    network.eval()
+    norms = [module for module in network.modules() if isinstance(module, _NORMS) and module.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        # A cumulative mean instead of a moving one.
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        for batch in batches:
+            network(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()

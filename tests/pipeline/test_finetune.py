@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeprune.core.errors import UsageError
+from edgeprune.core.progress import Silent
+from edgeprune.core.types import Budget, Failure, PruningPlan, Trial
+from edgeprune.data.dataset import Dataset, Preprocessing, Split
+from edgeprune.models.zoo import MLP, build
+from edgeprune.pipeline import finetune
+from edgeprune.pipeline.choose import Reference
+from edgeprune.pipeline.config import RunConfig, make_config
+from edgeprune.pipeline.finetune import FineTune, fine_tune, prune_and_tune, widen
+from edgeprune.pipeline.prepare import Prepared, Schedule
+from edgeprune.pruning.cost import weighted
+from edgeprune.pruning.groups import discover
+from edgeprune.pruning.structure import Structure
+from edgeprune.pruning.surgery import cut, mask
+from edgeprune.training.batches import Batches
+
+SHAPE = (1, 6, 6)
+WIDTHS = {"inputs": 12, "fc1": 10, "fc2": 6}
+
+
+class ByReaders:
+    """Keeps the channels that their readers weigh most; repairs nothing."""
+
+    def __init__(self, network: nn.Module, structure: Structure) -> None:
+        self.network, self.structure = network, structure
+
+    def plan(self, widths: dict[str, int]) -> PruningPlan:
+        kept = {}
+        for coupling in self.structure.couplings:
+            norms = torch.zeros(coupling.group.channels)
+            for consumer in coupling.consumers:
+                weight = weighted(self.network, consumer.layer).weight.detach()
+                norms += torch.stack([weight[:, columns].abs().sum() for columns in map(list, consumer.columns)])
+            order = norms.argsort(descending=True).tolist()
+            kept[coupling.group.name] = tuple(sorted(order[: widths[coupling.group.name]]))
+        return PruningPlan(kept)
+
+    def weights(self, plan: PruningPlan) -> nn.Module:
+        return mask(self.network, self.structure.couplings, plan)
+
+
+def split(count: int, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> Split:
+    rng = np.random.default_rng(seed)
+    y = np.arange(count) % 3
+    x = rng.normal(size=(count, *shape)).astype(np.float32)
+    x.reshape(count, -1)[np.arange(count), y] += 3
+    return Split(x, y.astype(np.int64))
+
+
+def batches(count: int, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> Batches:
+    return Batches(split(count, shape, seed), Preprocessing(1.0, (0.0,) * shape[0], (1.0,) * shape[0]))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return MLP(36, (30, 20), 3).eval()
+
+
+def run(iterations: int = 1, seed: int = 0, clock=None, **settings):  # type: ignore[no-untyped-def]
+    net = network()
+    structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
+    if "minutes" not in settings:
+        settings = {"epochs": 4} | settings
+    return prune_and_tune(
+        net,
+        structure,
+        WIDTHS,
+        ByReaders,
+        train_set=batches(120),
+        validation=batches(60, seed=1),
+        settings=FineTune(**({"batch_size": 16} | settings)),
+        iterations=iterations,
+        seed=seed,
+        progress=Silent(),
+        **({} if clock is None else {"clock": clock}),
+    )
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_the_plan_speaks_of_the_original_channels(iterations: int) -> None:
+    """With a learning rate of nothing the result is the original's own weights, in the channels the plan names."""
+    before, fit, plan = run(iterations, learning_rate=1e-30)
+    assert plan.widths == WIDTHS
+    original, tuned = network(), fit.network
+    kept = {name: list(indices) for name, indices in plan.kept.items()}
+    assert tuned.fc1.kept.tolist() == kept["inputs"]
+    assert torch.equal(tuned.fc1.linear.weight, original.fc1.weight[kept["fc1"]][:, kept["inputs"]])
+    assert torch.equal(tuned.fc1.linear.bias, original.fc1.bias[kept["fc1"]])
+    assert torch.equal(tuned.fc2.weight, original.fc2.weight[kept["fc2"]][:, kept["fc1"]])
+    assert torch.equal(tuned.fc3.weight, original.fc3.weight[:, kept["fc2"]])
+    assert before.fc1.linear.weight.shape == tuned.fc1.linear.weight.shape
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_a_cut_of_the_original_by_the_plan_takes_the_tuned_weights(iterations: int) -> None:
+    _, fit, plan = run(iterations, learning_rate=1e-2)
+    rebuilt = cut(network(), SHAPE, plan)
+    rebuilt.load_state_dict(fit.network.state_dict())
+    x = batches(20).inputs(slice(None))
+    assert torch.equal(rebuilt(x), fit.network(x))
+
+
+def test_what_was_tuned_in_between_is_what_the_next_step_ranks() -> None:
+    ranked: list[nn.Module] = []
+
+    class Watches(ByReaders):
+        def __init__(self, network: nn.Module, structure: Structure) -> None:
+            ranked.append(network)
+            super().__init__(network, structure)
+
+    net = network()
+    structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
+    prune_and_tune(
+        net, structure, WIDTHS, Watches, train_set=batches(120), validation=batches(60, seed=1),
+        settings=FineTune(epochs=4, learning_rate=1e-2, batch_size=16), iterations=2, seed=0, progress=Silent(),
+    )  # fmt: skip
+    assert ranked[0] is net
+    assert len(ranked) == 2
+    # Half of the way from 36, 30, 20 to 12, 10, 6, by the same factor: 20, 17, 10.
+    dead = (ranked[1].fc1.weight == 0).all(1)
+    assert int(dead.sum()) == 30 - 17
+    assert int((ranked[1].fc1.weight == 0).all(0).sum()) == 36 - 20
+    assert torch.equal(dead, (ranked[1].fc2.weight == 0).all(0))
+    assert not torch.equal(ranked[1].fc1.weight[~dead], net.fc1.weight[~dead])
+    assert torch.equal(net.fc1.weight, network().fc1.weight)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2-small", "lenet5"])
+def test_a_widened_network_computes_what_the_pruned_one_does(name: str) -> None:
+    shape = (3, 12, 12)
+    torch.manual_seed(0)
+    net = build(name, shape, 3).eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    structure = discover(net, shape, runtime="onnxruntime", multiple_of=1)
+    generator = torch.Generator().manual_seed(1)
+    plan = PruningPlan(
+        {
+            g.name: tuple(sorted(torch.randperm(g.channels, generator=generator)[: g.channels // 2].tolist()))
+            for g in structure.groups
+        }
+    )
+    pruned = cut(net, shape, plan).eval()
+    wide = widen(net, structure, plan, pruned)
+    x = torch.randn(4, *shape, generator=generator)
+    with torch.no_grad():
+        torch.testing.assert_close(wide(x), pruned(x), rtol=1e-4, atol=1e-4)
+    again, given = cut(wide, shape, plan).state_dict(), pruned.state_dict()
+    assert again.keys() == given.keys()
+    assert all(torch.equal(again[name], given[name]) for name in given)
+
+
+@pytest.mark.parametrize(("epochs", "iterations"), [(1, 1), (4, 1), (4, 2), (5, 3), (4, 4)])
+def test_all_steps_together_have_the_epochs(epochs: int, iterations: int) -> None:
+    _, fit, _ = run(iterations, epochs=epochs)
+    assert len(fit.history) == fit.epochs == epochs
+
+
+def test_half_of_the_epochs_are_the_last_steps() -> None:
+    shares = [[finetune._step_epochs(epochs, step, 3) for step in (1, 2, 3)] for epochs in (30, 5, 3)]
+    assert shares == [[7, 7, 16], [1, 1, 3], [1, 1, 1]]
+
+
+def test_more_steps_than_epochs_cannot_be() -> None:
+    with pytest.raises(UsageError, match="3 iterations are not between 1 and 2, the epochs there are; change --iter"):
+        run(3, epochs=2)
+    with pytest.raises(UsageError, match="0 iterations"):
+        run(0, minutes=1.0)
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_minutes_are_for_all_steps_together(iterations: int) -> None:
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.25
+        return now
+
+    _, fit, plan = run(iterations, minutes=1.0, clock=clock)
+    assert 50 < now < 65
+    assert plan.widths == WIDTHS
+    # 120 images make 8 batches, each looks at the clock once.
+    assert 15 < fit.epochs < 30
+
+
+def test_one_seed_one_result() -> None:
+    one, two, other = (run(2, seed=seed)[1].network.state_dict() for seed in (5, 5, 6))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_batch_norm_is_recalibrated_after_surgery() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)
+            self.norm, self.last = nn.BatchNorm2d(8), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(torch.relu(self.norm(self.second(torch.relu(self.first(x))))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    net = Net().eval()
+    structure = discover(net, SHAPE, runtime="onnxruntime", multiple_of=1)
+    data = batches(120)
+    before, _, _ = prune_and_tune(
+        net, structure, {"first": 4, "second": 8}, ByReaders, train_set=data, validation=data,
+        settings=FineTune(epochs=0), seed=0, progress=Silent(),
+    )  # fmt: skip
+    with torch.no_grad():
+        passed = before.second(torch.relu(before.first(data.inputs(slice(None)))))
+    torch.testing.assert_close(before.norm.running_mean, passed.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(before.norm.running_var, passed.transpose(0, 1).flatten(1).var(1), rtol=1e-4, atol=1e-5)
+
+
+def prepared() -> Prepared:
+    net = network()
+    preprocessing = Preprocessing(1.0, (0.0,), (1.0,))
+    splits = (split(120), split(60, seed=1), split(9, seed=2))
+    dataset = Dataset("toy", *splits, ("a", "b", "c"), preprocessing, "")
+    train_set, validation = (Batches(part, preprocessing) for part in splits[:2])
+    structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
+    schedule = Schedule(0, 10, 16, 2e-3, None)
+    return Prepared(dataset, train_set, validation, net, structure, schedule, 0.3, {})
+
+
+def stage(config: RunConfig, said: list[str] | None = None) -> finetune.Tuned:
+    ready = prepared()
+    criterion = ByReaders(ready.network, ready.structure)
+    lost = Failure("lost", "", False)
+    trials = [
+        Trial(index, criterion.plan(widths), 0.5, 3.0, lost, 1, 1.0, 0.0)
+        for index, widths in enumerate((WIDTHS, {"inputs": 14, "fc1": 12, "fc2": 5}))
+    ]
+    watch = Silent()
+    if said is not None:
+        watch.say = said.append  # type: ignore[method-assign]
+    reference = Reference(1.0, 1, 1)
+    return fine_tune(config, ready, criterion, ByReaders, trials, Budget(), reference, watch)
+
+
+def test_the_stage_tunes_a_trial_at_its_widths() -> None:
+    said: list[str] = []
+    tuned = stage(RunConfig(iterations=2), said)
+    assert tuned.plan.widths == tuned.trial.plan.widths
+    assert tuned.fit.epochs == 10
+    assert len([line for line in said if "in 2 epochs" in line]) == 2
+    cut(network(), SHAPE, tuned.plan).load_state_dict(tuned.fit.network.state_dict())
+    assert stage(RunConfig()).plan == stage(RunConfig()).trial.plan
+
+
+def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[FineTune] = []
+    real = finetune.prune_and_tune
+
+    def watch(*args, settings: FineTune, **options):  # type: ignore[no-untyped-def]
+        seen.append(settings)
+        return real(*args, settings=replace(settings, epochs=1, minutes=None), **options)
+
+    monkeypatch.setattr(finetune, "prune_and_tune", watch)
+    stage(RunConfig(finetune_minutes=7, distillation=0.2, temperature=5.0, finalists=2))
+    assert [settings.minutes for settings in seen] == [1.0, 1.0, 5.0]
+    assert {(settings.distillation, settings.temperature, settings.epochs) for settings in seen} == {(0.2, 5.0, None)}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"finetune_epochs": 3, "finetune_minutes": 1}, "--finetune-epochs and --finetune-minutes exclude each other"),
+        ({"finetune_minutes": 0}, "--finetune-minutes must be above 0"),
+        ({"distillation": 1.5}, "--distillation must be between 0 and 1"),
+        ({"temperature": 0}, "--temperature must be above 0"),
+        ({"iterations": 0}, "--iterations must be between 1 and 10"),
+        ({"iterations": 11}, "--iterations must be between 1 and 10"),
+        ({"iterations": 3, "finetune_epochs": 2}, "--iterations must be .* at most --finetune-epochs"),
+        ({"augmentation": "some"}, "augmentation: .*'some'"),
+    ],
+)
+def test_wrong_options_are_named(values: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        make_config(values, "f")
+
+
+@pytest.mark.parametrize("times", [{}, {"epochs": 1, "minutes": 1.0}])
+def test_a_schedule_is_epochs_or_minutes(times: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="either epochs or minutes"):
+        FineTune(**times)  # type: ignore[arg-type]
