@@ -11,6 +11,7 @@ from edgeprune.cli.bench import bench_group
 from edgeprune.cli.devices import devices_command
 from edgeprune.cli.profile import profile_command
 from edgeprune.cli.run import run_command
+from edgeprune.cli.shapley import shapley_command
 from edgeprune.cli.start import INTERRUPTED
 from edgeprune.cli.validate import validate_command
 from edgeprune.core.errors import EdgepruneError
@@ -28,6 +29,7 @@ cli.add_command(bench_group)
 cli.add_command(devices_command)
 cli.add_command(profile_command)
 cli.add_command(validate_command)
+cli.add_command(shapley_command)
 
 
 # Threads of torch that wait must sleep: spinning ones slow down the probe that is measured next, and on a machine with

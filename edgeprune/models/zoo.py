@@ -152,6 +152,7 @@ class MobileNetV2Small(nn.Module):
 
 ZOO: dict[str, Callable[[Shape, int], nn.Module]] = {
     "lenet-300-100": lambda shape, classes: MLP(math.prod(shape), (300, 100), classes),
+    "mlp-32-16": lambda shape, classes: MLP(math.prod(shape), (32, 16), classes),
     "mlp-1024-1024": lambda shape, classes: MLP(math.prod(shape), (1024, 1024), classes),
     "lenet5": LeNet5,
     "resnet20": lambda shape, classes: CifarResNet(3, shape, classes),

@@ -99,8 +99,12 @@ class RunConfig:
     beta: float = _option(1.0, "weight of the neuron compression rate in the reward", "search", "WEIGHT")
     gamma: float = _option(1.0, "weight of measured latency in the reward", "search", "WEIGHT")
     delta: float = _option(1.0, "weight of measured memory in the reward", "search", "WEIGHT")
-    penalty: float = _option(0.8, "lambda, the proximal agent's L1 penalty (0: plain DDPG)", "search", "LAMBDA")
-    agent_lr: float = _option(1e-3, "learning rate of actor and critic", "search", "RATE")
+    penalty: float | None = _option(
+        None, "lambda, the agent's L1 penalty [edgeprune 0.1, acnn 0.3; 0: plain DDPG]", "search", "LAMBDA"
+    )
+    agent_lr: float | None = _option(
+        None, "learning rate of actor and critic [edgeprune 0.003, acnn 0.001]", "search", "RATE"
+    )
     buffer_size: int = _option(48, "transitions the experience pool of acnn holds", "search", "N")
     search_images: int | None = _option(
         None, "validation images per candidate [all; 1000 for convolutions]", "search", "N"
@@ -169,9 +173,10 @@ class RunConfig:
         _check(self.finetune_minutes is None or self.finetune_minutes > 0, "finetune_minutes", "above 0")
         if self.finetune_minutes is not None and self.finetune_epochs is not None:
             raise UsageError("--finetune-epochs and --finetune-minutes exclude each other", "give one of them")
-        for name in ("beta", "gamma", "delta", "penalty"):
+        for name in ("beta", "gamma", "delta"):
             _check(getattr(self, name) >= 0, name, "0 or more")
-        _check(self.agent_lr > 0, "agent_lr", "above 0")
+        _check(self.penalty is None or self.penalty >= 0, "penalty", "0 or more")
+        _check(self.agent_lr is None or self.agent_lr > 0, "agent_lr", "above 0")
         _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
         self.budget()
 

@@ -28,7 +28,6 @@ from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.structure import Criterion
 from edgeprune.search.algorithm import SearchResult
-from edgeprune.search.ddpg import AgentSettings
 from edgeprune.search.environment import Environment, Episode, StopSearch
 from edgeprune.search.methods import make_method
 from edgeprune.search.reward import Candidate, Reward
@@ -116,8 +115,12 @@ def run_search(
                 check_possible(budget, _possible(evaluator, prepared, reference_bytes, fresh=True)[0], config.device)
             reward = _reward(config, budget, possible, prepared.validation_accuracy)
             groups = prepared.structure.groups
-            agent = AgentSettings(learning_rate=config.agent_lr, penalty=config.penalty, buffer_size=config.buffer_size)
-            method = make_method(config.method, agent)
+            method = make_method(
+                config.method,
+                learning_rate=config.agent_lr,
+                penalty=config.penalty,
+                buffer_size=config.buffer_size,
+            )
             credit = config.credit or (method.credit if len(groups) <= STEP_CREDIT_UP_TO else "episode")
             environment = Environment(
                 groups,

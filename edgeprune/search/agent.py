@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from edgeprune.search.algorithm import OnEpisode, SearchResult, around
+from edgeprune.search.algorithm import Floats, OnEpisode, SearchResult, around
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
 from edgeprune.search.environment import Environment, Episode, StopSearch, uniform_sparsity
 from edgeprune.search.states import SensitiveStates
@@ -15,13 +15,13 @@ from edgeprune.search.states import SensitiveStates
 #: Share of the episodes that are drawn around the first plans before the agent has a say.
 WARM_UP = 0.15
 #: Spread of proposals around the actor's and the best plans, first and last: it never collapses.
-SPREAD_FIRST, SPREAD_LAST = 0.25, 0.02
+SPREAD_FIRST, SPREAD_LAST = 0.15, 0.02
 #: Proposals per episode, of which the critic picks the one that is carried out.
 PROPOSALS = 96
 #: Share of the episodes that carry out any of the proposals, so that the critic's errors are found out.
 CURIOUS = 0.1
 #: Best plans that proposals are drawn around.
-ELITE = 4
+ELITE = 2
 
 
 def edgeprune(
@@ -54,7 +54,7 @@ def edgeprune(
             proposed = first[index]
         elif index < warm_up:
             base = first[0] if noise.uniform() < 0.7 else noise.uniform(size=len(environment.groups)).tolist()
-            proposed = [around(a, SPREAD_FIRST, noise) for a in base]
+            proposed = around(np.array(base), SPREAD_FIRST, noise).tolist()
         else:
             losses.append(_learn(agent, found, noise))
             proposed = _propose(environment, agent, found, seen, spread, noise)
@@ -119,30 +119,48 @@ def _propose(
     noise: np.random.Generator,
 ) -> list[float]:
     """Of many proposals the one the critic thinks best: around the actor's and around the best plans so far."""
-    steps = len(environment.groups)
-    best = sorted(found, key=lambda episode: -episode.reward)[:ELITE]
-    proposals: list[list[float]] = []
-    executed: list[tuple[float, ...]] = []
-    for number in range(PROPOSALS):
-        if number % 3 == 0:
-            proposed: list[float] = []
-            for step in range(steps):
-                mean = agent.act(environment.states.row(step, proposed))
-                proposed.append(mean if number == 0 else around(mean, spread, noise))
-        else:
-            proposed = list(best[int(noise.integers(len(best)))].executed)
-            # Some of the groups move; all of them at times.
-            moved = noise.uniform(size=steps) < (1.0 if number % 3 == 1 else max(1.5 / steps, 0.3))
-            proposed = [around(a, spread, noise) if move else a for a, move in zip(proposed, moved, strict=True)]
-        done = environment.executed(environment.widths(proposed))
-        if done not in seen:
-            proposals.append(proposed)
-            executed.append(done)
-    if not proposals:
+    steps, third = len(environment.groups), PROPOSALS // 3
+    best = np.array([e.executed for e in sorted(found, key=lambda episode: -episode.reward)[:ELITE]])
+    near = best[noise.integers(len(best), size=2 * third)]
+    moved = np.concatenate([around(near[:third], spread, noise), _exchanged(environment, near[third:], spread, noise)])
+    own = np.concatenate([_actors(environment, agent, third, spread, noise), moved])
+    plans: dict[tuple[float, ...], list[float]] = {
+        environment.executed(environment.widths(row)): row.tolist() for row in own
+    }
+    executed = [done for done in plans if done not in seen]
+    if not executed:
         return noise.uniform(size=steps).tolist()  # type: ignore[no-any-return]
     if noise.uniform() < CURIOUS:
-        return proposals[int(noise.integers(len(proposals)))]
-    return proposals[int(np.argmax(_worth(environment, agent, executed)))]
+        return plans[executed[int(noise.integers(len(executed)))]]
+    return plans[executed[int(np.argmax(_worth(environment, agent, executed)))]]
+
+
+def _exchanged(environment: Environment, plans: Floats, spread: float, noise: np.random.Generator) -> Floats:
+    """Plans (N, T) in which one group gives up as many neurons as another gets back: the rate stays as it is."""
+    if plans.shape[1] < 2:
+        return around(plans, spread, noise)
+    neurons = np.array([group.channels * group.neurons_per_channel for group in environment.groups])
+    moved = plans.copy()
+    for row in moved:
+        giver, taker = noise.permutation(len(neurons))[:2]
+        count = abs(noise.normal()) * spread * min(neurons[giver], neurons[taker])
+        # No more than the one has and the other can take.
+        count = min(count, row[taker] * neurons[taker], (1 - row[giver]) * neurons[giver])
+        row[giver] += count / neurons[giver]
+        row[taker] -= count / neurons[taker]
+    return moved
+
+
+def _actors(
+    environment: Environment, agent: ProximalDDPG, count: int, spread: float, noise: np.random.Generator
+) -> Floats:
+    """Walks of the actor, (count, T): the first as it would, the others with noise in every step."""
+    walks = np.zeros((count, 0))
+    for step in range(len(environment.groups)):
+        states = np.stack([environment.states.row(step, walk) for walk in walks.tolist()])
+        means = agent.act(states).astype(np.float64)
+        walks = np.column_stack([walks, np.concatenate([means[:1], around(means[1:], spread, noise)])])
+    return walks
 
 
 def _worth(environment: Environment, agent: ProximalDDPG, executed: list[tuple[float, ...]]) -> npt.NDArray[np.float32]:

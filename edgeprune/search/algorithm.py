@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.stats import truncnorm
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri
 
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
 from edgeprune.search.environment import Environment, Episode, StopSearch
@@ -19,6 +21,7 @@ NOISE_FIRST, NOISE_LAST = 0.4, 0.05
 #: The losses have settled when their means over this many pools differ by less than `SETTLED` of the larger one.
 WINDOW, SETTLED = 3, 0.1
 
+Floats = npt.NDArray[np.float64]
 OnEpisode = Callable[[int, Episode], None]
 
 
@@ -37,10 +40,11 @@ class SearchResult:
     stopped: str = ""
 
 
-def around(mean: float, sigma: float, noise: np.random.Generator) -> float:
-    """A draw from the normal around `mean`, truncated to [0, 1] (AMC's exploration)."""
-    low, high = (0.0 - mean) / sigma, (1.0 - mean) / sigma
-    return float(truncnorm.rvs(low, high, loc=mean, scale=sigma, random_state=noise))
+def around(mean: npt.NDArray[np.floating[Any]], sigma: float, noise: np.random.Generator) -> Floats:
+    """Draws from normals around each `mean`, truncated to [0, 1] (AMC's exploration), by inverting the distribution."""
+    low, high = ndtr((0.0 - mean) / sigma), ndtr((1.0 - mean) / sigma)
+    drawn: Floats = np.clip(mean + sigma * ndtri(low + (high - low) * noise.uniform(size=np.shape(mean))), 0.0, 1.0)
+    return drawn
 
 
 def acnn(
@@ -63,7 +67,7 @@ def acnn(
         sigma = NOISE_FIRST * (NOISE_LAST / NOISE_FIRST) ** (max(index - start, 0) / max(episodes - 1 - start, 1))
 
         def act(step: int, state: State, sigma: float = sigma, explore: bool = index < start) -> float:  # noqa: ARG001
-            return float(noise.uniform()) if explore else around(agent.act(state), sigma, noise)
+            return float(noise.uniform()) if explore else float(around(agent.act(state), sigma, noise))
 
         try:
             episode = environment.run(act)

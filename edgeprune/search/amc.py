@@ -48,7 +48,7 @@ def amc(environment: Environment, *, episodes: int, seed: int, on_episode: OnEpi
             explore: bool = index < warm_up,
             done: list[float] = done,
         ) -> float:
-            proposed = float(noise.uniform()) if explore else around(agent.act(state), sigma, noise)
+            proposed = float(noise.uniform()) if explore else float(around(agent.act(state), sigma, noise))
             done.append(bounded(environment, step, proposed, done))
             return done[-1]
 

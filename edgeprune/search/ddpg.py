@@ -21,18 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeprune.search.environment import Episode
-from edgeprune.search.states import State
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """Hyperparameters. `learning_rate` is the paper's; what it leaves open is ours."""
+    """Hyperparameters; what the papers leave open is ours."""
 
-    learning_rate: float = 1e-3
-    #: The actor's; None: the same.
-    actor_learning_rate: float | None = None
+    learning_rate: float
     #: Lambda of (5) and (6): weight of the L1 penalty, applied by the proximal step. 0: plain DDPG.
-    penalty: float = 0.8
+    penalty: float
+    #: The actor's; None: the critic's.
+    actor_learning_rate: float | None = None
     #: Gamma of (5).
     discount: float = 0.9
     #: Tau of (12) and (13).
@@ -43,6 +42,10 @@ class AgentSettings:
     minibatch: int = 16
     #: How often each full pool is gone through.
     passes: int = 24
+
+
+#: Adam's, for rewards of about unit spread.
+EPSILON = 1e-2
 
 
 class Transitions(NamedTuple):
@@ -108,15 +111,18 @@ class ProximalDDPG:
             self.actor = _mlp(inputs, settings.hidden)
             self.critic = _mlp(inputs + 1, settings.hidden)
         self.target_actor, self.target_critic = deepcopy(self.actor), deepcopy(self.critic)
-        # (8) and (9) take the gradient step; Adam scales it, so that one penalty suits every reward scale.
+        # (8) and (9) take the gradient step; Adam scales it, so that one penalty suits every reward scale. Its epsilon
+        # is large: where a gradient is only noise it must not be blown up to a full step, or the soft threshold never
+        # wins and nothing becomes zero.
         self._actor_rate = settings.actor_learning_rate or settings.learning_rate
-        self._actor_step = torch.optim.Adam(self.actor.parameters(), lr=self._actor_rate)
-        self._critic_step = torch.optim.Adam(self.critic.parameters(), lr=settings.learning_rate)
+        self._actor_step = torch.optim.Adam(self.actor.parameters(), lr=self._actor_rate, eps=EPSILON)
+        self._critic_step = torch.optim.Adam(self.critic.parameters(), lr=settings.learning_rate, eps=EPSILON)
 
-    def act(self, state: State) -> float:
-        """mu(s): the sparsity the actor proposes, in [0, 1]."""
+    def act(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """mu(s): the sparsities (...) that the actor proposes, in [0, 1], for states (..., D)."""
         with torch.no_grad():
-            return float(torch.sigmoid(self.actor(torch.from_numpy(state))))
+            sparsities: npt.NDArray[np.float32] = torch.sigmoid(self.actor(torch.from_numpy(states)))[..., 0].numpy()
+        return sparsities
 
     def value(self, states: npt.NDArray[np.float32], actions: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Q(s, a) of states (B, D) and actions (B,): (B,)."""

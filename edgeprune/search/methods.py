@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Protocol, get_args
 
@@ -51,17 +51,35 @@ def _amc(groups: Sequence[Group], lost: Mapping[str, Sequence[float]]) -> States
     return AmcStates(groups)
 
 
-def make_method(name: MethodName, settings: AgentSettings = AgentSettings()) -> Method:  # noqa: B008 - it is frozen
-    """The method `name`; `settings` are the agent's of `edgeprune` and `acnn` (AMC has its paper's own)."""
+#: [ACNN]'s learning rate is the paper's; the penalties are the least that leave 95 % of an agent's weights at zero.
+PAPER = AgentSettings(learning_rate=1e-3, penalty=0.3)
+OURS = AgentSettings(learning_rate=3e-3, penalty=0.1)
+
+
+def make_method(
+    name: MethodName,
+    *,
+    learning_rate: float | None = None,
+    penalty: float | None = None,
+    buffer_size: int | None = None,
+) -> Method:
+    """The method `name`; the agents of `edgeprune` and `acnn` with other settings than their own where these are given.
+
+    AMC's are its paper's, and the others have none.
+    """
+
+    def settings(own: AgentSettings) -> AgentSettings:
+        given = {"learning_rate": learning_rate, "penalty": penalty, "buffer_size": buffer_size}
+        return replace(own, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+
     match name:
         case "acnn":
-            return Method(partial(acnn, settings=settings), _paper, "step", False, "l1", False, False)
+            return Method(partial(acnn, settings=settings(PAPER)), _paper, "step", False, "l1", False, False)
         case "amc":
             return Method(amc, _amc, "episode", True, "l1", True, False)
         case "edgeprune":
-            return Method(
-                partial(edgeprune, settings=settings), SensitiveStates, "episode", True, "reconstruction", True, True
-            )
+            search = partial(edgeprune, settings=settings(OURS))
+            return Method(search, SensitiveStates, "episode", True, "reconstruction", True, True)
         case _:
             return Method(getattr(simple, name), _paper, "episode", True, "reconstruction", True, True)
 
@@ -69,6 +87,6 @@ def make_method(name: MethodName, settings: AgentSettings = AgentSettings()) -> 
 #: The rows of `bench paper`: every search, and both agents without the proximal step.
 METHODS: dict[str, Method] = {
     **{name: make_method(name) for name in get_args(MethodName)},
-    "acnn-noprox": make_method("acnn", AgentSettings(penalty=0.0)),
-    "edgeprune-noprox": make_method("edgeprune", AgentSettings(penalty=0.0)),
+    "acnn-noprox": make_method("acnn", penalty=0.0),
+    "edgeprune-noprox": make_method("edgeprune", penalty=0.0),
 }

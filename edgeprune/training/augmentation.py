@@ -58,7 +58,8 @@ class Augmentation:
         grid = F.affine_grid(self._matrices(changes, height, width, generator), [changes, 1, height, width], False)
         # The images that share a change become channels of one; the last round is filled up with any images.
         rounds = -(-count // changes)
-        filled = torch.cat([x, x[: rounds * changes - count]])
+        missing = rounds * changes - count
+        filled = torch.cat([x, x[:missing]]) if missing else x
         shared = filled.reshape(rounds, changes, channels, height, width).transpose(0, 1).flatten(1, 2)
         # Inputs are preprocessed: zero is not "black" after standardising, so the border is continued.
         moved = F.grid_sample(shared, grid, padding_mode="border", align_corners=False)

@@ -158,6 +158,23 @@ def test_a_rate_that_cannot_be(method: str) -> None:
         compress(method, epochs=0)
 
 
+@every_method
+def test_too_few_steps_are_an_error_not_a_half_pruned_network(method: str) -> None:
+    network, structure = trained("mlp")
+    with pytest.raises(UsageError, match="in 1 epochs, not to 5; give it more epochs"):
+        METHODS[method](
+            network,
+            structure,
+            *digits(),
+            ncr=5.0,
+            epochs=1,
+            learning_rate=1e-3,
+            batch_size=2000,
+            seed=0,
+            progress=Silent(),
+        )
+
+
 def group(name: str, channels: int, floor: int = 1, multiple_of: int = 1) -> Group:
     return Group(name, channels, floor, multiple_of, 0.0, 0.0, 0, ())
 

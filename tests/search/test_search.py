@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from edgeprune.core.types import Failure, Group, Measurement, MeasureSettings, PruningPlan
-from edgeprune.search.algorithm import search
-from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, soft_threshold, sparsity
+from edgeprune.search.algorithm import acnn
+from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, soft_threshold, sparsity, transitions
 from edgeprune.search.environment import Environment, Episode
+from edgeprune.search.methods import PAPER
 from edgeprune.search.reward import Candidate, Reward, Widths
 
 GROUPS = tuple(
@@ -54,8 +57,7 @@ def test_a_failed_measurement_earns_nothing_and_invents_nothing() -> None:
 
 
 def test_states_are_normalised_and_end_in_zeros() -> None:
-    env = environment()
-    states = np.array([env.state(step) for step in range(4)])
+    states = environment().states.rows(())
     assert states.shape == (4, 4)
     assert states.max() == 1.0
     np.testing.assert_allclose(states[0], [1 / 3, 1.0, 9000 / 11500, 1.0])
@@ -117,13 +119,14 @@ def test_soft_threshold_makes_exact_zeros() -> None:
 
 def run(settings: AgentSettings, seed: int = 0, episodes: int = 120) -> tuple[list[Episode], float]:
     found: list[Episode] = []
-    result = search(environment(), settings, episodes=episodes, seed=seed, on_episode=lambda _, e: found.append(e))
+    result = acnn(environment(), settings, episodes=episodes, seed=seed, on_episode=lambda _, e: found.append(e))
     assert result.episodes == len(found)
+    assert result.agent_sparsity is not None
     return found, result.agent_sparsity
 
 
 def test_the_agent_learns_and_becomes_sparse() -> None:
-    found, share = run(AgentSettings())
+    found, share = run(PAPER)
     first, last = found[:30], found[-20:]
     assert np.mean([e.reward for e in last]) > np.mean([e.reward for e in first]) + 0.01
     # It found out that group a is the useless one.
@@ -132,25 +135,33 @@ def test_the_agent_learns_and_becomes_sparse() -> None:
 
 
 def test_without_penalty_nothing_is_zero() -> None:
-    _, share = run(AgentSettings(penalty=0.0), episodes=40)
+    _, share = run(replace(PAPER, penalty=0.0), episodes=40)
     assert share < 0.01
 
 
 def test_one_seed_gives_the_same_trials_and_another_gives_others() -> None:
-    one, two, other = (run(AgentSettings(), seed, 40)[0] for seed in (3, 3, 4))
+    one, two, other = (run(PAPER, seed, 40)[0] for seed in (3, 3, 4))
     assert [e.executed for e in one] == [e.executed for e in two]
     assert [e.executed for e in one] != [e.executed for e in other]
 
 
-def test_learning_clears_the_pool_and_moves_the_targets_softly() -> None:
-    agent = ProximalDDPG(AgentSettings(buffer_size=6, passes=1, tau=0.5), seed=0)
+def test_targets_follow_softly() -> None:
+    agent = ProximalDDPG(replace(PAPER, tau=0.5), seed=0)
     before = [p.clone() for p in agent.target_critic.parameters()]
-    env = environment()
-    while not agent.ready:
-        agent.remember(env.run(lambda step, state: agent.act(state)))
-    agent.learn()
-    assert not agent.ready
+    episode = environment().carry_out((0.1, 0.5, 0.9))
+    agent.update(transitions([episode], np.array([episode.rewards])))
     for old, target, critic in zip(before, agent.target_critic.parameters(), agent.critic.parameters(), strict=True):
-        # One update of tau 0.5: the target lies half-way.
         torch.testing.assert_close(target, (old + critic) / 2)
     assert 0.0 <= sparsity(agent.actor) <= 1.0
+
+
+def test_the_critic_learns_from_the_next_states_value() -> None:
+    # (7): with a discount of 1 and the reward at the end, every step's value becomes the reward.
+    agent = ProximalDDPG(AgentSettings(learning_rate=3e-3, penalty=0.0, discount=1.0), seed=0)
+    episode = environment(credit="episode").carry_out((0.2, 0.4, 0.6))
+    rows = transitions([episode], np.array([[0.0, 0.0, 1.0]]))
+    for _ in range(400):
+        agent.update(rows)
+    np.testing.assert_allclose(
+        agent.value(episode.states[2:3], np.array([episode.executed[2]], np.float32)), 1, atol=0.1
+    )
