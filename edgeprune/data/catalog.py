@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,13 +31,15 @@ class Known:
 
     about: str
     load: Callable[[Path, Progress], Raw]
+    #: Whether a mirror image is still of its class.
+    mirrors: bool
 
 
 DATASETS: dict[str, Known] = {
-    "mnist": Known("handwritten digits, 60,000 + 10,000 grey images of 28x28", partial(load_idx, MNIST)),
-    "fashion-mnist": Known("clothes, 60,000 + 10,000 grey images of 28x28", partial(load_idx, FASHION_MNIST)),
-    "cifar10": Known("photographs, 50,000 + 10,000 colour images of 32x32", load_cifar10),
-    "digits": Known("handwritten digits, 1,797 grey images of 8x8, no download", lambda *_: load_digits()),
+    "mnist": Known("handwritten digits, 60,000 + 10,000 grey images of 28x28", partial(load_idx, MNIST), False),
+    "fashion-mnist": Known("clothes, 60,000 + 10,000 grey images of 28x28", partial(load_idx, FASHION_MNIST), True),
+    "cifar10": Known("photographs, 50,000 + 10,000 colour images of 32x32", load_cifar10, True),
+    "digits": Known("handwritten digits, 1,797 grey images of 8x8, no download", lambda *_: load_digits(), False),
 }
 
 
@@ -65,7 +67,10 @@ def load_data(
     Raises DataError for data that is missing, damaged or not usable, UsageError for a user's function that fails.
     """
     name, raw = _load(source, data_dir, progress)
-    return make_dataset(name, raw, seed=seed, validation_share=validation_share)
+    dataset = make_dataset(name, raw, seed=seed, validation_share=validation_share)
+    # Of data of one's own: colour images are taken for photographs, grey ones may be writing.
+    mirrors = DATASETS[source].mirrors if source in DATASETS else dataset.input_shape[:1] == (3,)
+    return replace(dataset, mirrors=mirrors)
 
 
 def _load(source: str, data_dir: Path | None, progress: Progress) -> tuple[str, Raw]:

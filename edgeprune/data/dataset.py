@@ -51,6 +51,8 @@ class Dataset:
     preprocessing: Preprocessing
     #: SHA-256 over contents and split: equal means the same examples in the same order, preprocessed alike.
     fingerprint: str
+    #: Whether a mirror image is still of its class: clothes and photographs are, writing is not.
+    mirrors: bool = False
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -70,6 +70,8 @@ CALIBRATION_IMAGES, BRIEF_STEPS = 8000, 100
 #: Values of beta for the paper's figure 4.
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 LEARNING_RATE, BATCH_SIZE = 2e-3, 128
+#: Methods that train get half the epochs of fine-tuning for that, and no fewer than these.
+OWN_EPOCHS = 10
 #: Parameters from which a network is trained for half as many epochs.
 BIG = 1_000_000
 
@@ -398,8 +400,9 @@ def _outcome(config: BenchConfig, label: Label, bench: Workbench, progress: Prog
         return Outcome(deepcopy(ground.network), PruningPlan({}), 0.0)
     if label.method in baselines.METHODS:
         started = time.monotonic()
+        epochs = max(OWN_EPOCHS, ground.finetune_epochs // 2)
         made = baselines.METHODS[label.method](
-            ground.network, ground.structure, ground.train, ground.validation, ncr=ncr, epochs=ground.finetune_epochs,
+            ground.network, ground.structure, ground.train, ground.validation, ncr=ncr, epochs=epochs,
             learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, seed=ground.seed, progress=progress,
         )  # fmt: skip
         network = cut(made.network, ground.structure.shape, made.plan)
@@ -436,10 +439,11 @@ def _finish(config: BenchConfig, label: Label, ground: Ground, outcome: Outcome,
     """Fine-tune as everyone is, score on the test set, write the cell."""
     started, structure = time.monotonic(), ground.structure
     before = score(outcome.network, ground.test)
+    augmentation = Augmentation.fit(structure.shape, mirrors=ground.dataset.mirrors)
     fit = train(
         outcome.network, ground.train, ground.validation, epochs=ground.finetune_epochs, learning_rate=LEARNING_RATE,
         batch_size=BATCH_SIZE, seed=ground.seed, progress=progress, title="fine-tuning",
-        distillation=Distillation(ground.network), augmentation=Augmentation.fit(structure.shape),
+        distillation=Distillation(ground.network), augmentation=augmentation,
     )  # fmt: skip
     accuracy = score(fit.network, ground.test)
     widths = {g.name: outcome.plan.widths.get(g.name, g.channels) for g in structure.groups}

@@ -138,7 +138,7 @@ class RunConfig:
     temperature: float = _option(3.0, "softening of the answers in distillation", "training", "T")
     augmentation: Literal["auto", "none"] = _option(
         "auto",
-        "auto: training images of 16 pixels or more are moved; colour ones also mirrored, others turned and scaled",
+        "auto: training images of 16 pixels or more are moved, grey ones turned and scaled, all but writing mirrored",
         "training",
     )
     finalists: int = _option(3, "best trials that are fine-tuned and compared", "training", "N")

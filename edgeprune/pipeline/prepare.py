@@ -122,7 +122,9 @@ def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:
         finetune_epochs=config.finetune_epochs if config.finetune_epochs is not None else finetune_epochs,
         batch_size=32 if images < 5000 else 128,
         learning_rate=2e-3,
-        augmentation=Augmentation.fit(dataset.input_shape) if config.augmentation == "auto" else None,
+        augmentation=None
+        if config.augmentation == "none"
+        else Augmentation.fit(dataset.input_shape, mirrors=dataset.mirrors),
     )
 
 

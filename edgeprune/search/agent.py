@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from edgeprune.search.algorithm import Floats, OnEpisode, SearchResult, around
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
@@ -97,10 +99,10 @@ def equal_loss(environment: Environment) -> list[float]:
 
 def _learn(agent: ProximalDDPG, found: list[Episode], noise: np.random.Generator) -> tuple[float, float]:
     """Learn from every plan so far (off-policy): each was worth its reward whoever proposed it."""
-    final = np.array([episode.reward for episode in found])
-    scale = max(float(final.std()), 1e-6)
+    # Rewards count by their rank (as normal scores): else the few terrible plans drown what tells good ones apart.
+    ranks = rankdata([episode.reward for episode in found])
     rewards = np.zeros((len(found), len(found[0].executed)))
-    rewards[:, -1] = (final - final.mean()) / scale
+    rewards[:, -1] = ndtri((ranks - 0.5) / len(found))
     rows = transitions(found, rewards)
     losses = []
     for _ in range(agent.settings.passes):

@@ -31,20 +31,20 @@ class Augmentation:
     mirror: bool = False
 
     @classmethod
-    def fit(cls, shape: tuple[int, ...]) -> Augmentation | None:
-        """What suits inputs of one `shape`, (C, H, W) or (D,).
+    def fit(cls, shape: tuple[int, ...], *, mirrors: bool) -> Augmentation | None:
+        """What suits inputs of one `shape`, (C, H, W) or (D,); `mirrors`: a mirror image is still of its class.
 
         | inputs | changes |
         |---|---|
-        | three channels: photographs | moved by up to an eighth, mirrored |
-        | any other images: they may be writing | moved by up to a 28th, turned by 5 degrees, scaled by a twentieth |
+        | three channels: photographs | moved by up to an eighth |
+        | any other images | moved by up to a 28th, turned by 5 degrees, scaled by a twentieth |
         | vectors, images under 16 pixels a side | none: None |
         """
         if len(shape) != 3 or min(shape[1:]) < SMALLEST:
             return None
         if shape[0] == 3:
-            return cls(shift=1 / 8, mirror=True)
-        return cls(shift=1 / 28, rotation=5.0, scale=0.05)
+            return cls(shift=1 / 8, mirror=mirrors)
+        return cls(shift=1 / 28, rotation=5.0, scale=0.05, mirror=mirrors)
 
     def apply(self, x: Tensor, generator: torch.Generator, changes: int = 128) -> Tensor:
         """Images (N, C, H, W) changed at random, in a fresh tensor; beyond the border they are continued.

@@ -1,0 +1,178 @@
+"""`bench paper` on the embedded digits: cells, resuming, the table, the comparison at equal evaluations."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from edgeprune.core.errors import UsageError
+from edgeprune.core.progress import Silent
+from edgeprune.pipeline import bench
+from edgeprune.pipeline.bench import BenchConfig, parse_label, run_bench
+from edgeprune.report.bench import load_bench
+
+ROWS = ("unpruned", "l0", "acnn", "edgeprune", "edgeprune@4", "random+l2")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> BenchConfig:
+    config = BenchConfig(
+        data="digits",
+        methods=ROWS,
+        seeds=1,
+        episodes=10,
+        train_epochs=4,
+        finetune_epochs=3,
+        targets={"": 2.5, "l0": 2.0},
+        out=tmp_path_factory.mktemp("bench") / "digits",
+    )
+    run_bench(config, Silent())
+    return config
+
+
+def cell(config: BenchConfig, name: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads((config.out / "cells" / f"{name}-0.json").read_bytes())
+    return found
+
+
+def test_every_row_has_a_cell_that_says_what_was_done(made: BenchConfig) -> None:
+    loaded = load_bench(made.out)
+    assert {one.method for one in loaded.cells} == set(ROWS)
+    assert loaded.net == (64, 300, 100, 10)
+    for one in loaded.cells:
+        assert one.finetune_epochs == 3
+        assert one.error == pytest.approx(100 * (one.baseline_accuracy - one.accuracy))
+        left = sum(one.widths.values())
+        assert one.ncr == pytest.approx(464 / left)
+        expected = (one.widths["inputs"] * one.widths["fc1"] + one.widths["fc1"] * one.widths["fc2"]
+                    + one.widths["fc2"] * 10) / (64 * 300 + 300 * 100 + 100 * 10)  # fmt: skip
+        assert one.macs_share == pytest.approx(expected)
+
+
+def test_rows_reach_the_rate_that_is_theirs(made: BenchConfig) -> None:
+    asked = {"l0": 2.0, "acnn": 2.5, "edgeprune": 2.5, "edgeprune@4": 4.0, "random+l2": 2.5}
+    for name, ncr in asked.items():
+        found = cell(made, name)
+        assert found["ncr_target"] == ncr
+        if name != "acnn":
+            # Ten episodes of the paper's agent may all miss it: nothing holds it to the rate.
+            assert ncr <= float(str(found["ncr"]))
+        if not name.startswith(("acnn", "random")):
+            # A draw may overshoot; whoever searches does not give away what nobody asked for.
+            assert float(str(found["ncr"])) < 1.1 * ncr
+
+
+def test_rows_are_what_their_papers_say(made: BenchConfig) -> None:
+    acnn, ours, chance = (cell(made, name) for name in ("acnn", "edgeprune", "random+l2"))
+    assert (acnn["criterion"], acnn["repair"]) == ("l1", False)
+    assert (ours["criterion"], ours["repair"]) == ("reconstruction", True)
+    assert chance["criterion"] == "l2"
+    # The paper's reward comes after every group: three evaluations an episode.
+    assert (acnn["evaluations"], ours["evaluations"]) == (30, 10)
+    assert acnn["agent_sparsity"] is not None
+    assert chance["agent_sparsity"] is None
+    assert int(str(cell(made, "l0")["method_epochs"])) > 0
+
+
+def test_weights_are_full_size_with_zeros_where_neurons_went(made: BenchConfig) -> None:
+    before, after = (load_file(made.out / "weights" / f"{name}-0.safetensors") for name in ("baseline", "edgeprune"))
+    widths = cell(made, "edgeprune")["widths"]
+    assert isinstance(widths, dict)
+    assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
+    assert (after["fc1.weight"].any(1)).sum() == widths["fc1"]
+    assert (after["fc1.weight"].any(0)).sum() == widths["inputs"]
+    assert (after["fc3.weight"].any(0)).sum() == widths["fc2"]
+    assert before["fc1.weight"].any(1).all()
+
+
+def test_finished_cells_are_not_run_again(made: BenchConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "digits"
+    shutil.copytree(made.out, out)
+    (out / "cells" / "edgeprune-0.json").unlink()
+    ran = []
+    whole = bench._finish
+
+    def noted(config: BenchConfig, label: bench.Label, *rest: Any) -> None:
+        ran.append(label.text)
+        whole(config, label, *rest)
+
+    monkeypatch.setattr(bench, "_finish", noted)
+    monkeypatch.setattr(bench, "train", _only_tuning(bench.train))
+    run_bench(replace(made, out=out), Silent())
+    assert ran == ["edgeprune"]
+    again = json.loads((out / "cells" / "edgeprune-0.json").read_bytes())
+    first = cell(made, "edgeprune")
+    for key in ("widths", "accuracy", "rewards", "losses", "agent_sparsity"):
+        assert again[key] == first[key], key
+
+
+def _only_tuning(train):  # type: ignore[no-untyped-def]
+    def guarded(*args, **kwargs):  # type: ignore[no-untyped-def]
+        assert kwargs.get("distillation") is not None, "the unpruned network was trained again"
+        return train(*args, **kwargs)
+
+    return guarded
+
+
+def test_other_settings_need_another_folder(made: BenchConfig) -> None:
+    with pytest.raises(UsageError, match="was made with finetune epochs 3, not 5"):
+        run_bench(replace(made, finetune_epochs=5, methods=("uniform",)), Silent())
+    assert not (made.out / "cells" / "uniform-0.json").exists()
+
+
+def test_equal_evaluations(made: BenchConfig, tmp_path: Path) -> None:
+    out = tmp_path / "digits"
+    shutil.copytree(made.out, out)
+    run_bench(replace(made, out=out, budget_evals=12), Silent())
+    evals = load_bench(out).evals
+    assert evals is not None
+    assert set(evals.methods) == set(bench.COMPARED)
+    assert evals.budget == 12
+    for each in evals.methods.values():
+        (curve,) = each.curves
+        assert len(curve) <= 12
+        assert list(curve) == sorted(curve)
+        assert each.final == (curve[-1],)
+    sparsity = load_bench(out).sparsity
+    assert sparsity is not None
+    assert sparsity.none.sparsity[0] < 0.01
+
+
+def test_beta_moves_the_balance(made: BenchConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "BETAS", (0.01, 10.0))
+    out = tmp_path / "digits"
+    shutil.copytree(made.out, out)
+    run_bench(replace(made, out=out, beta=True), Silent())
+    sweep = load_bench(out).beta
+    assert sweep is not None
+    few, many = sweep.points
+    assert few.ncr < many.ncr
+    assert few.accuracy >= many.accuracy
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("edgepune", "unknown method 'edgepune'"),
+        ("edgeprune@x", "'x' is no neuron compression rate"),
+        ("edgeprune@0.5", "'0.5' is no neuron compression rate"),
+        ("random+l3", "unknown criterion 'l3'"),
+        ("cges+l2", "cges has no criterion"),
+    ],
+)
+def test_rows_that_make_no_sense(text: str, wrong: str) -> None:
+    with pytest.raises(UsageError, match=wrong.replace("+", r"\+")):
+        parse_label(text)
+    with pytest.raises(UsageError):
+        BenchConfig(methods=(text,))
+
+
+def test_row_names() -> None:
+    label = parse_label("random@3.5+taylor")
+    assert (label.method, label.ncr, label.criterion) == ("random", 3.5, "taylor")
