@@ -26,7 +26,7 @@ def bench_group() -> None:
 @click.option(
     "--seeds", type=int, metavar="N", help="seeds, each with its own split and network  [3; 5 with --budget-evals]"
 )
-@click.option("--episodes", type=int, default=100, metavar="N", help="episodes of every search  [100]")
+@click.option("--episodes", type=int, default=80, metavar="N", help="episodes of every search  [80]")
 @click.option("--train-epochs", type=int, metavar="N", help="epochs of the unpruned networks  [30; big ones 15]")
 @click.option("--finetune-epochs", type=int, metavar="N", help="epochs of fine-tuning, for all  [40; big ones 20]")
 @click.option("--budget-evals", type=int, metavar="N", help="compare the searches at N evaluations each instead")

@@ -84,7 +84,7 @@ class BenchConfig:
     data_dir: Path | None = None
     methods: tuple[str, ...] = TABLE
     seeds: int = 3
-    episodes: int = 100
+    episodes: int = 80
     train_epochs: int | None = None
     finetune_epochs: int | None = None
     #: The published table this is held against; "" for data of one's own.

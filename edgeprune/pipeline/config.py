@@ -75,7 +75,7 @@ class RunConfig:
     method: MethodName = _option(
         "edgeprune", "the search: ours, the papers' agents (acnn, amc), or one without an agent", "search"
     )
-    episodes: int | None = _option(None, "plans that are tried at most [100; 80 for more than 4 groups]", "search", "N")
+    episodes: int = _option(80, "episodes: walks through the network, each of which tries a plan", "search", "N")
     search_steps: int | None = _option(
         None, "steps that a candidate is tuned for before it is scored [100; with convolutions 0]", "search", "N"
     )

@@ -133,10 +133,9 @@ def run_search(
             )
             started = time.monotonic()
             trials: list[Trial] = []
-            episodes = config.episodes or (100 if len(groups) <= STEP_CREDIT_UP_TO else 80)
-            with progress.task("searching", episodes) as task:
+            with progress.task("searching", config.episodes) as task:
                 on_episode = _recorder(trials, store, task.advance)
-                result = method.search(environment, episodes=episodes, seed=config.seed, on_episode=on_episode)
+                result = method.search(environment, episodes=config.episodes, seed=config.seed, on_episode=on_episode)
             seconds = time.monotonic() - started
             confirmed = rank(trials, budget, possible.reference)
             if result.stopped:
@@ -321,8 +320,12 @@ def _summary(
     credit: str,
     reward: Reward,
 ) -> dict[str, Any]:
+    agent = None
+    if result.agent_sparsity is not None:
+        agent = "ddpg" if config.method == "amc" or config.penalty == 0 else "proximal-ddpg"
     return {
         "method": config.method,
+        "agent": agent,
         "credit": credit,
         "criterion": config.criterion,
         "episodes": result.episodes,

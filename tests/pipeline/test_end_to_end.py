@@ -71,7 +71,7 @@ def test_result_holds_what_the_interface_promises(done: RunResult) -> None:
         assert set(item["speedup"]) >= {"value", "ci_low", "ci_high"}
         assert set(item["latency"]) == {"median", "samples", "unit"}
     assert set(result["search"]) >= {
-        "agent", "episodes", "seconds", "device_seconds", "cache_hits", "agent_sparsity", "best_trial",
+        "method", "agent", "episodes", "seconds", "device_seconds", "cache_hits", "agent_sparsity", "best_trial",
     }  # fmt: skip
     documented = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding="utf-8")
     for part in (result, result["artifacts"][0], result["search"], result["compressed"], result["baseline"]):

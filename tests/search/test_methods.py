@@ -104,16 +104,17 @@ def test_no_rate_asked_for_is_no_error(name: str) -> None:
     assert len(found) > 0
 
 
-def test_ours_beats_chance_and_one_sparsity_for_all() -> None:
-    ours = [best(run("edgeprune", seed=seed)[0]) for seed in range(5)]
-    chance = [best(run("random", seed=seed)[0]) for seed in range(5)]
-    assert sum(a > b for a, b in zip(ours, chance, strict=True)) >= 4
-    assert min(ours) > best(run("uniform")[0])
-    assert np.mean(ours) >= best(run("greedy")[0])
+def test_ours_beats_chance_one_sparsity_for_all_and_is_no_worse_than_greedy() -> None:
+    greedy, alike = best(run("greedy", 60)[0]), best(run("uniform", 60)[0])
+    for seed in range(3):
+        ours = best(run("edgeprune", 60, seed=seed)[0])
+        assert ours > best(run("random", 60, seed=seed)[0])
+        assert ours > alike
+        assert ours >= greedy - 1e-4
 
 
 def test_ours_does_not_evaluate_a_plan_twice() -> None:
-    found, result = run("edgeprune", 60)
+    found, result = run("edgeprune", 40)
     # The drawn first plans may coincide; what the critic picks is new.
     later = [e.executed for e in found[result.warm_up :]]
     assert len(set(later)) == len(later)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edgeprune.cli.main import cli, main
+
+SMALL = ["--data", "digits", "--seeds", "1", "--episodes", "10", "--train-epochs", "3", "--finetune-epochs", "2"]
+
+
+def test_a_small_bench_from_the_command_line(tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    given = ["bench", "paper", *SMALL, "--methods", "uniform,edgeprune@4", "--out", str(out)]
+    done = CliRunner().invoke(cli, [*given, "--quiet"], catch_exceptions=False)
+    assert done.exit_code == 0
+    for said in ("uniform", "edgeprune@4", "table.md", "rewards.png"):
+        assert said in done.stdout
+    assert (out / "table.csv").read_text().count("\n") == 3
+    assert "edgeprune@4" in (out / "table.md").read_text()
+    # Once more: nothing is left to do, and the same table.
+    times = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    again = CliRunner().invoke(cli, [*given, "--quiet"], catch_exceptions=False)
+    assert again.stdout == done.stdout
+    assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == times
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--methods", "acn"], "error: unknown method 'acn'; did you mean 'acnn'"),
+        (["--methods", "uniform+l3"], "error: 'uniform+l3': unknown criterion 'l3'"),
+        (["--seeds", "0"], "error: --seeds must be at least 1"),
+        (["--budget-evals", "3"], "error: --budget-evals must be at least 10"),
+        (["--data", "mnits"], "error: unknown data set 'mnits'"),
+        (["--sedes", "3"], "error: No such option"),
+    ],
+)
+def test_bad_input_is_one_line(
+    given: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "paper", *given, "--quiet"])
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(says)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeprune.data.dataset import Preprocessing, Split
+from edgeprune.training.batches import Batches
+from edgeprune.training.brief import BATCH_SIZE, BriefTuning
+from edgeprune.training.distillation import Distillation
+from edgeprune.training.fit import score
+
+
+def batches(count: int = 600) -> Batches:
+    x = np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+    return Batches(Split(x, y), Preprocessing(1.0, (0.0,) * 8, (1.0,) * 8))
+
+
+def net(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+def test_a_moment_of_tuning_brings_a_network_back_and_leaves_the_given_one_alone() -> None:
+    data, damaged = batches(), net(1)
+    before = deepcopy(damaged.state_dict())
+    tuned = BriefTuning(data, Distillation(net(0), share=0.0), steps=60, seed=0)(damaged)
+    assert score(tuned, data) > score(damaged, data) + 0.1
+    assert not tuned.training
+    for name, tensor in damaged.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_it_follows_the_teacher() -> None:
+    # Labels say nothing at share 1: the student comes to answer as the teacher does, right or wrong.
+    data, teacher = batches(), net(0)
+    student = BriefTuning(data, Distillation(teacher, share=1.0), steps=200, seed=0)(net(1))
+    x = data.inputs(slice(0, 600))
+    with torch.no_grad():
+        same = (student(x).argmax(1) == teacher(x).argmax(1)).double().mean()
+    assert same > 0.9
+
+
+def test_the_same_network_is_tuned_the_same_way() -> None:
+    data = batches(2 * BATCH_SIZE + 10)
+    tuning = BriefTuning(data, Distillation(net(0)), steps=20, seed=0)
+    one, two = tuning(net(1)), tuning(net(1))
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_fewer_images_than_a_batch() -> None:
+    data = batches(40)
+    assert BriefTuning(data, Distillation(net(0)), steps=3, seed=0)(net(1)) is not None
