@@ -22,6 +22,8 @@ SPREAD_FIRST, SPREAD_LAST = 0.15, 0.02
 PROPOSALS = 96
 #: Share of the episodes that carry out any of the proposals, so that the critic's errors are found out.
 CURIOUS = 0.1
+#: The penalty grows with this power of the share of episodes done: few plans do not tell which weights matter.
+RAMP = 2
 #: Best plans that proposals are drawn around.
 ELITE = 2
 
@@ -58,7 +60,7 @@ def edgeprune(
             base = first[0] if noise.uniform() < 0.7 else noise.uniform(size=len(environment.groups)).tolist()
             proposed = around(np.array(base), SPREAD_FIRST, noise).tolist()
         else:
-            losses.append(_learn(agent, found, noise))
+            losses.append(_learn(agent, found, (index / episodes) ** RAMP, noise))
             proposed = _propose(environment, agent, found, seen, spread, noise)
         try:
             episode = environment.carry_out(proposed)
@@ -97,7 +99,7 @@ def equal_loss(environment: Environment) -> list[float]:
     return list(environment.executed(widths))
 
 
-def _learn(agent: ProximalDDPG, found: list[Episode], noise: np.random.Generator) -> tuple[float, float]:
+def _learn(agent: ProximalDDPG, found: list[Episode], share: float, noise: np.random.Generator) -> tuple[float, float]:
     """Learn from every plan so far (off-policy): each was worth its reward whoever proposed it."""
     # Rewards count by their rank (as normal scores): else the few terrible plans drown what tells good ones apart.
     ranks = rankdata([episode.reward for episode in found])
@@ -107,7 +109,7 @@ def _learn(agent: ProximalDDPG, found: list[Episode], noise: np.random.Generator
     losses = []
     for _ in range(agent.settings.passes):
         index = noise.integers(len(rows.r), size=min(len(rows.r), agent.settings.minibatch))
-        losses.append(agent.update(rows.take(index)))
+        losses.append(agent.update(rows.take(index), share))
     critic, actor = np.mean(losses, axis=0)
     return float(critic), float(actor)
 

@@ -115,8 +115,10 @@ class ProximalDDPG:
         # is large: where a gradient is only noise it must not be blown up to a full step, or the soft threshold never
         # wins and nothing becomes zero.
         self._actor_rate = settings.actor_learning_rate or settings.learning_rate
-        self._actor_step = torch.optim.Adam(self.actor.parameters(), lr=self._actor_rate, eps=EPSILON)
-        self._critic_step = torch.optim.Adam(self.critic.parameters(), lr=settings.learning_rate, eps=EPSILON)
+        self._actor_step = torch.optim.Adam(self.actor.parameters(), lr=self._actor_rate, eps=EPSILON, fused=True)
+        self._critic_step = torch.optim.Adam(
+            self.critic.parameters(), lr=settings.learning_rate, eps=EPSILON, fused=True
+        )
 
     def act(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """mu(s): the sparsities (...) that the actor proposes, in [0, 1], for states (..., D)."""
@@ -136,27 +138,32 @@ class ProximalDDPG:
         """Share of exactly zero parameters of actor and critic."""
         return sparsity(self.actor, self.critic)
 
-    def update(self, batch: Transitions) -> tuple[float, float]:
-        """One step of critic, actor and targets. Returns the critic's and the actor's loss."""
+    def update(self, batch: Transitions, share: float = 1.0) -> tuple[float, float]:
+        """One step of critic, actor and targets, with a `share` of the penalty. Returns critic's and actor's loss."""
         k, (s, a, r, s2, done) = self.settings, batch
         with torch.no_grad():
             a2 = torch.sigmoid(self.target_actor(s2))
             y = r + k.discount * (1 - done) * self.target_critic(torch.cat([s2, a2], 1))
         # (5)/(7): the critic's smooth loss, (9) its gradient step, (11) its soft threshold.
         critic_loss = F.mse_loss(self.critic(torch.cat([s, a], 1)), y)
-        self._step(self._critic_step, self.critic, critic_loss, k.learning_rate)
+        self._step(self._critic_step, self.critic, critic_loss, k.learning_rate, share)
         # (4)/(6): the actor ascends Q, (8) its gradient step, (10) its soft threshold.
         actor_loss = -self.critic(torch.cat([s, torch.sigmoid(self.actor(s))], 1)).mean()
-        self._step(self._actor_step, self.actor, actor_loss, self._actor_rate)
+        self._step(self._actor_step, self.actor, actor_loss, self._actor_rate, share)
         for target, source in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
             with torch.no_grad():
                 # (12)/(13)
-                torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), k.tau)
+                for old, new in zip(target.parameters(), source.parameters(), strict=True):
+                    old.lerp_(new, k.tau)
         return float(critic_loss.detach()), float(actor_loss.detach())
 
-    def _step(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor, rate: float) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _step(
+        self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor, rate: float, share: float
+    ) -> None:
+        parameters = list(network.parameters())
+        # The actor's loss goes through the critic, whose own gradients nobody needs then.
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
         optimizer.step()
         if self.settings.penalty:
-            soft_threshold(network, self.settings.penalty * rate)
+            soft_threshold(network, share * self.settings.penalty * rate)
