@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.types import Budget, RuntimeName
 from edgeprune.core.units import parse_bytes, parse_latency
-from edgeprune.search.methods import MethodName
+from edgeprune.search.names import MethodName
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 from edgeprune.core.types import Group
 from edgeprune.search import simple
@@ -14,9 +14,8 @@ from edgeprune.search.algorithm import OnEpisode, SearchResult, acnn
 from edgeprune.search.amc import amc
 from edgeprune.search.ddpg import AgentSettings
 from edgeprune.search.environment import Credit, Environment
+from edgeprune.search.names import MethodName
 from edgeprune.search.states import AmcStates, PaperStates, SensitiveStates, States
-
-MethodName = Literal["edgeprune", "acnn", "amc", "greedy", "random", "uniform"]
 
 
 class Search(Protocol):

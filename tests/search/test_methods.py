@@ -13,7 +13,8 @@ from edgeprune.search.agent import equal_loss
 from edgeprune.search.algorithm import SearchResult, around
 from edgeprune.search.amc import bounded
 from edgeprune.search.environment import Environment, Episode, StopSearch, uniform_sparsity
-from edgeprune.search.methods import METHODS, MethodName, make_method
+from edgeprune.search.methods import METHODS, make_method
+from edgeprune.search.names import MethodName
 from edgeprune.search.reward import Candidate, Reward, Widths
 
 GROUPS = tuple(

@@ -1,0 +1,7 @@
+"""Names of the searches, apart from them: they load torch, which `--help` should not."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+MethodName = Literal["edgeprune", "acnn", "amc", "greedy", "random", "uniform"]
