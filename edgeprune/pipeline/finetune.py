@@ -22,7 +22,7 @@ from edgeprune.pruning.surgery import cut, prune
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
-from edgeprune.training.fit import Fit, train
+from edgeprune.training.fit import FINETUNE_DECAY, Fit, train
 from edgeprune.training.recalibration import recalibrate
 
 #: Ranks the channels of a network of the given structure.
@@ -202,6 +202,7 @@ def prune_and_tune(
             title=title if iterations == 1 else f"{title}, step {step} of {iterations}",
             distillation=distillation,
             augmentation=settings.augmentation,
+            weight_decay=FINETUNE_DECAY,
             clock=clock,
         )
         history += fit.history

@@ -166,7 +166,8 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
     tuning = None
     if steps:
         distillation = Distillation(prepared.network, config.temperature, config.distillation)
-        tuning = BriefTuning(prepared.train, distillation, steps=steps, seed=config.seed)
+        rate = prepared.schedule.learning_rate
+        tuning = BriefTuning(prepared.train, distillation, steps=steps, learning_rate=rate, seed=config.seed)
     return Scoring(prepared.network, prepared.structure, criterion, prepared.validation, tuning, images)
 
 

@@ -33,7 +33,7 @@ from edgeprune.pruning.structure import INPUTS, Coupling, Structure
 from edgeprune.pruning.surgery import prune
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
-from edgeprune.training.fit import score, train
+from edgeprune.training.fit import FINETUNE_DECAY, score, train
 
 #: What `shapley.json` says in "schema"; it rises when a field changes its meaning or goes.
 SCHEMA = 1
@@ -179,6 +179,7 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
         title="fine-tuning",
         distillation=Distillation(network),
         augmentation=prepared.schedule.augmentation,
+        weight_decay=FINETUNE_DECAY,
     )
     progress.say(f"{group.channels} {group.kind} -> {width}; {count_parameters(network)} parameters -> "
                  f"{count_parameters(fit.network)}")  # fmt: skip

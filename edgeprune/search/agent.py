@@ -16,16 +16,18 @@ from edgeprune.search.states import SensitiveStates
 
 #: Share of the episodes that are drawn around the first plans before the agent has a say.
 WARM_UP = 0.15
-#: Spread of proposals around the actor's and the best plans, first and last: it never collapses.
-SPREAD_FIRST, SPREAD_LAST = 0.15, 0.02
-#: Proposals per episode, of which the critic picks the one that is carried out.
-PROPOSALS = 96
+#: Spread of proposals around the actor's and the best plans, drawn anew for every episode between these bounds, small
+#: ones as often as large ones: it never collapses, and a good region far off is still found late.
+SPREAD_LEAST, SPREAD_MOST = 0.008, 0.3
+#: Proposals per episode, of which the critic picks the one that is carried out. More would only be more chances for
+#: what it is wrong about.
+PROPOSALS = 12
 #: Share of the episodes that carry out any of the proposals, so that the critic's errors are found out.
 CURIOUS = 0.1
 #: The penalty grows with this power of the share of episodes done: few plans do not tell which weights matter.
 RAMP = 2
-#: Best plans that proposals are drawn around.
-ELITE = 2
+#: Mean rank of the plans that proposals are drawn around (geometrically distributed: the best most often).
+MEAN_RANK = 4
 
 
 def edgeprune(
@@ -36,7 +38,7 @@ def edgeprune(
     The agent is [ACNN]'s: DDPG by proximal steps, (4)-(13). What is ours: it sees cost and sensitivity of the groups
     and what was done before (`SensitiveStates`); only the finished plan is rewarded; the experience is never cleared,
     since a plan is worth its reward whoever proposed it; the first plans are those that the sensitivities suggest; and
-    the critic picks among many proposals, around the actor's and around the best plans, the one to evaluate.
+    the critic picks among some proposals, around the actor's and around the best plans, the one to evaluate.
 
     Fully determined by `seed` and the environment's answers. A StopSearch of `evaluate` ends it with the episodes
     before.
@@ -44,7 +46,7 @@ def edgeprune(
     noise = np.random.default_rng(seed)
     # The reward comes at the end of a walk: a later step's worth is an earlier one's in full.
     settings = replace(settings, discount=1.0)
-    agent = ProximalDDPG(settings, seed, environment.states.size)
+    agent = ProximalDDPG(settings, seed, environment.states.size, SensitiveStates.prices)
     first = [equal_loss(environment), [uniform_sparsity(environment)] * len(environment.groups)]
     warm_up = min(episodes, max(len(first) + 2, int(WARM_UP * episodes)))
     found: list[Episode] = []
@@ -52,13 +54,12 @@ def edgeprune(
     losses: list[tuple[float, float]] = []
     stopped = ""
     for index in range(episodes):
-        share = max(index - warm_up, 0) / max(episodes - 1 - warm_up, 1)
-        spread = SPREAD_FIRST * (SPREAD_LAST / SPREAD_FIRST) ** share
+        spread = SPREAD_MOST * (SPREAD_LEAST / SPREAD_MOST) ** noise.uniform()
         if index < len(first):
             proposed = first[index]
         elif index < warm_up:
             base = first[0] if noise.uniform() < 0.7 else noise.uniform(size=len(environment.groups)).tolist()
-            proposed = around(np.array(base), SPREAD_FIRST, noise).tolist()
+            proposed = around(np.array(base), SPREAD_MOST / 2, noise).tolist()
         else:
             losses.append(_learn(agent, found, (index / episodes) ** RAMP, noise))
             proposed = _propose(environment, agent, found, seen, spread, noise)
@@ -122,10 +123,10 @@ def _propose(
     spread: float,
     noise: np.random.Generator,
 ) -> list[float]:
-    """Of many proposals the one the critic thinks best: around the actor's and around the best plans so far."""
+    """Of some proposals the one the critic thinks best: around the actor's and around the best plans so far."""
     steps, third = len(environment.groups), PROPOSALS // 3
-    best = np.array([e.executed for e in sorted(found, key=lambda episode: -episode.reward)[:ELITE]])
-    near = best[noise.integers(len(best), size=2 * third)]
+    best = np.array([e.executed for e in sorted(found, key=lambda episode: -episode.reward)])
+    near = best[np.minimum(noise.geometric(1 / MEAN_RANK, size=2 * third), len(best)) - 1]
     moved = np.concatenate([around(near[:third], spread, noise), _exchanged(environment, near[third:], spread, noise)])
     own = np.concatenate([_actors(environment, agent, third, spread, noise), moved])
     plans: dict[tuple[float, ...], list[float]] = {
@@ -136,7 +137,9 @@ def _propose(
         return noise.uniform(size=steps).tolist()  # type: ignore[no-any-return]
     if noise.uniform() < CURIOUS:
         return plans[executed[int(noise.integers(len(executed)))]]
-    return plans[executed[int(np.argmax(_worth(environment, agent, executed)))]]
+    worth = _worth(environment, agent, executed)
+    # A critic of few weights thinks many alike.
+    return plans[executed[int(noise.choice(np.flatnonzero(worth == worth.max())))]]
 
 
 def _exchanged(environment: Environment, plans: Floats, spread: float, noise: np.random.Generator) -> Floats:

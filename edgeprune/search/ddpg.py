@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -101,15 +102,24 @@ def sparsity(*networks: nn.Module) -> float:
 class ProximalDDPG:
     """Actor mu and critic Q with target copies, trained by gradient steps and soft thresholds.
 
-    `inputs` is the length D of a state.
+    `inputs` is the length D of a state. `prices` makes K more numbers for the critic to look at, of states (B, D) and
+    actions (B, 1).
     """
 
-    def __init__(self, settings: AgentSettings, seed: int, inputs: int = 4) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        seed: int,
+        inputs: int = 4,
+        prices: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
         self.settings = settings
+        self._prices = prices
+        more = 0 if prices is None else prices(torch.zeros(1, inputs), torch.zeros(1, 1)).shape[1]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.actor = _mlp(inputs, settings.hidden)
-            self.critic = _mlp(inputs + 1, settings.hidden)
+            self.critic = _mlp(inputs + 1 + more, settings.hidden)
         self.target_actor, self.target_critic = deepcopy(self.actor), deepcopy(self.critic)
         # (8) and (9) take the gradient step; Adam scales it, so that one penalty suits every reward scale. Its epsilon
         # is large: where a gradient is only noise it must not be blown up to a full step, or the soft threshold never
@@ -129,9 +139,14 @@ class ProximalDDPG:
     def value(self, states: npt.NDArray[np.float32], actions: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Q(s, a) of states (B, D) and actions (B,): (B,)."""
         with torch.no_grad():
-            x = torch.cat([torch.from_numpy(states), torch.from_numpy(actions)[:, None]], 1)
-            value: npt.NDArray[np.float32] = self.critic(x)[:, 0].numpy()
+            q = self._q(self.critic, torch.from_numpy(states), torch.from_numpy(actions)[:, None])
+        value: npt.NDArray[np.float32] = q[:, 0].numpy()
         return value
+
+    def _q(self, critic: nn.Module, s: Tensor, a: Tensor) -> Tensor:
+        columns = [s, a] if self._prices is None else [s, a, self._prices(s, a)]
+        q: Tensor = critic(torch.cat(columns, 1))
+        return q
 
     @property
     def sparsity(self) -> float:
@@ -143,12 +158,12 @@ class ProximalDDPG:
         k, (s, a, r, s2, done) = self.settings, batch
         with torch.no_grad():
             a2 = torch.sigmoid(self.target_actor(s2))
-            y = r + k.discount * (1 - done) * self.target_critic(torch.cat([s2, a2], 1))
+            y = r + k.discount * (1 - done) * self._q(self.target_critic, s2, a2)
         # (5)/(7): the critic's smooth loss, (9) its gradient step, (11) its soft threshold.
-        critic_loss = F.mse_loss(self.critic(torch.cat([s, a], 1)), y)
+        critic_loss = F.mse_loss(self._q(self.critic, s, a), y)
         self._step(self._critic_step, self.critic, critic_loss, k.learning_rate, share)
         # (4)/(6): the actor ascends Q, (8) its gradient step, (10) its soft threshold.
-        actor_loss = -self.critic(torch.cat([s, torch.sigmoid(self.actor(s))], 1)).mean()
+        actor_loss = -self._q(self.critic, s, torch.sigmoid(self.actor(s))).mean()
         self._step(self._actor_step, self.actor, actor_loss, self._actor_rate, share)
         for target, source in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
             with torch.no_grad():

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from edgeprune.core.types import Group
 
@@ -85,6 +87,10 @@ class AmcStates:
         return np.stack([*rows, np.zeros(self.size, dtype=np.float32)])
 
 
+#: Sparsities at which `SensitiveStates` says what is lost; closer together where networks are cut.
+KNOTS = (0.0, 0.25, 0.5, 0.625, 0.75, 0.8125, 0.875, 0.9375, 1.0)
+
+
 class SensitiveStates:
     """[ACNN]'s state, the cost and the sensitivity of the group, and what was done so far.
 
@@ -92,13 +98,14 @@ class SensitiveStates:
     |---|---|
     | 0-3 | the paper's [t, n, p, l_p] |
     | 4 | share of the network's multiply-accumulates that the group's channels cost |
-    | 5-7 | share of its importance that is lost with 3/4, 1/2 and 1/4 of its channels (`lost`, measured on data) |
-    | 8 | neurons gone so far, over those that the whole network has |
-    | 9 | importance lost so far, summed |
-    | 10, 11 | the two previous actions |
+    | 5-13 | share of its importance that is lost at each of `KNOTS` (`lost`, measured on data) |
+    | 14 | neurons gone so far, over those that the whole network has |
+    | 15 | importance lost so far, summed |
+    | 16, 17 | the two previous actions |
     """
 
-    size = 12
+    size = 9 + len(KNOTS)
+    _first, _so_far = 5, 6 + len(KNOTS)
 
     def __init__(self, groups: Sequence[Group], lost: Mapping[str, Sequence[float]]) -> None:
         self._groups = tuple(groups)
@@ -106,7 +113,7 @@ class SensitiveStates:
         neurons = np.array([group.channels * group.neurons_per_channel for group in groups], dtype=np.float64)
         self._share = neurons / neurons.sum()
         macs = np.array([group.macs_per_channel * group.channels for group in groups])
-        at = [[self._of(step, sparsity) for sparsity in (0.25, 0.5, 0.75)] for step in range(len(self._groups))]
+        at = [[self._of(step, sparsity) for sparsity in KNOTS] for step in range(len(self._groups))]
         self._fixed = np.column_stack([PaperStates(groups).rows(())[:-1], macs / macs.sum(), at])
 
     def lost(self, step: int, width: int) -> float:
@@ -118,7 +125,7 @@ class SensitiveStates:
         return self.lost(step, round((1.0 - min(max(sparsity, 0.0), 1.0)) * channels))
 
     def row(self, step: int, done: Sequence[float]) -> State:
-        """The state (12,) before group `step`."""
+        """The state (size,) before group `step`."""
         gone = float(np.dot(self._share[:step], done[:step]))
         lost = sum(self._of(index, done[index]) for index in range(step))
         last = done[step - 1] if step else 0.0
@@ -126,6 +133,20 @@ class SensitiveStates:
         return np.array([*self._fixed[step], gone, lost, last, earlier], dtype=np.float32)
 
     def rows(self, done: Sequence[float]) -> Rows:
-        """All states of a walk, (T + 1, 12)."""
+        """All states of a walk, (T + 1, size)."""
         rows = [self.row(step, done) for step in range(len(self._groups))]
         return np.stack([*rows, np.zeros(self.size, dtype=np.float32)])
+
+    @classmethod
+    def prices(cls, states: Tensor, actions: Tensor) -> Tensor:
+        """What actions (B, 1) in states (B, size) lose, alone and with all before: (B, 2), by linear interpolation.
+
+        Differentiable in the actions, so that an actor can follow a critic that looks at it.
+        """
+        knots = torch.tensor(KNOTS)
+        values = states[:, cls._first : cls._first + len(KNOTS)]
+        right = torch.bucketize(actions.detach(), knots).clamp(1, len(KNOTS) - 1)
+        low, high = values.gather(1, right - 1), values.gather(1, right)
+        share = (actions - knots[right - 1]) / (knots[right] - knots[right - 1])
+        price = low + share * (high - low)
+        return torch.cat([price, states[:, cls._so_far : cls._so_far + 1] + price], 1)
