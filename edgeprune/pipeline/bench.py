@@ -291,7 +291,13 @@ def run_bench(config: BenchConfig, progress: Progress) -> None:
             bench = Workbench(_ground(config, seed, progress), progress)
             for label in rows:
                 progress.stage(f"{label.text}, seed {seed}")
-                _finish(config, label, bench.ground, _outcome(config, label, bench, progress), progress)
+                try:
+                    outcome = _outcome(config, label, bench, progress)
+                except UsageError as error:
+                    # A rate that this method does not come to: the other rows are worth having without it.
+                    progress.say(f"left out: {error}")
+                    continue
+                _finish(config, label, bench.ground, outcome, progress)
             if sweep:
                 progress.stage("beta")
                 _sweep(config, bench)

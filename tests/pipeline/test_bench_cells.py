@@ -120,6 +120,19 @@ def _only_tuning(train):  # type: ignore[no-untyped-def]
     return guarded
 
 
+def test_a_rate_out_of_reach_leaves_only_its_own_row_out(made: BenchConfig, tmp_path: Path) -> None:
+    shutil.copytree(made.out, tmp_path / "copy")
+    said: list[str] = []
+
+    class Listening(Silent):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    run_bench(replace(made, methods=("l0@100", *ROWS), out=tmp_path / "copy"), Listening())
+    assert any(line.startswith("left out: an NCR of 100 is out of reach") for line in said)
+    assert {one.method for one in load_bench(tmp_path / "copy").cells} == set(ROWS)
+
+
 def test_other_settings_need_another_folder(made: BenchConfig) -> None:
     with pytest.raises(UsageError, match="was made with finetune epochs 3, not 5"):
         run_bench(replace(made, finetune_epochs=5, methods=("uniform",)), Silent())
