@@ -51,7 +51,8 @@ def paper_command(
     A finished cell is not run again: interrupt it, add rows or seeds, and type the command once more.
     """
     # Importing torch takes seconds, which --help should not.
-    from edgeprune.pipeline.bench import TABLE, BenchConfig, run_bench  # noqa: PLC0415
+    from edgeprune.pipeline.bench import run_bench  # noqa: PLC0415
+    from edgeprune.pipeline.bench_config import TABLE, BenchConfig  # noqa: PLC0415
     from edgeprune.report.bench import load_bench  # noqa: PLC0415
     from edgeprune.report.bench_figures import draw_figures  # noqa: PLC0415
     from edgeprune.report.bench_table import (  # noqa: PLC0415

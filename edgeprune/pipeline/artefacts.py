@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
-from edgeprune.core.files import sha256_file, write_bytes
+from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import RunFolder
 from edgeprune.core.types import Artifact, Format, PruningPlan, from_json, to_json
@@ -19,6 +19,7 @@ from edgeprune.core.version import PLAN_SCHEMA, VERSION
 from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import EXPORTERS, Parity, check_parity
 from edgeprune.models.source import make_model
+from edgeprune.models.weights import save_weights
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pruning.structure import INPUTS
@@ -60,7 +61,7 @@ def save_network(
 ) -> None:
     """Write pruned.safetensors and plan.json, from which `load_network` rebuilds the network. No pickle."""
     path = folder / "pruned.safetensors"
-    write_bytes(path, save({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}))
+    save_weights(path, network)
     file, _, function = config.model.rpartition(":")
     source = Path(file).expanduser().resolve() if file else None
     folder.write_json(

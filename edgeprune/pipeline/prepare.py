@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from edgeprune.core.errors import ModelError, UsageError
-from edgeprune.core.files import sha256_file, write_bytes
+from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import RunFolder
 from edgeprune.core.types import RuntimeName
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
 from edgeprune.models.source import load_weights, make_model
+from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import ZOO, is_finite
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pruning.groups import discover
@@ -167,7 +168,7 @@ def _baseline(
                 raise ModelError("training the baseline diverged", "check the data, or give trained --weights")
             network.load_state_dict(fit.network.state_dict())
     path = folder / "baseline.safetensors"
-    write_bytes(path, save({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}))
+    save_weights(path, network)
     if "key" in how:
         folder.write_json("baseline.json", {"key": how["key"], "sha256": sha256_file(path)})
     return how

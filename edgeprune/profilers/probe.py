@@ -997,10 +997,15 @@ def _fork_for_each(works: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]],
 def _serve_one(works: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]], takes: int, gives: int) -> int:
     """Answer one request; the exit code."""
     with os.fdopen(takes, "rb", buffering=0) as stream:  # one line and no more: the next is the next child's
-        line = stream.readline()
-    if not line:
-        return _NO_MORE
-    number, what, file = json.loads(line)
+        while True:
+            line = stream.readline()
+            if not line:
+                return _NO_MORE
+            try:
+                number, what, file = json.loads(line)
+            except ValueError:  # what one that died while it read left of its request, which has been answered for it
+                continue
+            break
     answer = dict(_guarded(works[what], file), number=number)
     with os.fdopen(gives, "wb") as stream:
         stream.write(json.dumps(answer).encode("ascii") + b"\n")

@@ -119,8 +119,8 @@ def test_a_file_that_is_no_model_is_refused(target: Target, files: dict[tuple[st
         assert isinstance(profiler.measure(files["half", kind]), Measurement)
         failure = profiler.measure(broken)
         assert isinstance(failure, Failure)
-        # tflite_runtime does not check what it reads: it dies, and the probe is replaced.
-        assert failure.kind == ("crashed" if target.package == "tflite_runtime" else "refused")
+        # tflite_runtime does not check what it reads: it mostly dies of what lies there, and the probe is replaced.
+        assert failure.kind in (("crashed", "refused") if target.package == "tflite_runtime" else ("refused",))
         assert "\n" not in failure.message
         assert isinstance(profiler.measure(files["half", kind]), Measurement)
 

@@ -13,8 +13,9 @@ from safetensors.numpy import load_file
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Silent
-from edgeprune.pipeline import bench
-from edgeprune.pipeline.bench import BenchConfig, parse_label, run_bench
+from edgeprune.pipeline import bench, workbench
+from edgeprune.pipeline.bench import run_bench
+from edgeprune.pipeline.bench_config import COMPARED, BenchConfig, Label, parse_label
 from edgeprune.report.bench import load_bench
 
 ROWS = ("unpruned", "l0", "acnn", "edgeprune", "edgeprune@4", "random+l2")
@@ -98,12 +99,12 @@ def test_finished_cells_are_not_run_again(made: BenchConfig, monkeypatch: pytest
     ran = []
     whole = bench._finish
 
-    def noted(config: BenchConfig, label: bench.Label, *rest: Any) -> None:
+    def noted(config: BenchConfig, label: Label, *rest: Any) -> None:
         ran.append(label.text)
         whole(config, label, *rest)
 
     monkeypatch.setattr(bench, "_finish", noted)
-    monkeypatch.setattr(bench, "train", _only_tuning(bench.train))
+    monkeypatch.setattr(workbench, "train", _never)
     run_bench(replace(made, out=out), Silent())
     assert ran == ["edgeprune"]
     again = json.loads((out / "cells" / "edgeprune-0.json").read_bytes())
@@ -112,12 +113,8 @@ def test_finished_cells_are_not_run_again(made: BenchConfig, monkeypatch: pytest
         assert again[key] == first[key], key
 
 
-def _only_tuning(train):  # type: ignore[no-untyped-def]
-    def guarded(*args, **kwargs):  # type: ignore[no-untyped-def]
-        assert kwargs.get("distillation") is not None, "the unpruned network was trained again"
-        return train(*args, **kwargs)
-
-    return guarded
+def _never(*_: object, **__: object) -> None:
+    pytest.fail("the unpruned network was trained again")
 
 
 def test_a_rate_out_of_reach_leaves_only_its_own_row_out(made: BenchConfig, tmp_path: Path) -> None:
@@ -145,7 +142,7 @@ def test_equal_evaluations(made: BenchConfig, tmp_path: Path) -> None:
     run_bench(replace(made, out=out, budget_evals=12), Silent())
     evals = load_bench(out).evals
     assert evals is not None
-    assert set(evals.methods) == set(bench.COMPARED)
+    assert set(evals.methods) == set(COMPARED)
     assert evals.budget == 12
     for each in evals.methods.values():
         (curve,) = each.curves

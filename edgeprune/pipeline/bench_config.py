@@ -1,0 +1,88 @@
+"""Settings of `bench paper`, and the names of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeprune import baselines
+from edgeprune.core.errors import UsageError, did_you_mean
+from edgeprune.pipeline.criterion import CRITERIA
+from edgeprune.search.methods import METHODS
+
+#: The control: the unpruned network, given the fine-tuning that every method gets.
+UNPRUNED = "unpruned"
+#: Every row that can be asked for, and those of the table.
+KNOWN = (UNPRUNED, *baselines.METHODS, *METHODS)
+TABLE = tuple(name for name in KNOWN if name != "edgeprune-noprox")
+#: Methods that are compared at equal evaluations.
+COMPARED = ("edgeprune", "edgeprune-noprox", "amc", "greedy", "random", "uniform")
+#: NCR to reach where no published row says one.
+NCR = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchConfig:
+    """Settings of `bench paper`. Epochs None: 30 and 40, a third of that for networks of over a million parameters."""
+
+    data: str = "mnist"
+    data_dir: Path | None = None
+    methods: tuple[str, ...] = TABLE
+    seeds: int = 3
+    episodes: int = 80
+    train_epochs: int | None = None
+    finetune_epochs: int | None = None
+    #: The published table this is held against; "" for data of one's own.
+    published: str = ""
+    #: NCR to reach per method; "" is for those that are not named.
+    targets: Mapping[str, float] = field(default_factory=dict)
+    #: Compare searches at so many evaluations instead of running the table's rows.
+    budget_evals: int | None = None
+    #: Sweep beta as well.
+    beta: bool = False
+    out: Path = Path("bench/mnist")
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "episodes", "train_epochs", "finetune_epochs", "budget_evals"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1", "see edgeprune bench paper --help")
+        if self.budget_evals is not None and self.budget_evals < 10:
+            raise UsageError("--budget-evals must be at least 10", "searches need a few candidates to differ")
+        for label in self.methods:
+            parse_label(label)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A row: `METHOD[@NCR][+CRITERION]`, as `edgeprune@5` or `random+taylor`."""
+
+    text: str
+    method: str
+    ncr: float | None
+    criterion: str | None
+
+
+def parse_label(text: str) -> Label:
+    """Read a row's name. Raises UsageError."""
+    rest, _, criterion = text.partition("+")
+    method, _, rate = rest.partition("@")
+    if method not in KNOWN:
+        raise UsageError(f"unknown method '{method}'", did_you_mean(method, KNOWN))
+    if criterion and criterion not in CRITERIA:
+        raise UsageError(f"'{text}': unknown criterion '{criterion}'", did_you_mean(criterion, CRITERIA))
+    if criterion and method not in METHODS:
+        raise UsageError(f"'{text}': {method} has no criterion", f"write {rest}")
+    try:
+        ncr = float(rate) if rate else None
+    except ValueError:
+        ncr = 0.0
+    if ncr is not None and not 1 < ncr < 1000:
+        raise UsageError(f"'{text}': '{rate}' is no neuron compression rate", "write for example edgeprune@5")
+    return Label(text, method, ncr, criterion or None)
+
+
+def target(config: BenchConfig, label: Label) -> float:
+    """The NCR a row must reach: its own, the published one, that of rows without one."""
+    return label.ncr or config.targets.get(label.method) or config.targets.get("") or NCR

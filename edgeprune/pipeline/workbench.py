@@ -1,0 +1,242 @@
+"""What the methods of `bench paper` share: data, split, the unpruned network, criteria, and how a search is run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from edgeprune.core.errors import UsageError
+from edgeprune.core.files import read_json, storing, write_json
+from edgeprune.core.progress import Progress
+from edgeprune.data.catalog import load_data
+from edgeprune.data.dataset import Dataset
+from edgeprune.models.source import make_model
+from edgeprune.models.weights import save_weights
+from edgeprune.pipeline.bench_config import BenchConfig
+from edgeprune.pipeline.criterion import make_criterion
+from edgeprune.pipeline.scoring import Scoring
+from edgeprune.pruning.cost import weighted
+from edgeprune.pruning.criteria import Ranked
+from edgeprune.pruning.groups import discover
+from edgeprune.pruning.structure import Structure
+from edgeprune.search.algorithm import SearchResult
+from edgeprune.search.environment import Environment, Episode
+from edgeprune.search.methods import Method
+from edgeprune.search.reward import Candidate, Reward, Widths
+from edgeprune.training.batches import Batches
+from edgeprune.training.brief import BriefTuning
+from edgeprune.training.distillation import Distillation
+from edgeprune.training.fit import score, train
+
+#: What the files' "schema" says (see docs/interfaces.md).
+SCHEMA = 1
+#: Training images that criteria look at; steps that a candidate is tuned for before it is scored.
+CALIBRATION_IMAGES, BRIEF_STEPS = 8000, 100
+#: Peak learning rates of networks under and over `BIG` parameters.
+LEARNING_RATE, BIG_LEARNING_RATE = 2e-3, 4e-4
+BATCH_SIZE = 128
+#: Parameters from which a network is trained for a third of the epochs: longer training only fits it closer to the
+#: training images.
+BIG = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all cells of one seed stand on."""
+
+    seed: int
+    dataset: Dataset
+    train: Batches
+    validation: Batches
+    test: Batches
+    network: nn.Module
+    structure: Structure
+    #: Shares the unpruned network classifies right, of test and of validation images.
+    accuracy: float
+    validation_accuracy: float
+    finetune_epochs: int
+    learning_rate: float
+
+
+class Scorer:
+    """`evaluate` of the search on the host: a plan's accuracy on validation images, tuned for a moment by `tuning`."""
+
+    def __init__(self, ground: Ground, criterion: Ranked, tuning: BriefTuning | None) -> None:
+        self._criterion = criterion
+        self._score = Scoring(ground.network, ground.structure, criterion, ground.validation, tuning)
+        self._known: dict[str, Candidate] = {}
+        #: How often it was asked.
+        self.count = 0
+
+    def __call__(self, widths: Widths) -> Candidate:
+        """Accuracy and NCR of the network with these widths; groups not named stay whole."""
+        self.count += 1
+        plan = self._criterion.plan(dict(widths))
+        if plan.key not in self._known:
+            _, accuracy, ncr = self._score(plan)
+            self._known[plan.key] = Candidate(plan, accuracy, ncr, None, 0)
+        return self._known[plan.key]
+
+
+class Workbench:
+    """One seed's network with what methods share: criteria, the images candidates are tuned on, and their costs."""
+
+    def __init__(self, ground: Ground, progress: Progress) -> None:
+        self.ground = ground
+        self._progress = progress
+        self._criteria: dict[tuple[str, bool], tuple[Ranked, float]] = {}
+        self._tuning: tuple[BriefTuning, float] | None = None
+
+    def criterion(self, name: str, repair: bool) -> tuple[Ranked, float]:
+        """A criterion and the seconds its ranking took, which count for every method that uses it."""
+        if (name, repair) not in self._criteria:
+            started, ground = time.monotonic(), self.ground
+            criterion = make_criterion(
+                name,
+                repair=repair,
+                network=ground.network,
+                structure=ground.structure,
+                train_set=ground.train,
+                validation=ground.validation,
+                images=CALIBRATION_IMAGES,
+                seed=ground.seed,
+                progress=self._progress,
+            )
+            self._criteria[name, repair] = criterion, time.monotonic() - started
+        return self._criteria[name, repair]
+
+    def tuning(self) -> tuple[BriefTuning, float]:
+        """What tunes candidates, and the seconds it took to make."""
+        if self._tuning is None:
+            started = time.monotonic()
+            teacher = Distillation(self.ground.network)
+            ground = self.ground
+            brief = BriefTuning(
+                ground.train, teacher, steps=BRIEF_STEPS, learning_rate=ground.learning_rate, seed=ground.seed
+            )
+            self._tuning = brief, time.monotonic() - started
+        return self._tuning
+
+    def search(
+        self, method: Method, criterion: str, *, ncr: float, episodes: int, beta: float = 1.0, bound: bool = True
+    ) -> tuple[list[Episode], SearchResult, Scorer, float]:
+        """One search, and the seconds it took, ranking included; not `bound`, only the reward asks for the NCR."""
+        ground = self.ground
+        ranked, seconds = self.criterion(criterion, method.repair)
+        tuning = None
+        if method.tuned:
+            tuning, spent = self.tuning()
+            seconds += spent
+        started = time.monotonic()
+        scorer = Scorer(ground, ranked, tuning)
+        groups = ground.structure.groups
+        environment = Environment(
+            groups,
+            scorer,
+            Reward(ground.validation_accuracy, ncr, 1.0, 1.0, beta=beta),
+            neurons=ground.structure.neurons(ground.network),
+            min_ncr=ncr if bound and method.bound else None,
+            credit=method.credit,
+            states=method.states(groups, ranked.ranking.lost),
+        )
+        found: list[Episode] = []
+        best = float("-inf")
+        with self._progress.task("searching", episodes) as task:
+
+            def note(_: int, episode: Episode) -> None:
+                nonlocal best
+                found.append(episode)
+                best = max(best, episode.reward)
+                task.advance(1, f"best reward {best:.4f}")
+
+            result = method.search(environment, episodes=episodes, seed=ground.seed, on_episode=note)
+        return found, result, scorer, seconds + time.monotonic() - started
+
+
+def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
+    """Data, split and unpruned network of one seed; trained once, kept in the folder."""
+    progress.stage(f"unpruned network, seed {seed}")
+    folder = config.out
+    dataset = load_data(config.data, config.data_dir, seed=seed, progress=progress)
+    shape, classes = dataset.input_shape, len(dataset.classes)
+    train_set, validation, test = (
+        Batches(split, dataset.preprocessing) for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    torch.manual_seed(seed)
+    colour = len(shape) == 3 and shape[0] == 3
+    network = make_model("mlp-1024-1024" if colour else "lenet-300-100", shape, classes)
+    structure = discover(network, shape, runtime="onnxruntime", max_sparsity=0.95)
+    big = sum(p.numel() for p in network.parameters()) > BIG
+    learning_rate, part = (BIG_LEARNING_RATE, 3) if big else (LEARNING_RATE, 1)
+    train_epochs, finetune_epochs = config.train_epochs or 30 // part, config.finetune_epochs or 40 // part
+    sizes = [structure.inputs, *(weighted(network, name).weight.shape[0] for name in structure.hidden_layers), classes]
+    with storing(folder):
+        for name in ("cells", "weights"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    _header(config, sizes, train_epochs, finetune_epochs)
+    weights, note = folder / "weights" / f"baseline-{seed}.safetensors", folder / f"baseline-{seed}.json"
+    if note.exists() and weights.exists():
+        network.load_state_dict(load_file(weights))
+    else:
+        started = time.monotonic()
+        fit = train(
+            network, train_set, validation, epochs=train_epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE,
+            seed=seed, progress=progress, title="training",
+        )  # fmt: skip
+        network = fit.network
+        save_weights(weights, network)
+        known = {"accuracy": score(network, test), "validation": fit.accuracy, "epochs": train_epochs}
+        write_json(note, {"schema": SCHEMA, "seed": seed, **known, "seconds": round(time.monotonic() - started, 1)})
+    network.eval()
+    said = read_json(note)
+    progress.say(f"unpruned: {100 * said['accuracy']:.2f} % on test after {said['epochs']} epochs")
+    accuracy, own = said["accuracy"], said["validation"]
+    return Ground(
+        seed, dataset, train_set, validation, test, network, structure, accuracy, own, finetune_epochs, learning_rate
+    )
+
+
+def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_epochs: int) -> None:
+    """Write bench.json, or raise UsageError where the folder was made with other settings."""
+    path = config.out / "bench.json"
+    fixed = {
+        "schema": SCHEMA,
+        "data": config.published or config.data,
+        "net": sizes,
+        "train_epochs": train_epochs,
+        "finetune_epochs": finetune_epochs,
+        "episodes": config.episodes,
+    }
+    earlier: dict[str, Any] = read_json(path) if path.exists() else fixed
+    for key, value in fixed.items():
+        if earlier.get(key) != value:
+            raise UsageError(
+                f"{config.out} was made with {key.replace('_', ' ')} {earlier.get(key)}, not {value}",
+                "give another --out, or the same settings",
+            )
+    seeds = sorted({*range(config.seeds), *earlier.get("seeds", [])})
+    methods = list(dict.fromkeys([*earlier.get("methods", []), *config.methods]))
+    write_json(
+        path,
+        {**fixed, "seeds": seeds, "methods": methods, "machine": _machine(), "published": bool(config.published)},
+    )
+
+
+def _machine() -> str:
+    """What the seconds were taken on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
