@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from edgeprune.baselines.autoprune import autoprune
 from edgeprune.baselines.cges import cges
-from edgeprune.baselines.compressed import Compressed, Method
+from edgeprune.baselines.compressed import Compressed, Method, Recipe
 from edgeprune.baselines.l0 import l0
 
-__all__ = ["METHODS", "Compressed", "Method", "autoprune", "cges", "l0"]
+__all__ = ["METHODS", "Compressed", "Method", "Recipe", "autoprune", "cges", "l0"]
 
 #: Every method by the name it has in tables.
 METHODS: dict[str, Method] = {"cges": cges, "l0": l0, "autoprune": autoprune}

@@ -11,12 +11,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from edgeprune.baselines.columns import Columns, PerChannel, across
-from edgeprune.baselines.compressed import Compressed
+from edgeprune.baselines.compressed import Compressed, Recipe
 from edgeprune.baselines.control import compress, descend, strongest
 from edgeprune.core.progress import Progress
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.structure import Structure
-from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 
 #: Auxiliary parameters at the start: all gates open.
@@ -32,12 +31,8 @@ def autoprune(
     validation: Batches,
     *,
     ncr: float,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
+    recipe: Recipe,
     progress: Progress,
-    augmentation: Augmentation | None = None,
 ) -> Compressed:
     """Prune the given, already trained network by auxiliary parameters, as Xiao et al. do, until its NCR is `ncr`.
 
@@ -57,7 +52,7 @@ def autoprune(
     """
 
     def make(network: nn.Module, columns: Columns, optimizer: torch.optim.Optimizer, ramp: int) -> _AutoPrune:
-        return _AutoPrune(network, columns, optimizer, ramp, _endless(validation, batch_size, seed))
+        return _AutoPrune(network, columns, optimizer, ramp, _endless(validation, recipe.batch_size, recipe.seed))
 
     return compress(
         make,
@@ -66,12 +61,8 @@ def autoprune(
         train_set,
         validation,
         ncr=ncr,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
+        recipe=recipe,
         progress=progress,
-        augmentation=augmentation,
         title="AutoPrune",
     )
 

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeprune.baselines.columns import Columns, PerChannel
-from edgeprune.baselines.compressed import Compressed
+from edgeprune.baselines.compressed import Compressed, Recipe
 from edgeprune.baselines.control import compress, descend, strongest
 from edgeprune.core.progress import Progress
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.structure import Structure
-from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 
 #: m of the paper: the share of exclusive sparsity in the first layer; the last has 1 - m.
@@ -28,12 +27,8 @@ def cges(
     validation: Batches,
     *,
     ncr: float,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
+    recipe: Recipe,
     progress: Progress,
-    augmentation: Augmentation | None = None,
 ) -> Compressed:
     """Train the given, already trained network with the penalty of Yoon and Hwang until its NCR is `ncr`.
 
@@ -62,12 +57,8 @@ def cges(
         train_set,
         validation,
         ncr=ncr,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
+        recipe=recipe,
         progress=progress,
-        augmentation=augmentation,
         title="CGES",
     )
 

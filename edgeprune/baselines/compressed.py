@@ -10,7 +10,6 @@ from torch import nn
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import PruningPlan
 from edgeprune.pruning.structure import Structure
-from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 
 
@@ -39,6 +38,17 @@ class Compressed:
     history: tuple[Epoch, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a method trains: the same for all of them."""
+
+    epochs: int
+    #: The highest of the one-cycle schedule.
+    learning_rate: float
+    batch_size: int
+    seed: int
+
+
 class Method(Protocol):
     """One way to compress a trained network to a neuron compression rate."""
 
@@ -50,11 +60,7 @@ class Method(Protocol):
         validation: Batches,
         *,
         ncr: float,
-        epochs: int,
-        learning_rate: float,
-        batch_size: int,
-        seed: int,
+        recipe: Recipe,
         progress: Progress,
-        augmentation: Augmentation | None = None,
     ) -> Compressed:
         """See `edgeprune.baselines.control.compress`."""

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeprune.baselines.columns import Columns, PerChannel
-from edgeprune.baselines.compressed import Compressed, Epoch
+from edgeprune.baselines.compressed import Compressed, Epoch, Recipe
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import Group, PruningPlan
 from edgeprune.pruning.structure import Structure
-from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import one_cycle, score
+from edgeprune.training.fit import DECAY, one_cycle, score
 
 #: Where the strength begins: weak for every method, so that the controller finds its way from below.
 START = 1e-5
@@ -60,12 +59,8 @@ def compress(
     validation: Batches,
     *,
     ncr: float,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
+    recipe: Recipe,
     progress: Progress,
-    augmentation: Augmentation | None,
     title: str,
 ) -> Compressed:
     """Train a copy of a *trained* `network` under a penalty until its NCR is `ncr`, then train what is left.
@@ -76,14 +71,14 @@ def compress(
 
     Raises UsageError where `ncr` is no rate, floors forbid it, or the epochs do not suffice for it.
     """
-    groups = structure.groups
+    groups, epochs, batch_size = structure.groups, recipe.epochs, recipe.batch_size
     total = structure.neurons(network)
     _check(groups, total, ncr, epochs)
     network = deepcopy(network)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=5e-4, fused=True)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=DECAY, fused=True)
     steps = epochs * (len(train_set) // batch_size + (len(train_set) % batch_size > 1))
     columns, ramp = Columns(structure), max(1, steps // 2)
     sparsifier = make(network, columns, optimizer, ramp)
@@ -94,14 +89,14 @@ def compress(
     history: list[Epoch] = []
     # Dropout draws from torch's own generator: it is seeded here and given back as it was.
     with progress.task(title, epochs) as task, torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(recipe.seed)
         for epoch in range(1, epochs + 1):
             losses: list[float] = []
             network.train()
-            for x, y in _shuffled(train_set, batch_size, generator, augmentation):
+            for x, y in _shuffled(train_set, batch_size, generator):
                 rate, beta = one_cycle(step / steps)
                 for parameters in optimizer.param_groups:
-                    parameters["lr"], parameters["betas"] = rate * learning_rate, (beta, 0.999)
+                    parameters["lr"], parameters["betas"] = rate * recipe.learning_rate, (beta, 0.999)
                 step += 1
                 if settled is None:
                     losses.append(sparsifier.step(x, y, strength))
@@ -149,14 +144,11 @@ def _check(groups: Iterable[Group], total: int, ncr: float, epochs: int) -> None
         )
 
 
-def _shuffled(
-    batches: Batches, size: int, generator: torch.Generator, augmentation: Augmentation | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _shuffled(batches: Batches, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and labels in random order; a last batch of one image is left out (batch norm cannot use it)."""
     for index in torch.split(torch.randperm(len(batches), generator=generator), size):
         if len(index) > 1:
-            x = batches.inputs(index)
-            yield x if augmentation is None else augmentation.apply(x, generator, size), batches.y[index]
+            yield batches.inputs(index), batches.y[index]
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:

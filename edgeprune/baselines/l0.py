@@ -10,12 +10,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from edgeprune.baselines.columns import Columns, PerChannel, across
-from edgeprune.baselines.compressed import Compressed
+from edgeprune.baselines.compressed import Compressed, Recipe
 from edgeprune.baselines.control import compress, strongest
 from edgeprune.core.progress import Progress
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.structure import Structure
-from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 
 #: Beta, gamma and zeta of the paper: temperature, and the interval the concrete distribution is stretched to.
@@ -36,12 +35,8 @@ def l0(
     validation: Batches,
     *,
     ncr: float,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
+    recipe: Recipe,
     progress: Progress,
-    augmentation: Augmentation | None = None,
 ) -> Compressed:
     """Train the given, already trained network with the L0 penalty of Louizos et al. until its NCR is `ncr`.
 
@@ -55,7 +50,7 @@ def l0(
     """
 
     def make(network: nn.Module, columns: Columns, optimizer: torch.optim.Optimizer, ramp: int) -> _L0:
-        return _L0(network, columns, optimizer, ramp, seed)
+        return _L0(network, columns, optimizer, ramp, recipe.seed)
 
     return compress(
         make,
@@ -64,12 +59,8 @@ def l0(
         train_set,
         validation,
         ncr=ncr,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
+        recipe=recipe,
         progress=progress,
-        augmentation=augmentation,
         title="L0",
     )
 

@@ -113,11 +113,21 @@ def _outcome(config: BenchConfig, label: Label, bench: Workbench, progress: Prog
         return Outcome(deepcopy(ground.network), PruningPlan({}), 0.0)
     if label.method in baselines.METHODS:
         started = time.monotonic()
-        epochs = max(OWN_EPOCHS, ground.finetune_epochs // 2)
+        recipe = baselines.Recipe(
+            epochs=max(OWN_EPOCHS, ground.finetune_epochs // 2),
+            learning_rate=ground.learning_rate,
+            batch_size=BATCH_SIZE,
+            seed=ground.seed,
+        )
         made = baselines.METHODS[label.method](
-            ground.network, ground.structure, ground.train, ground.validation, ncr=ncr, epochs=epochs,
-            learning_rate=ground.learning_rate, batch_size=BATCH_SIZE, seed=ground.seed, progress=progress,
-        )  # fmt: skip
+            ground.network,
+            ground.structure,
+            ground.train,
+            ground.validation,
+            ncr=ncr,
+            recipe=recipe,
+            progress=progress,
+        )
         network = cut(made.network, ground.structure.shape, made.plan)
         return Outcome(network, made.plan, time.monotonic() - started, ncr, made.epochs)
     method = METHODS[label.method]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeprune.baselines import METHODS, Compressed
+from edgeprune.baselines import METHODS, Compressed, Recipe
 from edgeprune.baselines.control import settle, widths
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Silent
@@ -62,10 +62,7 @@ def compress(method: str, kind: str = "mlp", *, ncr: float = 2.0, epochs: int = 
         structure,
         *digits(),
         ncr=ncr,
-        epochs=epochs,
-        learning_rate=5e-3,
-        batch_size=32,
-        seed=seed,
+        recipe=Recipe(epochs=epochs, learning_rate=5e-3, batch_size=32, seed=seed),
         progress=Silent(),
     )
 
@@ -167,10 +164,7 @@ def test_too_few_steps_are_an_error_not_a_half_pruned_network(method: str) -> No
             structure,
             *digits(),
             ncr=5.0,
-            epochs=1,
-            learning_rate=1e-3,
-            batch_size=2000,
-            seed=0,
+            recipe=Recipe(epochs=1, learning_rate=1e-3, batch_size=2000, seed=0),
             progress=Silent(),
         )
 
