@@ -8,7 +8,8 @@ from torch import nn
 
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.progress import Progress
-from edgeprune.pipeline.config import CriterionName
+from edgeprune.pipeline.config import CriterionName, RunConfig
+from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices
 from edgeprune.pruning.criteria import Ranked, Ranking
@@ -20,6 +21,23 @@ from edgeprune.training.batches import Batches
 CRITERIA: tuple[str, ...] = get_args(CriterionName)
 #: For the criterion `shapley`: permutations per group, and validation images at most.
 SHAPLEY_PERMUTATIONS, SHAPLEY_IMAGES = 20, 1000
+
+
+def criterion_of(
+    config: RunConfig, prepared: Prepared, network: nn.Module, structure: Structure, progress: Progress
+) -> Ranked:
+    """The criterion that a run asks for, of its network or one on the way to it."""
+    return make_criterion(
+        config.criterion,
+        repair=config.repairs,
+        network=network,
+        structure=structure,
+        train_set=prepared.train,
+        validation=prepared.validation,
+        images=config.calibration_images,
+        seed=config.seed,
+        progress=progress,
+    )
 
 
 def make_criterion(

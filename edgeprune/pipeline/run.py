@@ -16,7 +16,7 @@ from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.artefacts import export_all, save_network
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
-from edgeprune.pipeline.criterion import make_criterion
+from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.finetune import fine_tune
 from edgeprune.pipeline.prepare import default_stem, prepare
 from edgeprune.pipeline.result import RunResult, Status, assemble, header
@@ -115,17 +115,7 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
             config,
             prepared,
             searched.criterion,
-            lambda network, structure: make_criterion(
-                config.criterion,
-                repair=config.repairs,
-                network=network,
-                structure=structure,
-                train_set=prepared.train,
-                validation=prepared.validation,
-                images=config.calibration_images,
-                seed=config.seed,
-                progress=watch,
-            ),
+            lambda network, structure: criterion_of(config, prepared, network, structure, watch),
             searched.trials,
             searched.budget,
             searched.possible.reference,

@@ -21,7 +21,7 @@ from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.candidates import FORMAT, Evaluator, FileMaker
 from edgeprune.pipeline.choose import Reference, excess, rank
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.criterion import make_criterion
+from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.prepare import Prepared, convolutional
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.profilers.cache import MeasurementCache
@@ -74,17 +74,7 @@ def run_search(
 ) -> Searched:
     """Measure what is possible, then search. Raises BudgetError where the budget cannot be met at all, DeviceError."""
     progress.say(f"criterion: {config.criterion}")
-    criterion = make_criterion(
-        config.criterion,
-        repair=config.repairs,
-        network=prepared.network,
-        structure=prepared.structure,
-        train_set=prepared.train,
-        validation=prepared.validation,
-        images=config.calibration_images,
-        seed=config.seed,
-        progress=progress,
-    )
+    criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
     kind = FORMAT[settings.runtime]
     work = folder / "candidates"
     work.mkdir(exist_ok=True)

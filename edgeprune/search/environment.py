@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from edgeprune.core.types import Group
 from edgeprune.search.reward import Candidate, Reward, Widths
 from edgeprune.search.states import PaperStates, Rows, State, States
@@ -129,13 +127,9 @@ class Environment:
 def uniform_sparsity(environment: Environment) -> float:
     """The smallest sparsity that, given to every group alike, reaches the NCR asked for."""
     low, high = 0.0, 1.0
-    shares = np.ones(len(environment.groups))
     for _ in range(30):
         middle = (low + high) / 2
-        keep = {
-            group.name: group.snap(round(group.channels * (1 - a)))
-            for group, a in zip(environment.groups, middle * shares, strict=True)
-        }
-        reached = environment.min_ncr is None or environment.ncr(keep) >= environment.min_ncr
+        widths = environment.widths([middle] * len(environment.groups), narrow=False)
+        reached = environment.min_ncr is None or environment.ncr(widths) >= environment.min_ncr
         low, high = (low, middle) if reached else (middle, high)
     return high

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from edgeprune.search.algorithm import OnEpisode, SearchResult
@@ -59,7 +61,7 @@ def greedy(environment: Environment, *, episodes: int, seed: int, on_episode: On
     return SearchResult(ran, stopped=stopped)
 
 
-def _each(environment: Environment, plans, on_episode: OnEpisode) -> SearchResult:  # type: ignore[no-untyped-def]
+def _each(environment: Environment, plans: Iterable[list[float]], on_episode: OnEpisode) -> SearchResult:
     ran = 0
     try:
         for index, plan in enumerate(plans):

@@ -7,6 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
 from edgeprune.core.types import Group, PruningPlan
 from edgeprune.search.agent import equal_loss
@@ -16,6 +17,7 @@ from edgeprune.search.environment import Environment, Episode, StopSearch, unifo
 from edgeprune.search.methods import METHODS, make_method
 from edgeprune.search.names import MethodName
 from edgeprune.search.reward import Candidate, Reward, Widths
+from edgeprune.search.states import SensitiveStates
 
 GROUPS = tuple(
     Group(name, channels, channels // 10, 1, 1.0, 1.0, parameters, (name,))
@@ -187,3 +189,19 @@ def test_settings_reach_the_agent_and_names_are_all_there() -> None:
     found: list[Episode] = []
     result = dense.search(environment("edgeprune"), episodes=12, seed=0, on_episode=lambda _, e: found.append(e))
     assert result.agent_sparsity == 0.0
+
+
+def test_the_critic_is_told_what_an_action_loses() -> None:
+    states = SensitiveStates(GROUPS, LOST)
+    row = torch.from_numpy(states.row(1, [0.5]))[None]
+    action = torch.tensor([[0.3]], requires_grad=True)
+    alone, together = SensitiveStates.prices(row, action)[0]
+    # Group b, 100 channels: four fifths of the way from the knot at 0.5 to the one at 0.25.
+    assert float(alone) == pytest.approx(0.8 * states.lost(1, 75) + 0.2 * states.lost(1, 50), abs=1e-6)
+    assert float(together) == pytest.approx(float(alone) + states.lost(0, 100), abs=1e-6)
+    together.backward()
+    assert action.grad is not None
+    assert float(action.grad) == pytest.approx(4 * (states.lost(1, 50) - states.lost(1, 75)), abs=1e-5)
+    for end in (0.0, 1.0):
+        at = SensitiveStates.prices(row, torch.tensor([[end]]))[0, 0]
+        assert float(at) == pytest.approx(states.lost(1, round(100 * (1 - end))), abs=1e-6)
