@@ -197,8 +197,8 @@ def test_the_critic_is_told_what_an_action_loses() -> None:
     action = torch.tensor([[0.3]], requires_grad=True)
     alone, together = SensitiveStates.prices(row, action)[0]
     # Group b, 100 channels: four fifths of the way from the knot at 0.5 to the one at 0.25.
-    assert float(alone) == pytest.approx(0.8 * states.lost(1, 75) + 0.2 * states.lost(1, 50), abs=1e-6)
-    assert float(together) == pytest.approx(float(alone) + states.lost(0, 100), abs=1e-6)
+    assert alone.item() == pytest.approx(0.8 * states.lost(1, 75) + 0.2 * states.lost(1, 50), abs=1e-6)
+    assert together.item() == pytest.approx(alone.item() + states.lost(0, 100), abs=1e-6)
     together.backward()
     assert action.grad is not None
     assert float(action.grad) == pytest.approx(4 * (states.lost(1, 50) - states.lost(1, 75)), abs=1e-5)
