@@ -100,7 +100,7 @@ class RunConfig:
     gamma: float = _option(1.0, "weight of measured latency in the reward", "search", "WEIGHT")
     delta: float = _option(1.0, "weight of measured memory in the reward", "search", "WEIGHT")
     penalty: float | None = _option(
-        None, "lambda, the agent's L1 penalty [edgeprune 0.2, acnn 0.3; 0: plain DDPG]", "search", "LAMBDA"
+        None, "lambda, the agent's L1 penalty [edgeprune 0.6, acnn 0.3; 0: plain DDPG]", "search", "LAMBDA"
     )
     agent_lr: float | None = _option(
         None, "learning rate of actor and critic [edgeprune 0.003, acnn 0.001]", "search", "RATE"

@@ -24,8 +24,9 @@ SPREAD_LEAST, SPREAD_MOST = 0.008, 0.3
 PROPOSALS = 12
 #: Share of the episodes that carry out any of the proposals, so that the critic's errors are found out.
 CURIOUS = 0.1
-#: The penalty grows with this power of the share of episodes done: few plans do not tell which weights matter.
-RAMP = 2
+#: The penalty grows with this power of the share of episodes done: few plans do not tell which weights matter, and what
+#: the search still needs is not yet to go.
+RAMP = 6
 #: Mean rank of the plans that proposals are drawn around (geometrically distributed: the best most often).
 MEAN_RANK = 4
 
