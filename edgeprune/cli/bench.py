@@ -88,7 +88,7 @@ def paper_command(
     )
     run_bench(config, Silent() if quiet else Screen(ErrorConsole()))
     bench = load_bench(folder)
-    texts = [paper_markdown(bench), evals_markdown(bench), sparsity_markdown(bench)]
+    texts = [paper_markdown(bench) if bench.cells else "", evals_markdown(bench), sparsity_markdown(bench)]
     write_bytes(folder / "table.md", "\n\n".join(text for text in texts if text).encode())
     write_bytes(folder / "table.csv", paper_csv(bench).encode())
     figures = draw_figures(bench, folder)

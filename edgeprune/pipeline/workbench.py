@@ -222,8 +222,10 @@ def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_e
                 f"{config.out} was made with {key.replace('_', ' ')} {earlier.get(key)}, not {value}",
                 "give another --out, or the same settings",
             )
-    seeds = sorted({*range(config.seeds), *earlier.get("seeds", [])})
-    methods = list(dict.fromkeys([*earlier.get("methods", []), *config.methods]))
+    # The comparison at equal evaluations adds no rows to the table.
+    rows = config.methods if config.budget_evals is None else ()
+    seeds = sorted({*range(config.seeds if rows else 0), *earlier.get("seeds", [])})
+    methods = list(dict.fromkeys([*earlier.get("methods", []), *rows]))
     write_json(
         path,
         {**fixed, "seeds": seeds, "methods": methods, "machine": _machine(), "published": bool(config.published)},

@@ -166,10 +166,11 @@ def _printed_cells(row: Published) -> tuple[str, ...]:
 
 
 def _paper_notes(bench: Bench) -> list[str]:
-    shares = _shown(spread([100 * each.accuracy for each in bench.baselines]), 2)
-    lengths = " or ".join(f"{each:,}" for each in sorted({each.epochs for each in bench.baselines})) or MISSING
+    baselines = [each for each in bench.baselines if each.seed in bench.seeds]
+    shares = _shown(spread([100 * each.accuracy for each in baselines]), 2)
+    lengths = " or ".join(f"{each:,}" for each in sorted({each.epochs for each in baselines})) or MISSING
     notes = [
-        f"Unpruned test accuracy {shares} %, {len(bench.baselines)} of {len(bench.seeds)} seeds, {lengths} epochs; "
+        f"Unpruned test accuracy {shares} %, {len(baselines)} of {len(bench.seeds)} seeds, {lengths} epochs; "
         f"fine-tuning {bench.finetune_epochs:,} epochs; {bench.machine}.",
         "Mean ± standard deviation over n seeds. Error: points of test accuracy lost after fine-tuning; layers: the "
         "seed of median error; MACs: multiply-accumulates left; search and tuning (fine-tuning) in seconds.",
