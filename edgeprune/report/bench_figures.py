@@ -257,20 +257,24 @@ def _evaluations(bench: Bench) -> Figure | None:
     title = f"Best reward so far, mean of {len(evals.seeds)} seeds with 95 % interval"
     figure, grid = _panels(bench, title, 1, 1, height=5, width=8.5)
     axes, steps = grid[0, 0], np.arange(1, evals.budget + 1)
-    lowest = []
+    ends: list[float] = []
     for method in in_order(set(evals.methods)):
         curves = best_so_far(evals.methods[method].curves, evals.budget)
-        ranges = [mean_range([float(value) for value in column]) for column in curves.T]
+        # 0 says that no plan reached the rate yet.
+        found = np.flatnonzero(curves.min(0) > 0)
+        if not len(found):
+            continue
+        ranges = [mean_range([float(value) for value in column]) for column in curves.T[found]]
         look, means = _look(method), [each.value for each in ranges]
-        axes.plot(steps, means, color=look.colour, linestyle=look.line, linewidth=2, label=method)
-        bounds = [each.interval for each in ranges if each.interval is not None]
-        if bounds:
-            low, high = zip(*bounds, strict=True)
-            axes.fill_between(steps, low, high, color=look.colour, alpha=0.13, linewidth=0)
-        # What the first few evaluations found would press the ends together.
-        lowest.append(means[min(len(means) - 1, evals.budget // 20)])
-    top = axes.get_ylim()[1]
-    axes.set_ylim(min(lowest) - 0.02 * (top - min(lowest)), top)
+        axes.plot(steps[found], means, color=look.colour, linestyle=look.line, linewidth=2, label=method)
+        bounds = [each.interval or (each.value, each.value) for each in ranges]
+        low, high = zip(*bounds, strict=True)
+        axes.fill_between(steps[found], low, high, color=look.colour, alpha=0.1, linewidth=0)
+        ends += bounds[-1]
+    if ends:
+        # What the first evaluations found would press the ends together.
+        height = max(ends) - min(ends) or 1e-3
+        axes.set_ylim(min(ends) - 0.1 * height, max(ends) + 0.1 * height)
     axes.set_xlim(1, evals.budget)
     axes.set_xlabel("evaluations of a candidate")
     axes.set_ylabel("best reward so far")
