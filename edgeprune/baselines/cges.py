@@ -121,7 +121,8 @@ def exclusive_prox(weights: Tensor, threshold: Tensor | float) -> Tensor:
 
     The solution is sign(v) max(|v| - threshold S, 0) with S its own L1 norm. (The paper thresholds by the L1 norm of v,
     a first-order approximation of S.) S solves sum(max(|v| - threshold S, 0)) = S, convex and falling, by Newton's
-    method from S = 0, which ends in finitely many steps. A row that is not zero does not become zero.
+    method from S = 0: in each step fewer entries are active than before, else it has ended (with rounding the count may
+    waver, and is not let up again). A row that is not zero does not become zero.
     """
     sizes = weights.abs()
     count = torch.full_like(sizes[:, :1], sizes.shape[1])
@@ -130,7 +131,7 @@ def exclusive_prox(weights: Tensor, threshold: Tensor | float) -> Tensor:
         shrunk = (sizes - threshold * norm).clamp_(min=0)
         # Counting non-zeros takes twenty times as long as adding signs; sums up to 2^24 are exact.
         active = shrunk.sign().sum(1, keepdim=True)
-        if torch.equal(active, count):
+        if not (active < count).any():
             return shrunk.copysign_(weights)
-        count = active
+        count = torch.minimum(active, count)
         norm = norm + (shrunk.sum(1, keepdim=True) - norm) / (1 + threshold * count)
