@@ -170,6 +170,7 @@ def test_the_loop_goes_on_in_a_fresh_guest(emulated: EmulatedSession, models: di
 
 def test_nothing_runs_on_after_the_session(emulated: EmulatedSession, models: dict[str, dict[str, Path]]) -> None:
     guest = Guest(emulated, models["onnxruntime"], "onnxruntime")
+    guest.measuring()
     processes = [psutil.Process(guest.channel.pid), *psutil.Process(guest.channel.pid).children(recursive=True)]
     assert len(processes) == 3
     emulated.close()
