@@ -116,9 +116,8 @@ class Workbench:
     def tuning(self) -> tuple[BriefTuning, float]:
         """What tunes candidates, and the seconds it took to make."""
         if self._tuning is None:
-            started = time.monotonic()
-            teacher = Distillation(self.ground.network)
-            ground = self.ground
+            started, ground = time.monotonic(), self.ground
+            teacher = Distillation(ground.network)
             brief = BriefTuning(
                 ground.train, teacher, steps=BRIEF_STEPS, learning_rate=ground.learning_rate, seed=ground.seed
             )

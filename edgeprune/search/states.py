@@ -89,6 +89,7 @@ class AmcStates:
 
 #: Sparsities at which `SensitiveStates` says what is lost; closer together where networks are cut.
 KNOTS = (0.0, 0.25, 0.5, 0.625, 0.75, 0.8125, 0.875, 0.9375, 1.0)
+_KNOTS = torch.tensor(KNOTS)
 
 
 class SensitiveStates:
@@ -143,10 +144,9 @@ class SensitiveStates:
 
         Differentiable in the actions, so that an actor can follow a critic that looks at it.
         """
-        knots = torch.tensor(KNOTS)
         values = states[:, cls._first : cls._first + len(KNOTS)]
-        right = torch.bucketize(actions.detach(), knots).clamp(1, len(KNOTS) - 1)
+        right = torch.bucketize(actions.detach(), _KNOTS).clamp(1, len(KNOTS) - 1)
         low, high = values.gather(1, right - 1), values.gather(1, right)
-        share = (actions - knots[right - 1]) / (knots[right] - knots[right - 1])
+        share = (actions - _KNOTS[right - 1]) / (_KNOTS[right] - _KNOTS[right - 1])
         price = low + share * (high - low)
         return torch.cat([price, states[:, cls._so_far : cls._so_far + 1] + price], 1)

@@ -50,6 +50,15 @@ def test_the_group_term_zeroes_whole_rows_and_the_exclusive_term_parts_of_them()
     torch.testing.assert_close(exclusive_prox(torch.tensor([[-1.0, 4.0]]), 1.0), torch.tensor([[0.0, 2.0]]))
 
 
+@pytest.mark.parametrize(
+    ("small", "threshold"), [(0.16666666666666669, 0.2), (0.4736842105263159, 0.9), (0.7500000000000002, 3.0)]
+)
+def test_an_entry_that_rounding_lets_come_and_go_is_no_endless_loop(small: float, threshold: float) -> None:
+    # It lies at the threshold that the other one alone makes, but for the last bit.
+    found = exclusive_prox(torch.tensor([[1.0, small]], dtype=torch.float64), threshold)[0]
+    assert found.tolist() == pytest.approx([1 / (1 + threshold), 0.0], abs=1e-12)
+
+
 @given(v=vectors, threshold=st.floats(0.01, 1e3))
 @settings(max_examples=100, deadline=None)
 def test_the_exclusive_term_never_empties_a_row(v: list[float], threshold: float) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from fakes.tiny_models import mlp_logits, write_mlp
 from edgeprune.core.clock import Deadline
 from edgeprune.core.files import sha256_file
 from edgeprune.devices.channel import ChannelError, ProcessChannel
+from edgeprune.profilers import probe
 from edgeprune.profilers.client import PROBE
 
 Ask = Callable[..., dict[str, Any]]
@@ -227,3 +230,13 @@ def test_litert_refuses_an_unknown_operator(ask: Ask, shared_data: Path) -> None
     answer = ask("load", id="m", **model(shared_data / "models" / "bad_audio_preprocessor_int8.tflite"))
     assert answer["kind"] == "refused"
     assert "SignalWindow" in answer["error"]
+
+
+def test_what_a_dying_process_left_of_its_request_is_not_the_next_ones(tmp_path: Path) -> None:
+    requests = tmp_path / "requests"
+    whole = [json.dumps([f"{number:09d}", "echo", {"of": number}]).encode() + b"\n" for number in (3, 4)]
+    requests.write_bytes(whole[0][1:] + whole[1])  # one byte of the first is eaten
+    takes, (reads, gives) = os.open(requests, os.O_RDONLY), os.pipe()
+    assert probe._serve_one({"echo": dict}, takes, gives) == 0
+    with os.fdopen(reads, "rb") as answers:
+        assert json.loads(answers.read()) == {"number": "000000004", "of": 4, "ok": True}

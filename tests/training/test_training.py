@@ -141,6 +141,27 @@ def test_answers_known_beforehand_are_those_of_the_batch() -> None:
     assert other.accuracy == pytest.approx(known.accuracy, abs=0.05)
 
 
+def test_weights_decay_and_biases_do_not() -> None:
+    class Idle(nn.Module):
+        """Half of it plays no part: its gradients are zero, and only decay moves it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.at_work, self.idle = net(), nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.at_work(x) + 0 * self.idle(x)
+            return out
+
+    given = Idle()
+    little, much = (fit(given, weight_decay=decay).network.idle for decay in (0.0, 0.1))
+    assert same(little, given.idle)
+    assert torch.equal(much.bias, given.idle.bias)
+    shrunk = (much.weight / given.idle.weight).detach()
+    assert torch.allclose(shrunk, shrunk.mean().expand_as(shrunk), rtol=1e-4)
+    assert 0.9 < float(shrunk.mean()) < 0.999
+
+
 def test_one_cycle_is_torchs() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([parameter], lr=0.01)
