@@ -28,7 +28,7 @@ def bench_group() -> None:
 )
 @click.option("--episodes", type=int, default=80, metavar="N", help="episodes of every search  [80]")
 @click.option("--train-epochs", type=int, metavar="N", help="epochs of the unpruned networks  [30; big ones 10]")
-@click.option("--finetune-epochs", type=int, metavar="N", help="epochs of fine-tuning, for all  [40; big ones 13]")
+@click.option("--finetune-epochs", type=int, metavar="N", help="epochs of fine-tuning, for all  [60; big ones 20]")
 @click.option("--budget-evals", type=int, metavar="N", help="compare the searches at N evaluations each instead")
 @click.option("--beta", is_flag=True, help="sweep beta as well (accuracy and NCR against it)")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="the bench's folder  [bench/DATA]")

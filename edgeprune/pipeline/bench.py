@@ -30,8 +30,8 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.types import PruningPlan
 from edgeprune.models.weights import save_weights
 from edgeprune.pipeline.bench_config import COMPARED, NCR, UNPRUNED, BenchConfig, Label, parse_label, target
-from edgeprune.pipeline.finetune import widen
-from edgeprune.pipeline.workbench import BATCH_SIZE, SCHEMA, Ground, Workbench, make_ground
+from edgeprune.pipeline.finetune import FineTune, prune_and_tune, widen
+from edgeprune.pipeline.workbench import BATCH_SIZE, SCHEMA, Workbench, make_ground
 from edgeprune.pruning.cost import count_macs
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.search.algorithm import SearchResult
@@ -39,7 +39,7 @@ from edgeprune.search.environment import Episode
 from edgeprune.search.methods import METHODS, Method
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.distillation import Distillation
-from edgeprune.training.fit import FINETUNE_DECAY, score, train
+from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
 
 #: Values of beta for the paper's figure 4.
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -91,7 +91,7 @@ def run_bench(config: BenchConfig, progress: Progress) -> None:
                     # A rate that this method does not come to: the other rows are worth having without it.
                     progress.say(f"left out: {error}")
                     continue
-                _finish(config, label, bench.ground, outcome, progress)
+                _finish(config, label, bench, outcome, progress)
             if sweep:
                 progress.stage("beta")
                 _sweep(config, bench)
@@ -158,22 +158,16 @@ def pick(episodes: list[Episode], ncr: float) -> Episode:
     return max(episodes, key=lambda episode: episode.candidate.ncr)
 
 
-def _finish(config: BenchConfig, label: Label, ground: Ground, outcome: Outcome, progress: Progress) -> None:
+def _finish(config: BenchConfig, label: Label, bench: Workbench, outcome: Outcome, progress: Progress) -> None:
     """Fine-tune as everyone is, score on the test set, write the cell."""
-    started, structure = time.monotonic(), ground.structure
+    started, ground, structure = time.monotonic(), bench.ground, bench.ground.structure
     before = score(outcome.network, ground.test)
-    augmentation = Augmentation.fit(structure.shape, mirrors=ground.dataset.mirrors)
-    fit = train(
-        outcome.network, ground.train, ground.validation, epochs=ground.finetune_epochs,
-        learning_rate=ground.learning_rate, batch_size=BATCH_SIZE, seed=ground.seed, progress=progress,
-        title="fine-tuning", distillation=Distillation(ground.network), augmentation=augmentation,
-        weight_decay=FINETUNE_DECAY,
-    )  # fmt: skip
+    fit, plan = _tune(label, bench, outcome, progress)
     accuracy = score(fit.network, ground.test)
-    widths = {g.name: outcome.plan.widths.get(g.name, g.channels) for g in structure.groups}
+    widths = {g.name: plan.widths.get(g.name, g.channels) for g in structure.groups}
     ncr = structure.neurons(ground.network) / structure.neurons(fit.network)
     weights = f"weights/{label.text}-{ground.seed}.safetensors"
-    wide = widen(ground.network, structure, outcome.plan, fit.network) if outcome.plan.kept else fit.network
+    wide = widen(ground.network, structure, plan, fit.network) if plan.kept else fit.network
     save_weights(config.out / weights, wide)
     share = count_macs(fit.network, structure.shape) / count_macs(ground.network, structure.shape)
     cell: dict[str, Any] = {
@@ -204,6 +198,42 @@ def _finish(config: BenchConfig, label: Label, ground: Ground, outcome: Outcome,
     write_json(_cell_file(config.out, label, ground.seed), cell)
     layers = "-".join(map(str, widths.values()))
     progress.say(f"{layers}: NCR {ncr:.2f}, error {cell['error']:.2f} points, search {outcome.seconds:.1f} s")
+
+
+def _tune(label: Label, bench: Workbench, outcome: Outcome, progress: Progress) -> tuple[Fit, PruningPlan]:
+    """The tuned network, and what it keeps.
+
+    Searches that share our criterion prune and tune as the product does, inputs last; the papers' own methods are done
+    with pruning, and tuned for as many epochs.
+    """
+    ground = bench.ground
+    settings = FineTune(
+        epochs=ground.finetune_epochs,
+        learning_rate=ground.learning_rate,
+        batch_size=BATCH_SIZE,
+        augmentation=Augmentation.fit(ground.structure.shape, mirrors=ground.dataset.mirrors),
+    )
+    if label.method in METHODS and METHODS[label.method].tuned:
+        assert outcome.criterion is not None
+        _, fit, plan = prune_and_tune(
+            ground.network,
+            ground.structure,
+            outcome.plan.widths,
+            bench.ranks(outcome.criterion, outcome.repair),
+            train_set=ground.train,
+            validation=ground.validation,
+            settings=settings,
+            seed=ground.seed,
+            progress=progress,
+        )
+        return fit, plan
+    teacher = Distillation(ground.network, settings.temperature, settings.distillation)
+    fit = train(
+        outcome.network, ground.train, ground.validation, epochs=settings.epochs, learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size, seed=ground.seed, progress=progress, title="fine-tuning", distillation=teacher,
+        augmentation=settings.augmentation, weight_decay=FINETUNE_DECAY,
+    )  # fmt: skip
+    return fit, outcome.plan
 
 
 def _compare(config: BenchConfig, name: str, bench: Workbench) -> None:

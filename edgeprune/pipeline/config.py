@@ -135,7 +135,7 @@ class RunConfig:
     distillation: float = _option(
         0.5, "share of the unpruned network's answers in the fine-tuning loss (0: labels only)", "training", "SHARE"
     )
-    temperature: float = _option(3.0, "softening of the answers in distillation", "training", "T")
+    temperature: float = _option(1.0, "softening of the answers in distillation", "training", "T")
     augmentation: Literal["auto", "none"] = _option(
         "auto",
         "auto: training images of 16 pixels or more: colour ones are moved, grey writing is moved, turned, scaled, "

@@ -11,7 +11,7 @@ from edgeprune.core.progress import Progress
 from edgeprune.pipeline.config import CriterionName, RunConfig
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pruning import rankings
-from edgeprune.pruning.calibration import gram_matrices
+from edgeprune.pruning.calibration import fisher_matrices, gram_matrices
 from edgeprune.pruning.criteria import Ranked, Ranking
 from edgeprune.pruning.shapley import Game, NetworkGame, evaluations, seconds_per_evaluation, shapley_values
 from edgeprune.pruning.structure import Structure
@@ -19,6 +19,8 @@ from edgeprune.training.batches import Batches
 
 #: Names of all criteria.
 CRITERIA: tuple[str, ...] = get_args(CriterionName)
+#: Of the images that criteria look at, how many tell which outputs sway the answer: that takes a backward pass each.
+FISHER_IMAGES = 4000
 #: For the criterion `shapley`: permutations per group, and validation images at most.
 SHAPLEY_PERMUTATIONS, SHAPLEY_IMAGES = 20, 1000
 
@@ -61,9 +63,9 @@ def make_criterion(
     if name not in CRITERIA:
         raise UsageError(f"unknown criterion '{name}'", did_you_mean(name, CRITERIA))
     count = min(images, len(train_set))
+    layers = sorted({consumer.layer for coupling in structure.couplings for consumer in coupling.consumers})
     grams = None
     if repair or name == "reconstruction":
-        layers = sorted({consumer.layer for coupling in structure.couplings for consumer in coupling.consumers})
         with progress.task("calibrating", count) as task:
             grams = gram_matrices(network, layers, (x for x, _ in train_set.ordered(limit=count)), count, task.advance)
     match name:
@@ -77,7 +79,8 @@ def make_criterion(
             ranking = rankings.activation(network, structure, (x for x, _ in train_set.ordered(limit=count)))
         case "reconstruction":
             assert grams is not None
-            ranking = rankings.reconstruction(network, structure, grams)
+            some = (x for x, _ in train_set.ordered(limit=min(count, FISHER_IMAGES)))
+            ranking = rankings.reconstruction(network, structure, grams, fisher_matrices(network, layers, some, seed))
         case _:
             ranking = _shapley(network, structure, validation, min(images, SHAPLEY_IMAGES), seed, progress)
     return Ranked(network, structure, ranking, grams if repair else None)

@@ -17,7 +17,7 @@ from edgeprune.core.types import Budget, PruningPlan, Trial
 from edgeprune.pipeline.choose import Reference, excess
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
-from edgeprune.pruning.structure import Criterion, Structure
+from edgeprune.pruning.structure import INPUTS, Criterion, Structure
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
@@ -45,7 +45,7 @@ class FineTune:
     learning_rate: float = 2e-3
     batch_size: int = 128
     distillation: float = 0.5
-    temperature: float = 3.0
+    temperature: float = 1.0
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
@@ -157,8 +157,10 @@ def prune_and_tune(
     """Prune `network` to `widths` and tune it, in `iterations` steps, with `network` as the teacher.
 
     Widths shrink by the same factor in each step (rounded to allowed ones); after each the network is tuned, and the
-    next criterion is made on what came of it. The last step gets half of the epochs or minutes, the others share the
-    rest. After surgery batch-norm statistics are computed anew.
+    next criterion is made on what came of it. Input features go in one more step at the end: which of them are worth
+    keeping is asked of the few neurons that will read them (docs/decisions/0009-inputs-last.md). The last step gets
+    half of the epochs or minutes, the others share the rest. With as many epochs as iterations there is none left for
+    that step, and inputs go with the others. After surgery batch-norm statistics are computed anew.
 
     Returns the network pruned in one step and not tuned; the tuned one, with the history of all steps; and what it
     keeps, in the channels of `network`: `cut(network, structure.shape, plan)` has the tuned one's shape.
@@ -185,21 +187,23 @@ def prune_and_tune(
     before = narrowed(criterion, criterion.plan(dict(widths)))
     history: tuple[float, ...] = ()
     epochs = 0.0
-    for step in range(1, iterations + 1):
-        last = step == iterations
-        plan = criterion.plan(_step_widths(structure, widths, step / iterations))
-        pruned = before if iterations == 1 else narrowed(criterion, plan)
+    way = _way(structure, widths, iterations, inputs_last=settings.epochs is None or settings.epochs > iterations)
+    steps = len(way)
+    for step, narrower in enumerate(way, start=1):
+        last = step == steps
+        plan = criterion.plan(narrower)
+        pruned = before if steps == 1 else narrowed(criterion, plan)
         fit = train(
             pruned,
             train_set,
             validation,
-            epochs=None if settings.epochs is None else _step_epochs(settings.epochs, step, iterations),
-            minutes=None if deadline is None else deadline.left() / 60 * _step_share(step, iterations),
+            epochs=None if settings.epochs is None else _step_epochs(settings.epochs, step, steps),
+            minutes=None if deadline is None else deadline.left() / 60 * _step_share(step, steps),
             learning_rate=settings.learning_rate,
             batch_size=settings.batch_size,
             seed=seed,
             progress=progress,
-            title=title if iterations == 1 else f"{title}, step {step} of {iterations}",
+            title=title if steps == 1 else f"{title}, step {step} of {steps}",
             distillation=distillation,
             augmentation=settings.augmentation,
             weight_decay=FINETUNE_DECAY,
@@ -210,6 +214,16 @@ def prune_and_tune(
         if not last:
             criterion = make_criterion(widen(network, structure, plan, fit.network), structure)
     return before, replace(fit, history=history, epochs=epochs), plan
+
+
+def _way(
+    structure: Structure, widths: Mapping[str, int], iterations: int, *, inputs_last: bool
+) -> list[dict[str, int]]:
+    """The widths after every step; the last are `widths`."""
+    others = {name: width for name, width in widths.items() if name != INPUTS}
+    apart = inputs_last and others and widths.get(INPUTS, structure.inputs) < structure.inputs
+    way = [_step_widths(structure, others if apart else widths, step / iterations) for step in range(1, iterations + 1)]
+    return [*way, dict(widths)] if apart else way
 
 
 def _step_widths(structure: Structure, widths: Mapping[str, int], share: float) -> dict[str, int]:

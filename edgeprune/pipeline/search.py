@@ -32,7 +32,6 @@ from edgeprune.search.environment import Environment, Episode, StopSearch
 from edgeprune.search.methods import make_method
 from edgeprune.search.reward import Candidate, Reward
 from edgeprune.training.brief import BriefTuning
-from edgeprune.training.distillation import Distillation
 
 #: What is asked for when nothing is: a rate of 3, or half-way to the most that is possible, and one point at most.
 DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
@@ -155,9 +154,8 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
     steps = 100 if steps is None else steps
     tuning = None
     if steps:
-        distillation = Distillation(prepared.network, config.temperature, config.distillation)
         rate = prepared.schedule.learning_rate
-        tuning = BriefTuning(prepared.train, distillation, steps=steps, learning_rate=rate, seed=config.seed)
+        tuning = BriefTuning(prepared.train, prepared.network, steps=steps, learning_rate=rate, seed=config.seed)
     return Scoring(prepared.network, prepared.structure, criterion, prepared.validation, tuning, images)
 
 

@@ -22,18 +22,18 @@ from edgeprune.models.source import make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.pipeline.bench_config import BenchConfig
 from edgeprune.pipeline.criterion import make_criterion
+from edgeprune.pipeline.finetune import MakeCriterion
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
-from edgeprune.pruning.structure import Structure
+from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.search.algorithm import SearchResult
 from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.methods import Method
 from edgeprune.search.reward import Candidate, Reward, Widths
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
-from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import score, train
 
 #: What the files' "schema" says (see docs/interfaces.md).
@@ -99,28 +99,39 @@ class Workbench:
         """A criterion and the seconds its ranking took, which count for every method that uses it."""
         if (name, repair) not in self._criteria:
             started, ground = time.monotonic(), self.ground
-            criterion = make_criterion(
-                name,
-                repair=repair,
-                network=ground.network,
-                structure=ground.structure,
-                train_set=ground.train,
-                validation=ground.validation,
-                images=CALIBRATION_IMAGES,
-                seed=ground.seed,
-                progress=self._progress,
-            )
+            criterion = self._ranked(name, repair, ground.network, ground.structure)
             self._criteria[name, repair] = criterion, time.monotonic() - started
         return self._criteria[name, repair]
+
+    def ranks(self, name: str, repair: bool) -> MakeCriterion:
+        """The criterion `name` of the unpruned network, and of those on the way from it to a pruned one."""
+
+        def rank(network: nn.Module, structure: Structure) -> Criterion:
+            known = network is self.ground.network
+            return self.criterion(name, repair)[0] if known else self._ranked(name, repair, network, structure)
+
+        return rank
+
+    def _ranked(self, name: str, repair: bool, network: nn.Module, structure: Structure) -> Ranked:
+        ground = self.ground
+        return make_criterion(
+            name,
+            repair=repair,
+            network=network,
+            structure=structure,
+            train_set=ground.train,
+            validation=ground.validation,
+            images=CALIBRATION_IMAGES,
+            seed=ground.seed,
+            progress=self._progress,
+        )
 
     def tuning(self) -> tuple[BriefTuning, float]:
         """What tunes candidates, and the seconds it took to make."""
         if self._tuning is None:
             started, ground = time.monotonic(), self.ground
-            teacher = Distillation(ground.network)
-            brief = BriefTuning(
-                ground.train, teacher, steps=BRIEF_STEPS, learning_rate=ground.learning_rate, seed=ground.seed
-            )
+            rate = ground.learning_rate
+            brief = BriefTuning(ground.train, ground.network, steps=BRIEF_STEPS, learning_rate=rate, seed=ground.seed)
             self._tuning = brief, time.monotonic() - started
         return self._tuning
 
@@ -175,7 +186,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     structure = discover(network, shape, runtime="onnxruntime", max_sparsity=0.95)
     big = sum(p.numel() for p in network.parameters()) > BIG
     learning_rate, part = (BIG_LEARNING_RATE, 3) if big else (LEARNING_RATE, 1)
-    train_epochs, finetune_epochs = config.train_epochs or 30 // part, config.finetune_epochs or 40 // part
+    train_epochs, finetune_epochs = config.train_epochs or 30 // part, config.finetune_epochs or 60 // part
     sizes = [structure.inputs, *(weighted(network, name).weight.shape[0] for name in structure.hidden_layers), classes]
     with storing(folder):
         for name in ("cells", "weights"):

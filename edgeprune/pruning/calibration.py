@@ -1,4 +1,4 @@
-"""What layers receive on calibration data, as Gram matrices: all that reconstruction needs to know of the data."""
+"""What reconstruction knows of the data: what layers receive (Gram matrices), what of it matters (Fisher matrices)."""
 
 from __future__ import annotations
 
@@ -58,6 +58,51 @@ def gram_matrices(
         for hook in hooks:
             hook.remove()
     return {name: gram / rows[name] for name, gram in grams.items()}
+
+
+def fisher_matrices(
+    network: nn.Module, layers: Sequence[str], batches: Iterable[Tensor], seed: int
+) -> dict[str, Tensor]:
+    """How much each layer's outputs sway the network's answer: E[g g'], float64 (out, out).
+
+    g is the gradient of the log-likelihood of the network's own answer, a class drawn from its softmax, by the output
+    of `layers[i]`: the second factor of K-FAC (Martens & Grosse 2015, section 3; for convolutions Grosse & Martens
+    2016, summed over positions). To second order, an error e of the output changes the answers by e' E[g g'] e / 2 in
+    KL divergence.
+
+    `batches` give network inputs (N, ...); the classes are drawn from `seed`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, Tensor] = {}
+    probes: list[tuple[str, Tensor]] = []
+    hooks = []
+    images = 0
+    for name in layers:
+
+        def add(_: nn.Module, args: tuple[Tensor, ...], output: Tensor, name: str = name) -> Tensor:  # noqa: ARG001
+            probes.append((name, torch.zeros_like(output, requires_grad=True)))
+            return output + probes[-1][1]
+
+        hooks.append(network.get_submodule(name).register_forward_hook(add))
+    try:
+        network.eval()
+        for batch in batches:
+            probes.clear()
+            with torch.enable_grad():
+                likelihood = F.log_softmax(network(batch), 1)
+            drawn = torch.multinomial(likelihood.detach().exp(), 1, generator=generator)
+            slopes = torch.autograd.grad(likelihood.gather(1, drawn).sum(), [probe for _, probe in probes])
+            for (name, _), slope in zip(probes, slopes, strict=True):
+                linear = isinstance(network.get_submodule(name), nn.Linear)
+                rows = (slope if linear else slope.movedim(1, -1)).flatten(0, -2).double()
+                if name not in found:
+                    found[name] = rows.new_zeros(rows.shape[1], rows.shape[1])
+                found[name].addmm_(rows.T, rows)
+            images += len(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: total / images for name, total in found.items()}
 
 
 def _chunk(module: nn.Module, x: Tensor) -> int:

@@ -6,7 +6,7 @@
 | `l2` | L2 norm of the same weights (Li et al. 2017, section 3.1 compares the two) | weights |
 | `taylor` | mean of abs(activation x gradient) (Molchanov et al. 2017, eq. 8) | inputs, labels |
 | `activation` | sum of abs(W_ij) ||X_j||_2 over the weights that read it (Sun et al. 2024, eq. 1) | inputs |
-| `reconstruction` | drop of the readers' output error, chosen greedily | Gram matrices |
+| `reconstruction` | drop of the readers' output error, chosen greedily | Gram and Fisher matrices |
 
 Of an input feature the weights of `l1` and `l2` are its column in the first layer; of a coupled channel, those of all
 its makers. What a ranking by data looks at are training images.
@@ -109,15 +109,21 @@ def by_scores(scores: Mapping[str, Tensor]) -> Ranking:
     return Ranking(order, lost)
 
 
-def reconstruction(network: nn.Module, structure: Structure, grams: Mapping[str, Tensor]) -> Ranking:
+def reconstruction(
+    network: nn.Module,
+    structure: Structure,
+    grams: Mapping[str, Tensor],
+    fishers: Mapping[str, Tensor] | None = None,
+) -> Ranking:
     """Forward selection of the channels from which the readers' outputs are rebuilt best.
 
-    By the drop of the squared output error (orthogonal least squares, the multi-response form of matching pursuit),
-    over all readers of a group together, each scaled by its output's energy. `grams` as `gram_matrices` gives them.
+    By the drop of the output error e (orthogonal least squares, the multi-response form of matching pursuit), over all
+    readers of a group together, each scaled by its output's energy. `grams` as `gram_matrices` gives them. With
+    `fishers` of `fisher_matrices` an error counts as it sways the answer, e' F e, without them as e' e.
     """
     order, lost = {}, {}
     for coupling in structure.couplings:
-        chosen, gains = _select(network, coupling, grams)
+        chosen, gains = _select(network, coupling, grams, fishers)
         order[coupling.group.name] = tuple(chosen)
         lost[coupling.group.name] = _lost(torch.tensor(gains, dtype=torch.float64).clamp(min=0))
     return Ranking(order, lost)
@@ -167,9 +173,14 @@ class _Listening:
             hook.remove()
 
 
-def _select(network: nn.Module, coupling: Coupling, grams: Mapping[str, Tensor]) -> tuple[list[int], list[float]]:
+def _select(
+    network: nn.Module, coupling: Coupling, grams: Mapping[str, Tensor], fishers: Mapping[str, Tensor] | None
+) -> tuple[list[int], list[float]]:
     """Channels from most to least useful, and what share of the outputs' energy each in turn explains."""
-    readers = [_Reader(network, consumer, grams[consumer.layer]) for consumer in coupling.consumers]
+    readers = [
+        _Reader(network, consumer, grams[consumer.layer], None if fishers is None else fishers[consumer.layer])
+        for consumer in coupling.consumers
+    ]
     taps = max(reader.taps for reader in readers)
     size = max(8, _POOL // taps)
     left = torch.arange(coupling.group.channels)
@@ -197,6 +208,8 @@ def _select(network: nn.Module, coupling: Coupling, grams: Mapping[str, Tensor])
 class _Reader:
     """What forward selection knows of one reader, given what has been taken: R, the Gram matrix, and M = W R.
 
+    Where errors count by a Fisher matrix F = L L', W stands for L' W.
+
     Neither is updated as a whole: R = R0 - L L' and M = M0 - Z L' are worked out where they are looked at, and for
     every channel c only R_cc and M_c' M_c are kept, from which gains follow.
 
@@ -207,8 +220,10 @@ class _Reader:
     | `_inner` R_cc, `_outer` M_c' M_c | (channels, taps, taps) |
     """
 
-    def __init__(self, network: nn.Module, consumer: Consumer, gram: Tensor) -> None:
+    def __init__(self, network: nn.Module, consumer: Consumer, gram: Tensor, fisher: Tensor | None) -> None:
         weight, own = augmented(network, consumer.layer), blocks(network, consumer)
+        if fisher is not None:
+            weight = cholesky(fisher.clone()).T @ weight
         channels, self.taps = own.shape
         ridge = RIDGE * gram.diagonal().mean()
         residual = gram.clone()

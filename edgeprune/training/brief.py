@@ -12,13 +12,16 @@ from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 
 BATCH_SIZE = 128
+#: Of the teacher's answers, which are all it learns from: few steps learn more from soft ones than from labels, and
+#: scores are steadier (docs/decisions/0007).
+TEMPERATURE = 3.0
 #: Learning rate over that of fine-tuning: few steps must go far, or networks of fewer inputs seem the better ones
 #: (docs/decisions/0007).
 FASTER = 5
 
 
 class BriefTuning:
-    """Tunes any network for the same `steps` batches of training images, which the teacher has answered once.
+    """Tunes any network on the answers of `teacher` to the same `steps` batches of training images.
 
     `learning_rate` is that of the fine-tuning that would follow.
 
@@ -27,18 +30,16 @@ class BriefTuning:
     for the papers' networks.
     """
 
-    def __init__(
-        self, train_set: Batches, distillation: Distillation, *, steps: int, learning_rate: float, seed: int
-    ) -> None:
-        self._distillation = distillation
+    def __init__(self, train_set: Batches, teacher: nn.Module, *, steps: int, learning_rate: float, seed: int) -> None:
+        self._distillation = Distillation(teacher, TEMPERATURE, share=1.0)
         self._rate = FASTER * learning_rate
         count = min(len(train_set), steps * BATCH_SIZE)
         index = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(seed))[:count]
         self._inputs, self._labels = train_set.inputs(index), train_set.y[index]
-        distillation.teacher.eval()
+        teacher.eval()
         with torch.no_grad():
-            parts = [distillation.teacher(part) for part in torch.split(self._inputs, train_set.together)]
-        self._softened = distillation.soften(torch.cat(parts))
+            parts = [teacher(part) for part in torch.split(self._inputs, train_set.together)]
+        self._softened = self._distillation.soften(torch.cat(parts))
         self._steps = steps
 
     def __call__(self, network: nn.Module) -> nn.Module:

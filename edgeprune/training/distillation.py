@@ -17,7 +17,7 @@ class Distillation:
     """
 
     teacher: nn.Module
-    temperature: float = 3.0
+    temperature: float = 1.0
     share: float = 0.5
 
     def soften(self, logits: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class ByReaders:
     def plan(self, widths: dict[str, int]) -> PruningPlan:
         kept = {}
         for coupling in self.structure.couplings:
+            if coupling.group.name not in widths:
+                continue
             norms = torch.zeros(coupling.group.channels)
             for consumer in coupling.consumers:
                 weight = weighted(self.network, consumer.layer).weight.detach()
@@ -124,13 +126,14 @@ def test_what_was_tuned_in_between_is_what_the_next_step_ranks() -> None:
         settings=FineTune(epochs=4, learning_rate=1e-2, batch_size=16), iterations=2, seed=0, progress=Silent(),
     )  # fmt: skip
     assert ranked[0] is net
-    assert len(ranked) == 2
-    # Half of the way from 36, 30, 20 to 12, 10, 6, by the same factor: 20, 17, 10.
-    dead = (ranked[1].fc1.weight == 0).all(1)
-    assert int(dead.sum()) == 30 - 17
-    assert int((ranked[1].fc1.weight == 0).all(0).sum()) == 36 - 20
-    assert torch.equal(dead, (ranked[1].fc2.weight == 0).all(0))
-    assert not torch.equal(ranked[1].fc1.weight[~dead], net.fc1.weight[~dead])
+    assert len(ranked) == 3
+    # Half of the way from 30, 20 to 10, 6, by the same factor: 17, 10; then the whole way; inputs not yet.
+    for seen, width in zip(ranked[1:], (17, 10), strict=True):
+        dead = (seen.fc1.weight == 0).all(1)
+        assert int(dead.sum()) == 30 - width
+        assert not (seen.fc1.weight == 0).all(0).any()
+        assert torch.equal(dead, (seen.fc2.weight == 0).all(0))
+        assert not torch.equal(seen.fc1.weight[~dead], net.fc1.weight[~dead])
     assert torch.equal(net.fc1.weight, network().fc1.weight)
 
 
@@ -165,6 +168,44 @@ def test_a_widened_network_computes_what_the_pruned_one_does(name: str) -> None:
 def test_all_steps_together_have_the_epochs(epochs: int, iterations: int) -> None:
     _, fit, _ = run(iterations, epochs=epochs)
     assert len(fit.history) == fit.epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("widths", "iterations", "epochs", "way"),
+    [
+        ({"inputs": 12, "fc1": 10}, 1, 4, [{"fc1": 10}, {"inputs": 12, "fc1": 10}]),
+        ({"inputs": 12, "fc1": 10}, 2, None, [{"fc1": 17}, {"fc1": 10}, {"inputs": 12, "fc1": 10}]),
+        ({"inputs": 12, "fc1": 10}, 1, 1, [{"inputs": 12, "fc1": 10}]),
+        ({"inputs": 12, "fc1": 10}, 2, 2, [{"inputs": 20, "fc1": 17}, {"inputs": 12, "fc1": 10}]),
+        ({"inputs": 12}, 1, 4, [{"inputs": 12}]),
+        ({"inputs": 36, "fc1": 10}, 1, 4, [{"inputs": 36, "fc1": 10}]),
+        ({"fc1": 10}, 2, 4, [{"fc1": 17}, {"fc1": 10}]),
+    ],
+)
+def test_inputs_go_last(
+    widths: dict[str, int],
+    iterations: int,
+    epochs: int | None,
+    way: list[dict[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, int]] = []
+    plan_of = ByReaders.plan
+
+    def plan(self: ByReaders, wanted: dict[str, int]) -> PruningPlan:
+        asked.append(dict(wanted))
+        return plan_of(self, wanted)
+
+    monkeypatch.setattr(ByReaders, "plan", plan)
+    net = network()
+    structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
+    prune_and_tune(
+        net, structure, widths, ByReaders, train_set=batches(120), validation=batches(60, seed=1),
+        settings=FineTune(epochs=epochs, minutes=0.01 if epochs is None else None, batch_size=16),
+        iterations=iterations, seed=0, progress=Silent(),
+    )  # fmt: skip
+    # The first is that of the network pruned in one step.
+    assert asked == [widths, *way]
 
 
 def test_half_of_the_epochs_are_the_last_steps() -> None:
@@ -258,7 +299,6 @@ def test_the_stage_tunes_a_trial_at_its_widths() -> None:
     assert tuned.fit.epochs == 10
     assert len([line for line in said if "in 2 epochs" in line]) == 2
     cut(network(), SHAPE, tuned.plan).load_state_dict(tuned.fit.network.state_dict())
-    assert stage(RunConfig()).plan == stage(RunConfig()).trial.plan
 
 
 def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from edgeprune.data.catalog import load_data
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import CRITERIA, make_criterion
 from edgeprune.pruning import rankings
-from edgeprune.pruning.calibration import gram_matrices
+from edgeprune.pruning.calibration import fisher_matrices, gram_matrices
 from edgeprune.pruning.criteria import Ranked, Ranking, augmented
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import INPUTS, Consumer, Coupling, Structure
@@ -96,6 +96,66 @@ def test_passes_know_convolutions_and_several_readers(monkeypatch: pytest.Monkey
     assert sorted(passes.order["a"]) == list(range(40))
     for width in (5, 10, 20, 30):
         assert passes.lost["a"][width] <= 1.02 * whole.lost["a"][width] + 1e-6
+
+
+def test_the_fisher_matrix_of_logits_is_that_of_the_softmax() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)).double()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)  # as a network that was loaded may come
+    x = 2 * torch.randn(40_000, 6, dtype=torch.float64)
+    found = fisher_matrices(network, ["0", "2"], x.split(10_000), seed=0)
+    logits = network(x)
+    p = logits.softmax(1)
+    exact = (torch.diag_embed(p) - p[:, :, None] * p[:, None]).mean(0)
+    torch.testing.assert_close(found["2"], exact, atol=4e-3, rtol=0.0)
+    # A layer before it: by the chain rule.
+    slope = (network[0](x) > 0)[:, None] * network[2].weight  # (N, classes, 8)
+    chained = (slope.mT @ (torch.diag_embed(p) - p[:, :, None] * p[:, None]) @ slope).mean(0)
+    torch.testing.assert_close(found["0"], chained, atol=6e-3, rtol=0.0)
+    again = fisher_matrices(network, ["0", "2"], x.split(10_000), seed=0)
+    assert all(torch.equal(found[name], again[name]) for name in found)
+
+
+def test_fisher_matrices_sum_over_the_positions_of_a_convolution() -> None:
+    torch.manual_seed(0)
+    network = TwoReaders().eval()
+    x = torch.randn(300, 3, 8, 8)
+    found = fisher_matrices(network, ["c", "head"], [x], seed=0)
+    # 1x1 outputs c enter the head as a mean over 64 positions, so positions that are on have one and the same slope.
+    slopes = []
+
+    def keep(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        slopes.append(torch.zeros_like(output, requires_grad=True))
+        return output + slopes[-1]
+
+    handle = network.c.register_forward_hook(keep)
+    logs = network(x).log_softmax(1)
+    handle.remove()
+    drawn = torch.multinomial(logs.detach().exp(), 1, generator=torch.Generator().manual_seed(0))
+    (slope,) = torch.autograd.grad(logs.gather(1, drawn).sum(), slopes)
+    expected = torch.einsum("ncij,ndij->cd", slope, slope) / len(x)
+    torch.testing.assert_close(found["c"], expected.double(), rtol=1e-4, atol=1e-9)
+    assert found["head"].shape == (4, 4)
+
+
+def test_errors_count_as_they_sway_the_answer() -> None:
+    # Feature 0 drives an output a hundred times the others' size that nobody listens to.
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 3, bias=False))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.diag(torch.tensor([100.0, 1.0, 2.0])))
+    group = Group("g", 3, 1, 1, 0, 0, 0, ("0",))
+    coupling = Coupling(group, (), (Consumer("0", ((0,), (1,), (2,))),))
+    structure = Structure((3,), (coupling,), {}, (), (), 3, None)
+    x = torch.randn(500, 3)
+    grams = gram_matrices(network, ["0"], [x], len(x))
+    fisher = torch.diag(torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64))
+    assert rankings.reconstruction(network, structure, grams).order["g"] == (0, 2, 1)
+    ranking = rankings.reconstruction(network, structure, grams, {"0": fisher})
+    assert ranking.order["g"] == (2, 1, 0)
+    assert ranking.lost["g"][2] < 0.01
+    assert float(fisher[0, 0]) == 0.0  # the ridge is not put on what was handed in
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgeprune.core.progress import Silent
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BATCH_SIZE, BriefTuning
-from edgeprune.training.distillation import Distillation
-from edgeprune.training.fit import score
+from edgeprune.training.fit import score, train
 
 
 def batches(count: int = 600) -> Batches:
@@ -24,10 +24,17 @@ def net(seed: int) -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
 
 
+def fit(network: nn.Module, data: Batches) -> nn.Module:
+    return train(
+        network, data, data, epochs=10, learning_rate=1e-2, batch_size=32, seed=0, progress=Silent(), title=""
+    ).network
+
+
 def test_a_moment_of_tuning_brings_a_network_back_and_leaves_the_given_one_alone() -> None:
     data, damaged = batches(), net(1)
     before = deepcopy(damaged.state_dict())
-    tuned = BriefTuning(data, Distillation(net(0), share=0.0), steps=60, learning_rate=6e-4, seed=0)(damaged)
+    able = fit(net(0), data)
+    tuned = BriefTuning(data, able, steps=60, learning_rate=6e-4, seed=0)(damaged)
     assert score(tuned, data) > score(damaged, data) + 0.1
     assert not tuned.training
     for name, tensor in damaged.state_dict().items():
@@ -35,9 +42,9 @@ def test_a_moment_of_tuning_brings_a_network_back_and_leaves_the_given_one_alone
 
 
 def test_it_follows_the_teacher() -> None:
-    # Labels say nothing at share 1: the student comes to answer as the teacher does, right or wrong.
+    # Labels say nothing: the student comes to answer as the teacher does, right or wrong.
     data, teacher = batches(), net(0)
-    student = BriefTuning(data, Distillation(teacher, share=1.0), steps=200, learning_rate=6e-4, seed=0)(net(1))
+    student = BriefTuning(data, teacher, steps=200, learning_rate=6e-4, seed=0)(net(1))
     x = data.inputs(slice(0, 600))
     with torch.no_grad():
         same = (student(x).argmax(1) == teacher(x).argmax(1)).double().mean()
@@ -46,7 +53,7 @@ def test_it_follows_the_teacher() -> None:
 
 def test_the_same_network_is_tuned_the_same_way() -> None:
     data = batches(2 * BATCH_SIZE + 10)
-    tuning = BriefTuning(data, Distillation(net(0)), steps=20, learning_rate=6e-4, seed=0)
+    tuning = BriefTuning(data, net(0), steps=20, learning_rate=6e-4, seed=0)
     one, two = tuning(net(1)), tuning(net(1))
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -54,4 +61,4 @@ def test_the_same_network_is_tuned_the_same_way() -> None:
 
 def test_fewer_images_than_a_batch() -> None:
     data = batches(40)
-    assert BriefTuning(data, Distillation(net(0)), steps=3, learning_rate=6e-4, seed=0)(net(1)) is not None
+    assert BriefTuning(data, net(0), steps=3, learning_rate=6e-4, seed=0)(net(1)) is not None
