@@ -77,7 +77,7 @@ class RunConfig:
     )
     episodes: int = _option(80, "episodes: walks through the network, each of which tries a plan", "search", "N")
     search_steps: int | None = _option(
-        None, "steps that a candidate is tuned for before it is scored [100; with convolutions 0]", "search", "N"
+        None, "steps that a candidate is tuned for before it is scored [150; with convolutions 0]", "search", "N"
     )
     criterion: CriterionName = _option("reconstruction", "which channels go first", "search")
     repair: bool | None = _option(

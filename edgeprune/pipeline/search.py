@@ -151,7 +151,7 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
     images, steps = config.search_images, config.search_steps
     if convolutional(prepared.network):
         images, steps = images or 1000, steps or 0
-    steps = 100 if steps is None else steps
+    steps = 150 if steps is None else steps
     tuning = None
     if steps:
         rate = prepared.schedule.learning_rate

@@ -39,7 +39,7 @@ from edgeprune.training.fit import score, train
 #: What the files' "schema" says (see docs/interfaces.md).
 SCHEMA = 1
 #: Training images that criteria look at; steps that a candidate is tuned for before it is scored.
-CALIBRATION_IMAGES, BRIEF_STEPS = 8000, 100
+CALIBRATION_IMAGES, BRIEF_STEPS = 8000, 150
 #: Peak learning rates of networks under and over `BIG` parameters.
 LEARNING_RATE, BIG_LEARNING_RATE = 2e-3, 4e-4
 BATCH_SIZE = 128
