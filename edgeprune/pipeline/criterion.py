@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.progress import Progress
 from edgeprune.pipeline.config import CriterionName, RunConfig
-from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.prepare import Prepared, convolutional
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import fisher_matrices, gram_matrices
 from edgeprune.pruning.criteria import Ranked, Ranking
@@ -19,8 +20,11 @@ from edgeprune.training.batches import Batches
 
 #: Names of all criteria.
 CRITERIA: tuple[str, ...] = get_args(CriterionName)
-#: Of the images that criteria look at, how many tell which outputs sway the answer: that takes a backward pass each.
-FISHER_IMAGES = 4000
+#: Of the images that criteria look at, how many tell which outputs sway the answer: that takes a backward pass each. An
+#: image counts at every position of a convolution, so fewer do there.
+FISHER_IMAGES, FISHER_IMAGES_CONVOLVED = 4000, 500
+#: Input numbers of the images that go backwards together: their activations are all kept meanwhile.
+FISHER_NUMBERS = 400_000
 #: For the criterion `shapley`: permutations per group, and validation images at most.
 SHAPLEY_PERMUTATIONS, SHAPLEY_IMAGES = 20, 1000
 
@@ -79,8 +83,10 @@ def make_criterion(
             ranking = rankings.activation(network, structure, (x for x, _ in train_set.ordered(limit=count)))
         case "reconstruction":
             assert grams is not None
-            some = (x for x, _ in train_set.ordered(limit=min(count, FISHER_IMAGES)))
-            ranking = rankings.reconstruction(network, structure, grams, fisher_matrices(network, layers, some, seed))
+            some = min(count, FISHER_IMAGES_CONVOLVED if convolutional(network) else FISHER_IMAGES)
+            size = max(1, min(500, FISHER_NUMBERS // math.prod(structure.shape)))
+            inputs = (x for x, _ in train_set.ordered(size, some))
+            ranking = rankings.reconstruction(network, structure, grams, fisher_matrices(network, layers, inputs, seed))
         case _:
             ranking = _shapley(network, structure, validation, min(images, SHAPLEY_IMAGES), seed, progress)
     return Ranked(network, structure, ranking, grams if repair else None)
