@@ -38,8 +38,10 @@ from edgeprune.training.fit import score, train
 
 #: What the files' "schema" says (see docs/interfaces.md).
 SCHEMA = 1
-#: Training images that criteria look at; steps that a candidate is tuned for before it is scored.
-CALIBRATION_IMAGES, BRIEF_STEPS = 8000, 150
+#: Training images that criteria look at.
+CALIBRATION_IMAGES = 8000
+#: Steps that a candidate is tuned for before it is scored, of networks under and over `BIG` parameters.
+BRIEF_STEPS, BIG_BRIEF_STEPS = 150, 100
 #: Peak learning rates of networks under and over `BIG` parameters.
 LEARNING_RATE, BIG_LEARNING_RATE = 2e-3, 4e-4
 BATCH_SIZE = 128
@@ -64,6 +66,7 @@ class Ground:
     validation_accuracy: float
     finetune_epochs: int
     learning_rate: float
+    brief_steps: int
 
 
 class Scorer:
@@ -130,8 +133,13 @@ class Workbench:
         """What tunes candidates, and the seconds it took to make."""
         if self._tuning is None:
             started, ground = time.monotonic(), self.ground
-            rate = ground.learning_rate
-            brief = BriefTuning(ground.train, ground.network, steps=BRIEF_STEPS, learning_rate=rate, seed=ground.seed)
+            brief = BriefTuning(
+                ground.train,
+                ground.network,
+                steps=ground.brief_steps,
+                learning_rate=ground.learning_rate,
+                seed=ground.seed,
+            )
             self._tuning = brief, time.monotonic() - started
         return self._tuning
 
@@ -185,7 +193,9 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     network = make_model("mlp-1024-1024" if colour else "lenet-300-100", shape, classes)
     structure = discover(network, shape, runtime="onnxruntime", max_sparsity=0.95)
     big = sum(p.numel() for p in network.parameters()) > BIG
-    learning_rate, part = (BIG_LEARNING_RATE, 3) if big else (LEARNING_RATE, 1)
+    learning_rate, part, brief_steps = (
+        (BIG_LEARNING_RATE, 3, BIG_BRIEF_STEPS) if big else (LEARNING_RATE, 1, BRIEF_STEPS)
+    )
     train_epochs, finetune_epochs = config.train_epochs or 30 // part, config.finetune_epochs or 60 // part
     sizes = [structure.inputs, *(weighted(network, name).weight.shape[0] for name in structure.hidden_layers), classes]
     with storing(folder):
@@ -208,9 +218,19 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     network.eval()
     said = read_json(note)
     progress.say(f"unpruned: {100 * said['accuracy']:.2f} % on test after {said['epochs']} epochs")
-    accuracy, own = said["accuracy"], said["validation"]
     return Ground(
-        seed, dataset, train_set, validation, test, network, structure, accuracy, own, finetune_epochs, learning_rate
+        seed=seed,
+        dataset=dataset,
+        train=train_set,
+        validation=validation,
+        test=test,
+        network=network,
+        structure=structure,
+        accuracy=said["accuracy"],
+        validation_accuracy=said["validation"],
+        finetune_epochs=finetune_epochs,
+        learning_rate=learning_rate,
+        brief_steps=brief_steps,
     )
 
 
