@@ -135,7 +135,9 @@ class RunConfig:
     distillation: float = _option(
         0.5, "share of the unpruned network's answers in the fine-tuning loss (0: labels only)", "training", "SHARE"
     )
-    temperature: float = _option(1.0, "softening of the answers in distillation", "training", "T")
+    temperature: float | None = _option(
+        None, "softening of the answers in distillation [1: none; with convolutions 3]", "training", "T"
+    )
     augmentation: Literal["auto", "none"] = _option(
         "auto",
         "auto: training images of 16 pixels or more: colour ones are moved, grey writing is moved, turned, scaled, "
@@ -170,7 +172,7 @@ class RunConfig:
         most = 10 if self.finetune_epochs is None else min(10, max(1, self.finetune_epochs))
         _check(1 <= self.iterations <= most, "iterations", "between 1 and 10, and at most --finetune-epochs")
         _check(0 <= self.distillation <= 1, "distillation", "between 0 and 1")
-        _check(self.temperature > 0, "temperature", "above 0")
+        _check(self.temperature is None or self.temperature > 0, "temperature", "above 0")
         _check(self.finetune_minutes is None or self.finetune_minutes > 0, "finetune_minutes", "above 0")
         if self.finetune_minutes is not None and self.finetune_epochs is not None:
             raise UsageError("--finetune-epochs and --finetune-minutes exclude each other", "give one of them")

@@ -19,7 +19,7 @@ from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 
 #: AdamW's weight decay, of weights only. A pruned network is tuned with more: Fashion-MNIST at a fifth of its neurons
-#: loses 2.0 points instead of 2.25 so (three seeds, docs/bench.md).
+#: loses 2.0 points instead of 2.25 so (docs/decisions/0009-inputs-last.md).
 DECAY, FINETUNE_DECAY = 5e-4, 0.1
 
 

@@ -315,6 +315,23 @@ def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.Monke
     assert {(settings.distillation, settings.temperature, settings.epochs) for settings in seen} == {(0.2, 5.0, None)}
 
 
+@pytest.mark.parametrize(("convolves", "temperature"), [(False, 1.0), (True, 3.0)])
+def test_answers_are_softened_where_networks_convolve(
+    convolves: bool, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[FineTune] = []
+    real = finetune.prune_and_tune
+
+    def watch(*args, settings: FineTune, **options):  # type: ignore[no-untyped-def]
+        seen.append(settings)
+        return real(*args, settings=settings, **options)
+
+    monkeypatch.setattr(finetune, "prune_and_tune", watch)
+    monkeypatch.setattr(finetune, "convolutional", lambda _: convolves)
+    stage(RunConfig(finalists=1))
+    assert [settings.temperature for settings in seen] == [temperature]
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
