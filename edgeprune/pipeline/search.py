@@ -75,11 +75,11 @@ def run_search(
     progress.say(f"criterion: {config.criterion}")
     criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
     kind = FORMAT[settings.runtime]
-    work = folder / "candidates"
-    work.mkdir(exist_ok=True)
     scoring = _scoring(config, prepared, criterion)
+    work = folder / "candidates"
     store = TrialStore(folder / "trials.sqlite")
     try:
+        work.mkdir(exist_ok=True)
         files = FileMaker(prepared, criterion, kind, work, progress)
         baseline_file = work / f"baseline.{kind}"
         example = prepared.validation.inputs(slice(0, 2))
