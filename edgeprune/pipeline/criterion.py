@@ -86,7 +86,9 @@ def make_criterion(
             some = min(count, FISHER_IMAGES_CONVOLVED if convolutional(network) else FISHER_IMAGES)
             size = max(1, min(500, FISHER_NUMBERS // math.prod(structure.shape)))
             inputs = (x for x, _ in train_set.ordered(size, some))
-            ranking = rankings.reconstruction(network, structure, grams, fisher_matrices(network, layers, inputs, seed))
+            with progress.task("weighing outputs", some) as task:
+                fishers = fisher_matrices(network, layers, inputs, seed, task.advance)
+            ranking = rankings.reconstruction(network, structure, grams, fishers)
         case _:
             ranking = _shapley(network, structure, validation, min(images, SHAPLEY_IMAGES), seed, progress)
     return Ranked(network, structure, ranking, grams if repair else None)

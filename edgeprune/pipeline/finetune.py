@@ -16,7 +16,7 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.types import Budget, PruningPlan, Trial
 from edgeprune.pipeline.choose import Reference, excess
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.prepare import Prepared, convolutional
+from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pruning.structure import INPUTS, Criterion, Structure
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.training.augmentation import Augmentation
@@ -92,7 +92,7 @@ def fine_tune(
         learning_rate=schedule.learning_rate,
         batch_size=schedule.batch_size,
         distillation=config.distillation,
-        temperature=config.temperature or (3.0 if convolutional(prepared.network) else 1.0),
+        temperature=schedule.temperature,
         augmentation=schedule.augmentation,
     )
 

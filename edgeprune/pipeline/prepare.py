@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Schedule:
     finetune_epochs: int
     batch_size: int
     learning_rate: float
+    #: Of distillation.
+    temperature: float
     #: How training images are changed, of the baseline and of the pruned network alike.
     augmentation: Augmentation | None
 
@@ -123,6 +125,7 @@ def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:
         finetune_epochs=config.finetune_epochs if config.finetune_epochs is not None else finetune_epochs,
         batch_size=32 if images < 5000 else 128,
         learning_rate=2e-3,
+        temperature=config.temperature or (3.0 if convolves else 1.0),
         augmentation=None
         if config.augmentation == "none"
         else Augmentation.fit(dataset.input_shape, mirrors=dataset.mirrors),
@@ -176,6 +179,8 @@ def _baseline(
 
 def _training_key(config: RunConfig, schedule: Schedule, dataset: Dataset, network: nn.Module) -> str:
     digest = hashlib.sha256()
+    # What comes after the baseline does not change it.
+    schedule = replace(schedule, finetune_epochs=0, temperature=0.0)
     digest.update(repr((config.model, schedule, config.seed, dataset.fingerprint)).encode())
     # The untrained weights stand for the user's code and the seed in one.
     for name, tensor in network.state_dict().items():

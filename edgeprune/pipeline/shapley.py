@@ -177,7 +177,7 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
         seed=config.seed,
         progress=progress,
         title="fine-tuning",
-        distillation=Distillation(network),
+        distillation=Distillation(network, prepared.schedule.temperature),
         augmentation=prepared.schedule.augmentation,
         weight_decay=FINETUNE_DECAY,
     )

@@ -61,12 +61,16 @@ def gram_matrices(
 
 
 def fisher_matrices(
-    network: nn.Module, layers: Sequence[str], batches: Iterable[Tensor], seed: int
+    network: nn.Module,
+    layers: Sequence[str],
+    batches: Iterable[Tensor],
+    seed: int,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Tensor]:
     """How much each layer's outputs sway the network's answer: E[g g'], float64 (out, out).
 
     g is the gradient of the log-likelihood of the network's own answer, a class drawn from its softmax, by the output
-    of `layers[i]`: the second factor of K-FAC (Martens & Grosse 2015, section 3; for convolutions Grosse & Martens
+    of the layer: the second factor of K-FAC (Martens & Grosse 2015, section 3; for convolutions Grosse & Martens
     2016, summed over positions). To second order, an error e of the output changes the answers by e' E[g g'] e / 2 in
     KL divergence.
 
@@ -91,7 +95,10 @@ def fisher_matrices(
             with torch.enable_grad():
                 likelihood = F.log_softmax(network(batch), 1)
             drawn = torch.multinomial(likelihood.detach().exp(), 1, generator=generator)
-            slopes = torch.autograd.grad(likelihood.gather(1, drawn).sum(), [probe for _, probe in probes])
+            # A layer whose output is dropped sways nothing.
+            slopes = torch.autograd.grad(
+                likelihood.gather(1, drawn).sum(), [probe for _, probe in probes], materialize_grads=True
+            )
             for (name, _), slope in zip(probes, slopes, strict=True):
                 linear = isinstance(network.get_submodule(name), nn.Linear)
                 rows = (slope if linear else slope.movedim(1, -1)).flatten(0, -2).double()
@@ -99,6 +106,7 @@ def fisher_matrices(
                     found[name] = rows.new_zeros(rows.shape[1], rows.shape[1])
                 found[name].addmm_(rows.T, rows)
             images += len(batch)
+            advance(len(batch))
     finally:
         for hook in hooks:
             hook.remove()

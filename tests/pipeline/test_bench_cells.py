@@ -92,6 +92,26 @@ def test_weights_are_full_size_with_zeros_where_neurons_went(made: BenchConfig) 
     assert before["fc1.weight"].any(1).all()
 
 
+def test_searches_of_ours_come_to_their_widths_as_runs_do(
+    made: BenchConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "digits"
+    shutil.copytree(made.out, out)
+    for name in ("unpruned", "acnn", "random+l2"):
+        (out / "cells" / f"{name}-0.json").unlink()
+    seen: list[dict[str, int]] = []
+    real = bench.prune_and_tune
+
+    def noted(network: Any, structure: Any, widths: dict[str, int], *rest: Any, **settings: Any) -> Any:
+        seen.append(widths)
+        return real(network, structure, widths, *rest, **settings)
+
+    monkeypatch.setattr(bench, "prune_and_tune", noted)
+    run_bench(replace(made, out=out), Silent())
+    # Not the paper's own method, and not the control.
+    assert seen == [cell(made, "random+l2")["widths"]]
+
+
 def test_finished_cells_are_not_run_again(made: BenchConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "digits"
     shutil.copytree(made.out, out)

@@ -266,19 +266,19 @@ def test_batch_norm_is_recalibrated_after_surgery() -> None:
     torch.testing.assert_close(before.norm.running_var, passed.transpose(0, 1).flatten(1).var(1), rtol=1e-4, atol=1e-5)
 
 
-def prepared() -> Prepared:
+def prepared(config: RunConfig) -> Prepared:
     net = network()
     preprocessing = Preprocessing(1.0, (0.0,), (1.0,))
     splits = (split(120), split(60, seed=1), split(9, seed=2))
     dataset = Dataset("toy", *splits, ("a", "b", "c"), preprocessing, "")
     train_set, validation = (Batches(part, preprocessing) for part in splits[:2])
     structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
-    schedule = Schedule(0, 10, 16, 2e-3, None)
+    schedule = Schedule(0, 10, 16, 2e-3, config.temperature or 1.0, None)
     return Prepared(dataset, train_set, validation, net, structure, schedule, 0.3, {})
 
 
 def stage(config: RunConfig, said: list[str] | None = None) -> finetune.Tuned:
-    ready = prepared()
+    ready = prepared(config)
     criterion = ByReaders(ready.network, ready.structure)
     lost = Failure("lost", "", False)
     trials = [
@@ -313,23 +313,6 @@ def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.Monke
     stage(RunConfig(finetune_minutes=7, distillation=0.2, temperature=5.0, finalists=2))
     assert [settings.minutes for settings in seen] == [1.0, 1.0, 5.0]
     assert {(settings.distillation, settings.temperature, settings.epochs) for settings in seen} == {(0.2, 5.0, None)}
-
-
-@pytest.mark.parametrize(("convolves", "temperature"), [(False, 1.0), (True, 3.0)])
-def test_answers_are_softened_where_networks_convolve(
-    convolves: bool, temperature: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[FineTune] = []
-    real = finetune.prune_and_tune
-
-    def watch(*args, settings: FineTune, **options):  # type: ignore[no-untyped-def]
-        seen.append(settings)
-        return real(*args, settings=settings, **options)
-
-    monkeypatch.setattr(finetune, "prune_and_tune", watch)
-    monkeypatch.setattr(finetune, "convolutional", lambda _: convolves)
-    stage(RunConfig(finalists=1))
-    assert [settings.temperature for settings in seen] == [temperature]
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,24 @@ def test_the_fisher_matrix_of_logits_is_that_of_the_softmax() -> None:
     assert all(torch.equal(found[name], again[name]) for name in found)
 
 
+def test_a_layer_whose_output_nobody_uses_sways_nothing() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(6, 3), nn.Linear(6, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.idle(x)
+            return self.used(x)
+
+    told: list[int] = []
+    batches = torch.randn(30, 6).split(20)
+    found = fisher_matrices(Idle(), ["used", "idle"], batches, seed=0, advance=told.append)
+    assert told == [20, 10]
+    assert found["used"].any()
+    assert torch.equal(found["idle"], torch.zeros(5, 5, dtype=torch.float64))
+
+
 def test_fisher_matrices_sum_over_the_positions_of_a_convolution() -> None:
     torch.manual_seed(0)
     network = TwoReaders().eval()
