@@ -132,7 +132,8 @@ def _outcome(config: BenchConfig, label: Label, bench: Workbench, progress: Prog
         return Outcome(network, made.plan, time.monotonic() - started, ncr, made.epochs)
     method = METHODS[label.method]
     criterion = label.criterion or method.criterion
-    episodes, result, scorer, seconds = bench.search(method, criterion, ncr=ncr, episodes=config.episodes)
+    count = method.times * config.episodes
+    episodes, result, scorer, seconds = bench.search(method, criterion, ncr=ncr, episodes=count)
     plan = pick(episodes, ncr).candidate.plan
     ranked, _ = bench.criterion(criterion, method.repair)
     network = prune(ranked, ground.structure, plan, check=True, inputs=ground.validation.inputs(slice(0, 16)))

@@ -140,8 +140,8 @@ class RunConfig:
     )
     augmentation: Literal["auto", "none"] = _option(
         "auto",
-        "auto: training images of 16 pixels or more: colour ones are moved, grey writing is moved, turned, scaled, "
-        "all but writing mirrored",
+        "auto: training images of 16 pixels or more are moved, grey writing is also turned and scaled, all but writing "
+        "mirrored",
         "training",
     )
     finalists: int = _option(3, "best trials that are fine-tuned and compared", "training", "N")

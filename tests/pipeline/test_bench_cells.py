@@ -62,7 +62,7 @@ def test_rows_reach_the_rate_that_is_theirs(made: BenchConfig) -> None:
         found = cell(made, name)
         assert found["ncr_target"] == ncr
         if name != "acnn":
-            # Ten episodes of the paper's agent may all miss it: nothing holds it to the rate.
+            # The paper's agent may miss it: nothing holds it to the rate.
             assert ncr <= float(str(found["ncr"]))
         if not name.startswith(("acnn", "random")):
             # A draw may overshoot; whoever searches does not give away what nobody asked for.
@@ -74,8 +74,11 @@ def test_rows_are_what_their_papers_say(made: BenchConfig) -> None:
     assert (acnn["criterion"], acnn["repair"]) == ("l1", False)
     assert (ours["criterion"], ours["repair"]) == ("reconstruction", True)
     assert chance["criterion"] == "l2"
-    # The paper's reward comes after every group: three evaluations an episode.
-    assert (acnn["evaluations"], ours["evaluations"]) == (30, 10)
+    # The paper's reward comes after every group: three evaluations an episode, of up to twenty times as many.
+    evaluations = int(str(acnn["evaluations"]))
+    assert evaluations % 3 == 0
+    assert 300 <= evaluations <= 600
+    assert ours["evaluations"] == 10
     assert acnn["agent_sparsity"] is not None
     assert chance["agent_sparsity"] is None
     assert int(str(cell(made, "l0")["method_epochs"])) > 0
@@ -97,7 +100,7 @@ def test_searches_of_ours_come_to_their_widths_as_runs_do(
 ) -> None:
     out = tmp_path / "digits"
     shutil.copytree(made.out, out)
-    for name in ("unpruned", "acnn", "random+l2"):
+    for name in ("unpruned", "random+l2"):
         (out / "cells" / f"{name}-0.json").unlink()
     seen: list[dict[str, int]] = []
     real = bench.prune_and_tune
@@ -107,8 +110,9 @@ def test_searches_of_ours_come_to_their_widths_as_runs_do(
         return real(network, structure, widths, *rest, **settings)
 
     monkeypatch.setattr(bench, "prune_and_tune", noted)
-    run_bench(replace(made, out=out), Silent())
-    # Not the paper's own method, and not the control.
+    run_bench(replace(made, methods=(*ROWS, "amc"), out=out), Silent())
+    assert (out / "cells" / "amc-0.json").exists()
+    # Not the papers' own methods, and not the control.
     assert seen == [cell(made, "random+l2")["widths"]]
 
 

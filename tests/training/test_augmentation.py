@@ -42,6 +42,17 @@ def test_shifts_are_whole_pixels_and_continue_the_border() -> None:
     assert {right for _, right in seen} == set(range(-2, 3))
 
 
+def test_a_share_of_the_images_is_moved() -> None:
+    x = torch.randn(1, 1, 20, 20).expand(600, 1, 20, 20)
+    changed = Augmentation(shift=0.1, moved=0.5).apply(x, generator(), 600)
+    stayed = (changed - x).abs().flatten(1).amax(1) < 1e-3
+    # Half of them, and those of the others that were moved by nothing: one of 25.
+    assert 270 < int(stayed.sum()) < 355
+    clothes = Augmentation.fit((1, 28, 28), mirrors=True)
+    assert clothes is not None
+    assert (clothes.mirror, clothes.moved) == (True, 0.5)
+
+
 def test_half_of_the_images_are_mirrored_where_asked() -> None:
     ramp = torch.arange(16.0).expand(200, 3, 16, 16)
     mirrored = Augmentation(mirror=True).apply(ramp, generator(), 200)
