@@ -254,9 +254,11 @@ def _evaluations(bench: Bench) -> Figure | None:
     if bench.evals is None or not bench.evals.methods:
         return None
     evals = bench.evals
-    title = f"Best reward so far, mean of {len(evals.seeds)} seeds with 95 % interval"
+    title = f"Best reward so far, mean of {len(evals.seeds)} seeds; at the end its 95 % interval"
     figure, grid = _panels(bench, title, 1, 1, height=5, width=8.5)
     axes, steps = grid[0, 0], np.arange(1, evals.budget + 1)
+    gap = 0.025 * evals.budget
+    place = evals.budget + gap / 2
     ends: list[float] = []
     for method in in_order(set(evals.methods)):
         curves = best_so_far(evals.methods[method].curves, evals.budget)
@@ -267,18 +269,23 @@ def _evaluations(bench: Bench) -> Figure | None:
         ranges = [mean_range([float(value) for value in column]) for column in curves.T[found]]
         look, means = _look(method), [each.value for each in ranges]
         axes.plot(steps[found], means, color=look.colour, linestyle=look.line, linewidth=2, label=method)
-        bounds = [each.interval or (each.value, each.value) for each in ranges]
-        low, high = zip(*bounds, strict=True)
-        axes.fill_between(steps[found], low, high, color=look.colour, alpha=0.1, linewidth=0)
-        ends += bounds[-1]
+        # Bands of six methods would hide one another.
+        low, high = ranges[-1].interval or (means[-1], means[-1])
+        place += gap
+        axes.errorbar(
+            place, means[-1], yerr=[[means[-1] - low], [high - means[-1]]], fmt="o", color=look.colour, capsize=3,
+            linewidth=1.5, markersize=5,
+        )  # fmt: skip
+        ends += [low, high]
     if ends:
         # What the first evaluations found would press the ends together.
         height = max(ends) - min(ends) or 1e-3
         axes.set_ylim(min(ends) - 0.1 * height, max(ends) + 0.1 * height)
-    axes.set_xlim(1, evals.budget)
+    axes.set_xlim(1, place + gap)
+    axes.axvline(evals.budget, color=_GREY, linewidth=0.8)
     axes.set_xlabel("evaluations of a candidate")
     axes.set_ylabel("best reward so far")
-    axes.legend(loc="lower right", fontsize=9, frameon=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, frameon=False)
     return figure
 
 
