@@ -214,9 +214,13 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
         network = fit.network
         save_weights(weights, network)
         known = {"accuracy": score(network, test), "validation": fit.accuracy, "epochs": train_epochs}
-        write_json(note, {"schema": SCHEMA, "seed": seed, **known, "seconds": round(time.monotonic() - started, 1)})
+        spent = round(time.monotonic() - started, 1)
+        write_json(note, {"schema": SCHEMA, "seed": seed, "data": dataset.fingerprint, **known, "seconds": spent})
     network.eval()
     said = read_json(note)
+    # Notes of older versions do not say.
+    if said.get("data", dataset.fingerprint) != dataset.fingerprint:
+        raise UsageError(f"{folder} was made with other data than {config.data} now holds", "give another --out")
     progress.say(f"unpruned: {100 * said['accuracy']:.2f} % on test after {said['epochs']} epochs")
     return Ground(
         seed=seed,

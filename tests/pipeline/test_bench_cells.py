@@ -160,6 +160,15 @@ def test_other_settings_need_another_folder(made: BenchConfig) -> None:
     assert not (made.out / "cells" / "uniform-0.json").exists()
 
 
+def test_other_data_need_another_folder(made: BenchConfig, tmp_path: Path) -> None:
+    out = tmp_path / "digits"
+    shutil.copytree(made.out, out)
+    note = out / "baseline-0.json"
+    note.write_text(json.dumps({**json.loads(note.read_bytes()), "data": "another"}))
+    with pytest.raises(UsageError, match="digits was made with other data than digits now holds"):
+        run_bench(replace(made, out=out, methods=("uniform",)), Silent())
+
+
 def test_equal_evaluations(made: BenchConfig, tmp_path: Path) -> None:
     out = tmp_path / "digits"
     shutil.copytree(made.out, out)
