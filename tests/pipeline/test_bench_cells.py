@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from edgeprune.pipeline.bench_config import COMPARED, BenchConfig, Label, parse_
 from edgeprune.report.bench import load_bench
 
 ROWS = ("unpruned", "l0", "acnn", "edgeprune", "edgeprune@4", "random+l2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_steps() -> Iterator[None]:
+    """Figures are not judged here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workbench, "BRIEF_STEPS", 10)
+        yield
 
 
 @pytest.fixture(scope="module")
