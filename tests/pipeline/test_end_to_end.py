@@ -32,6 +32,8 @@ SMALL: dict[str, Any] = {
     "processes": 3,
     "calibration_images": 500,
 }
+#: Where the search is not what is looked at.
+FEW = "--episodes=3"
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,7 @@ def command(runs: Path, name: str, *options: object) -> subprocess.CompletedProc
 
 def test_a_budget_that_is_missed_is_said_and_the_result_kept(done: RunResult, runs: Path) -> None:
     # Nothing may be lost at nine times fewer neurons, after three epochs.
-    missed = command(runs, "miss", "--expect-ncr=9", "--max-drop=0", "--quiet")
+    missed = command(runs, "miss", FEW, "--expect-ncr=9", "--max-drop=0", "--quiet")
     assert missed.returncode == 3
     assert "NOT MET  points lost at most 0.00" in missed.stdout
     assert "met      NCR at least 9.00" in missed.stdout
@@ -170,7 +172,7 @@ def test_a_budget_that_is_missed_is_said_and_the_result_kept(done: RunResult, ru
 
 
 def test_json_mode_prints_only_the_result(done: RunResult, runs: Path) -> None:
-    printed = command(runs, "json", "--json")
+    printed = command(runs, "json", FEW, "--json")
     assert json.loads(printed.stdout) == json.loads((runs / "json" / "result.json").read_text())
     assert printed.stderr == ""
 
@@ -239,7 +241,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(done: RunResult, runs: Pa
 
 def test_the_example_runs(runs: Path) -> None:
     example = Path(__file__).parents[2] / "examples" / "own.py"
-    options = ["--data", f"{example}:data", "--model", f"{example}:network", "--max-latency", "0.95x", "--quiet"]
+    options = ["--data", f"{example}:data", "--model", f"{example}:network", "--max-latency", "0.95x", "--quiet", FEW]
     ran = command(runs, "own", *options)
     assert ran.returncode in (0, 3), ran.stderr
     result = json.loads((runs / "own" / "result.json").read_text())
@@ -280,7 +282,7 @@ def empty():
 def test_a_users_model_that_prints_views_and_drops(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(MODELS)
     name = os.path.relpath(tmp_path / "m.py", Path.cwd())
-    made = [command(runs, f"views-{i}", "--model", f"./{name}:net", "--json") for i in (1, 2)]
+    made = [command(runs, f"views-{i}", "--model", f"./{name}:net", "--json", FEW) for i in (1, 2)]
     for run in made:
         assert run.returncode in (0, 3), run.stderr
         assert json.loads(run.stdout)["schema"] == 2
@@ -311,7 +313,7 @@ def test_a_finished_run_is_not_begun_again(done: RunResult, runs: Path) -> None:
 
 def test_a_reader_that_goes_away_does_not_stop_the_work(done: RunResult, runs: Path) -> None:
     small = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
-    line = [sys.executable, "-m", "edgeprune", "run", "--runs-dir", str(runs), "--name", "unread", *small]
+    line = [sys.executable, "-m", "edgeprune", "run", "--runs-dir", str(runs), "--name", "unread", *small, FEW]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert process.stderr is not None
     process.stderr.readline()
