@@ -27,11 +27,7 @@ def bench_group() -> None:
     "--seeds", type=int, metavar="N", help="seeds, each with its own split and network  [3; 5 with --budget-evals]"
 )
 @click.option(
-    "--episodes",
-    type=int,
-    default=80,
-    metavar="N",
-    help="episodes of a search, of acnn 20 times as many, amc 5  [80]",
+    "--episodes", type=int, default=80, metavar="N", help="episodes of a search, of acnn 20 times as many, amc 5  [80]"
 )
 @click.option("--train-epochs", type=int, metavar="N", help="epochs of the unpruned networks  [30; big ones 10]")
 @click.option("--finetune-epochs", type=int, metavar="N", help="epochs of fine-tuning, for all  [60; big ones 20]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +179,9 @@ def _baseline(
 
 def _training_key(config: RunConfig, schedule: Schedule, dataset: Dataset, network: nn.Module) -> str:
     digest = hashlib.sha256()
-    # What comes after the baseline does not change it.
-    schedule = replace(schedule, finetune_epochs=0, temperature=0.0)
-    digest.update(repr((config.model, schedule, config.seed, dataset.fingerprint)).encode())
+    # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
+    training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
+    digest.update(repr((config.model, training, config.seed, dataset.fingerprint)).encode())
     # The untrained weights stand for the user's code and the seed in one.
     for name, tensor in network.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())

@@ -43,8 +43,8 @@ class Augmentation:
         | any other images, digits say | moved by up to a 28th, turned by 5 degrees, scaled by a twentieth |
         | vectors, images under 16 pixels a side | none: None |
 
-        Networks pruned to a fraction have no room for more: of Fashion-MNIST's images turning them as well cost 0.3
-        points, and moving all of them 0.4 (docs/decisions/0009-inputs-last.md).
+        Networks pruned to a fraction have no room for more: turning Fashion-MNIST's images as well, or moving all of
+        them, cost 0.3 points (docs/decisions/0009-inputs-last.md).
         """
         if len(shape) != 3 or min(shape[1:]) < SMALLEST:
             return None
