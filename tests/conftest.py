@@ -13,6 +13,9 @@ from boards.board import arm_board, host_board, relay, ssh_keys  # noqa: F401 - 
 
 # As the command line does: threads that spin make a test run crawl on a machine with other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers side by side have a core each.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test reads, or writes, the developer's own devices.
 os.environ["EDGEPRUNE_CONFIG_DIR"] = tempfile.mkdtemp(prefix="edgeprune-test-config-")
 atexit.register(shutil.rmtree, os.environ["EDGEPRUNE_CONFIG_DIR"], ignore_errors=True)

@@ -30,6 +30,8 @@ MakeCriterion = Callable[[nn.Module, Structure], Criterion]
 
 #: Training images that batch-norm statistics are taken from.
 RECALIBRATION_IMAGES = 2000
+#: One part in so many of the epochs or minutes is for all steps before the last, in which what ships is tuned.
+EARLY = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +161,8 @@ def prune_and_tune(
     Widths shrink by the same factor in each step (rounded to allowed ones); after each the network is tuned, and the
     next criterion is made on what came of it. Input features go in one more step at the end: which of them are worth
     keeping is asked of the few neurons that will read them (docs/decisions/0009-inputs-last.md). The last step gets
-    half of the epochs or minutes, the others share the rest. With as many epochs as iterations there is none left for
-    that step, and inputs go with the others. After surgery batch-norm statistics are computed anew.
+    three quarters of the epochs or minutes, the others share the rest. With as many epochs as iterations there is none
+    left for that step, and inputs go with the others. After surgery batch-norm statistics are computed anew.
 
     Returns the network pruned in one step and not tuned; the tuned one, with the history of all steps; and what it
     keeps, in the channels of `network`: `cut(network, structure.shape, plan)` has the tuned one's shape.
@@ -239,13 +241,13 @@ def _step_widths(structure: Structure, widths: Mapping[str, int], share: float) 
 
 def _step_epochs(epochs: int, step: int, steps: int) -> int:
     """Whole epochs of one step, at least one; all steps together have `epochs`."""
-    early = max(1, epochs // (2 * (steps - 1))) if steps > 1 else 0
+    early = max(1, epochs // (EARLY * (steps - 1))) if steps > 1 else 0
     return epochs - early * (steps - 1) if step == steps else early
 
 
 def _step_share(step: int, steps: int) -> float:
-    """The share of the time still left that `step` may take: half of all is for the last one."""
-    early = 0.5 / (steps - 1) if steps > 1 else 0.0
+    """The share of the time still left that `step` may take; all but the last have one part in `EARLY` together."""
+    early = 1 / EARLY / (steps - 1) if steps > 1 else 0.0
     return 1.0 if step == steps else early / (1 - early * (step - 1))
 
 

@@ -872,6 +872,10 @@ class CountingProbe(Probe):
             raise ProbeError("refused", "instructions can only be counted with one thread: use --threads 1")
         answer = super().hello(runtime, threads, [])
         for model in warm:
+            # Opened once for nothing: emulators translate code when it first runs, which on a busy machine takes over
+            # two seconds, and a run later than that after opening makes onnxruntime tidy its notes on usage: the heap
+            # would differ from start to start.
+            self._open(**model, lean=True)
             self._memory(model)
         gc.collect()
         self._forks, self._known = _Forks({"memory": self._memory, "count": self._runs}), {}

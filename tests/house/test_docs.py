@@ -59,5 +59,5 @@ def test_every_page_is_reached_from_the_readme() -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     match = re.search(r"<!-- tests -->\n```sh\n(.+?)\n```", text("README.md"), re.DOTALL)
     assert match
-    assert match[1].endswith("pytest")
+    assert match[1].endswith("pytest -n 2")
     assert "<!-- tests -->" in text(".ci/run")

@@ -208,9 +208,18 @@ def test_inputs_go_last(
     assert asked == [widths, *way]
 
 
-def test_half_of_the_epochs_are_the_last_steps() -> None:
-    shares = [[finetune._step_epochs(epochs, step, 3) for step in (1, 2, 3)] for epochs in (30, 5, 3)]
-    assert shares == [[7, 7, 16], [1, 1, 3], [1, 1, 1]]
+def test_three_quarters_of_the_epochs_are_the_last_steps() -> None:
+    shares = [[finetune._step_epochs(epochs, step, 3) for step in (1, 2, 3)] for epochs in (40, 5, 3)]
+    assert shares == [[5, 5, 30], [1, 1, 3], [1, 1, 1]]
+    assert [finetune._step_epochs(60, step, 2) for step in (1, 2)] == [15, 45]
+
+
+def test_three_quarters_of_the_minutes_are_the_last_steps() -> None:
+    left, spent = 1.0, []
+    for step in (1, 2, 3):
+        spent.append(left * finetune._step_share(step, 3))
+        left -= spent[-1]
+    assert spent == pytest.approx([1 / 8, 1 / 8, 3 / 4])
 
 
 def test_more_steps_than_epochs_cannot_be() -> None:
