@@ -52,9 +52,7 @@ def emulated() -> Iterator[EmulatedSession]:
 class Guest:
     """A probe in a fresh guest, asked for raw figures."""
 
-    def __init__(
-        self, session: EmulatedSession, models: dict[str, Path], runtime: str, probe: Path = PROBE
-    ) -> None:
+    def __init__(self, session: EmulatedSession, models: dict[str, Path], runtime: str, probe: Path = PROBE) -> None:
         self.files = {}
         for name, path in models.items():
             pushed = push(session, path)
