@@ -43,8 +43,6 @@ from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
 
 #: Values of beta for the paper's figure 4.
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-#: Methods that train get half the epochs of fine-tuning for that, and no fewer than these.
-OWN_EPOCHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,8 @@ def _outcome(config: BenchConfig, label: Label, bench: Workbench, progress: Prog
     if label.method in baselines.METHODS:
         started = time.monotonic()
         recipe = baselines.Recipe(
-            epochs=max(OWN_EPOCHS, ground.finetune_epochs // 2),
+            # As many as the unpruned network had.
+            epochs=ground.train_epochs,
             learning_rate=ground.learning_rate,
             batch_size=BATCH_SIZE,
             seed=ground.seed,

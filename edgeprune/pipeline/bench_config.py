@@ -24,7 +24,7 @@ NCR = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchConfig:
-    """Settings of `bench paper`. Epochs None: 30 and 60, a third of that for networks of over a million parameters.
+    """Settings of `bench paper`. Epochs None: 30 and 100, 10 and 20 for networks of over a million parameters.
 
     `episodes` are those of a search whose method says no more (`Method.times`).
     """
