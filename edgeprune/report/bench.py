@@ -147,7 +147,10 @@ class Evaluations:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A bench folder's content. `net` counts neurons, input and output included; cells are in table order."""
+    """A bench folder's content: `net` counts neurons, input and output included; cells are in table order.
+
+    `baselines` are those of `seeds`: a comparison of searches may have made more.
+    """
 
     folder: Path
     data: str
@@ -198,7 +201,7 @@ def load_bench(folder: Path) -> Bench:
         finetune_epochs=header.finetune_epochs,
         machine=header.machine,
         published=header.published,
-        baselines=tuple(sorted(baselines, key=lambda each: each.seed)),
+        baselines=tuple(sorted((b for b in baselines if b.seed in header.seeds), key=lambda each: each.seed)),
         cells=tuple(sorted(cells, key=lambda each: (_rank(each.method), each.seed))),
         beta=_read_extra(folder / "beta.json", BetaSweep),
         sparsity=_sparsity(folder / "sparsity.json"),

@@ -166,7 +166,7 @@ def _printed_cells(row: Published) -> tuple[str, ...]:
 
 
 def _paper_notes(bench: Bench) -> list[str]:
-    baselines = [each for each in bench.baselines if each.seed in bench.seeds]
+    baselines = bench.baselines
     shares = _shown(spread([100 * each.accuracy for each in baselines]), 2)
     lengths = " or ".join(f"{each:,}" for each in sorted({each.epochs for each in baselines})) or MISSING
     notes = [

@@ -30,6 +30,12 @@ def test_everything_is_read_in_table_order(bench_folder: Path) -> None:
     assert bench.evals.methods["greedy"].final == (1.93,) * 5
 
 
+def test_baselines_of_other_seeds_do_not_count(bench_folder: Path) -> None:
+    more = json.loads((bench_folder / "baseline-0.json").read_text()) | {"seed": 3, "accuracy": 0.9}
+    (bench_folder / "baseline-3.json").write_text(json.dumps(more))
+    assert [each.seed for each in load_bench(bench_folder).baselines] == list(SEEDS)
+
+
 def test_what_is_not_finished_is_absent(bench_folder: Path) -> None:
     (bench_folder / "cells" / "acnn-1.json").unlink()
     for name in ("beta", "sparsity", "evals"):
