@@ -8,14 +8,12 @@ In the folder on the phone (default /data/local/tmp/edgeprune):
 
     cache/SHA256.SUFFIX     files by the hash of their content, the least recently used removed first
     scratch/                what a session writes; emptied by the next one
-    lock/owner              "HOST PID TOKEN" of the program that uses the phone; touched by each of its commands
+    lock/owner              the program that uses the phone (see `adb_lock`)
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import re
 import secrets
 import shlex
@@ -30,26 +28,19 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.adb_channel import AdbChannel, end_leftover
 from edgeprune.devices.adb_client import Adb, Answer, check_room
+from edgeprune.devices.adb_lock import QUICK_S, STALE_S, PhoneLock
 from edgeprune.devices.benchmark_model import HELP_URL
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.common import plain_name
 
 FOLDER = "/data/local/tmp/edgeprune"
-#: A lock that nobody touched for so long belongs to a program that is gone. No command takes longer than half of it.
-_STALE_S = 900
-_LONGEST_COMMAND_S = _STALE_S / 2
-_QUICK_S, _HASHING_S = 30.0, 90.0
+#: No command takes longer than half of the time after which our lock counts as given up.
+_LONGEST_COMMAND_S = STALE_S / 2
+_HASHING_S = 90.0
 #: What a slow link moves in a second, to give a copy its deadline.
 _LEAST_BYTES_PER_S = 500_000
 #: At the start nobody waits long for a phone that is not there.
 _OPENING_S = 5.0
-#: Exit code and text of a command that found the lock to be another program's.
-_NOT_OURS = Answer(91, "edgeprune: not ours\n")
-#: Exit code where the folder is somebody's own.
-_FOREIGN = 92
-
-#: Locks this process holds: one of a session that lost its phone before it could give it back is ours to take.
-_HELD: set[str] = set()
 
 
 class AdbSession:
@@ -64,7 +55,6 @@ class AdbSession:
         self._spec = spec
         self._patience_s = patience_s
         self._folder = _checked_folder(spec.folder)
-        self._token = secrets.token_hex(8)
         self._channels: list[AdbChannel] = []
         self._in_use: set[str] = set()
         self._connected = self._closed = False
@@ -72,7 +62,8 @@ class AdbSession:
         self._adb = Adb(spec.address)
         self._adb.connect(Deadline.after(min(_OPENING_S, patience_s)))
         self._connected = True
-        self._take()
+        self._lock = PhoneLock(self._adb, self._folder)
+        self._lock.take(end_leftover(self.scratch("pid")))
 
     @property
     def spec(self) -> DeviceSpec:
@@ -180,11 +171,12 @@ class AdbSession:
         for channel in self._channels:
             channel.close()
         if self._connected and not self._closed:
-            lock, scratch = shlex.quote(f"{self._folder}/lock"), shlex.quote(f"{self._folder}/scratch")
+            scratch = shlex.quote(f"{self._folder}/scratch")
             with contextlib.suppress(DeviceError):
-                self.shell(f"{end_leftover(self.scratch('pid'))}; rm -rf {scratch} {lock}", Deadline.after(_QUICK_S))
+                command = f"{end_leftover(self.scratch('pid'))}; rm -rf {scratch} {self._lock.place}"
+                self.shell(command, Deadline.after(QUICK_S))
         self._closed = True
-        _HELD.discard(self._token)
+        self._lock.forget()
 
     def __enter__(self) -> AdbSession:
         return self
@@ -200,18 +192,9 @@ class AdbSession:
         Raises ChannelError: "lost", "timeout", "garbled", and "busy" where another program took the phone over.
         """
         self._reach(deadline)
-        owner = shlex.quote(f"{self._folder}/lock/owner")
-        refusal = f"echo {shlex.quote(_NOT_OURS.text.strip())}; exit {_NOT_OURS.code}"
-        guard = f"if grep -qF {self._token} {owner} 2>/dev/null; then touch {owner}; else {refusal}; fi"
         with self._noticing():
-            answer = self._adb.shell(f"{guard}\n{command}", _shorter(deadline))
-        if answer == _NOT_OURS:
-            raise ChannelError(
-                "busy",
-                f"another program took phone {self._adb.serial} over",
-                "start anew when it is done",
-                retryable=False,
-            )
+            answer = self._adb.shell(self._lock.guarded(command), _shorter(deadline))
+        self._lock.check(answer)
         return answer
 
     def _reach(self, deadline: Deadline) -> None:
@@ -233,7 +216,7 @@ class AdbSession:
 
     def _do(self, command: str) -> Answer:
         """A short command that has to succeed. Raises ChannelError, and DeviceError where it did not."""
-        answer = self.shell(command, Deadline.after(_QUICK_S))
+        answer = self.shell(command, Deadline.after(QUICK_S))
         if answer.code != 0:
             check_room(answer.text)
             said = answer.text.strip().splitlines() or [f"exit code {answer.code}"]
@@ -284,66 +267,6 @@ class AdbSession:
             listed = " ".join(map(shlex.quote, names[start : start + 200]))
             self._do(f"cd {shlex.quote(self._folder)}/cache && rm -f {listed}")
 
-    # -------------------------------------------------------------------------------------------------- the lock
-
-    def _take(self) -> None:
-        """Make the folder `lock`, which only one program can. Raises ChannelError("busy"), DeviceError."""
-        folder, lock, leftover = (
-            shlex.quote(self._folder),
-            shlex.quote(f"{self._folder}/lock"),
-            end_leftover(self.scratch("pid")),
-        )
-        me = shlex.quote(f"{_host()} {os.getpid()} {self._token}")
-        for _ in range(2):
-            answer = self._adb.shell(
-                f"[ -e {folder}/cache ] || [ -e {lock} ] || [ ! -e {folder}/scratch ] || exit {_FOREIGN}; "
-                f"mkdir -p {folder}/cache && if mkdir {lock}; then echo {me} > {lock}/owner && {leftover} "
-                f"&& rm -rf {folder}/scratch && mkdir {folder}/scratch; "
-                f"else [ -d {lock} ] && exit {_NOT_OURS.code}; fi",
-                Deadline.after(_QUICK_S),
-            )
-            if answer.code == 0:
-                _HELD.add(self._token)
-                return
-            if answer.code == _FOREIGN:
-                raise DeviceError(
-                    f"{self._folder} on the phone holds a scratch folder that is not ours",
-                    "give another --folder",
-                    retryable=False,
-                )
-            if answer.code != _NOT_OURS.code:
-                check_room(answer.text)
-                said = answer.text.strip()[-200:]
-                hint = "give the device another folder, one that the shell user may write"
-                raise DeviceError(f"cannot use {self._folder} on the phone: {said}", hint, retryable=False)
-            self._break()
-        raise self._busy("another program", 0)
-
-    def _break(self) -> None:
-        """Take a lock away from a program that is gone. Raises ChannelError("busy") where it may be alive."""
-        lock = shlex.quote(f"{self._folder}/lock")
-        answer = self._adb.shell(
-            f"echo $(( $(date +%s) - $(stat -c %Y {lock}/owner || stat -c %Y {lock}) )); cat {lock}/owner",
-            Deadline.after(_QUICK_S),
-        )
-        found = re.search(r"^(-?\d{1,15})\n(?:(\S{1,100}) (\d{1,9}) ([0-9a-f]{16}))?", answer.text, re.MULTILINE)
-        age_s, host, pid, token = found.groups("") if found else ("0", "", "", "")
-        # A program of this machine may hold it in silence, while it trains.
-        gone = not _alive(int(pid), token) if host == _host() else int(age_s) > _STALE_S
-        if not gone:
-            raise self._busy(f"edgeprune on {host}, process {pid}" if host else "another program", int(age_s))
-        # Renamed first, which only one can; put back where it was renewed in between.
-        old = shlex.quote(f"{self._folder}/lock.{secrets.token_hex(8)}")
-        renewed = f"grep -qF {token} {old}/owner || mv {old} {lock}; " if token else ""
-        self._adb.shell(f"mv {lock} {old} && {{ {renewed}rm -rf {old}; }}", Deadline.after(_QUICK_S))
-
-    def _busy(self, whose: str, age_s: int) -> ChannelError:
-        return ChannelError(
-            "busy",
-            f"phone {self._adb.serial} is in use by {whose} (last heard of {max(0, age_s)} s ago)",
-            f"wait for it; where it is gone, type: adb -s {self._adb.serial} shell rm -r {self._folder}/lock",
-        )
-
     # ------------------------------------------------------------------------------------------------- the facts
 
     def _read_facts(self) -> dict[str, Any]:
@@ -390,29 +313,8 @@ def _plain_suffix(path: Path) -> str:
 
 
 def _copying(size: int) -> Deadline:
-    return Deadline.after(_QUICK_S + size / _LEAST_BYTES_PER_S)
+    return Deadline.after(QUICK_S + size / _LEAST_BYTES_PER_S)
 
 
 def _shorter(deadline: Deadline) -> Deadline:
     return min(deadline, Deadline.after(_LONGEST_COMMAND_S), key=Deadline.left)
-
-
-def _host() -> str:
-    """This machine, and where it has several, the space of its process numbers: containers may share its name."""
-    space = ""
-    with contextlib.suppress(OSError):
-        space = f"-{os.stat('/proc/self/ns/pid').st_ino}"
-    return re.sub(r"[^A-Za-z0-9._-]", "_", platform.node())[:60] + space or "unknown"
-
-
-def _alive(pid: int, token: str) -> bool:
-    """Whether the process of this machine that holds the lock is there."""
-    if pid == os.getpid():
-        return token in _HELD
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -24,7 +24,7 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
 from edgeprune.core.files import sha256_file
 from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings
-from edgeprune.devices import adb, adb_channel
+from edgeprune.devices import adb, adb_channel, adb_lock
 from edgeprune.devices.adb import AdbSession
 from edgeprune.devices.adb_channel import AdbChannel
 from edgeprune.devices.channel import ChannelError
@@ -320,10 +320,10 @@ class TestLock:
         [
             ("elsewhere 12 0123456789abcdef", 10, False),
             ("elsewhere 12 0123456789abcdef", 1000, True),
-            (f"{adb._host()} {os.getppid()} 0123456789abcdef", 1000, False),
-            (f"{adb._host()} 999999999 0123456789abcdef", 10, True),
-            (f"{adb._host()} {os.getppid()} 0123456789abcdef", 10, False),
-            (f"{adb._host()} {os.getpid()} 0123456789abcdef", 10, True),
+            (f"{adb_lock._host()} {os.getppid()} 0123456789abcdef", 1000, False),
+            (f"{adb_lock._host()} 999999999 0123456789abcdef", 10, True),
+            (f"{adb_lock._host()} {os.getppid()} 0123456789abcdef", 10, False),
+            (f"{adb_lock._host()} {os.getpid()} 0123456789abcdef", 10, True),
             ("", 10, False),
             ("", 1000, True),
         ],
@@ -371,7 +371,7 @@ class TestLock:
             with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", ours]) as left:
                 (phone.root / "edgeprune" / "scratch" / "pid").write_text(f"{left.pid}\n")
                 if crashed:
-                    adb._HELD.clear()
+                    adb_lock._HELD.clear()
                     AdbSession(spec).close()
                 else:
                     session.close()
