@@ -21,6 +21,11 @@ os.environ["EDGEPRUNE_CONFIG_DIR"] = tempfile.mkdtemp(prefix="edgeprune-test-con
 atexit.register(shutil.rmtree, os.environ["EDGEPRUNE_CONFIG_DIR"], ignore_errors=True)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A test's name holds no bytes: packed files hold the time they were packed at, and test workers compare names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the real data sets: EDGEPRUNE_DATA, else ../shared/data beside the checkout."""

@@ -48,6 +48,7 @@ BATCH_SIZE = 128
 #: Epochs of the unpruned network and of fine-tuning, of networks under and over `BIG` parameters: longer training only
 #: fits a big one closer to its training images, and a small one that is cut to a fifth still gains after 60 epochs.
 EPOCHS, BIG_EPOCHS = (30, 100), (10, 20)
+#: Parameters from which a network counts as big.
 BIG = 1_000_000
 
 
@@ -65,6 +66,7 @@ class Ground:
     #: Shares the unpruned network classifies right, of test and of validation images.
     accuracy: float
     validation_accuracy: float
+    #: Of the unpruned network, and of what each method leaves.
     train_epochs: int
     finetune_epochs: int
     learning_rate: float

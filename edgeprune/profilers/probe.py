@@ -872,9 +872,8 @@ class CountingProbe(Probe):
             raise ProbeError("refused", "instructions can only be counted with one thread: use --threads 1")
         answer = super().hello(runtime, threads, [])
         for model in warm:
-            # Opened once for nothing: emulators translate code when it first runs, which on a busy machine takes over
-            # two seconds, and a run later than that after opening makes onnxruntime tidy its notes on usage: the heap
-            # would differ from start to start.
+            # Opened once for nothing. An emulator translates code when it first runs, so that a first opening may take
+            # over two seconds, and onnxruntime's first run later than that after opening leaves another heap.
             self._open(**model, lean=True)
             self._memory(model)
         gc.collect()

@@ -147,7 +147,7 @@ class Evaluations:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A bench folder's content: `net` counts neurons, input and output included; cells are in table order.
+    """A bench folder's content. `net` counts neurons, input and output included; cells are in table order.
 
     `baselines` are those of `seeds`: a comparison of searches may have made more.
     """
