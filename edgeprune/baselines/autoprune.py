@@ -97,7 +97,7 @@ class _AutoPrune:
 
     def train_weights(self, x: Tensor, y: Tensor) -> float:
         """A step of the weights, auxiliary parameters held."""
-        return descend(self._weights_step, self._loss(x, y, self.gates()))
+        return descend(self._weights_step, self._loss(x, y, self._open()))
 
     def train_auxiliary(self, x: Tensor, y: Tensor, strength: float) -> None:
         """A step of the auxiliary parameters, weights (and batch statistics) held."""
@@ -131,6 +131,11 @@ class _AutoPrune:
         return {name: m.detach() for name, m in self.auxiliary.items()}
 
     def gates(self) -> PerChannel:
+        # What stays stays as it is, also where the controller brings it back.
+        return {name: torch.ones_like(m) for name, m in self.auxiliary.items()}
+
+    def _open(self) -> PerChannel:
+        """h(m) of each channel."""
         return {name: (m.detach() > 0).float() for name, m in self.auxiliary.items()}
 
 

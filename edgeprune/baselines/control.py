@@ -24,9 +24,9 @@ from edgeprune.baselines.compressed import Compressed, Epoch, Recipe
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import Group, PruningPlan
-from edgeprune.pruning.structure import Structure
+from edgeprune.pruning.structure import Structure, check_reachable, neurons_left
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import DECAY, one_cycle, score
+from edgeprune.training.fit import DECAY, adamw, one_cycle, score
 
 #: Where the strength begins: weak for every method, so that the controller finds its way from below.
 START = 1e-5
@@ -78,7 +78,7 @@ def compress(
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     generator = torch.Generator().manual_seed(recipe.seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=DECAY, fused=True)
+    optimizer = adamw(network, recipe.learning_rate, DECAY)
     steps = epochs * (len(train_set) // batch_size + (len(train_set) % batch_size > 1))
     columns, ramp = Columns(structure), max(1, steps // 2)
     sparsifier = make(network, columns, optimizer, ramp)
@@ -126,7 +126,8 @@ def compress(
             task.advance(1, f"validation {100 * accuracy:.2f} %, NCR {reached:.2f}")
     if settled is None or best is None:
         raise UsageError(
-            f"{title} came to an NCR of {history[-1].ncr:.2f} in {epochs} epochs, not to {ncr:g}", "give it more epochs"
+            f"{title} came to an NCR of {history[-1].ncr:.2f} in {epochs} epochs, not to {ncr:g}",
+            "give it more: --train-epochs N, and a new --out",
         )
     return Compressed(best[1].eval(), settled, epochs, tuple(history))
 
@@ -136,12 +137,7 @@ def _check(groups: Iterable[Group], total: int, ncr: float, epochs: int) -> None
         raise UsageError(f"a neuron compression rate is at least 1, not {ncr:g}", "give the rate to reach, such as 3")
     if epochs < 1:
         raise UsageError(f"{epochs} epochs train nothing", "give at least one epoch")
-    most = total / neurons_left(groups, total, {group.name: group.floor for group in groups})
-    if ncr > most:
-        raise UsageError(
-            f"an NCR of {ncr:g} is out of reach: the groups' floors allow {most:.2f}",
-            f"ask for at most {math.floor(100 * most) / 100:g}, or allow a higher sparsity",
-        )
+    check_reachable(groups, total, ncr)
 
 
 def _shuffled(batches: Batches, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -167,11 +163,6 @@ def strongest(margins: Tensor, count: int) -> Tensor:
 def widths(groups: Iterable[Group], margins: PerChannel) -> dict[str, int]:
     """How many channels of each group have not vanished, as an allowed width: never under the floor."""
     return {group.name: group.snap(int((margins[group.name] > 0).sum())) for group in groups}
-
-
-def neurons_left(groups: Iterable[Group], total: int, widths: dict[str, int]) -> int:
-    """Neurons of a network of `total` once its groups have these widths."""
-    return total - sum((group.channels - widths[group.name]) * group.neurons_per_channel for group in groups)
 
 
 def kept(groups: Iterable[Group], margins: PerChannel, widths: dict[str, int]) -> PruningPlan:

@@ -43,7 +43,8 @@ def l0(
     Each channel is multiplied, where it is read, by a gate z drawn once per batch from a hard-concrete distribution
     with parameter log alpha. The loss is that of the sampled network plus strength times the expected number of open
     gates. A channel stays if its gate at test time is above zero; at the NCR asked for, that gate is multiplied into
-    the weights, and training goes on without gates.
+    the weights, and training goes on without gates. One that the controller brings back had its gate shut: the weights
+    that read it begin anew at zero.
 
     Gates have an Adam of their own, whose rate lets them cross their range ten times while the penalty is on. The
     strongest `floor` gates of a group are held open. For strength, schedule, errors: `edgeprune.baselines.control`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -54,7 +55,7 @@ def paper_command(
     """
     # Importing torch takes seconds, which --help should not.
     from edgeprune.pipeline.bench import run_bench  # noqa: PLC0415
-    from edgeprune.pipeline.bench_config import TABLE, BenchConfig  # noqa: PLC0415
+    from edgeprune.pipeline.bench_config import BenchConfig  # noqa: PLC0415
     from edgeprune.report.bench import load_bench  # noqa: PLC0415
     from edgeprune.report.bench_figures import draw_figures  # noqa: PLC0415
     from edgeprune.report.bench_table import (  # noqa: PLC0415
@@ -68,7 +69,7 @@ def paper_command(
     )
     from edgeprune.report.published import PUBLISHED  # noqa: PLC0415
 
-    printed = PUBLISHED.get(_published(data), {})
+    printed = PUBLISHED.get(published_name(data), {})
     targets = {name: row.ncr[0] for name, row in printed.items()}
     if targets:
         # Ours and the simple searches are held to what the paper's own method reached.
@@ -77,7 +78,7 @@ def paper_command(
     config = BenchConfig(
         data=data,
         data_dir=data_dir,
-        methods=TABLE if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
+        methods=None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
         seeds=seeds if seeds is not None else 3 if budget_evals is None else 5,
         episodes=episodes,
         train_epochs=train_epochs,
@@ -86,9 +87,11 @@ def paper_command(
         budget_evals=budget_evals,
         beta=beta,
         out=folder,
-        published=_published(data) if printed else "",
+        published=published_name(data) if printed else "",
     )
-    run_bench(config, Silent() if quiet else Screen(ErrorConsole()))
+    for line in run_bench(config, Silent() if quiet else Screen(ErrorConsole())):
+        # Said before, but long ago, and not with --quiet.
+        click.echo(line, err=True)
     bench = load_bench(folder)
     texts = [paper_markdown(bench) if bench.cells else "", evals_markdown(bench), sparsity_markdown(bench)]
     write_bytes(folder / "table.md", "\n\n".join(text for text in texts if text).encode())
@@ -105,6 +108,6 @@ def paper_command(
     return 0
 
 
-def _published(data: str) -> str:
+def published_name(data: str) -> str:
     """The paper's data set that `data` is: CIFAR-10's JPEG archive counts as CIFAR-10."""
-    return "cifar10" if Path(data).name.lower().startswith("cifar10") else data
+    return "cifar10" if re.match(r"cifar10(?!\d)", Path(data).name.lower()) else data

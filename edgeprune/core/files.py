@@ -15,6 +15,7 @@ from edgeprune.core.errors import StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_ELSEWHERE = "choose another --runs-dir (of a bench or of Shapley values: --out)"
 
 
 def sha256_file(path: Path) -> str:
@@ -30,11 +31,9 @@ def storing(where: Path, *, denied: bool = True) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise StorageError(
-                f"no space left to write {where}", "free some disk space, or choose another --runs-dir"
-            ) from error
+            raise StorageError(f"no space left to write {where}", f"free some disk space, or {_ELSEWHERE}") from error
         if denied and error.errno in _DENIED:
-            raise StorageError(f"cannot write {where}: {error.strerror}", "choose another --runs-dir") from error
+            raise StorageError(f"cannot write {where}: {error.strerror}", _ELSEWHERE) from error
         raise
 
 

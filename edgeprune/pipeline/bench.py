@@ -29,10 +29,20 @@ from edgeprune.core.files import read_json, storing, write_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import PruningPlan
 from edgeprune.models.weights import save_weights
-from edgeprune.pipeline.bench_config import COMPARED, NCR, UNPRUNED, BenchConfig, Label, parse_label, target
+from edgeprune.pipeline.bench_config import COMPARED, UNPRUNED, BenchConfig, Label, parse_label, target
 from edgeprune.pipeline.finetune import FineTune, prune_and_tune, widen
-from edgeprune.pipeline.workbench import BATCH_SIZE, SCHEMA, Workbench, make_ground
+from edgeprune.pipeline.workbench import (
+    BATCH_SIZE,
+    MADE_BY,
+    SCHEMA,
+    Ground,
+    Workbench,
+    check_settings,
+    machine,
+    make_ground,
+)
 from edgeprune.pruning.cost import count_macs
+from edgeprune.pruning.structure import check_reachable
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.search.algorithm import SearchResult
 from edgeprune.search.environment import Episode
@@ -45,7 +55,7 @@ from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a method made: a network cut to size, not yet fine-tuned, and how it came about."""
 
@@ -61,13 +71,16 @@ class Outcome:
     repair: bool = False
 
 
-def run_bench(config: BenchConfig, progress: Progress) -> None:
+def run_bench(config: BenchConfig, progress: Progress) -> list[str]:
     """Run what is not finished yet in `config.out`; what is there is not run again.
 
-    Raises UsageError for settings that are not those the folder was made with, DataError, StorageError.
+    Returns why rows were left out, a line each. Raises UsageError for settings that are not those the folder was made
+    with, DataError, StorageError.
     """
     folder = config.out
-    labels = [parse_label(text) for text in dict.fromkeys(config.methods)]
+    check_settings(folder, config.asked)
+    labels = [parse_label(text) for text in dict.fromkeys(config.rows)]
+    left_out: list[str] = []
     for seed in range(config.seeds):
         if config.budget_evals is not None:
             missing = [name for name in COMPARED if not _eval_file(config, name, seed).exists()]
@@ -87,7 +100,8 @@ def run_bench(config: BenchConfig, progress: Progress) -> None:
                     outcome = _outcome(config, label, bench, progress)
                 except UsageError as error:
                     # A rate that this method does not come to: the other rows are worth having without it.
-                    progress.say(f"left out: {error}")
+                    left_out.append(f"left out: {label.text}, seed {seed}: {error}")
+                    progress.say(left_out[-1])
                     continue
                 _finish(config, label, bench, outcome, progress)
             if sweep:
@@ -95,6 +109,7 @@ def run_bench(config: BenchConfig, progress: Progress) -> None:
                 _sweep(config, bench)
     if config.budget_evals is not None:
         _gather(config)
+    return left_out
 
 
 def _cell_file(folder: Path, label: Label, seed: int) -> Path:
@@ -106,47 +121,47 @@ def _eval_file(config: BenchConfig, name: str, seed: int) -> Path:
 
 
 def _outcome(config: BenchConfig, label: Label, bench: Workbench, progress: Progress) -> Outcome:
+    """What the row's method makes. Raises UsageError for a rate that it does not come to."""
     ground, ncr = bench.ground, target(config, label)
     if label.method == UNPRUNED:
-        return Outcome(deepcopy(ground.network), PruningPlan({}), 0.0)
+        return Outcome(network=deepcopy(ground.network), plan=PruningPlan({}), seconds=0.0)
     if label.method in baselines.METHODS:
-        started = time.monotonic()
-        recipe = baselines.Recipe(
-            # As many as the unpruned network had.
-            epochs=ground.train_epochs,
-            learning_rate=ground.learning_rate,
-            batch_size=BATCH_SIZE,
-            seed=ground.seed,
-        )
-        made = baselines.METHODS[label.method](
-            ground.network,
-            ground.structure,
-            ground.train,
-            ground.validation,
-            ncr=ncr,
-            recipe=recipe,
-            progress=progress,
-        )
-        network = cut(made.network, ground.structure.shape, made.plan)
-        return Outcome(network, made.plan, time.monotonic() - started, ncr, made.epochs)
-    method = METHODS[label.method]
+        return _trained(label, ncr, ground, progress)
+    return _searched(label, ncr, config.episodes, bench)
+
+
+def _trained(label: Label, ncr: float, ground: Ground, progress: Progress) -> Outcome:
+    """A method that trains while it prunes; it gets as many epochs for that as the unpruned network had."""
+    started = time.monotonic()
+    recipe = baselines.Recipe(
+        epochs=ground.train_epochs, learning_rate=ground.learning_rate, batch_size=BATCH_SIZE, seed=ground.seed
+    )
+    made = baselines.METHODS[label.method](
+        ground.network, ground.structure, ground.train, ground.validation, ncr=ncr, recipe=recipe, progress=progress
+    )
+    network = cut(made.network, ground.structure.shape, made.plan)
+    seconds = time.monotonic() - started
+    return Outcome(network=network, plan=made.plan, seconds=seconds, ncr=ncr, epochs=made.epochs)
+
+
+def _searched(label: Label, ncr: float, episodes: int, bench: Workbench) -> Outcome:
+    ground, method = bench.ground, METHODS[label.method]
+    if method.bound:
+        check_reachable(ground.structure.groups, ground.structure.neurons(ground.network), ncr)
     criterion = label.criterion or method.criterion
-    count = method.times * config.episodes
-    episodes, result, scorer, seconds = bench.search(method, criterion, ncr=ncr, episodes=count)
-    plan = pick(episodes, ncr).candidate.plan
+    found, result, scorer, seconds = bench.search(method, criterion, ncr=ncr, episodes=method.times * episodes)
+    plan = pick(found, ncr).candidate.plan
     ranked, _ = bench.criterion(criterion, method.repair)
-    network = prune(ranked, ground.structure, plan, check=True, inputs=ground.validation.inputs(slice(0, 16)))
     return Outcome(
-        network,
-        plan,
-        seconds,
-        ncr,
-        0,
-        scorer.count,
-        tuple(e.reward for e in episodes),
-        result,
-        criterion,
-        method.repair,
+        network=prune(ranked, ground.structure, plan, check=True, inputs=ground.validation.inputs(slice(0, 16))),
+        plan=plan,
+        seconds=seconds,
+        ncr=ncr,
+        evaluations=scorer.count,
+        rewards=tuple(episode.reward for episode in found),
+        result=result,
+        criterion=criterion,
+        repair=method.repair,
     )
 
 
@@ -171,7 +186,8 @@ def _finish(config: BenchConfig, label: Label, bench: Workbench, outcome: Outcom
     save_weights(config.out / weights, wide)
     share = count_macs(fit.network, structure.shape) / count_macs(ground.network, structure.shape)
     cell: dict[str, Any] = {
-        "schema": SCHEMA,
+        **MADE_BY,
+        "machine": machine(),
         "method": label.text,
         "seed": ground.seed,
         "widths": widths,
@@ -243,8 +259,8 @@ def _compare(config: BenchConfig, name: str, bench: Workbench) -> None:
     """
     assert config.budget_evals is not None
     method = METHODS[name]
-    fair = Method(method.search, method.states, "episode", True, "reconstruction", True, True)
-    ncr = config.targets.get("") or NCR
+    fair = Method(search=method.search, states=method.states)
+    ncr = config.ncr
     episodes, result, _, seconds = bench.search(fair, fair.criterion, ncr=ncr, episodes=config.budget_evals)
     # A plan that misses the NCR is no answer, however accurate.
     rewards = [e.reward if e.candidate.ncr >= ncr else 0.0 for e in episodes]
@@ -256,7 +272,8 @@ def _compare(config: BenchConfig, name: str, bench: Workbench) -> None:
     write_json(
         path,
         {
-            "schema": SCHEMA,
+            **MADE_BY,
+            "machine": machine(),
             "method": name,
             "seed": bench.ground.seed,
             "curve": curve,
@@ -269,17 +286,16 @@ def _compare(config: BenchConfig, name: str, bench: Workbench) -> None:
 
 
 def _gather(config: BenchConfig) -> None:
-    """evals.json and sparsity.json of what the comparison has."""
-    seeds = list(range(config.seeds))
+    """evals.json and sparsity.json of all seeds that the comparison has."""
+    path = config.out / "evals.json"
+    known = {*range(config.seeds), *(read_json(path)["seeds"] if path.exists() else ())}
+    seeds = [seed for seed in sorted(known) if all(_eval_file(config, name, seed).exists() for name in COMPARED)]
     found = {name: [read_json(_eval_file(config, name, seed)) for seed in seeds] for name in COMPARED}
     methods = {
         name: {"final": [one["curve"][-1] for one in each], "curves": [one["curve"] for one in each]}
         for name, each in found.items()
     }
-    write_json(
-        config.out / "evals.json",
-        {"schema": SCHEMA, "budget": config.budget_evals, "seeds": seeds, "methods": methods},
-    )
+    write_json(path, {"schema": SCHEMA, "budget": config.budget_evals, "seeds": seeds, "methods": methods})
     agents = {
         key: {"rewards": methods[name]["final"], "sparsity": [one["agent_sparsity"] for one in found[name]]}
         for key, name in (("penalty", "edgeprune"), ("none", "edgeprune-noprox"))
@@ -291,7 +307,7 @@ def _sweep(config: BenchConfig, bench: Workbench) -> None:
     """The paper's figure 4: what the best plan by reward comes to when only the reward asks for the NCR."""
     method = METHODS["edgeprune"]
     # Twice the rate of the table: within easy reach there is nothing to balance.
-    ncr = 2 * (config.targets.get("") or NCR)
+    ncr = 2 * config.ncr
     points = []
     for beta in BETAS:
         episodes, *_ = bench.search(method, method.criterion, ncr=ncr, episodes=config.episodes, beta=beta, bound=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgeprune import baselines
 from edgeprune.core.errors import UsageError, did_you_mean
@@ -31,7 +32,8 @@ class BenchConfig:
 
     data: str = "mnist"
     data_dir: Path | None = None
-    methods: tuple[str, ...] = TABLE
+    #: None: those of `TABLE`.
+    methods: tuple[str, ...] | None = None
     seeds: int = 3
     episodes: int = 80
     train_epochs: int | None = None
@@ -53,8 +55,34 @@ class BenchConfig:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1", "see edgeprune bench paper --help")
         if self.budget_evals is not None and self.budget_evals < 10:
             raise UsageError("--budget-evals must be at least 10", "searches need a few candidates to differ")
-        for label in self.methods:
+        if self.budget_evals is not None and (self.beta or self.methods is not None):
+            raise UsageError(
+                f"--budget-evals compares {', '.join(COMPARED)}, and nothing else",
+                f"leave out --{'beta' if self.beta else 'methods'}",
+            )
+        for label in self.rows:
             parse_label(label)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The table's rows."""
+        return TABLE if self.methods is None else self.methods
+
+    @property
+    def ncr(self) -> float:
+        """The NCR of rows that have none of their own."""
+        return self.targets.get("") or NCR
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Settings that all cells of a folder share, as far as they are given."""
+        shared = {
+            "data": self.published or self.data,
+            "episodes": self.episodes,
+            "train_epochs": self.train_epochs,
+            "finetune_epochs": self.finetune_epochs,
+        }
+        return {name: value for name, value in shared.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +97,18 @@ class Label:
 
 def parse_label(text: str) -> Label:
     """Read a row's name. Raises UsageError."""
-    rest, _, criterion = text.partition("+")
-    method, _, rate = rest.partition("@")
+    rest, plus, criterion = text.partition("+")
+    method, at, rate = rest.partition("@")
     if method not in KNOWN:
         raise UsageError(f"unknown method '{method}'", did_you_mean(method, KNOWN))
-    if criterion and criterion not in CRITERIA:
+    if plus and criterion not in CRITERIA:
         raise UsageError(f"'{text}': unknown criterion '{criterion}'", did_you_mean(criterion, CRITERIA))
-    if criterion and method not in METHODS:
+    if plus and method not in METHODS:
         raise UsageError(f"'{text}': {method} has no criterion", f"write {rest}")
+    if at and method == UNPRUNED:
+        raise UsageError(f"'{text}': {UNPRUNED} is not pruned", f"write {UNPRUNED}")
     try:
-        ncr = float(rate) if rate else None
+        ncr = float(rate) if at else None
     except ValueError:
         ncr = 0.0
     if ncr is not None and not 1 < ncr < 1000:
@@ -88,4 +118,4 @@ def parse_label(text: str) -> Label:
 
 def target(config: BenchConfig, label: Label) -> float:
     """The NCR a row must reach: its own, the published one, that of rows without one."""
-    return label.ncr or config.targets.get(label.method) or config.targets.get("") or NCR
+    return label.ncr or config.targets.get(label.method) or config.ncr

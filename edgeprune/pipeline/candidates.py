@@ -26,8 +26,8 @@ from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.structure import INPUTS, Criterion
 from edgeprune.pruning.surgery import cut, prune
-from edgeprune.search.environment import StopSearch
-from edgeprune.search.reward import Candidate, Widths
+from edgeprune.search.environment import StopSearch, Widths
+from edgeprune.search.reward import Candidate
 
 #: Which format each runtime runs.
 FORMAT: dict[RuntimeName, Format] = {"onnxruntime": "onnx", "litert": "tflite"}

@@ -18,6 +18,8 @@ from edgeprune.search.names import MethodName
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
+#: Methods with an agent that takes other settings than its own; AMC's are its paper's.
+AGENTS: tuple[MethodName, ...] = ("edgeprune", "acnn")
 
 
 def _option(default: Any, help: str, section: str, metavar: str = "") -> Any:
@@ -100,12 +102,12 @@ class RunConfig:
     gamma: float = _option(1.0, "weight of measured latency in the reward", "search", "WEIGHT")
     delta: float = _option(1.0, "weight of measured memory in the reward", "search", "WEIGHT")
     penalty: float | None = _option(
-        None, "lambda, the agent's L1 penalty [edgeprune 0.6, acnn 0.3; 0: plain DDPG]", "search", "LAMBDA"
+        None, "lambda, the agent's L1 penalty [edgeprune 0.6, acnn 0.15; 0: plain DDPG]", "search", "LAMBDA"
     )
     agent_lr: float | None = _option(
         None, "learning rate of actor and critic [edgeprune 0.003, acnn 0.001]", "search", "RATE"
     )
-    buffer_size: int = _option(48, "transitions the experience pool of acnn holds", "search", "N")
+    buffer_size: int | None = _option(None, "transitions the experience pool of acnn holds [48]", "search", "N")
     search_images: int | None = _option(
         None, "validation images per candidate [all; 1000 for convolutions]", "search", "N"
     )
@@ -154,9 +156,9 @@ class RunConfig:
         for field_ in dataclasses.fields(self):
             value = getattr(self, field_.name)
             _check(not isinstance(value, float) or math.isfinite(value), field_.name, "a finite number")
-        for name in ("finalists", "buffer_size", "calibration_images"):
+        for name in ("finalists", "calibration_images"):
             _check(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("episodes", "multiple_of", "search_images", "threads"):
+        for name in ("episodes", "multiple_of", "search_images", "threads", "buffer_size"):
             value = getattr(self, name)
             _check(value is None or value >= 1, name, "at least 1")
         for name in ("train_epochs", "finetune_epochs", "search_steps"):
@@ -180,6 +182,13 @@ class RunConfig:
             _check(getattr(self, name) >= 0, name, "0 or more")
         _check(self.penalty is None or self.penalty >= 0, "penalty", "0 or more")
         _check(self.agent_lr is None or self.agent_lr > 0, "agent_lr", "above 0")
+        for name, methods in (("penalty", AGENTS), ("agent_lr", AGENTS), ("buffer_size", ("acnn",))):
+            if getattr(self, name) is not None and self.method not in methods:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{option} means nothing to --method {self.method}",
+                    f"leave it out, or give --method {' or '.join(methods)}",
+                )
         _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
         self.budget()
 

@@ -61,8 +61,8 @@ def make_criterion(
     """Rank the channels of every group by the criterion `name`; with `repair` readers are refitted by least squares.
 
     Rankings and repair look at the first `images` training images. Only `shapley` looks at `validation`, which its
-    characteristic function is defined on ([Shapley] section 2); `seed` is that of its permutations. Nothing
-    sees test data. Raises UsageError for an unknown name.
+    characteristic function is defined on ([Shapley] section 2); `seed` is that of its permutations, and of the
+    classes that `reconstruction` draws. Nothing sees test data. Raises UsageError for an unknown name.
     """
     if name not in CRITERIA:
         raise UsageError(f"unknown criterion '{name}'", did_you_mean(name, CRITERIA))

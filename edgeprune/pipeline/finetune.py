@@ -223,7 +223,7 @@ def _way(
 ) -> list[dict[str, int]]:
     """The widths after every step; the last are `widths`."""
     others = {name: width for name, width in widths.items() if name != INPUTS}
-    apart = inputs_last and others and widths.get(INPUTS, structure.inputs) < structure.inputs
+    apart = inputs_last and bool(others) and widths.get(INPUTS, structure.inputs) < structure.inputs
     way = [_step_widths(structure, others if apart else widths, step / iterations) for step in range(1, iterations + 1)]
     return [*way, dict(widths)] if apart else way
 

@@ -20,7 +20,7 @@ from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.candidates import FORMAT, Evaluator, FileMaker
 from edgeprune.pipeline.choose import Reference, excess, rank
-from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.config import AGENTS, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.prepare import Prepared, convolutional
 from edgeprune.pipeline.scoring import Scoring
@@ -311,7 +311,7 @@ def _summary(
 ) -> dict[str, Any]:
     agent = None
     if result.agent_sparsity is not None:
-        agent = "ddpg" if config.method == "amc" or config.penalty == 0 else "proximal-ddpg"
+        agent = "ddpg" if config.method not in AGENTS or config.penalty == 0 else "proximal-ddpg"
     return {
         "method": config.method,
         "agent": agent,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 from edgeprune.core.errors import UsageError
 from edgeprune.core.files import read_json, storing, write_json
 from edgeprune.core.progress import Progress
+from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
 from edgeprune.models.source import make_model
@@ -29,15 +31,17 @@ from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.search.algorithm import SearchResult
-from edgeprune.search.environment import Environment, Episode
+from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import Method
-from edgeprune.search.reward import Candidate, Reward, Widths
+from edgeprune.search.reward import Candidate, Reward
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.fit import score, train
 
 #: What the files' "schema" says (see docs/interfaces.md).
 SCHEMA = 1
+#: What every cell says of its origin, with the machine.
+MADE_BY = {"schema": SCHEMA, "edgeprune": VERSION}
 #: Training images that criteria look at.
 CALIBRATION_IMAGES = 8000
 #: Steps that a candidate is tuned for before it is scored, of networks under and over `BIG` parameters.
@@ -219,7 +223,10 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
         save_weights(weights, network)
         known = {"accuracy": score(network, test), "validation": fit.accuracy, "epochs": train_epochs}
         spent = round(time.monotonic() - started, 1)
-        write_json(note, {"schema": SCHEMA, "seed": seed, "data": dataset.fingerprint, **known, "seconds": spent})
+        write_json(
+            note,
+            {**MADE_BY, "machine": machine(), "seed": seed, "data": dataset.fingerprint, **known, "seconds": spent},
+        )
     network.eval()
     said = read_json(note)
     # Notes of older versions do not say.
@@ -243,35 +250,36 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     )
 
 
-def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_epochs: int) -> None:
-    """Write bench.json, or raise UsageError where the folder was made with other settings."""
-    path = config.out / "bench.json"
-    fixed = {
-        "schema": SCHEMA,
-        "data": config.published or config.data,
-        "net": sizes,
-        "train_epochs": train_epochs,
-        "finetune_epochs": finetune_epochs,
-        "episodes": config.episodes,
-    }
-    earlier: dict[str, Any] = read_json(path) if path.exists() else fixed
-    for key, value in fixed.items():
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raises UsageError where the bench folder was made with other `settings` than these."""
+    path = folder / "bench.json"
+    earlier = read_json(path) if path.exists() else settings
+    for key, value in settings.items():
         if earlier.get(key) != value:
             raise UsageError(
-                f"{config.out} was made with {key.replace('_', ' ')} {earlier.get(key)}, not {value}",
+                f"{folder} was made with {key.replace('_', ' ')} {earlier.get(key)}, not {value}",
                 "give another --out, or the same settings",
             )
+
+
+def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_epochs: int) -> None:
+    """Write bench.json. Raises as `check_settings`."""
+    path = config.out / "bench.json"
+    epochs = {"train_epochs": train_epochs, "finetune_epochs": finetune_epochs}
+    fixed = {"schema": SCHEMA, **config.asked, "net": sizes, **epochs}
+    check_settings(config.out, fixed)
+    earlier: dict[str, Any] = read_json(path) if path.exists() else {}
     # The comparison at equal evaluations adds no rows to the table.
-    rows = config.methods if config.budget_evals is None else ()
+    rows = config.rows if config.budget_evals is None else ()
     seeds = sorted({*range(config.seeds if rows else 0), *earlier.get("seeds", [])})
     methods = list(dict.fromkeys([*earlier.get("methods", []), *rows]))
     write_json(
         path,
-        {**fixed, "seeds": seeds, "methods": methods, "machine": _machine(), "published": bool(config.published)},
+        {**fixed, "seeds": seeds, "methods": methods, "machine": machine(), "published": bool(config.published)},
     )
 
 
-def _machine() -> str:
+def machine() -> str:
     """What the seconds were taken on."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")

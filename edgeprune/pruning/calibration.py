@@ -125,15 +125,14 @@ def _unroll(module: nn.Module, x: Tensor, images: int) -> Tensor:
     if isinstance(module, nn.Linear):
         return x.reshape(-1, x.shape[-1])
     assert isinstance(module, nn.Conv1d | nn.Conv2d)
-    kernel, stride, padding, dilation = module.kernel_size, module.stride, module.padding, module.dilation
-    if isinstance(padding, str):
-        # "same" and "valid" are worked out by the convolution itself; unfold wants numbers.
-        same = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
-        padding = same if padding == "same" else (0,) * len(kernel)
+    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
+    # The convolution's own: "same" may be uneven, and what is put there need not be zeros.
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = F.pad(x, module._reversed_padding_repeated_twice, mode)
     if isinstance(module, nn.Conv1d):
         # A sequence is an image of one row.
-        x, kernel, stride, padding, dilation = x[:, :, None], (1, *kernel), (1, *stride), (0, *padding), (1, *dilation)
-    columns = F.unfold(x, kernel, dilation=dilation, padding=padding, stride=stride)
+        x, kernel, stride, dilation = x[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
+    columns = F.unfold(x, kernel, dilation=dilation, stride=stride)
     positions = columns.shape[2]
     keep = max(1, min(positions, ROWS // max(images, 1)))
     if keep < positions:

@@ -45,7 +45,7 @@ def taylor(network: nn.Module, structure: Structure, batches: Iterable[tuple[Ten
     """First-order Taylor estimate of the loss change when a channel goes (Molchanov et al. 2017, eq. 8).
 
     Per example the products of activation and gradient are summed over what is read of the channel, by all its readers;
-    the score is the mean of their absolute values. They are the gradients of gates of 1 on the readers' inputs
+    the score is the sum of their absolute values. They are the gradients of gates of 1 on the readers' inputs
     (Molchanov et al. 2019, section 3.2). `batches` give inputs (N, *shape) and class indices (N,).
     """
     gates: dict[str, list[Tensor]] = {}
@@ -63,7 +63,8 @@ def taylor(network: nn.Module, structure: Structure, batches: Iterable[tuple[Ten
             with torch.enable_grad():
                 loss = F.cross_entropy(network(x), y, reduction="sum")
             flat = [each for own in gates.values() for each in own]
-            slopes = iter(torch.autograd.grad(loss, flat))
+            # A reader whose output is dropped sways nothing.
+            slopes = iter(torch.autograd.grad(loss, flat, materialize_grads=True))
             # (N, columns) per reader; a layer that runs twice is read twice.
             slope = {layer: torch.stack([next(slopes).flatten(1) for _ in own]).sum(0) for layer, own in gates.items()}
             for coupling in structure.couplings:

@@ -10,6 +10,7 @@ coalitions whose loss is huge would decide over everything.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -261,26 +262,28 @@ class NetworkGame:
 
     def _watch(self) -> tuple[dict[str, Tensor], dict[str, list[Tensor]], int]:
         """One run: outputs of the leaves that only run before the first reader, what readers read, the widest row."""
-        outputs: dict[str, list[Any]] = {}
+        # Copies, since what follows may work in place.
+        known: dict[str, Tensor] = {}
         read: dict[str, list[Tensor]] = {}
-        before: list[str] = []
+        runs: Counter[str] = Counter()
         widest = self._inputs.numel()
         hooks = []
         for name, module in self._network.named_modules():
             if name in self._readers:
 
                 def listen(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                    read.setdefault(name, []).append(args[0].detach())
+                    read.setdefault(name, []).append(args[0].clone())
 
                 hooks.append(module.register_forward_pre_hook(listen))
             if not any(True for _ in module.children()):
 
                 def note(_m: nn.Module, _a: object, out: Any, name: str = name) -> None:
                     nonlocal widest
-                    widest = max(widest, out.numel() if isinstance(out, Tensor) else 0)
-                    outputs.setdefault(name, []).append(out)
-                    if not read:
-                        before.append(name)
+                    runs[name] += 1
+                    if isinstance(out, Tensor):
+                        widest = max(widest, out.numel())
+                        if not read:
+                            known[name] = out.clone()
 
                 hooks.append(module.register_forward_hook(note))
         try:
@@ -289,13 +292,12 @@ class NetworkGame:
         finally:
             for hook in hooks:
                 hook.remove()
-        known = {name: outputs[name][0] for name in before if len(outputs[name]) == 1}
-        return {name: each for name, each in known.items() if isinstance(each, Tensor)}, read, widest
+        return {name: each for name, each in known.items() if runs[name] == 1}, read, widest
 
 
 def _side_by_side(x: Tensor, count: int) -> Tensor:
-    """(count * N, ...) of x (N, ...): all rows, then all rows again."""
-    return x if count == 1 else x.repeat(count, *(1,) * (x.ndim - 1))
+    """(count * N, ...) of x (N, ...): all rows, then all rows again; always a copy, which may be changed in place."""
+    return x.repeat(count, *(1,) * (x.ndim - 1))
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import nn
 
+from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Group, PruningPlan
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.inputs import SelectedInputs
@@ -63,6 +65,22 @@ class Structure:
             layer = module.linear if isinstance(module, SelectedInputs) else weighted(network, name)
             total += layer.weight.shape[0]
         return total + inputs
+
+
+def neurons_left(groups: Iterable[Group], total: int, widths: Mapping[str, int]) -> int:
+    """Neurons of a network of `total` once its groups have these widths."""
+    return total - sum((group.channels - widths[group.name]) * group.neurons_per_channel for group in groups)
+
+
+def check_reachable(groups: Iterable[Group], total: int, ncr: float) -> None:
+    """Raises UsageError where the groups' floors do not let a network of `total` neurons come to this NCR."""
+    groups = tuple(groups)
+    most = total / neurons_left(groups, total, {group.name: group.floor for group in groups})
+    if ncr > most:
+        raise UsageError(
+            f"an NCR of {ncr:g} is out of reach: the groups' floors allow {most:.2f}",
+            f"ask for at most {math.floor(100 * most) / 100:g}",
+        )
 
 
 class Criterion(Protocol):

@@ -14,7 +14,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
@@ -77,6 +76,9 @@ class Cell:
     repair: bool
     #: Relative to the bench folder.
     weights: str | None
+    #: The version that made it, and on what; "" in cells of before it was noted.
+    edgeprune: str = ""
+    machine: str = ""
 
     @property
     def layers(self) -> str:
@@ -247,17 +249,16 @@ def _evals(path: Path) -> Evaluations | None:
 
 
 def _read_extra(path: Path, kind: type[T]) -> T | None:
-    return _read(path, kind, {"schema": BENCH_SCHEMA}) if path.exists() else None
+    return _read(path, kind) if path.exists() else None
 
 
-def _read(path: Path, kind: type[T], defaults: Mapping[str, Any] = MappingProxyType({})) -> T:
+def _read(path: Path, kind: type[T]) -> T:
     try:
         data = json.loads(path.read_bytes(), parse_constant=_no_number)
     except (OSError, ValueError) as error:
         _damaged(path, str(error), error)
     if not isinstance(data, dict):
         _damaged(path, "it holds no JSON object")
-    data = {**defaults, **data}
     if "schema" not in data:
         _damaged(path, "it says no schema")
     if data["schema"] != BENCH_SCHEMA:

@@ -171,7 +171,7 @@ def _paper_notes(bench: Bench) -> list[str]:
     lengths = " or ".join(f"{each:,}" for each in sorted({each.epochs for each in baselines})) or MISSING
     notes = [
         f"Unpruned test accuracy {shares} %, {len(baselines)} of {len(bench.seeds)} seeds, {lengths} epochs; "
-        f"fine-tuning {bench.finetune_epochs:,} epochs; {bench.machine}.",
+        f"fine-tuning {bench.finetune_epochs:,} epochs; {_made_on(bench)}.",
         "Mean ± standard deviation over n seeds. Error: points of test accuracy lost after fine-tuning; layers: the "
         "seed of median error; MACs: multiply-accumulates left; search and tuning (fine-tuning) in seconds.",
     ]
@@ -198,6 +198,13 @@ def _paper_notes(bench: Bench) -> list[str]:
             "neurons; their time, in that of the search, is another machine's; their unpruned accuracy is not printed."
         )
     return notes
+
+
+def _made_on(bench: Bench) -> str:
+    """Machines and, where cells are of several, versions."""
+    machines = list(dict.fromkeys(cell.machine or bench.machine for cell in bench.cells)) or [bench.machine]
+    versions = sorted({cell.edgeprune or "unknown" for cell in bench.cells})
+    return " and ".join(machines) + (f"; cells of versions {', '.join(versions)}" if len(versions) > 1 else "")
 
 
 def _evals_rows(bench: Bench) -> list[_Row]:

@@ -31,7 +31,7 @@ def amc(environment: Environment, *, episodes: int, seed: int, on_episode: OnEpi
     """
     agent = ProximalDDPG(SETTINGS, seed, environment.states.size)
     noise = np.random.default_rng(seed)
-    # Each of its columns' shares of steps: the memory holds steps, episodes have as many as there are groups.
+    # MEMORY counts steps, of which an episode has one per group.
     memory: deque[Episode] = deque(maxlen=max(1, MEMORY // len(environment.groups)))
     losses: list[tuple[float, float]] = []
     baseline: float | None = None

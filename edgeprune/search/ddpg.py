@@ -43,10 +43,9 @@ class AgentSettings:
     minibatch: int = 16
     #: How often each full pool is gone through.
     passes: int = 24
-
-
-#: Adam's, for rewards of about unit spread.
-EPSILON = 1e-2
+    #: Adam's. Where it is large, a gradient that is only noise is not blown up to a full step, and the soft threshold
+    #: wins over it; rewards must be of about unit spread then, or it wins over everything.
+    epsilon: float = 1e-8
 
 
 class Transitions(NamedTuple):
@@ -121,13 +120,11 @@ class ProximalDDPG:
             self.actor = _mlp(inputs, settings.hidden)
             self.critic = _mlp(inputs + 1 + more, settings.hidden)
         self.target_actor, self.target_critic = deepcopy(self.actor), deepcopy(self.critic)
-        # (8) and (9) take the gradient step; Adam scales it, so that one penalty suits every reward scale. Its epsilon
-        # is large: where a gradient is only noise it must not be blown up to a full step, or the soft threshold never
-        # wins and nothing becomes zero.
+        # (8) and (9) take the gradient step; Adam scales it, so that one penalty suits every reward scale.
         self._actor_rate = settings.actor_learning_rate or settings.learning_rate
-        self._actor_step = torch.optim.Adam(self.actor.parameters(), lr=self._actor_rate, eps=EPSILON, fused=True)
-        self._critic_step = torch.optim.Adam(
-            self.critic.parameters(), lr=settings.learning_rate, eps=EPSILON, fused=True
+        self._actor_step, self._critic_step = (
+            torch.optim.Adam(network.parameters(), lr=rate, eps=settings.epsilon, fused=True)
+            for network, rate in ((self.actor, self._actor_rate), (self.critic, settings.learning_rate))
         )
 
     def act(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from edgeprune.core.types import Group
-from edgeprune.search.reward import Candidate, Reward, Widths
+from edgeprune.search.reward import Candidate, Reward
 from edgeprune.search.states import PaperStates, Rows, State, States
 
 Credit = Literal["step", "episode"]
+#: Channels left, by the name of the group.
+Widths = Mapping[str, int]
 
 
 class StopSearch(Exception):  # noqa: N818 - it is no error: the search ends with what it has
@@ -96,7 +98,7 @@ class Environment:
         return tuple(1.0 - widths[group.name] / group.channels for group in self.groups)
 
     def widths(self, sparsities: Sequence[float], *, narrow: bool = True) -> dict[str, int]:
-        """The allowed widths nearest to `sparsities` (groups,), all narrowed by one factor where `min_ncr` asks for it.
+        """The allowed widths of `sparsities` (groups,), all narrowed by one factor where `min_ncr` asks for it.
 
         Narrowing all together keeps what the actor said about the groups' proportions. Clipping one after the other
         leaves the last ones at their floors whatever it says, and it learns nothing about them (tried; it got stuck).

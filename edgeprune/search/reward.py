@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeprune.core.types import Failure, Measurement, PruningPlan
@@ -46,6 +45,3 @@ class Reward:
             value += self.gamma * min(self.latency / candidate.cost.quotient, 1.0)
             value += self.delta * min(self.memory / max(candidate.cost.memory_quotient, 1e-9), 1.0)
         return value
-
-
-Widths = Mapping[str, int]

@@ -99,9 +99,9 @@ class SensitiveStates:
     |---|---|
     | 0-3 | the paper's [t, n, p, l_p] |
     | 4 | share of the network's multiply-accumulates that the group's channels cost |
-    | 5-13 | share of its importance that is lost at each of `KNOTS` (`lost`, measured on data) |
+    | 5-13 | root of the share of its importance that is lost at each of `KNOTS` (`lost`, measured on data) |
     | 14 | neurons gone so far, over those that the whole network has |
-    | 15 | importance lost so far, summed |
+    | 15 | these roots of what was done so far, summed |
     | 16, 17 | the two previous actions |
     """
 

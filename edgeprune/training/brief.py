@@ -40,7 +40,7 @@ class BriefTuning:
         with torch.no_grad():
             parts = [teacher(part) for part in torch.split(self._inputs, train_set.together)]
         self._softened = self._distillation.soften(torch.cat(parts))
-        self._steps = steps
+        self._steps, self._seed = steps, seed
 
     def __call__(self, network: nn.Module) -> nn.Module:
         """A tuned copy of `network`, in evaluation mode; the same for the same network."""
@@ -49,12 +49,15 @@ class BriefTuning:
             parameter.requires_grad_(True)
         optimizer = torch.optim.AdamW(network.parameters(), lr=self._rate, fused=True)
         batches = len(self._labels) // BATCH_SIZE or 1
-        for step in range(self._steps):
-            for group in optimizer.param_groups:
-                group["lr"] = self._rate * (0.5 + 0.5 * math.cos(math.pi * step / self._steps))
-            part = slice(step % batches * BATCH_SIZE, (step % batches + 1) * BATCH_SIZE)
-            loss = self._distillation.loss(network(self._inputs[part]), self._labels[part], self._softened[part])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+        # Dropout draws from torch's own generator: it is seeded here and given back as it was.
+        with torch.random.fork_rng():
+            torch.manual_seed(self._seed)
+            for step in range(self._steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = self._rate * (0.5 + 0.5 * math.cos(math.pi * step / self._steps))
+                part = slice(step % batches * BATCH_SIZE, (step % batches + 1) * BATCH_SIZE)
+                loss = self._distillation.loss(network(self._inputs[part]), self._labels[part], self._softened[part])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
         return network.eval()

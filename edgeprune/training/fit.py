@@ -63,6 +63,17 @@ def one_cycle(elapsed: float) -> tuple[float, float]:
     return low + (1 - low) * slope, 0.95 - 0.1 * slope
 
 
+def adamw(network: nn.Module, learning_rate: float, decay: float) -> torch.optim.AdamW:
+    """AdamW for all parameters; only weights decay, not biases and the scales and shifts of norms."""
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    return torch.optim.AdamW(
+        [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
+        lr=learning_rate,
+        fused=True,
+    )
+
+
 def train(
     network: nn.Module,
     train_set: Batches,
@@ -98,13 +109,7 @@ def train(
     # As long as the last validation will take.
     reserve = clock() - began
     generator = torch.Generator().manual_seed(seed)
-    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=learning_rate,
-        fused=True,
-    )
+    optimizer = adamw(network, learning_rate, weight_decay)
     source = _Source(train_set, batch_size, generator, distillation, augmentation)
     total = (epochs or 0) * source.batches if minutes is None else 60 * minutes - reserve
     done = 0

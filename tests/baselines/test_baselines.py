@@ -158,7 +158,7 @@ def test_a_rate_that_cannot_be(method: str) -> None:
 @every_method
 def test_too_few_steps_are_an_error_not_a_half_pruned_network(method: str) -> None:
     network, structure = trained("mlp")
-    with pytest.raises(UsageError, match="in 1 epochs, not to 5; give it more epochs"):
+    with pytest.raises(UsageError, match="in 1 epochs, not to 5; give it more: --train-epochs N"):
         METHODS[method](
             network,
             structure,

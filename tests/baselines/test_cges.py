@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import nn
 
-from edgeprune.baselines.cges import exclusive_prox, exclusive_share, group_prox
+from edgeprune.baselines.cges import _CGES, exclusive_prox, exclusive_share, group_prox
 from edgeprune.baselines.columns import Columns
 from edgeprune.core.types import Group
+from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Consumer, Coupling, Structure
 
 vectors = st.lists(st.floats(-3, 3), min_size=1, max_size=5)
@@ -64,6 +65,27 @@ def test_an_entry_that_rounding_lets_come_and_go_is_no_endless_loop(small: float
 def test_the_exclusive_term_never_empties_a_row(v: list[float], threshold: float) -> None:
     row = torch.tensor([v], dtype=torch.float64)
     assert bool(exclusive_prox(row, threshold).any()) == bool(row.any())
+
+
+def test_a_step_leaves_whole_neurons_at_exact_zero_and_the_floor_alone() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    structure = discover(network, (6,), runtime="onnxruntime", max_sparsity=0.7)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.0)
+    sparsifier = _CGES(network, Columns(structure), optimizer)
+    x, y = torch.randn(32, 6), torch.randint(0, 3, (32,))
+    gone: list[list[int]] = []
+    for exponent in range(-6, 7):
+        sparsifier.step(x, y, 10.0**exponent)
+        gone.append([])
+        for group, layer in zip(structure.groups, (network[0], network[2]), strict=True):
+            columns, margins = layer.weight.detach().abs().sum(0), sparsifier.margins()[group.name]
+            assert torch.equal(columns > 0, margins > 0)
+            gone[-1].append(int((columns == 0).sum()))
+    most = [group.channels - group.floor for group in structure.groups]
+    assert gone[0] == [0, 0]
+    assert any(0 < sum(each) < sum(most) for each in gone)
+    assert gone[-1] == most
 
 
 def test_the_balance_grows_with_depth() -> None:

@@ -68,6 +68,12 @@ def arrays(path: Path, **changes: np.ndarray) -> str:
         (["--name", "../x"], "not a folder name"),
         (["--model", "resnet20", "--data", "a.npz"], "needs images of at least 8x8"),
         (["surplus"], "unexpected extra argument"),
+        (["--method", "random", "--penalty", "0.1"], "--penalty means nothing to --method random; leave it out"),
+        (["--method", "amc", "--agent-lr", "0.1"], "--agent-lr means nothing to --method amc"),
+        (
+            ["--buffer-size", "9"],
+            "--buffer-size means nothing to --method edgeprune; leave it out, or give --method acnn",
+        ),
     ],
 )
 def test_wrong_usage(fails: Fails, tmp_path: Path, arguments: list[str], says: str) -> None:

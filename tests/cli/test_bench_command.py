@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edgeprune.cli.bench import published_name
 from edgeprune.cli.main import cli, main
 
 SMALL = ["--data", "digits", "--seeds", "1", "--episodes", "10", "--train-epochs", "3", "--finetune-epochs", "2"]
@@ -35,6 +36,7 @@ def test_a_small_bench_from_the_command_line(tmp_path: Path) -> None:
         (["--budget-evals", "3"], "error: --budget-evals must be at least 10"),
         (["--data", "mnits"], "error: unknown data set 'mnits'"),
         (["--sedes", "3"], "error: No such option"),
+        (["--budget-evals", "20", "--beta"], "error: --budget-evals compares edgeprune, edgeprune-noprox, amc"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -47,3 +49,24 @@ def test_bad_input_is_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("mnist", "mnist"),
+        ("cifar10", "cifar10"),
+        ("some/where/CIFAR10-jpeg.zip", "cifar10"),
+        ("cifar100.npz", "cifar100.npz"),
+        ("mycifar10.zip", "mycifar10.zip"),
+    ],
+)
+def test_which_data_have_a_printed_table(data: str, name: str) -> None:
+    assert published_name(data) == name
+
+
+def test_a_rate_out_of_reach_is_told_with_quiet_too(tmp_path: Path) -> None:
+    given = ["bench", "paper", *SMALL, "--methods", "unpruned,uniform@99", "--out", str(tmp_path / "b"), "--quiet"]
+    done = CliRunner().invoke(cli, given, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "left out: uniform@99, seed 0: an NCR of 99 is out of reach" in done.stderr

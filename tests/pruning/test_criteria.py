@@ -117,16 +117,35 @@ def test_the_fisher_matrix_of_logits_is_that_of_the_softmax() -> None:
     assert all(torch.equal(found[name], again[name]) for name in found)
 
 
+class Idle(nn.Module):
+    """Nobody uses what `idle` gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Linear(6, 3), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.idle(x)
+        return self.used(x)
+
+
+def test_taylor_is_content_with_a_layer_whose_output_nobody_uses() -> None:
+    torch.manual_seed(0)
+    network, group = Idle(), Group("g", 6, 1, 1, 0, 0, 0, ("used", "idle"))
+    columns = tuple((i,) for i in range(6))
+    readers = (Consumer("used", columns), Consumer("idle", columns))
+    both, one = (
+        rankings.taylor(
+            network,
+            Structure((6,), (Coupling(group, (), each),), {}, (), (), 6, None),
+            [(torch.ones(3, 6), torch.arange(3))],
+        )
+        for each in (readers, readers[:1])
+    )
+    assert both == one
+
+
 def test_a_layer_whose_output_nobody_uses_sways_nothing() -> None:
-    class Idle(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.used, self.idle = nn.Linear(6, 3), nn.Linear(6, 5)
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.idle(x)
-            return self.used(x)
-
     told: list[int] = []
     batches = torch.randn(30, 6).split(20)
     found = fisher_matrices(Idle(), ["used", "idle"], batches, seed=0, advance=told.append)
@@ -155,6 +174,26 @@ def test_fisher_matrices_sum_over_the_positions_of_a_convolution() -> None:
     expected = torch.einsum("ncij,ndij->cd", slope, slope) / len(x)
     torch.testing.assert_close(found["c"], expected.double(), rtol=1e-4, atol=1e-9)
     assert found["head"].shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 3, 3, padding=1, bias=False),
+        nn.Conv2d(2, 3, 3, padding=(2, 1), stride=2, padding_mode="reflect", bias=False),
+        nn.Conv2d(2, 3, 5, padding=2, padding_mode="circular", bias=False),
+        nn.Conv2d(2, 3, (2, 4), padding="same", dilation=(1, 3), bias=False),
+        nn.Conv1d(2, 3, 4, padding="same", padding_mode="replicate", bias=False),
+        nn.Conv1d(2, 3, 3, padding="valid", dilation=2, bias=False),
+    ],
+    ids=str,
+)
+def test_gram_matrices_hold_what_a_convolution_reads(layer: nn.Conv1d | nn.Conv2d) -> None:
+    x = torch.randn(5, 2, 9) if isinstance(layer, nn.Conv1d) else torch.randn(5, 2, 9, 8)
+    gram = gram_matrices(nn.Sequential(layer), ["0"], [x], len(x))["0"]
+    weight = layer.weight.detach().double().flatten(1)
+    outputs = layer(x).detach().double().movedim(1, -1).flatten(0, -2)
+    torch.testing.assert_close(weight @ gram @ weight.T, outputs.T @ outputs / len(outputs), rtol=1e-5, atol=1e-6)
 
 
 def test_errors_count_as_they_sway_the_answer() -> None:

@@ -147,6 +147,41 @@ def test_the_game_is_played_by_masked_networks(model: str, shape: tuple[int, ...
     assert not any("forward" in module.__dict__ or module._forward_pre_hooks for module in network.modules())
 
 
+class InPlace(nn.Module):
+    """A residual block that adds and rectifies in place, as torchvision's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 1)
+        self.relu, self.head = nn.ReLU(inplace=True), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        out = self.b(x)
+        out += x
+        out = self.relu(out)
+        out = self.relu(self.c(out))
+        out += 1.0
+        return self.head(out.mean((2, 3)))
+
+
+def test_networks_that_work_in_place_are_played_alike() -> None:
+    torch.manual_seed(0)
+    network, x = InPlace().eval(), torch.randn(200, 3, 4, 4)
+    with torch.no_grad():
+        network.head.bias.sub_(network(x).mean(0))
+    y = network(x).argmax(1)
+    structure = discover(network, (3, 4, 4), runtime="litert", multiple_of=1)
+    assert len(structure.couplings) >= 2
+    for coupling in structure.couplings:
+        game = NetworkGame(network, coupling, x, y)
+        halves = torch.arange(game.players)[None] < torch.tensor([[game.players // 2], [game.players]])
+        truth = [masked_accuracy(network, coupling, torch.nonzero(row)[:, 0].tolist(), x, y) for row in halves]
+        for each in (halves, halves, halves[1:]):
+            assert game.values(each).tolist() == pytest.approx(truth[-len(each) :], abs=1e-9)
+        assert truth[1] == 1.0 > truth[0]
+
+
 def test_an_interrupted_game_leaves_the_network_as_it_was() -> None:
     game, network, _, x, y = ten_neurons()
 

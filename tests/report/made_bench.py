@@ -115,8 +115,9 @@ def make_bench(folder: Path) -> Path:
     for method in ("acnn", "edgeprune"):
         save_file(_weights(random, MADE_UP[method][0]), folder / "weights" / f"{method}-0.safetensors")
     points = [{"beta": beta, "accuracy": 0.985 - 0.02 * beta, "ncr": 1.5 + 2 * beta} for beta in (0.1, 0.3, 0.5, 1, 4)]
-    write(folder / "beta.json", {"method": "edgeprune", "seed": 0, "points": points})
+    write(folder / "beta.json", {"schema": 1, "method": "edgeprune", "seed": 0, "points": points})
     sparsity = {
+        "schema": 1,
         "penalty": {"rewards": [1.90, 1.94, 1.92], "sparsity": [0.95, 0.96, 0.97]},
         "none": {"rewards": [1.85, 1.91, 1.88], "sparsity": [0.0, 0.0, 0.0]},
         "difference": 0.04,
@@ -141,4 +142,4 @@ def _evals(random: np.random.Generator) -> Mapping[str, Any]:
             way = np.maximum.accumulate(best - 0.5 * np.exp(-np.arange(count) / speed) * random.uniform(0.5, 1, count))
             curves.append([*map(float, way[:-1]), best])
         methods[name] = {"final": final, "curves": curves}
-    return {"budget": 120, "seeds": list(range(5)), "methods": methods}
+    return {"schema": 1, "budget": 120, "seeds": list(range(5)), "methods": methods}

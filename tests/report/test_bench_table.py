@@ -231,14 +231,22 @@ def test_the_terminal_shows_the_comparison_whole(bench_folder: Path) -> None:
 
 def test_one_seed_has_no_interval(bench_folder: Path) -> None:
     methods = {name: {"final": [best], "curves": [[best]]} for name, best in (("edgeprune", 1.9), ("random", 1.8))}
-    write(bench_folder / "evals.json", {"budget": 1, "seeds": [0], "methods": methods})
+    write(bench_folder / "evals.json", {"schema": 1, "budget": 1, "seeds": [0], "methods": methods})
     rows = rows_of(evals_markdown(load_bench(bench_folder)))
     assert rows == [["random", "1", "1.8000", "–", "1/0/0", "+0.1000", "–"], ["edgeprune", "1", "1.9000", *["–"] * 4]]
 
 
+def test_cells_of_several_versions_and_machines_are_told(bench_folder: Path) -> None:
+    assert "versions" not in paper_markdown(load_bench(bench_folder))
+    change(bench_folder / "cells" / "l0-2.json", edgeprune="0.2.0", machine="a Pi")
+    text = paper_markdown(load_bench(bench_folder))
+    assert "2 cores, Intel Xeon and a Pi; cells of versions 0.2.0, unknown." in text
+
+
 def test_without_ours_nothing_is_compared_with_it(bench_folder: Path) -> None:
     write(
-        bench_folder / "evals.json", {"budget": 2, "seeds": [0], "methods": {"random": {"final": [1], "curves": [[1]]}}}
+        bench_folder / "evals.json",
+        {"schema": 1, "budget": 2, "seeds": [0], "methods": {"random": {"final": [1], "curves": [[1]]}}},
     )
     assert rows_of(evals_markdown(load_bench(bench_folder))) == [["random", "1", "1.0000", *["–"] * 4]]
 
@@ -276,13 +284,13 @@ def test_the_proximal_step_s_difference_has_welch_s_interval(bench_folder: Path)
 def test_a_shown_difference_has_a_direction(bench_folder: Path, shift: float, verdict: str) -> None:
     base = [1.9, 1.92, 1.91]
     none, penalty = ({"rewards": [value + by for value in base], "sparsity": []} for by in (0, shift))
-    write(bench_folder / "sparsity.json", {"penalty": penalty, "none": none})
+    write(bench_folder / "sparsity.json", {"schema": 1, "penalty": penalty, "none": none})
     assert sparsity_line(load_bench(bench_folder)).endswith(f": {verdict}.")
 
 
 def test_one_run_has_no_welch_interval(bench_folder: Path) -> None:
     agents = {"rewards": [1.9], "sparsity": [0.9]}
-    write(bench_folder / "sparsity.json", {"penalty": agents, "none": agents})
+    write(bench_folder / "sparsity.json", {"schema": 1, "penalty": agents, "none": agents})
     assert "1 and 1 runs are too few" in sparsity_line(load_bench(bench_folder))
 
 

@@ -8,9 +8,9 @@ from torch import nn
 from edgeprune.core.types import Failure, Group, Measurement, MeasureSettings, PruningPlan
 from edgeprune.search.algorithm import acnn
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, soft_threshold, sparsity, transitions
-from edgeprune.search.environment import Environment, Episode
+from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import PAPER
-from edgeprune.search.reward import Candidate, Reward, Widths
+from edgeprune.search.reward import Candidate, Reward
 
 GROUPS = tuple(
     Group(name, channels, channels // 10, 1, 1.0, 1.0, parameters, (name,))
@@ -131,7 +131,17 @@ def test_the_agent_learns_and_becomes_sparse() -> None:
     assert np.mean([e.reward for e in last]) > np.mean([e.reward for e in first]) + 0.01
     # It found out that group a is the useless one.
     assert np.mean([e.executed[0] for e in last]) > np.mean([e.executed[1] for e in last])
-    assert share > 0.9
+    # On the way to what a whole search leaves.
+    assert share > 0.5
+
+
+def test_sparse_as_it_is_the_agent_still_tells_groups_apart_after_a_long_search() -> None:
+    found, share = run(PAPER, episodes=700)
+    # 98 % would be all weights: then one bias proposes the same for every group.
+    assert 0.9 < share < 0.98
+    proposed = np.mean([e.proposed for e in found[-100:]], axis=0)
+    assert proposed[0] > 0.8
+    assert proposed[1:].max() < 0.4
 
 
 def test_without_penalty_nothing_is_zero() -> None:
@@ -152,16 +162,40 @@ def test_targets_follow_softly() -> None:
     agent.update(transitions([episode], np.array([episode.rewards])))
     for old, target, critic in zip(before, agent.target_critic.parameters(), agent.critic.parameters(), strict=True):
         torch.testing.assert_close(target, (old + critic) / 2)
-    assert 0.0 <= sparsity(agent.actor) <= 1.0
+
+
+def test_sparsity_counts_exact_zeros_of_all_networks() -> None:
+    one, two = nn.Linear(3, 2), nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        one.weight[0] = 0.0
+        two.weight[0] = 0.0
+    assert sparsity(one, two) == pytest.approx(4 / 10)
+
+
+def test_the_critics_loss_is_the_papers() -> None:
+    agent = ProximalDDPG(AgentSettings(learning_rate=3e-3, penalty=0.0, discount=0.5), seed=0)
+    episode = environment(credit="episode").carry_out((0.2, 0.4, 0.6))
+    states, actions, rewards = episode.states, np.array(episode.executed, np.float32), (0.3, 0.2, 1.0)
+    with torch.no_grad():
+        for network in (agent.critic, agent.target_critic):
+            network[-1].bias.fill_(0.7)
+    # (7), and targets are still what they are copies of: y = r + gamma Q(s', mu(s')), and r alone at the end.
+    following = agent.value(states[1:3], agent.act(states[1:3]))
+    y = np.array([rewards[0] + 0.5 * following[0], rewards[1] + 0.5 * following[1], rewards[2]])
+    expected = np.mean((y - agent.value(states[:3], actions)) ** 2)
+    before = agent.act(states[:3])
+    critic_loss, actor_loss = agent.update(transitions([episode], np.array([rewards])))
+    assert critic_loss == pytest.approx(expected, rel=1e-4)
+    # (6): the actor ascends Q, of the critic after its step.
+    assert actor_loss == pytest.approx(-float(agent.value(states[:3], before).mean()), rel=1e-4)
 
 
 def test_the_critic_learns_from_the_next_states_value() -> None:
-    # (7): with a discount of 1 and the reward at the end, every step's value becomes the reward.
+    # With a discount of 1 and the reward at the end, every step's value becomes the reward.
     agent = ProximalDDPG(AgentSettings(learning_rate=3e-3, penalty=0.0, discount=1.0), seed=0)
     episode = environment(credit="episode").carry_out((0.2, 0.4, 0.6))
     rows = transitions([episode], np.array([[0.0, 0.0, 1.0]]))
-    for _ in range(400):
+    for _ in range(800):
         agent.update(rows)
-    np.testing.assert_allclose(
-        agent.value(episode.states[2:3], np.array([episode.executed[2]], np.float32)), 1, atol=0.1
-    )
+    found = agent.value(episode.states[:3], np.array(episode.executed, np.float32))
+    np.testing.assert_allclose(found, 1, atol=0.15)
