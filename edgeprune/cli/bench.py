@@ -33,7 +33,9 @@ def bench_group() -> None:
 @click.option("--train-epochs", type=int, metavar="N", help="epochs of the unpruned networks  [30; big ones 10]")
 @click.option("--finetune-epochs", type=int, metavar="N", help="epochs of fine-tuning, for all  [100; big ones 20]")
 @click.option("--budget-evals", type=int, metavar="N", help="compare the searches at N evaluations each instead")
-@click.option("--beta", is_flag=True, help="sweep beta as well (accuracy and NCR against it)")
+@click.option(
+    "--beta/--no-beta", default=None, help="sweep beta as well: accuracy and NCR against it  [with the whole table]"
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="the bench's folder  [bench/DATA]")
 @click.option("--quiet", is_flag=True, help="no progress; only the table")
 def paper_command(
@@ -45,7 +47,7 @@ def paper_command(
     train_epochs: int | None,
     finetune_epochs: int | None,
     budget_evals: int | None,
-    beta: bool,
+    beta: bool | None,
     out: Path | None,
     quiet: bool,
 ) -> int:

@@ -91,7 +91,7 @@ def run_bench(config: BenchConfig, progress: Progress) -> list[str]:
                     _compare(config, name, bench)
             continue
         rows = [label for label in labels if not _cell_file(folder, label, seed).exists()]
-        sweep = config.beta and seed == 0 and not (folder / "beta.json").exists()
+        sweep = config.sweeps and seed == 0 and not (folder / "beta.json").exists()
         if rows or sweep:
             bench = Workbench(make_ground(config, seed, progress), progress)
             for label in rows:

@@ -44,8 +44,8 @@ class BenchConfig:
     targets: Mapping[str, float] = field(default_factory=dict)
     #: Compare searches at so many evaluations instead of running the table's rows.
     budget_evals: int | None = None
-    #: Sweep beta as well.
-    beta: bool = False
+    #: Sweep beta as well; None: with the whole table.
+    beta: bool | None = None
     out: Path = Path("bench/mnist")
 
     def __post_init__(self) -> None:
@@ -67,6 +67,11 @@ class BenchConfig:
     def rows(self) -> tuple[str, ...]:
         """The table's rows."""
         return TABLE if self.methods is None else self.methods
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether beta is swept."""
+        return self.methods is None if self.beta is None else self.beta
 
     @property
     def ncr(self) -> float:

@@ -133,7 +133,9 @@ def _beta(bench: Bench) -> Figure | None:
     figure, grid = _panels(bench, title, 2, 1, height=5.6, width=8, sharex=True)
     betas, look = [each.beta for each in points], _look(sweep.method)
     shares, rates = [100 * each.accuracy for each in points], [each.ncr for each in points]
-    for axes, values, label in zip(grid[:, 0], (shares, rates), ("accuracy, %", "NCR"), strict=True):
+    for axes, values, label in zip(
+        grid[:, 0], (shares, rates), ("validation accuracy, %,\nbefore fine-tuning", "NCR"), strict=True
+    ):
         axes.plot(betas, values, color=look.colour, marker="o")
         axes.set_ylabel(label)
     if betas[0] > 0 and betas[-1] / betas[0] >= 20:

@@ -224,6 +224,13 @@ def test_beta_moves_the_balance(made: BenchConfig, tmp_path: Path, monkeypatch: 
     assert few.accuracy >= many.accuracy
 
 
+def test_beta_is_swept_with_the_whole_table() -> None:
+    assert BenchConfig().sweeps
+    assert not BenchConfig(beta=False).sweeps
+    assert not BenchConfig(methods=("amc",)).sweeps
+    assert BenchConfig(methods=("amc",), beta=True).sweeps
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
