@@ -23,7 +23,7 @@ from edgeprune.models.source import make_model
 from edgeprune.pipeline.artefacts import export_all, save_network
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.criterion import announce
-from edgeprune.pipeline.prepare import default_stem, prepare
+from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
 from edgeprune.pruning.cost import count_parameters, weighted
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
@@ -33,7 +33,7 @@ from edgeprune.pruning.structure import INPUTS, Coupling, Structure
 from edgeprune.pruning.surgery import prune
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
-from edgeprune.training.fit import FINETUNE_DECAY, score, train
+from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
 
 #: What `shapley.json` says in "schema"; it rises when a field changes its meaning or goes.
 SCHEMA = 1
@@ -128,33 +128,18 @@ def _folder(out: Path | None, plain: RunConfig) -> RunFolder:
 def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress: Progress) -> ShapleyOutcome:
     started = time.monotonic()
     progress.stage("1 game")
-    if config.layer is not None:
-        # A mistyped layer should not cost a training first.
-        dataset = load_data(plain.data, plain.data_dir, seed=plain.seed, progress=progress)
-        untrained = make_model(plain.model, dataset.input_shape, len(dataset.classes))
-        _layer(discover(untrained, dataset.input_shape, runtime=RUNTIME), config.layer)
-    prepared = prepare(plain, folder, progress, RUNTIME)
-    coupling = _layer(prepared.structure, config.layer)
+    prepared, coupling = _players(config, plain, folder, progress)
     group, network = coupling.group, prepared.network
-    images = min(config.images or len(prepared.validation), len(prepared.validation))
-    game = NetworkGame(network, coupling, prepared.validation.inputs(slice(0, images)), prepared.validation.y[:images])
-    progress.say(f"players: the {group.channels} {group.kind} of layer {group.name}")
 
     progress.stage("2 characteristic function")
+    images = min(config.images or len(prepared.validation), len(prepared.validation))
+    game = NetworkGame(network, coupling, prepared.validation.inputs(slice(0, images)), prepared.validation.y[:images])
     progress.say(
         f"v(S): accuracy on {images} validation images with only the {group.kind} in S active, nothing refitted"
     )
 
     progress.stage("3 Shapley values")
-    exactly = group.channels <= EXACT_UP_TO
-    how = "all coalitions" if exactly else f"{config.permutations} permutations"
-    progress.say(f"{how}: {announce(game, config.permutations)}")
-    with progress.task("valuing", evaluations(group.channels, config.permutations)) as task:
-        found = shapley_values(game, config.permutations, config.seed, advance=task.advance)
-    progress.say(
-        f"v(everybody) {100 * found.everybody:.2f} %, v(nobody) {100 * found.nobody:.2f} %; {found.evaluations} "
-        f"evaluations; largest standard error {100 * float(found.errors.max()):.2f} points"
-    )
+    found = _valued(config, game, progress)
 
     progress.stage("4 ranking")
     ranking = by_scores({group.name: found.values})
@@ -167,22 +152,11 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
     criterion = Ranked(network, prepared.structure, ranking, None)
     plan = criterion.plan({group.name: width})
     pruned = prune(criterion, prepared.structure, plan, check=True, inputs=prepared.validation.inputs(slice(0, 16)))
-    fit = train(
-        pruned,
-        prepared.train,
-        prepared.validation,
-        epochs=config.finetune_epochs,
-        learning_rate=prepared.schedule.learning_rate,
-        batch_size=prepared.schedule.batch_size,
-        seed=config.seed,
-        progress=progress,
-        title="fine-tuning",
-        distillation=Distillation(network, prepared.schedule.temperature),
-        augmentation=prepared.schedule.augmentation,
-        weight_decay=FINETUNE_DECAY,
+    fit = _fine_tuned(config, prepared, pruned, progress)
+    parameters = {"unpruned": count_parameters(network), "pruned": count_parameters(fit.network)}
+    progress.say(
+        f"{group.channels} {group.kind} -> {width}; {parameters['unpruned']} parameters -> {parameters['pruned']}"
     )
-    progress.say(f"{group.channels} {group.kind} -> {width}; {count_parameters(network)} parameters -> "
-                 f"{count_parameters(fit.network)}")  # fmt: skip
 
     progress.stage("6 validate")
     test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
@@ -215,7 +189,7 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
         ],
         "coalitions": coalitions,
         "accuracy": {"test_images": len(test), **accuracy},
-        "parameters": {"unpruned": count_parameters(network), "pruned": count_parameters(fit.network)},
+        "parameters": parameters,
         "history": list(fit.history),
         "further_compression": None,
         "artifacts": [
@@ -228,6 +202,52 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
     folder.write_json("shapley.json", result)
     incoming, outgoing = _links(network, coupling)
     return ShapleyOutcome(folder.path, result, None if incoming is None else incoming.numpy(), outgoing.numpy())
+
+
+def _players(
+    config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress: Progress
+) -> tuple[Prepared, Coupling]:
+    """The trained network, and the layer whose channels play."""
+    if config.layer is not None:
+        # A mistyped layer should not cost a training first.
+        dataset = load_data(plain.data, plain.data_dir, seed=plain.seed, progress=progress)
+        untrained = make_model(plain.model, dataset.input_shape, len(dataset.classes))
+        _layer(discover(untrained, dataset.input_shape, runtime=RUNTIME), config.layer)
+    prepared = prepare(plain, folder, progress, RUNTIME)
+    coupling = _layer(prepared.structure, config.layer)
+    progress.say(f"players: the {coupling.group.channels} {coupling.group.kind} of layer {coupling.group.name}")
+    return prepared, coupling
+
+
+def _valued(config: ShapleyConfig, game: NetworkGame, progress: Progress) -> ShapleyValues:
+    exactly = game.players <= EXACT_UP_TO
+    how = "all coalitions" if exactly else f"{config.permutations} permutations"
+    progress.say(f"{how}: {announce(game, config.permutations)}")
+    with progress.task("valuing", evaluations(game.players, config.permutations)) as task:
+        found = shapley_values(game, config.permutations, config.seed, advance=task.advance)
+    progress.say(
+        f"v(everybody) {100 * found.everybody:.2f} %, v(nobody) {100 * found.nobody:.2f} %; {found.evaluations} "
+        f"evaluations; largest standard error {100 * float(found.errors.max()):.2f} points"
+    )
+    return found
+
+
+def _fine_tuned(config: ShapleyConfig, prepared: Prepared, pruned: nn.Module, progress: Progress) -> Fit:
+    schedule = prepared.schedule
+    return train(
+        pruned,
+        prepared.train,
+        prepared.validation,
+        epochs=config.finetune_epochs,
+        learning_rate=schedule.learning_rate,
+        batch_size=schedule.batch_size,
+        seed=config.seed,
+        progress=progress,
+        title="fine-tuning",
+        distillation=Distillation(prepared.network, schedule.temperature),
+        augmentation=schedule.augmentation,
+        weight_decay=FINETUNE_DECAY,
+    )
 
 
 def _layer(structure: Structure, wanted: str | None) -> Coupling:
