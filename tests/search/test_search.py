@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgeprune.core.types import Failure, Group, Measurement, MeasureSettings, PruningPlan
-from edgeprune.search.algorithm import acnn
+from edgeprune.search.algorithm import _settled, acnn
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, soft_threshold, sparsity, transitions
 from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import PAPER
@@ -142,6 +142,22 @@ def test_sparse_as_it_is_the_agent_still_tells_groups_apart_after_a_long_search(
     proposed = np.mean([e.proposed for e in found[-100:]], axis=0)
     assert proposed[0] > 0.8
     assert proposed[1:].max() < 0.4
+
+
+@pytest.mark.parametrize(
+    ("critic", "settled"),
+    [
+        ([1.0] * 5, False),
+        ([1.0] * 6, True),
+        ([1.0, 1.0, 1.0, 0.92, 0.92, 0.92], True),
+        ([1.0, 1.0, 1.0, 0.88, 0.88, 0.88], False),
+        ([0.1, 5.0, 9.0, 1.0, 1.0, 1.0, 1.1, 0.9, 1.0], True),
+        ([1.0] * 6 + [2.0], False),
+    ],
+)
+def test_losses_have_settled_when_they_stay(critic: list[float], settled: bool) -> None:
+    assert _settled([(loss, -0.3) for loss in critic]) == settled
+    assert not _settled([(loss, -0.3 * 2**index) for index, loss in enumerate(critic)])
 
 
 def test_without_penalty_nothing_is_zero() -> None:
