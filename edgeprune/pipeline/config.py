@@ -96,7 +96,7 @@ class RunConfig:
         "N",
     )
     credit: Literal["step", "episode"] | None = _option(
-        None, "reward after every group as in the paper, or for the finished plan [step up to 4 groups]", "search"
+        None, "reward acnn after every group as in its paper, or for the finished plan [step up to 4 groups]", "search"
     )
     beta: float = _option(1.0, "weight of the neuron compression rate in the reward", "search", "WEIGHT")
     gamma: float = _option(1.0, "weight of measured latency in the reward", "search", "WEIGHT")
@@ -182,7 +182,12 @@ class RunConfig:
             _check(getattr(self, name) >= 0, name, "0 or more")
         _check(self.penalty is None or self.penalty >= 0, "penalty", "0 or more")
         _check(self.agent_lr is None or self.agent_lr > 0, "agent_lr", "above 0")
-        for name, methods in (("penalty", AGENTS), ("agent_lr", AGENTS), ("buffer_size", ("acnn",))):
+        for name, methods in (
+            ("penalty", AGENTS),
+            ("agent_lr", AGENTS),
+            ("buffer_size", ("acnn",)),
+            ("credit", ("acnn",)),
+        ):
             if getattr(self, name) is not None and self.method not in methods:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(

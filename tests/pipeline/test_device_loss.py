@@ -16,6 +16,7 @@ from edgeprune.profilers.loop import LoopProfiler
 SMALL: dict[str, Any] = {
     "episodes": 6,
     # An evaluation per group: enough of them for the device to go in between.
+    "method": "acnn",
     "credit": "step",
     "train_epochs": 3,
     "finetune_epochs": 1,
