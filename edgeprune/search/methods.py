@@ -55,8 +55,8 @@ def _amc(groups: Sequence[Group], lost: Mapping[str, Sequence[float]]) -> States
 
 _SIMPLE: dict[str, Search] = {"greedy": simple.greedy, "random": simple.random, "uniform": simple.uniform}
 
-#: [ACNN]'s learning rate is the paper's; its penalty leaves 88 to 97 % of an agent's weights at zero (there 96 to 97), and
-#: an agent that still tells groups apart. With twice as much all weights go.
+#: [ACNN]'s learning rate is the paper's; its penalty leaves 88 to 97 % of an agent's weights at zero (there 96 to 97),
+#: and an agent that still tells groups apart. With twice as much all weights go.
 PAPER = AgentSettings(learning_rate=1e-3, penalty=0.15)
 OURS = AgentSettings(learning_rate=3e-3, penalty=0.6, passes=16, epsilon=1e-2)
 #: About 100 pools of experience, after which the reward of [ACNN] settles, and AMC's 400 episodes, at 80 of the others.
