@@ -33,13 +33,12 @@ from edgeprune.pipeline.bench_config import COMPARED, UNPRUNED, BenchConfig, Lab
 from edgeprune.pipeline.finetune import FineTune, prune_and_tune, widen
 from edgeprune.pipeline.workbench import (
     BATCH_SIZE,
-    MADE_BY,
     SCHEMA,
     Ground,
     Workbench,
     check_settings,
-    machine,
     make_ground,
+    origin,
 )
 from edgeprune.pruning.cost import count_macs
 from edgeprune.pruning.structure import check_reachable
@@ -186,8 +185,7 @@ def _finish(config: BenchConfig, label: Label, bench: Workbench, outcome: Outcom
     save_weights(config.out / weights, wide)
     share = count_macs(fit.network, structure.shape) / count_macs(ground.network, structure.shape)
     cell: dict[str, Any] = {
-        **MADE_BY,
-        "machine": machine(),
+        **origin(),
         "method": label.text,
         "seed": ground.seed,
         "widths": widths,
@@ -272,8 +270,7 @@ def _compare(config: BenchConfig, name: str, bench: Workbench) -> None:
     write_json(
         path,
         {
-            **MADE_BY,
-            "machine": machine(),
+            **origin(),
             "method": name,
             "seed": bench.ground.seed,
             "curve": curve,

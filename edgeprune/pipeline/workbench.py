@@ -40,8 +40,6 @@ from edgeprune.training.fit import score, train
 
 #: What the files' "schema" says (see docs/interfaces.md).
 SCHEMA = 1
-#: What every cell says of its origin, with the machine.
-MADE_BY = {"schema": SCHEMA, "edgeprune": VERSION}
 #: Training images that criteria look at.
 CALIBRATION_IMAGES = 8000
 #: Steps that a candidate is tuned for before it is scored, of networks under and over `BIG` parameters.
@@ -225,7 +223,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
         spent = round(time.monotonic() - started, 1)
         write_json(
             note,
-            {**MADE_BY, "machine": machine(), "seed": seed, "data": dataset.fingerprint, **known, "seconds": spent},
+            {**origin(), "seed": seed, "data": dataset.fingerprint, **known, "seconds": spent},
         )
     network.eval()
     said = read_json(note)
@@ -277,6 +275,11 @@ def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_e
         path,
         {**fixed, "seeds": seeds, "methods": methods, "machine": machine(), "published": bool(config.published)},
     )
+
+
+def origin() -> dict[str, Any]:
+    """What every cell and every unpruned network says of where it comes from."""
+    return {"schema": SCHEMA, "edgeprune": VERSION, "machine": machine()}
 
 
 def machine() -> str:

@@ -58,7 +58,7 @@ def acnn(
     The paper gives lambda's effect (96 % zeros), the learning rate and Algorithm 1. Left open, and ours: exploration (a
     first quarter acts at random, then truncated normal noise that falls geometrically); discount, tau and the sizes of
     networks, pool and minibatch (`AgentSettings`); Adam scales the steps of (8) and (9); each pool is gone through
-    24 times, not once, or a hundred pools of 16 walks teach it nothing; rewards are centred; (10) and (11) spare
+    24 times, not once; rewards are centred; (10) and (11) spare
     biases; losses count as converged after half of the episodes at the earliest, once exploration is mostly over.
     """
     agent = ProximalDDPG(settings, seed, environment.states.size)
