@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeprune.core.errors import DataError
+
+_FORMULA = "input = (raw * scale - mean) / std, one mean and one std per channel or feature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +18,34 @@ class Preprocessing:
     """How raw arrays become network input: `(x * scale - mean) / std`, per channel (C,) or per feature (D,).
 
     Example: 8-bit grey images have scale 1/255 and one mean and one standard deviation, in units of [0, 1].
+
+    Raises DataError, wherever the figures come from, unless each is finite, scale is not 0, every std is above 0, mean
+    and std are of one length, and what is computed with them stays finite in float32.
     """
 
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not (_is_float32(self.scale) and self.scale != 0):
+            raise _wrong(f"expected a finite scale other than 0, got {self.scale!r}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            for index, value in enumerate(values):
+                if not _is_float32(value):
+                    raise _wrong(f"expected finite numbers in {name}, got {value!r} at place {index}")
+        if not self.mean or len(self.mean) != len(self.std):
+            raise _wrong(f"expected as many means as stds, got {len(self.mean)} and {len(self.std)}")
+        for index, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            if np.float32(std) <= 0:
+                raise _wrong(f"expected every std above 0, got {std!r} at place {index}")
+            if not _is_float32(max(abs(self.scale), abs(mean)) / std):
+                raise _wrong(f"a std of {std!r} at place {index} makes inputs too large for float32")
+
+    def check_fits(self, channels: int) -> None:
+        """Raises DataError unless there is one mean and one std for each of the `channels` (or features)."""
+        if len(self.mean) != channels:
+            raise _wrong(f"expected {channels} means and stds, one per channel or feature, got {len(self.mean)}")
 
     def apply(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
         """Network input, float32, in the shape of `x`: (N, C, H, W) or (N, D) of any numeric type."""
@@ -58,3 +86,11 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example: (C, H, W) or (D,)."""
         return tuple(self.train.x.shape[1:])
+
+
+def _is_float32(value: float) -> bool:
+    return math.isfinite(value) and abs(value) <= float(np.finfo(np.float32).max)
+
+
+def _wrong(what: str) -> DataError:
+    return DataError(f"preprocessing that cannot be: {what}", _FORMULA)
