@@ -20,10 +20,19 @@ import edgeprune
 from edgeprune.cli.screen import ErrorConsole, Screen
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
-from edgeprune.pipeline.config import RunConfig, make_config, read_toml
+from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units
 from edgeprune.report.table import budget_lines, layers_line, summary_table
 
 Command = Callable[..., Any]
+
+
+class _Number(click.types.FloatParamType):
+    """A float; of "1%" and "3x" it says how to write them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if param is not None and param.name is not None:
+            refuse_units(param.name, value)
+        return super().convert(value, param, ctx)
 
 
 def _options(command: Command) -> Command:
@@ -40,7 +49,7 @@ def _options(command: Command) -> Command:
         elif get_origin(kind) is Literal:
             extra |= {"type": click.Choice(get_args(kind)), "metavar": None}
         else:
-            extra["type"] = click.Path(path_type=Path) if kind is Path else kind
+            extra["type"] = {Path: click.Path(path_type=Path), float: _Number()}.get(kind, kind)
         command = click.option(flag, field.name, **extra)(command)
     return command
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from edgeprune.core.types import Bound, Unit
 _TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _INSTRUCTIONS = {"minsn": 1e6}
 _BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
-_NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]+)\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]+|%)\s*", re.IGNORECASE)
 
 
 def parse_latency(text: str, option: str) -> Bound:
@@ -29,15 +30,46 @@ def parse_bytes(text: str, option: str) -> Bound:
     return replace(_parse(text, option, _BYTES, "20MB, 300kB or 0.6x"), unit="bytes")
 
 
+def refuse_unit(text: str, option: str, *, share: bool) -> None:
+    """Raises UsageError, with the right spelling, for a number with a unit where `option` takes a plain number.
+
+    `"90%"` is 0.9 where the option takes a `share`, else 90 (of points, say); `"3x"` is 3. Other texts pass.
+    """
+    match = _NUMBER.fullmatch(text)
+    if match and match[2].lower() in ("%", "x"):
+        value = float(match[1]) / (100 if share and match[2] == "%" else 1)
+        raise UsageError(f"{option} takes a plain number, and '{text}' has a unit", f"write {value:g}")
+
+
 def _parse(text: str, option: str, units: dict[str, float] | dict[str, int], examples: str) -> Bound:
     match = _NUMBER.fullmatch(text)
     if match:
         value, unit = float(match[1]), match[2].lower()
+        if unit == "%" and 0 < value < 100:
+            # Which of the two is meant is not guessed: the one is twice the other for "33%".
+            raise UsageError(
+                f"{option}: '{text}' may mean what is left or what goes",
+                f"write {value / 100:g}x for {value:g} % of the unpruned network's, "
+                f"or {1 - value / 100:g}x for {value:g} % less",
+            )
+        if (unit == "x" and value > 1) or (unit == "%" and value >= 100):
+            times = value if unit == "x" else value / 100
+            raise UsageError(
+                f"{option}: '{text}' would allow more than the unpruned network has",
+                f"{_spoken(times, option)} write {1 / times:.2g}x",
+            )
         if value > 0 and unit == "x":
             return Bound(value, relative=True)
-        if value > 0 and unit in units:
+        if 0 < value * units.get(unit, 0) < math.inf:
             return Bound(value * units[unit])
     raise UsageError(f"{option}: '{text}' is not a bound", f"write it like {examples}")
+
+
+def _spoken(times: float, option: str) -> str:
+    """What somebody who asks for "2x" wants: `for twice as fast`."""
+    if option != "--max-latency":
+        return "for half of it" if times == 2 else f"for one part in {times:g}"
+    return f"for {'twice' if times == 2 else f'{times:g} times'} as fast"
 
 
 def format_cost(value: float, unit: Unit) -> str:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.types import Budget, RuntimeName
-from edgeprune.core.units import parse_bytes, parse_latency
+from edgeprune.core.units import parse_bytes, parse_latency, refuse_unit
 from edgeprune.search.names import MethodName
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
@@ -65,7 +65,7 @@ class RunConfig:
     )
     max_bytes: str | None = _option(None, "bound on the file: 300kB or 0.6x", "budget", "BOUND")
     max_drop: float | None = _option(
-        None, "bound on the test accuracy lost, in points [1.0 when no bound is given]", "budget", "POINTS"
+        None, "bound on the test accuracy lost, in points; it always holds [1.0]", "budget", "POINTS"
     )
     expect_ncr: float | None = _option(
         None,
@@ -218,12 +218,20 @@ def _check(holds: bool, name: str, rule: str) -> None:
         raise UsageError(f"--{name.replace('_', '-')} must be {rule}", "see edgeprune run --help")
 
 
+def refuse_units(name: str, value: Any) -> None:
+    """Raises UsageError, with the right spelling, for a number of setting `name` that is written like "1%" or "3x"."""
+    field_ = next(field for field in dataclasses.fields(RunConfig) if field.name == name)
+    if isinstance(value, str) and not str(field_.type).startswith("str"):
+        refuse_unit(value, f"--{name.replace('_', '-')}", share=field_.metadata["metavar"] == "SHARE")
+
+
 def make_config(values: dict[str, Any], where: str) -> RunConfig:
     """A RunConfig from plain values, types checked. Raises UsageError naming `where` and the key."""
     known = [f.name for f in dataclasses.fields(RunConfig)]
-    for key in values:
+    for key, value in values.items():
         if key.replace("-", "_") not in known:
             raise UsageError(f"unknown key '{key}' in {where}", did_you_mean(key.replace("-", "_"), known))
+        refuse_units(key.replace("-", "_"), value)
     try:
         return TypeAdapter(RunConfig).validate_python({key.replace("-", "_"): value for key, value in values.items()})
     except ValidationError as error:

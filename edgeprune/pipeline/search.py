@@ -33,7 +33,8 @@ from edgeprune.search.methods import make_method
 from edgeprune.search.reward import Candidate, Reward
 from edgeprune.training.brief import BriefTuning
 
-#: What is asked for when nothing is: a rate of 3, or half-way to the most that is possible, and one point at most.
+#: The rate that is asked for when nothing else is (or half-way to the most that is possible), and the points that may
+#: be lost when nobody said: a network that is fast and wrong is of no use to anybody.
 DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
 #: Groups up to which the reward is given after every one of them, as in the paper; beyond, evaluations get too many.
 STEP_CREDIT_UP_TO = 4
@@ -97,6 +98,8 @@ def run_search(
             possible, smallest = _possible(evaluator, prepared, reference_bytes)
             budget = settle(config.budget(), possible)
             _report(possible, smallest, progress)
+            for line in kept_already(budget, possible):
+                progress.say(line)
             try:
                 check_possible(budget, possible, config.device)
             except BudgetError:
@@ -160,17 +163,29 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
 
 
 def settle(budget: Budget, possible: Possible) -> Budget:
-    """The budget with its defaults: where nothing asks for a smaller network, a neuron compression rate does."""
+    """The budget with its defaults: quality is always bounded; where nothing asks for less, a rate (NCR) does."""
     asks = (budget.max_latency, budget.max_memory, budget.max_bytes, budget.min_ncr)
-    if all(bound is None for bound in asks):
-        drop = DEFAULT_DROP if budget.max_drop is None else budget.max_drop
-        return replace(budget, min_ncr=default_ncr(possible), max_drop=drop)
-    return budget
+    ncr = default_ncr(possible) if all(bound is None for bound in asks) else budget.min_ncr
+    return replace(budget, min_ncr=ncr, max_drop=DEFAULT_DROP if budget.max_drop is None else budget.max_drop)
 
 
 def default_ncr(possible: Possible) -> float:
     """3, or half-way to the most that is possible where that is less."""
     return min(DEFAULT_NCR, round(1 + (possible.ncr - 1) / 2, 2))
+
+
+def kept_already(budget: Budget, possible: Possible) -> list[str]:
+    """A line for every bound that the unpruned network keeps: it asks for nothing."""
+    reference = possible.reference
+    return [
+        f"the unpruned network keeps --max-{name} as it is ({shown}): that bound asks for nothing"
+        for name, bound, whole, shown in (
+            ("latency", budget.max_latency, reference.latency, format_cost(reference.latency, possible.unit)),
+            ("memory", budget.max_memory, reference.memory, format_bytes(reference.memory)),
+            ("bytes", budget.max_bytes, reference.bytes, format_bytes(reference.bytes)),
+        )
+        if bound is not None and bound.limit(whole) >= whole
+    ]
 
 
 def check_possible(budget: Budget, possible: Possible, device: str) -> None:

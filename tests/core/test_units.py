@@ -26,10 +26,35 @@ def test_bytes(text: str, value: float) -> None:
     assert parse_bytes(text, "--max-bytes") == Bound(value, unit="bytes")
 
 
-@pytest.mark.parametrize("text", ["5", "fast", "-5ms", "0x", "5 parsec", "", "ms", "1.2.3ms", "nanms"])
+@pytest.mark.parametrize(
+    "text", ["5", "fast", "-5ms", "0x", "5 parsec", "", "ms", "1.2.3ms", "nanms", "1e400ms", "1e-400s", "0%"]
+)
 def test_nonsense_names_the_option(text: str) -> None:
     with pytest.raises(UsageError, match="--max-latency"):
         parse_latency(text, "--max-latency")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "hint"),
+    [
+        ("--max-latency", "2x", "for twice as fast write 0.5x"),
+        ("--max-latency", "1.5x", "for 1.5 times as fast write 0.67x"),
+        ("--max-latency", "200%", "for twice as fast write 0.5x"),
+        ("--max-bytes", "2X", "for half of it write 0.5x"),
+        ("--max-memory", "4x", "for one part in 4 write 0.25x"),
+        ("--max-latency", "50%", "write 0.5x for 50 % of the unpruned network's, or 0.5x for 50 % less"),
+        ("--max-bytes", "30 %", "write 0.3x for 30 % of the unpruned network's, or 0.7x for 30 % less"),
+    ],
+)
+def test_a_bound_that_cannot_be_meant_is_refused_with_the_right_spelling(option: str, text: str, hint: str) -> None:
+    parse = parse_latency if option == "--max-latency" else parse_bytes
+    with pytest.raises(UsageError) as caught:
+        parse(text, option)
+    assert (caught.value.hint, caught.value.message.split(":")[0]) == (hint, option)
+
+
+def test_all_of_the_unpruned_network_may_be_asked_for() -> None:
+    assert parse_latency("1x", "--max-latency") == Bound(1.0, relative=True)
 
 
 def test_a_relative_bound_is_of_the_unpruned_network() -> None:

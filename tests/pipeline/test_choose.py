@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from edgeprune.core.errors import BudgetError
 from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial
 from edgeprune.pipeline.choose import Reference, excess, rank
-from edgeprune.pipeline.search import Possible, check_possible, settle
+from edgeprune.pipeline.search import Possible, check_possible, kept_already, settle
 
 REFERENCE = Reference(latency=0.010, memory=1000, bytes=5000)
 
@@ -67,8 +68,29 @@ def test_impossible_budgets_say_what_is_possible() -> None:
     check_possible(Budget(Bound(0.5, True), Bound(300), Bound(900), 1.0, 2.0), POSSIBLE, "d")
 
 
-def test_defaults_only_where_nothing_asks_for_less() -> None:
+def test_a_rate_by_default_only_where_nothing_asks_for_less() -> None:
     assert settle(Budget(), POSSIBLE) == Budget(min_ncr=1.5, max_drop=1.0)
     assert settle(Budget(max_drop=0.2), POSSIBLE) == Budget(min_ncr=1.5, max_drop=0.2)
-    asked = Budget(max_bytes=Bound(900))
-    assert settle(asked, POSSIBLE) == asked
+    assert settle(Budget(max_bytes=Bound(900)), POSSIBLE).min_ncr is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Budget(max_latency=Bound(0.7, True)),
+        Budget(max_memory=Bound(900)),
+        Budget(max_bytes=Bound(900)),
+        Budget(min_ncr=2.0),
+        Budget(),
+    ],
+)
+def test_quality_is_bounded_whatever_else_is_asked(asked: Budget) -> None:
+    assert settle(asked, POSSIBLE).max_drop == 1.0
+    assert settle(replace(asked, max_drop=5.0), POSSIBLE).max_drop == 5.0
+
+
+def test_bounds_that_ask_for_nothing_are_named() -> None:
+    asked = Budget(max_latency=Bound(0.02), max_memory=Bound(1.0, True), max_bytes=Bound(4999))
+    first, second = kept_already(asked, POSSIBLE)
+    assert "--max-latency as it is (10 ms)" in first
+    assert "--max-memory as it is (1 kB)" in second

@@ -35,6 +35,11 @@ def test_budget_is_parsed() -> None:
         ({"seed": -1}, "--seed must be between 0 and"),
         ({"max_drop": float("inf")}, "--max-drop must be a finite number"),
         ({"beta": -1}, "--beta must be 0 or more"),
+        ({"max_drop": "1%"}, "--max-drop takes a plain number, and '1%' has a unit; write 1$"),
+        ({"max-sparsity": "90 %"}, "--max-sparsity takes a plain number, .*; write 0.9$"),
+        ({"expect_ncr": "3x"}, "--expect-ncr takes a plain number, .*; write 3$"),
+        ({"episodes": "5%"}, "--episodes takes a plain number"),
+        ({"max_latency": "2x"}, "--max-latency: '2x' would allow more than .*; for twice as fast write 0.5x$"),
     ],
 )
 def test_wrong_values_are_named(values: dict[str, object], says: str) -> None:
