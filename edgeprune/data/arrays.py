@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.userfile import call_user, load_function
+from edgeprune.data.dataset import Preprocessing
+from edgeprune.data.preprocessing import fits_float32, read_entry
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
+#: What may stand beside them: how raw values become network input.
+ENTRY = "preprocessing"
 _SHAPES = "inputs are (N, D), (N, H, W), (N, H, W, 1 or 3) or (N, C, H, W)"
 _SAVE = "write it again with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
 #: What reading a damaged .npz raises: RuntimeError for encrypted members, and numpy tokenizes headers as Python.
@@ -38,6 +42,8 @@ class Raw:
     classes: tuple[str, ...]
     #: What raw values are multiplied with; None: 1/255 for uint8, 1 for floats.
     scale: float | None = None
+    #: What the data's owner says of their scaling; None: worked out from the data.
+    preprocessing: Preprocessing | None = None
 
 
 def read_npz(path: Path) -> Raw:
@@ -49,18 +55,22 @@ def read_npz(path: Path) -> Raw:
         # Opened here, since numpy leaves the file open when its directory is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = archive.files
-            arrays = {name: archive[name] for name in NAMES if name in found}
+            arrays = {name: archive[name] for name in (ENTRY, *NAMES) if name in found}
     except _UNREADABLE as error:
-        reason = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else "it is damaged"
-        raise DataError(f"cannot read {path}: {reason}", _SAVE) from error
-    return from_arrays(_named(arrays, found, str(path)), str(path))
+        if "allow_pickle" not in str(error):
+            raise DataError(f"cannot read {path}: it is damaged", _SAVE) from error
+        raise DataError(
+            f"cannot read {path}: it holds Python objects, not numbers",
+            f"{_SAVE}; {ENTRY} is saved as text, {ENTRY}=json.dumps({{...}})" if ENTRY in found else _SAVE,
+        ) from error
+    return from_arrays(_named(arrays, found, str(path)), str(path), entry=arrays.get(ENTRY))
 
 
 def call_function(spec: str) -> Raw:
     """The arrays that the user's FILE.py:FUNCTION returns. Raises UsageError when it fails, DataError as below."""
     given = call_user(load_function(spec, "data"), spec)
     if isinstance(given, Mapping):
-        return from_arrays(_named(given, [str(key) for key in given], spec), spec)
+        return from_arrays(_named(given, [str(key) for key in given], spec), spec, entry=given.get(ENTRY))
     if isinstance(given, tuple | list) and len(given) == len(NAMES):
         return from_arrays(dict(zip(NAMES, given, strict=True)), spec)
     got = f"{len(given)} values" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
@@ -78,9 +88,16 @@ def _named(arrays: Mapping[Any, Any], found: list[str], what: str) -> dict[str, 
 
 
 def from_arrays(
-    arrays: Mapping[str, Any], what: str, *, classes: tuple[str, ...] | None = None, scale: float | None = None
+    arrays: Mapping[str, Any],
+    what: str,
+    *,
+    classes: tuple[str, ...] | None = None,
+    scale: float | None = None,
+    entry: Any = None,
 ) -> Raw:
     """Check four arrays and bring them into one layout; `what` names their origin in messages.
+
+    `entry` is the `preprocessing` that stands beside them, as in `read_entry`.
 
     | in | out |
     |---|---|
@@ -121,7 +138,11 @@ def from_arrays(
         raise DataError(
             f"{what}: y_train holds one class only", "there is nothing to tell apart: give at least 2 classes"
         )
-    return Raw(_channels_first(x["train"]), y["train"], _channels_first(x["test"]), y["test"], names, scale)
+    x_train, x_test = (_channels_first(x[part]) for part in ("train", "test"))
+    preprocessing = None if entry is None else read_entry(entry, x_train.shape[1], what)
+    if preprocessing and not all(fits_float32(preprocessing, part) for part in (x_train, x_test)):
+        raise DataError(f"{what}: {ENTRY} makes inputs too large for float32", "check scale, mean and std")
+    return Raw(x_train, y["train"], x_test, y["test"], names, scale, preprocessing)
 
 
 def _inputs(given: Any, what: str) -> NDArray[Any]:

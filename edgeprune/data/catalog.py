@@ -61,8 +61,8 @@ def load_data(
     |---|---|
     | a name in DATASETS | looked for in `data_dir`, EDGEPRUNE_DATA or the cache, else downloaded |
     | FOLDER, FILE.zip | train/CLASS/IMAGE and test/CLASS/IMAGE |
-    | FILE.npz | x_train, y_train, x_test, y_test |
-    | FILE.py:FUNCTION | a function that returns these four, as a dict or a tuple |
+    | FILE.npz | x_train, y_train, x_test, y_test, and `preprocessing` if its owner says so |
+    | FILE.py:FUNCTION | a function that returns these, as a dict, or the four as a tuple |
 
     Raises DataError for data that is missing, damaged or not usable, UsageError for a user's function that fails.
     """

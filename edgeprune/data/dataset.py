@@ -28,7 +28,7 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not (_is_float32(self.scale) and self.scale != 0):
+        if not (_is_float32(self.scale) and np.float32(self.scale) != 0):
             raise _wrong(f"expected a finite scale other than 0, got {self.scale!r}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             for index, value in enumerate(values):
@@ -81,6 +81,10 @@ class Dataset:
     fingerprint: str
     #: Whether a mirror image is still of its class: clothes and photographs are, writing is not.
     mirrors: bool = False
+    #: What raw values are multiplied with so that pictures lie in [0, 1]: 1/255 for bytes, 1 for floats.
+    unit: float = 1.0
+    #: Whether `preprocessing` came with the data, not worked out from them.
+    carried: bool = False
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,20 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
     test_order = np.random.default_rng(TEST_SEED).permutation(len(raw.y_test))
     train, validation = (_take(raw.x_train, raw.y_train, index) for index in (rest, taken))
     test = _take(raw.x_test, raw.y_test, test_order)
-    preprocessing = choose_preprocessing(train.x, raw.scale)
+    preprocessing = raw.preprocessing or choose_preprocessing(train.x, raw.scale)
     fingerprint = _fingerprint((train, validation, test), raw.classes, preprocessing)
-    return Dataset(name, train, validation, test, raw.classes, preprocessing, fingerprint)
+    unit = _unit(train.x) if raw.scale is None else raw.scale
+    carried = raw.preprocessing is not None
+    return Dataset(name, train, validation, test, raw.classes, preprocessing, fingerprint, unit=unit, carried=carried)
+
+
+def preprocessed(dataset: Dataset, preprocessing: Preprocessing) -> Dataset:
+    """The same examples, preprocessed otherwise: under another fingerprint."""
+    if preprocessing == dataset.preprocessing:
+        return dataset
+    splits = (dataset.train, dataset.validation, dataset.test)
+    fingerprint = _fingerprint(splits, dataset.classes, preprocessing)
+    return replace(dataset, preprocessing=preprocessing, fingerprint=fingerprint)
 
 
 def choose_preprocessing(x: NDArray[Any], scale: float | None = None) -> Preprocessing:
@@ -61,7 +73,7 @@ def choose_preprocessing(x: NDArray[Any], scale: float | None = None) -> Preproc
     `scale` None means 1/255 for uint8 and 1 for floats. A constant channel or feature gets std 1: it becomes 0.
     """
     if scale is None:
-        scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+        scale = _unit(x)
         if x.dtype == np.uint8 and x.ndim == 4 and x.shape[1] == 3:
             return Preprocessing(scale, IMAGENET_MEAN, IMAGENET_STD)
     mean, std = _moments(x)
@@ -69,6 +81,10 @@ def choose_preprocessing(x: NDArray[Any], scale: float | None = None) -> Preproc
     varies = std > np.maximum(np.abs(mean) * 1e-6, 1e-30)
     std = np.where(varies, std * scale, 1.0)
     return Preprocessing(scale, tuple((mean * scale).tolist()), tuple(std.tolist()))
+
+
+def _unit(x: NDArray[Any]) -> float:
+    return 1 / 255 if x.dtype == np.uint8 else 1.0
 
 
 def _take(x: NDArray[Any], y: NDArray[np.int64], index: NDArray[np.int64]) -> Split:
