@@ -21,7 +21,7 @@ from edgeprune.cli.screen import ErrorConsole, Screen
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units
-from edgeprune.report.table import budget_lines, layers_line, summary_table
+from edgeprune.report.table import budget_lines, drawback_lines, layers_line, next_step, summary_table
 
 Command = Callable[..., Any]
 
@@ -106,20 +106,10 @@ def _show(result: Any, folder: Path, quiet: bool) -> None:
         console.print(f"layers {layers_line(result)}", soft_wrap=True)
         if result["search"]["agent_sparsity"] is not None:
             console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
-    for line in budget_lines(result):
+    for line in (*budget_lines(result), *drawback_lines(result)):
         console.print(line)
     for item in result["artifacts"]:
         console.print(f"{folder / item['path']}", soft_wrap=True)
     if not quiet:
         console.print(f"{folder / 'result.json'}: every figure and raw sample", soft_wrap=True)
-        console.print(_next_step(result, folder), soft_wrap=True)
-
-
-def _next_step(result: Any, folder: Path) -> str:
-    if result["budget"]["met"]:
-        file = folder / result["budget"]["artifact"]
-        return f"next: copy {file} into your application; it takes the same input as before"
-    missed = ", ".join(
-        "--" + check["bound"].replace("_", "-") for check in result["budget"]["checks"] if not check["met"]
-    )
-    return f"next: the nearest result is kept; loosen {missed}, or allow more --episodes or --finetune-epochs"
+        console.print(next_step(result, folder), soft_wrap=True)

@@ -71,7 +71,7 @@ def convert_onnx(network: nn.Module, example: Tensor) -> onnx.ModelProto:
 
 def describe_onnx(path: Path) -> Artifact:
     """Hash, size, inputs and outputs of an ONNX file. Raises ExportError where it is none."""
-    model = _load(path)
+    model = load_onnx(path)
     return Artifact(
         path=path,
         format="onnx",
@@ -85,13 +85,14 @@ def describe_onnx(path: Path) -> Artifact:
 
 def onnx_metadata(path: Path) -> str | None:
     """Our metadata entry of an ONNX file as JSON text, None where it has none. Raises ExportError."""
-    for entry in _load(path).metadata_props:
+    for entry in load_onnx(path).metadata_props:
         if entry.key == METADATA_KEY:
             return str(entry.value)
     return None
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """The file without its external data. Raises ExportError where it is not an ONNX model."""
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:

@@ -90,7 +90,7 @@ def pack(model: schema.ModelT) -> bytearray:
 
 def describe_tflite(path: Path) -> Artifact:
     """Hash, size, inputs and outputs of a TFLite file. Raises ExportError where it is none."""
-    model = _load(path)
+    model = load_tflite(path)
     graph = model.subgraphs[0]
     return Artifact(
         path=path,
@@ -105,14 +105,15 @@ def describe_tflite(path: Path) -> Artifact:
 
 def tflite_metadata(path: Path) -> str | None:
     """Our metadata entry of a TFLite file as JSON text, None where it has none. Raises ExportError."""
-    model = _load(path)
+    model = load_tflite(path)
     for entry in model.metadata or []:
         if entry.name == METADATA_KEY.encode():
             return bytes(model.buffers[entry.buffer].data).decode()
     return None
 
 
-def _load(path: Path) -> schema.ModelT:
+def load_tflite(path: Path) -> schema.ModelT:
+    """The file as the objects of its schema. Raises ExportError where it is not a TFLite model."""
     try:
         data = path.read_bytes()
         if data[4:8] != _IDENTIFIER:

@@ -11,13 +11,16 @@ from edgeprune.core.types import Budget, DeviceSpec, Measurement, to_json
 from edgeprune.core.version import RESULT_SCHEMA, VERSION
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.finetune import Tuned
+from edgeprune.pipeline.outcome import drawbacks, is_worse
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.validate import HostAccuracy, NotValidated, Validated
 from edgeprune.pruning.cost import count_macs, count_parameters
 
-Status = Literal["running", "done", "budget-not-met", "impossible", "failed", "interrupted"]
-EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "impossible": 3, "interrupted": 130}
+Status = Literal["running", "done", "budget-not-met", "worse", "impossible", "failed", "interrupted"]
+EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "worse": 3, "impossible": 3, "interrupted": 130}
+#: How a run ends that got to its end: there is nothing to continue.
+FINISHED: tuple[Status, ...] = ("done", "budget-not-met", "worse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,13 @@ class RunResult:
         return bool(self.result["budget"]["met"])
 
     @property
+    def recommended(self) -> bool:
+        """Whether the budget is met by a file that is faster and smaller than the unpruned one, in no more memory."""
+        return bool(self.result["budget"]["recommended"])
+
+    @property
     def exit_code(self) -> int:
-        """0 when the budget is met, 3 when it is not."""
+        """0 when the budget is met, 3 when it is not, or is by a file that is slower and larger than the unpruned."""
         return EXIT_CODES[self.result["status"]]
 
 
@@ -112,13 +120,16 @@ def assemble(
     asked = config.budget()
     checks = _checks(searched.budget, primary, result, asked)
     met = all(check["met"] for check in checks)
+    found = drawbacks(primary)
     result["budget"] = {
         "asked": to_json(asked),
         "artifact": primary.exported.artifact.path.name,
         "checks": checks,
         "met": met,
+        "recommended": met and not found,
     }
-    return {**header(config, "done" if met else "budget-not-met", "done"), **result}
+    status: Status = "budget-not-met" if not met else "worse" if is_worse(found) else "done"
+    return {**header(config, status, "done"), **result}
 
 
 def _artifact(item: Validated | NotValidated) -> dict[str, Any]:
@@ -164,6 +175,7 @@ def _artifact(item: Validated | NotValidated) -> dict[str, Any]:
         "verdict": measured.verdict,
         "advice": measured.advice,
         "rejected": measured.rejected,
+        "drawbacks": [to_json(drawback) for drawback in drawbacks(item)],
     }
 
 

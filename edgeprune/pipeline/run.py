@@ -19,7 +19,7 @@ from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.finetune import fine_tune
 from edgeprune.pipeline.prepare import default_stem, prepare
-from edgeprune.pipeline.result import RunResult, Status, assemble, header
+from edgeprune.pipeline.result import FINISHED, RunResult, Status, assemble, header
 from edgeprune.pipeline.search import run_search
 from edgeprune.pipeline.validate import validate
 
@@ -132,6 +132,9 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
         accuracy, validated = validate(prepared, tuned.before, network, exported, session, final, watch)
     result = assemble(config, prepared, searched, tuned, accuracy, validated, spec, time.monotonic() - started)
     folder.write_json("result.json", result)
+    for item in result["artifacts"]:
+        for drawback in item.get("drawbacks", ()):
+            watch.say(f"{item['path']}: {drawback['text']}")
     watch.say(f"{result['status']} after {result['seconds']:.0f} s")
     return RunResult(folder.path, result)
 
@@ -170,7 +173,7 @@ def _finished(folder: RunFolder) -> RunResult | None:
     if not (folder / "result.json").is_file():
         return None
     result = folder.read_json("result.json")
-    return RunResult(folder.path, result) if result.get("status") in ("done", "budget-not-met") else None
+    return RunResult(folder.path, result) if result.get("status") in FINISHED else None
 
 
 def stored_config(folder: RunFolder) -> RunConfig:

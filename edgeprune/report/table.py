@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -108,6 +109,47 @@ def budget_lines(result: Result) -> list[str]:
         default = " (default)" if check["default"] else ""
         lines.append(f"{'met    ' if check['met'] else 'NOT MET'}  {names[check['bound']]} {limit}{default}: {value}")
     return lines
+
+
+def drawback_lines(result: Result) -> list[str]:
+    """What speaks against the file that was judged, beside its bounds; nothing where it is better in every figure."""
+    return [f"BUT      {drawback['text']}" for drawback in judged(result)["drawbacks"]]
+
+
+def judged(result: Result) -> Result:
+    """The artifact that the bounds were judged on."""
+    name = result["budget"]["artifact"]
+    return next(item for item in result["artifacts"] if item["path"] == name)
+
+
+def next_step(result: Result, folder: Path) -> str:
+    """What to do with the outcome. A file is only recommended where no figure speaks against it."""
+    if not result["budget"]["met"]:
+        missed = ", ".join(
+            "--" + check["bound"].replace("_", "-") for check in result["budget"]["checks"] if not check["met"]
+        )
+        return f"next: the nearest result is kept; loosen {missed}, or allow more --episodes or --finetune-epochs"
+    item = judged(result)
+    if result["budget"]["recommended"]:
+        return f"next: copy {folder / item['path']} into your application; it takes the same input as before"
+    against = {drawback["what"] for drawback in item["drawbacks"]}
+    better = [
+        other for other in result["artifacts"] if other is not item and other["validated"] and not other["drawbacks"]
+    ]
+    if better:
+        speed = format_speedup(better[0]["speedup"]["value"], better[0]["latency"]["unit"])
+        return (
+            f"next: {item['path']} is no gain over the unpruned file; {folder / better[0]['path']} is one ({speed}), "
+            f"where your application runs {better[0]['runtime']}: --runtime {better[0]['runtime']} searches for it"
+        )
+    if "latency" in against and result["possible"]["latency_share"] >= 1:
+        why = f"even the narrowest network allowed is no faster on {result['device']['name']}"
+        return f"next: keep the unpruned file, {folder / item['baseline_path']}: {why}"
+    bound = {"latency": "--max-latency 0.8x", "bytes": "--max-bytes 0.8x", "memory": "--max-memory 0.8x"}
+    ask = " ".join(text for what, text in bound.items() if what in against)
+    return (
+        f"next: {item['path']} is no gain over the unpruned file, {folder / item['baseline_path']}; ask for one: {ask}"
+    )
 
 
 def _show(value: float, unit: str) -> str:

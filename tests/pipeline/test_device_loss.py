@@ -56,13 +56,6 @@ def trials(folder: Path) -> list[tuple[Any, ...]]:
     return rows
 
 
-def test_a_simulated_device_is_never_called_a_measurement(tmp_path: Path) -> None:
-    result = run(tmp_path).result
-    assert (result["device"]["kind"], result["device"]["unit"]) == ("simulated", "simulated s")
-    for item in result["artifacts"]:
-        assert item["latency"]["unit"] == item["baseline_latency"]["unit"] == "simulated s"
-
-
 def test_stop_keeps_the_trials_and_resume_goes_on(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="--resume lossy") as caught:
         run(tmp_path, f"{WHILE_SEARCHING}-: lost")

@@ -1,0 +1,54 @@
+"""What a model file is made of: enough to say why one file is larger, slower or holds more memory than another."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ai_edge_litert import schema_py_generated as schema
+from onnx import numpy_helper
+
+from edgeprune.core.types import Format
+from edgeprune.exporters.onnx import load_onnx
+from edgeprune.exporters.tflite import load_tflite
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Bytes of constants (weights, indices, shapes), and how many operators of each type run."""
+
+    constant_bytes: int
+    operators: Mapping[str, int]
+
+
+def contents(path: Path, kind: Format) -> Contents:
+    """What the file at `path`, exported as `kind`, is made of. Raises ExportError where it cannot be read."""
+    return _onnx(path) if kind == "onnx" else _tflite(path)
+
+
+def _onnx(path: Path) -> Contents:
+    graph = load_onnx(path).graph
+    constants = [*graph.initializer]
+    operators: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+        else:
+            operators[node.op_type] += 1
+    return Contents(sum(numpy_helper.to_array(tensor).nbytes for tensor in constants), operators)
+
+
+def _tflite(path: Path) -> Contents:
+    model = load_tflite(path)
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    # Old files hold codes up to 127 in a field of their own.
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    operators: Counter[str] = Counter()
+    used = set()
+    for graph in model.subgraphs:
+        operators.update(names.get(codes[operator.opcodeIndex], "custom") for operator in graph.operators)
+        used |= {tensor.buffer for tensor in graph.tensors}
+    sizes = (len(model.buffers[index].data) for index in used if model.buffers[index].data is not None)
+    return Contents(sum(sizes), operators)
