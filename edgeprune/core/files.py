@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,13 +40,18 @@ def storing(where: Path, *, denied: bool = True) -> Iterator[None]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write whole or not at all: under a temporary name, then renamed. Raises StorageError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # as `is_temporary` knows it
     with storing(path):
         try:
             temporary.write_bytes(data)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `write_bytes` writes under such a name; a process that was killed leaves it behind."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 
 def write_json(path: Path, data: Any) -> None:

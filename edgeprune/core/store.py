@@ -2,6 +2,7 @@
 
 runs/NAME/
 ├── result.json        the outcome; written at every end, good or bad
+├── .lock, .owner      who writes here now (see `core.lock`)
 ├── config.json        the settings, so that the run can be resumed
 ├── trials.sqlite      every trial and every evaluation (documented in docs/interfaces.md)
 ├── plan.json, pruned.safetensors, baseline.safetensors
@@ -20,20 +21,25 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.core.errors import StorageError, UsageError
-from edgeprune.core.files import storing, write_json
+from edgeprune.core.files import is_temporary, storing, write_json
+from edgeprune.core.lock import FolderLock
+from edgeprune.core.schema import check_schema, open_database
 from edgeprune.core.types import Failure, Measurement, PruningPlan, Trial, from_json, to_json
+from edgeprune.core.version import RESULT_SCHEMA
 
 #: `PRAGMA user_version` of trials.sqlite; it rises when a column changes its meaning or goes.
 TRIALS_SCHEMA = 1
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS trials (
+CREATE TABLE trials (
   trial INTEGER PRIMARY KEY, widths TEXT NOT NULL, plan TEXT NOT NULL, accuracy REAL NOT NULL, ncr REAL NOT NULL,
   latency_share REAL, memory_share REAL, bytes INTEGER NOT NULL, reward REAL NOT NULL, seconds REAL NOT NULL,
   failure TEXT, proposed TEXT NOT NULL, executed TEXT NOT NULL, cost TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS evaluations (plan_key TEXT PRIMARY KEY, accuracy REAL NOT NULL, ncr REAL NOT NULL);
+CREATE TABLE evaluations (plan_key TEXT PRIMARY KEY, accuracy REAL NOT NULL, ncr REAL NOT NULL);
 """
 
+#: Folder of the files that candidates are measured as, while a search goes on.
+CANDIDATES = "candidates"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -50,9 +56,7 @@ class RunFolder:
         if name is not None and not _NAME.fullmatch(name):
             raise UsageError(f"--name '{name}' is not a folder name", "use letters, digits, '.', '_' and '-'")
         if name is not None and (runs / name).exists():
-            raise UsageError(
-                f"run folder {runs / name} exists", f"choose another --name, or continue it with --resume {name}"
-            )
+            raise _taken(runs / name, name)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80] or "run"
         number = 0
         while True:
@@ -61,6 +65,8 @@ class RunFolder:
             try:
                 path.mkdir(parents=True)
             except FileExistsError:
+                if name is not None and path.is_dir():
+                    raise _taken(path, name) from None  # another process was quicker
                 if name is not None or not runs.is_dir():
                     raise StorageError(
                         f"cannot make run folder {path}: a file is in the way", "choose another --runs-dir"
@@ -74,13 +80,18 @@ class RunFolder:
 
     @classmethod
     def existing(cls, runs: Path, name: str) -> RunFolder:
-        """The folder of an earlier run, to resume or to load."""
+        """The folder of an earlier run, to resume. Raises UsageError for one of another version."""
         path = runs / name
         if not (path / "config.json").is_file():
             known = sorted(p.parent.name for p in runs.glob("*/config.json"))
             hint = f"known runs: {', '.join(known[-5:])}" if known else f"there are no runs in {runs}"
             raise UsageError(f"no run '{name}' in {runs}", hint)
-        return cls(path)
+        folder = cls(path)
+        if (path / "result.json").exists() and isinstance(result := folder.read_json("result.json"), dict):
+            # It stands for the whole folder: settings and trials of another version would be misread.
+            hint = "start a new run, or continue this one with the version that began it"
+            check_schema(path / "result.json", result.get("schema"), RESULT_SCHEMA, hint)
+        return folder
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -98,6 +109,20 @@ class RunFolder:
         """Write a JSON file of the folder, whole or not at all."""
         write_json(self.path / name, data)
 
+    def own(self) -> FolderLock:
+        """Take the folder for this process alone, see `FolderLock`."""
+        return FolderLock(self.path, f"run '{self.path.name}'")
+
+    def sweep(self) -> list[str]:
+        """Remove what an owner that was killed left half done; the names. Only for who owns the folder."""
+        left = [each for each in self.path.iterdir() if each.name == CANDIDATES or is_temporary(each)]
+        for each in left:
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink(missing_ok=True)
+        return sorted(each.name for each in left)
+
     def discard(self) -> None:
         """Remove the folder of a run that was refused before it made anything."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -108,15 +133,20 @@ class RunFolder:
             stream.write(f"{time.monotonic() - self._started:9.1f} s  {line}\n")
 
 
+def _taken(path: Path, name: str) -> UsageError:
+    return UsageError(f"run folder {path} exists", f"choose another --name, or continue it with --resume {name}")
+
+
 class TrialStore:
-    """Trials and evaluations of one run in SQLite; each is on disk before the next begins."""
+    """Trials and evaluations of one run in SQLite; each is on disk before the next begins.
+
+    Raises UsageError for a file of another schema, StorageError for one that cannot be read or written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._db = sqlite3.connect(path)
-            self._db.executescript(_TABLES)
-            self._db.execute(f"PRAGMA user_version = {TRIALS_SCHEMA}")
+            self._db = open_database(path, TRIALS_SCHEMA, _TABLES, hint="start a new run")
         except sqlite3.Error as error:
             raise StorageError(
                 f"cannot open {path}: {error}", "choose another --runs-dir, or start a new run"
@@ -182,8 +212,7 @@ class TrialStore:
 
     def _write(self, statement: str, row: tuple[Any, ...]) -> None:
         try:
-            with self._db:
-                self._db.execute(statement, row)
+            self._db.execute(statement, row)
         except sqlite3.Error as error:
             raise StorageError(
                 f"cannot write {self._path}: {error}", "free some disk space, then continue with --resume"

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
 import re
 import secrets
 import shlex
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.processes import alive, this_host
 from edgeprune.devices.adb_client import Adb, Answer, check_room
 from edgeprune.devices.channel import ChannelError
 
@@ -49,7 +48,7 @@ class PhoneLock:
         Raises ChannelError("busy") where another program uses the phone, DeviceError where the folder is not to be had.
         """
         folder, lock = shlex.quote(self._folder), self.place
-        me = shlex.quote(f"{_host()} {os.getpid()} {self._token}")
+        me = shlex.quote(f"{this_host()} {os.getpid()} {self._token}")
         for _ in range(2):
             answer = self._adb.shell(
                 f"[ -e {folder}/cache ] || [ -e {lock} ] || [ ! -e {folder}/scratch ] || exit {_FOREIGN}; "
@@ -105,7 +104,7 @@ class PhoneLock:
         found = re.search(r"^(-?\d{1,15})\n(?:(\S{1,100}) (\d{1,9}) ([0-9a-f]{16}))?", answer.text, re.MULTILINE)
         age_s, host, pid, token = found.groups("") if found else ("0", "", "", "")
         # A program of this machine may hold it in silence, while it trains.
-        gone = not _alive(int(pid), token) if host == _host() else int(age_s) > STALE_S
+        gone = not _alive(int(pid), token) if host == this_host() else int(age_s) > STALE_S
         if not gone:
             raise self._busy(f"edgeprune on {host}, process {pid}" if host else "another program", int(age_s))
         # Renamed first, which only one can; put back where it was renewed in between.
@@ -121,22 +120,6 @@ class PhoneLock:
         )
 
 
-def _host() -> str:
-    """This machine, and where it has several, the space of its process numbers: containers may share its name."""
-    space = ""
-    with contextlib.suppress(OSError):
-        space = f"-{os.stat('/proc/self/ns/pid').st_ino}"
-    return re.sub(r"[^A-Za-z0-9._-]", "_", platform.node())[:60] + space or "unknown"
-
-
 def _alive(pid: int, token: str) -> bool:
     """Whether the process of this machine that holds the lock is there."""
-    if pid == os.getpid():
-        return token in _HELD
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return token in _HELD if pid == os.getpid() else alive(pid)

@@ -13,6 +13,7 @@ from torch import nn
 from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
+from edgeprune.core.schema import check_schema
 from edgeprune.core.store import RunFolder
 from edgeprune.core.types import Artifact, Format, PruningPlan, from_json, to_json
 from edgeprune.core.version import PLAN_SCHEMA, VERSION
@@ -83,15 +84,14 @@ def save_network(
 def load_network(run: Path) -> nn.Module:
     """The pruned network of a run folder, in evaluation mode; takes full-sized inputs (N, *input_shape).
 
-    Raises UsageError where `run` holds no finished network, StorageError where it is damaged, ModelError where the
-    user's model file changed since.
+    Raises UsageError where `run` holds no finished network or another version's, StorageError where it is damaged,
+    ModelError where the user's model file changed since.
     """
     if not (run / "plan.json").is_file():
         raise UsageError(f"{run} holds no pruned network", "give the folder of a run that got as far as fine-tuning")
     said = RunFolder(run).read_json("plan.json")
     try:
-        if said["schema"] != PLAN_SCHEMA:
-            raise StorageError(f"{run}/plan.json has schema {said['schema']}, this version reads {PLAN_SCHEMA}")
+        check_schema(run / "plan.json", said["schema"], PLAN_SCHEMA, "load it with the version that wrote it")
         weights = run / said["weights"]["file"]
         if sha256_file(weights) != said["weights"]["sha256"]:
             raise StorageError(f"{weights} is damaged: its hash is not the one in plan.json", "run again")

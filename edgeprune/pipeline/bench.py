@@ -5,6 +5,7 @@ epochs and augmentation, validation picks the epoch) and the rule that picks a p
 one with the highest validation accuracy. The test set is read when a cell is finished, and never before.
 
 FOLDER/
+├── .lock, .owner                     who writes here now (see `core.lock`)
 ├── bench.json                        what is compared; a folder holds one data set and one set of settings
 ├── baseline-S.json                   the unpruned network of seed S
 ├── cells/LABEL-S.json                a finished cell
@@ -15,6 +16,7 @@ FOLDER/
 
 from __future__ import annotations
 
+import contextlib
 import time
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from torch import nn
 from edgeprune import baselines
 from edgeprune.core.errors import UsageError
 from edgeprune.core.files import read_json, storing, write_json
+from edgeprune.core.lock import FolderLock, discard_empty
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import PruningPlan
 from edgeprune.models.weights import save_weights
@@ -71,11 +74,26 @@ class Outcome:
 
 
 def run_bench(config: BenchConfig, progress: Progress) -> list[str]:
-    """Run what is not finished yet in `config.out`; what is there is not run again.
+    """Run what is not finished yet in `config.out`; what is there is not run again. The folder is locked meanwhile.
 
     Returns why rows were left out, a line each. Raises UsageError for settings that are not those the folder was made
-    with, DataError, StorageError.
+    with, and where another process is at it, DataError, StorageError.
     """
+    made = not config.out.exists()
+    with storing(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with contextlib.closing(FolderLock(config.out, f"bench {config.out}")) as lock:
+            if lock.left_by is not None:
+                progress.say(f"taken over from {lock.left_by}, which was killed")
+            return _rows(config, progress)
+    finally:
+        if made:
+            discard_empty(config.out)
+
+
+def _rows(config: BenchConfig, progress: Progress) -> list[str]:
+    """`run_bench`, in a folder that is this process's alone."""
     folder = config.out
     check_settings(folder, config.asked)
     labels = [parse_label(text) for text in dict.fromkeys(config.rows)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import fields, replace
 
 from edgeprune.core.errors import BudgetError, DeviceError, EdgepruneError, UnexpectedError, UsageError
 from edgeprune.core.files import storing
+from edgeprune.core.lock import FolderLock
 from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.store import RunFolder
 from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
@@ -25,15 +27,17 @@ from edgeprune.pipeline.validate import validate
 
 
 class _Logged:
-    """A `Progress` that also writes stages and lines to run.log, and knows the stage it is in."""
+    """A `Progress` that also writes stages and lines to run.log, and notes the stage it is in (`note`)."""
 
-    def __init__(self, progress: Progress, log: Callable[[str], None]) -> None:
+    def __init__(self, progress: Progress, log: Callable[[str], None], note: Callable[[str], None]) -> None:
         self._progress = progress
         self._log = log
+        self._note = note
         self.current = "start"
 
     def stage(self, title: str) -> None:
         self.current = title
+        self._note(title)
         self._log(f"== {title}")
         self._progress.stage(title)
 
@@ -49,10 +53,11 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     """Compress a network and prove it on the device.
 
     Returns when there is a validated result, whether or not it meets the budget (`RunResult.met`). With `resume` the
-    run `config.name` is continued: what it evaluated and measured is not done again.
+    run `config.name` is continued: what it evaluated and measured is not done again. The folder is locked meanwhile.
 
-    Raises EdgepruneError (see `edgeprune.core.errors`); BudgetError where the budget cannot be met by any network. On
-    every error, and on KeyboardInterrupt, the run folder keeps what there is and result.json says how it ended.
+    Raises EdgepruneError (see `edgeprune.core.errors`): UsageError where another process is at that run, BudgetError
+    where the budget cannot be met by any network. On every error, and on KeyboardInterrupt, the run folder keeps what
+    there is and result.json says how it ended.
     """
     config = make_config({field.name: getattr(config, field.name) for field in fields(RunConfig)}, "RunConfig")
     spec = find_device(config.device)
@@ -63,15 +68,33 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
         threads=config.threads or spec.threads or 1,
     )
     check_unit(config.budget(), spec)
-    folder = _resumed(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
-    if resume and (done := _finished(folder)) is not None:
-        return done
-    config = replace(config, name=folder.path.name)
-    watch = _Logged(progress or Silent(), folder.log)
+    folder = _known(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
+    with contextlib.closing(folder.own()) as lock:
+        if resume:
+            _check_resumable(folder, config)
+            if (done := _finished(folder)) is not None:
+                return done
+        return _owned(replace(config, name=folder.path.name), folder, lock, progress or Silent(), spec, resume=resume)
+
+
+def _owned(
+    config: RunConfig, folder: RunFolder, lock: FolderLock, progress: Progress, spec: DeviceSpec, *, resume: bool
+) -> RunResult:
+    """`run`, in a folder that is this process's alone."""
+
+    def note(stage: str) -> None:
+        folder.write_json("result.json", header(config, "running", stage))
+
+    watch = _Logged(progress, folder.log, note)
     watch.say(f"run folder {folder.path}")
+    if lock.left_by is not None:
+        watch.say(f"taken over from {lock.left_by}, which was killed")
+    if resume and (left := folder.sweep()):
+        watch.say(f"removed what was left half done: {', '.join(left)}")
     try:
+        # First what tells the version, which settings of another one might not.
+        note(watch.current)
         folder.write_json("config.json", to_plain(config))
-        folder.write_json("result.json", header(config, "running", watch.current))
         # What is denied may be a file of the user's; what is full is always where we write.
         with storing(folder.path, denied=False):
             return _stages(config, folder, watch, spec)
@@ -149,10 +172,14 @@ def check_unit(budget: Budget, spec: DeviceSpec) -> None:
         raise UsageError(f"--max-latency: {spec.name} measures {what}", hint)
 
 
-def _resumed(config: RunConfig) -> RunFolder:
+def _known(config: RunConfig) -> RunFolder:
     if config.name is None:
         raise UsageError("nothing to resume: no name given", "type --resume NAME")
-    folder = RunFolder.existing(config.runs_dir, config.name)
+    return RunFolder.existing(config.runs_dir, config.name)
+
+
+def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
+    """Raises UsageError where the run was made with other settings than these."""
     earlier = stored_config(folder)
     for field in fields(RunConfig):
         # The folder may have been made under a worked-out name, or moved.
@@ -165,7 +192,6 @@ def _resumed(config: RunConfig) -> RunFolder:
                 f"run '{config.name}' was made with {option} {old}, not {new}",
                 "start a new run, or leave the option out",
             )
-    return folder
 
 
 def _finished(folder: RunFolder) -> RunResult | None:

@@ -13,7 +13,7 @@ from edgeprune.core.devices import Session
 from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
-from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
 from edgeprune.core.types import Bound, Budget, Failure, MeasureSettings, Trial, Unit
 from edgeprune.core.units import format_bytes, format_cost, format_speedup
 from edgeprune.exporters import EXPORTERS
@@ -77,7 +77,7 @@ def run_search(
     criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
     kind = FORMAT[settings.runtime]
     scoring = _scoring(config, prepared, criterion)
-    work = folder / "candidates"
+    work = folder / CANDIDATES
     store = TrialStore(folder / "trials.sqlite")
     try:
         work.mkdir(exist_ok=True)

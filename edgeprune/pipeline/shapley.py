@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def run_shapley(config: ShapleyConfig, progress: Progress) -> ShapleyOutcome:
     )
     folder = _folder(config.out, plain)
     try:
-        with storing(folder.path, denied=False):
+        with contextlib.closing(folder.own()), storing(folder.path, denied=False):
             return _steps(config, plain, folder, progress)
     except EdgepruneError:
         # A mistyped option should not leave a folder behind.

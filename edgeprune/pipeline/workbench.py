@@ -17,6 +17,7 @@ from torch import nn
 from edgeprune.core.errors import UsageError
 from edgeprune.core.files import read_json, storing, write_json
 from edgeprune.core.progress import Progress
+from edgeprune.core.schema import check_schema
 from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
@@ -249,9 +250,10 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where the bench folder was made with other `settings` than these."""
+    """Raises UsageError where the bench folder was made with other `settings` than these, or by another version."""
     path = folder / "bench.json"
-    earlier = read_json(path) if path.exists() else settings
+    earlier = read_json(path) if path.exists() else {"schema": SCHEMA, **settings}
+    check_schema(path, earlier.get("schema"), SCHEMA, "give another --out")
     for key, value in settings.items():
         if earlier.get(key) != value:
             raise UsageError(

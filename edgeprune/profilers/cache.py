@@ -14,11 +14,14 @@ from pydantic import ValidationError
 
 from edgeprune.core.errors import StorageError
 from edgeprune.core.files import storing
+from edgeprune.core.schema import open_database
 from edgeprune.core.types import Measurement, from_json, to_json
 
-# The number rises when Measurement changes: rows of an older one are not looked at.
+#: `PRAGMA user_version` of the file. It rises when the tables change.
+CACHE_SCHEMA = 1
+#: The number rises when Measurement changes: rows of an older one are not looked at.
 _TABLE = "measurements_1"
-_WAIT_S = 10.0
+_WAIT_S = 60.0
 
 
 class MeasurementCache:
@@ -28,17 +31,23 @@ class MeasurementCache:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises StorageError when it is no SQLite file, locked for long, or not writable."""
+        """Open or make the file.
+
+        Raises UsageError for a file of another schema, StorageError when it is no SQLite file, locked for long, or not
+        writable.
+        """
         self._path = path
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with self._clear_errors():
-            self._base = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
-            try:
-                self._base.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (key TEXT PRIMARY KEY, at TEXT, data TEXT)")
-            except sqlite3.Error:
-                self._base.close()
-                raise
+            self._base = open_database(
+                path,
+                CACHE_SCHEMA,
+                f"CREATE TABLE IF NOT EXISTS {_TABLE} (key TEXT PRIMARY KEY, at TEXT, data TEXT)",
+                hint="move that file away, and costs are measured anew; or give another --runs-dir",
+                unstamped=(_TABLE,),
+                wait_s=_WAIT_S,
+            )
 
     def get(self, key: str) -> Measurement | None:
         """The measurement kept under `key`; None where there is none, or one this version cannot read."""

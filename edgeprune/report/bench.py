@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.schema import check_schema
 from edgeprune.core.types import from_json
 
 #: What the files' "schema" must say; it rises when a field changes its meaning or goes.
@@ -261,11 +262,8 @@ def _read(path: Path, kind: type[T]) -> T:
         _damaged(path, "it holds no JSON object")
     if "schema" not in data:
         _damaged(path, "it says no schema")
-    if data["schema"] != BENCH_SCHEMA:
-        raise UsageError(
-            f"{path} has schema {data['schema']!r}; this version reads schema {BENCH_SCHEMA}",
-            "read it with the version that wrote it, or run the bench again in a new folder",
-        )
+    hint = "read it with the version that wrote it, or run the bench again in a new folder"
+    check_schema(path, data["schema"], BENCH_SCHEMA, hint)
     try:
         return from_json(kind, data)
     except ValidationError as error:

@@ -23,6 +23,7 @@ from needs import needs
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
 from edgeprune.core.files import sha256_file
+from edgeprune.core.processes import this_host
 from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings
 from edgeprune.devices import adb, adb_channel, adb_lock
 from edgeprune.devices.adb import AdbSession
@@ -320,10 +321,10 @@ class TestLock:
         [
             ("elsewhere 12 0123456789abcdef", 10, False),
             ("elsewhere 12 0123456789abcdef", 1000, True),
-            (f"{adb_lock._host()} {os.getppid()} 0123456789abcdef", 1000, False),
-            (f"{adb_lock._host()} 999999999 0123456789abcdef", 10, True),
-            (f"{adb_lock._host()} {os.getppid()} 0123456789abcdef", 10, False),
-            (f"{adb_lock._host()} {os.getpid()} 0123456789abcdef", 10, True),
+            (f"{this_host()} {os.getppid()} 0123456789abcdef", 1000, False),
+            (f"{this_host()} 999999999 0123456789abcdef", 10, True),
+            (f"{this_host()} {os.getppid()} 0123456789abcdef", 10, False),
+            (f"{this_host()} {os.getpid()} 0123456789abcdef", 10, True),
             ("", 10, False),
             ("", 1000, True),
         ],

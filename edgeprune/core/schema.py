@@ -1,0 +1,52 @@
+"""Versions of what we write: a file of another one is refused in one line, and never written over."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from edgeprune.core.errors import StorageError, UsageError
+
+
+def check_schema(path: Path, found: Any, reads: int, hint: str) -> None:
+    """Raises UsageError where `path` carries another schema than this version reads, StorageError where none."""
+    if type(found) is not int:
+        raise StorageError(f"{path} is damaged: expected schema {reads}, got {found!r:.40}", hint)
+    if found != reads:
+        whose = "a newer" if found > reads else "an older"
+        raise UsageError(f"{path} was written by {whose} edgeprune (schema {found}, this version reads {reads})", hint)
+
+
+def open_database(
+    path: Path, schema: int, tables: str, *, hint: str, unstamped: Collection[str] = (), wait_s: float = 60.0
+) -> sqlite3.Connection:
+    """Open a SQLite file of ours, or make it with `tables` (SQL); `PRAGMA user_version` holds its schema.
+
+    A file without a stamp is stamped where it is empty, or holds no table but `unstamped` ones, which earlier versions
+    made. Each statement is a transaction of its own, and waits `wait_s` seconds for other processes at most.
+
+    Raises UsageError for a file of another schema, StorageError for another program's, sqlite3.Error for a damaged one.
+    """
+    base = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
+    try:
+        found = int(base.execute("PRAGMA user_version").fetchone()[0])
+        if found == 0:
+            # In one transaction: neither a kill nor another process that opens it may see tables without a stamp.
+            base.execute("BEGIN IMMEDIATE")
+            found = int(base.execute("PRAGMA user_version").fetchone()[0])
+            there = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if found == 0 and there <= set(unstamped):
+                for statement in filter(str.strip, tables.split(";")):
+                    base.execute(statement)
+                base.execute(f"PRAGMA user_version = {schema}")
+                found = schema
+            base.execute("COMMIT")
+        if found == 0:
+            raise StorageError(f"{path} is not a file of edgeprune: it has no schema, and tables of others", hint)
+        check_schema(path, found, schema, hint)
+    except BaseException:
+        base.close()
+        raise
+    return base
