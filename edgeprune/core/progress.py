@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class Task(Protocol):
@@ -35,6 +35,9 @@ class _SilentTask:
 class Silent:
     """A `Progress` that shows nothing."""
 
+    #: A bar that nobody sees.
+    unseen: ClassVar[Task] = _SilentTask()
+
     def stage(self, title: str) -> None:
         """Nobody watches."""
 
@@ -43,7 +46,7 @@ class Silent:
 
     @contextmanager
     def _task(self) -> Iterator[Task]:
-        yield _SilentTask()
+        yield self.unseen
 
     def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:  # noqa: ARG002
         """Nobody watches."""

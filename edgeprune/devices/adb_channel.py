@@ -6,8 +6,9 @@ race        each round starts a process per model, in alternating order; a sampl
             mean where this build prints no median or a model takes under 100 µs (medians are whole microseconds)
 memory      "overall" of the footprint lines: it counts the runtime too, so it says less of a small model
 single, throughput   refused, as single runs are not printed
-predict     a process per image (some 50 ms each): a thousand images take a minute. Only for models with one input, and
-            for builds that know --output_filepath (those of LiteRT do)
+predict, outputs   a process per batch (some 50 ms each): a thousand images take a minute. Only for models with one
+            input, and for builds that know --output_filepath (those of LiteRT do). Variables are as the file has them
+            at first in every process, so none can be kept
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,8 +27,9 @@ import numpy as np
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
-from edgeprune.devices import benchmark_model
+from edgeprune.devices import adb_examples, benchmark_model
 from edgeprune.devices.adb_client import Answer, check_room
+from edgeprune.devices.adb_examples import Batches
 from edgeprune.devices.adb_state import STATE, parse_state
 from edgeprune.devices.adb_tensors import Tensor, tensors
 from edgeprune.devices.benchmark_model import Report
@@ -75,6 +78,8 @@ class AdbChannel:
         self._threads = 0
         self._models: dict[str, dict[str, Any]] = {}
         self._known: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+        #: The examples that were fetched last, and their path there: they are run in parts.
+        self._images: tuple[str, Any] = ("", None)
         self._warnings: dict[str, None] = {}
         self._closed = False
 
@@ -116,6 +121,7 @@ class AdbChannel:
             "race": self._race,
             "operators": self._operators,
             "predict": self._predict,
+            "outputs": self._outputs,
             "unload": self._unload,
             "quit": self._quit,
         }
@@ -140,13 +146,21 @@ class AdbChannel:
         facts.update(governor=state["governor"], libc="bionic")
         return {"facts": facts, "ops": sorted(self._ops())}
 
-    def _load(self, *, id: str, path: str, sha256: str, deadline: Deadline, **extra: Any) -> dict[str, Any]:
+    def _load(
+        self, *, id: str, path: str, sha256: str, deadline: Deadline, run: bool = True, **extra: Any
+    ) -> dict[str, Any]:
         model = {"path": path, "sha256": sha256, **extra}
-        report = self._run(model, deadline)
+        times: dict[str, float | None] = {"load_s": None, "first_s": None}
+        if run:
+            report = self._run(model, deadline)
+            times = {"load_s": report.init_s, "first_s": report.first_s}
+        else:
+            self._check(path, sha256, deadline)
         inputs, outputs = self._tensors(model)
         self._models[id] = model
         taken, given = ([[each.name, list(each.shape), each.dtype] for each in both] for both in (inputs, outputs))
-        return {"load_s": report.init_s, "first_s": report.first_s, "inputs": taken, "outputs": given}
+        ports = {"inputs": [each.port for each in inputs], "outputs": [each.port for each in outputs]}
+        return {**times, "inputs": taken, "outputs": given, "ports": ports}
 
     def _unload(self, *, id: str, deadline: Deadline) -> dict[str, Any]:
         del deadline
@@ -315,30 +329,63 @@ class AdbChannel:
 
     # --------------------------------------------------------------------------------------------------- predict
 
-    def _predict(self, *, id: str, inputs: str, outputs: str, deadline: Deadline) -> dict[str, Any]:
-        """Images (N, ...) one at a time; writes the first output as float32 (N, K)."""
+    def _predict(self, *, outputs: str, deadline: Deadline, output: str = "", **how: Any) -> dict[str, Any]:
+        """Examples (N, ...) one batch at a time; writes one output (N, K) as the probe does."""
+        model, given = self._examples(**how)
+        gives = self._tensors(model)[1]
+        index, start, rows = adb_examples.named(output, gives), time.monotonic(), []
+        for first in range(0, len(given.data), _IMAGES):
+            for answer in self._feed(model, given, given.data[first : first + _IMAGES], deadline):
+                rows.append(adb_examples.rows(gives[index], answer[index], given.size))
+        out = io.BytesIO()
+        made = np.concatenate(rows)[: given.count] if rows else np.zeros((0, 0), np.float32)
+        np.save(out, made, allow_pickle=False)
+        self._store(out.getvalue(), outputs)
+        return {"count": len(made), "seconds": time.monotonic() - start}
+
+    def _outputs(self, *, deadline: Deadline, **how: Any) -> dict[str, Any]:
+        """What each output is for the first batch, as the probe tells it."""
+        model, given = self._examples(**how)
+        start = time.monotonic()
+        answer = self._feed(model, given, given.data[:1], deadline)[0]
+        told = [adb_examples.told(*each, given.size) for each in zip(self._tensors(model)[1], answer, strict=True)]
+        return {"outputs": told, "seconds": time.monotonic() - start}
+
+    def _examples(
+        self,
+        id: str,
+        inputs: str,
+        input: str = "",
+        start: int = 0,
+        stop: int | None = None,
+        batch: int = 1,
+        keep: bool = False,
+        reopen: bool = False,
+    ) -> tuple[dict[str, Any], Batches]:
+        """The model, and the examples from `start` to `stop` as it takes them."""
+        del reopen  # every process opens it anew
         if id not in self._models:
             raise ChannelError("crashed", f"no model is loaded as {id!r:.80}")
+        if keep:
+            raise ChannelError("refused", "on a phone each example is a process of its own: no variable outlives it")
         model = self._models[id]
-        takes, gives = self._tensors(model)
-        if len(takes) != 1:
+        takes = self._tensors(model)[0]
+        if len(takes) != 1 or input not in ("", takes[0].name):
             raise ChannelError(
                 "refused", f"the model takes {len(takes)} inputs; on a phone only models with one are fed"
             )
-        images = np.load(io.BytesIO(self._fetch(inputs)), allow_pickle=False)
-        start, rows = time.monotonic(), []
-        for first in range(0, len(images), _IMAGES):
-            part = [takes[0].encode(np.asarray(image, np.float32)) for image in images[first : first + _IMAGES]]
-            rows += self._feed(model, takes[0], gives, part, deadline)
-        out = io.BytesIO()
-        np.save(out, np.stack(rows) if rows else np.zeros((0, 0), np.float32), allow_pickle=False)
-        self._store(out.getvalue(), outputs)
-        return {"count": len(rows), "seconds": time.monotonic() - start}
+        if self._images[0] != inputs:
+            self._images = inputs, np.load(io.BytesIO(self._fetch(inputs)), allow_pickle=False)
+        return model, adb_examples.batches(takes[0], self._images[1][start:stop], max(1, batch))
 
     def _feed(
-        self, model: Mapping[str, Any], take: Tensor, gives: Sequence[Tensor], part: Sequence[bytes], deadline: Deadline
-    ) -> list[Any]:
-        """The first output of each image of `part`."""
+        self,
+        model: Mapping[str, Any],
+        given: Batches,
+        part: Sequence[bytes],
+        deadline: Deadline,
+    ) -> list[list[bytes]]:
+        """All outputs of each batch of `part`, some of those `given`."""
         options = benchmark_model.arguments(
             str(model["path"]),
             threads=self._threads,
@@ -347,7 +394,7 @@ class AdbChannel:
             warmup_runs=1,
             warmup_s=0,
             most_s=max(0.1, deadline.left() / 2),
-            shapes={take.name: take.shape},
+            shapes={given.name: given.shape},
         )
         # Relative names: the option's value may hold no colon or comma.
         options += ["--input_layer_value_files=input0:one", "--output_filepath=out"]
@@ -355,7 +402,7 @@ class AdbChannel:
         self._store(b"".join(part), images)
         loop = (
             f"rm -f results; i=0; while [ $i -lt {len(part)} ]; do rm -f out; "
-            f"dd if=images of=one bs={take.nbytes} skip=$i count=1 2>/dev/null && "
+            f"dd if=images of=one bs={len(part[0])} skip=$i count=1 2>/dev/null && "
             f"{shlex.join([self._binary, *options])} > log 2>&1; c=$?; [ $c = 0 ] || {{ tail -c 4000 log; exit $c; }}; "
             f"[ -f out ] || exit 90; cat out >> results || exit 92; i=$((i+1)); done"
         )
@@ -365,10 +412,13 @@ class AdbChannel:
             raise ChannelError("refused", "this benchmark_model writes no outputs", "get one of LiteRT")
         if answer.code != 0:
             raise benchmark_model.failure(answer.code, answer.text)
-        data, size = self._fetch(results), sum(each.nbytes for each in gives)
-        if len(data) != size * len(part):
-            raise ChannelError("garbled", f"benchmark_model wrote {len(data)} bytes for {len(part)} outputs of {size}")
-        return [gives[0].decode(data[at : at + gives[0].nbytes]) for at in range(0, len(data), size)]
+        data = self._fetch(results)
+        sizes = [adb_examples.output_bytes(each, given.size) for each in self._tensors(model)[1]]
+        if len(data) != sum(sizes) * len(part):
+            said = f"benchmark_model wrote {len(data)} bytes for {len(part)} outputs of {sum(sizes)}"
+            raise ChannelError("garbled", said)
+        ends = list(accumulate(sizes, initial=0))
+        return [[data[at + a : at + b] for a, b in pairwise(ends)] for at in range(0, len(data), sum(sizes))]
 
     # --------------------------------------------------------------------------------------------------- the state
 

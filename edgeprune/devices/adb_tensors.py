@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -55,27 +56,49 @@ class Tensor:
             raise ChannelError("refused", f"input {self.name!r:.80} takes {self.shape}, not {tuple(given)!s:.80}")
         return tuple(given)
 
-    def encode(self, row: NDArray[np.float32]) -> bytes:
-        """One image as this input's bytes. Raises ChannelError("refused") where its shape is another.
+    @property
+    def port(self) -> tuple[str, list[int], str, float, int]:
+        """As the probe tells of it: name, shape (-1 where it is open), type, scale (0: none), zero point."""
+        shape = [-1 if axis in self.open else side for axis, side in enumerate(self.shape)]
+        return self.name, shape, self.dtype, self.scale, self.zero
 
-        Not (3, 32, 32) as (32, 32, 3), which would only look right.
+    def encode(self, rows: NDArray[Any]) -> tuple[tuple[int, ...], bytes]:
+        """One batch (B, ...) as this input's shape and bytes. Raises ChannelError("refused") where it does not fit.
+
+        Not (3, 32, 32) as (32, 32, 3), which would only look right. Real values are quantised where there is a scale.
         """
-        flattened = row.size == np.prod(self.shape) and row.ndim != len(self.shape) - 1
-        if row.shape != self.shape[1:] and not flattened:
-            raise ChannelError("refused", f"an input of shape {row.shape} does not fit the model's {self.shape}")
+        one = rows[0]
+        if self._fits(rows.shape):
+            shaped = rows
+        elif len(rows) == 1 and self._fits(one.shape):
+            shaped = one
+        elif len(rows) == 1 and one.size == np.prod(self.shape) and one.ndim != len(self.shape) - 1:
+            shaped = one.reshape(self.shape)
+        else:
+            given = one.shape if len(rows) == 1 else rows.shape
+            raise ChannelError("refused", f"an input of shape {given} does not fit the model's {self.shape}")
         kind = np.dtype(self.dtype)
-        if self.scale and kind.kind in "iu":
+        if self.scale and kind.kind in "iu" and shaped.dtype.kind == "f":
             limits = np.iinfo(kind)
-            row = np.clip(np.rint(row / np.float32(self.scale)) + self.zero, limits.min, limits.max)
-        return row.astype(kind).tobytes()
+            shaped = np.clip(np.rint(shaped / np.float32(self.scale)) + self.zero, limits.min, limits.max)
+        with np.errstate(invalid="ignore", over="ignore"):
+            made = shaped.astype(kind)
+        if not (np.isfinite(made).all() if kind.kind == "f" else np.array_equal(made, shaped)):
+            span = f"values from {shaped.min():g} to {shaped.max():g}"
+            raise ChannelError("refused", f"{span} do not fit an input of {kind.name}")
+        return shaped.shape, made.tobytes()
 
-    def decode(self, data: bytes) -> NDArray[np.float32]:
-        """This output's bytes as real values (n,)."""
-        values = np.frombuffer(data, self.dtype)
-        real = values.astype(np.float32).reshape(-1)
+    def _fits(self, given: tuple[int, ...]) -> bool:
+        return len(given) == len(self.shape) and all(
+            axis in self.open or side == self.shape[axis] for axis, side in enumerate(given)
+        )
+
+    def decode(self, data: bytes, batch: int = 1) -> NDArray[Any]:
+        """This output's bytes, one row an example (batch, n): real values float32, integers without scale int64."""
+        values = np.frombuffer(data, self.dtype).reshape(batch, -1)
         if self.scale and values.dtype.kind in "iu":
-            return (real - np.float32(self.zero)) * np.float32(self.scale)
-        return real
+            return (values.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)
+        return values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
 
 
 def tensors(model: bytes) -> tuple[list[Tensor], list[Tensor]]:

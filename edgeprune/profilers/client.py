@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args
@@ -16,6 +16,7 @@ from edgeprune.core.errors import RuntimeMissing
 from edgeprune.core.files import sha256_file
 from edgeprune.core.types import FailureKind, MeasureSettings, TensorSpec, Unit
 from edgeprune.devices.channel import ChannelError
+from edgeprune.profilers.ports import Feeding, Given, Ports, read_outputs, read_ports
 from edgeprune.profilers.retry import PATIENCE_S, persist
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ T = TypeVar("T")
 #: The file that runs on the device.
 PROBE = Path(__file__).with_name("probe.py")
 
+#: One example after the other into the first input, out of the first output.
+_FIRST = Feeding()
 _MAX_FACTS = 100
 #: No time, size or count of a device is as large.
 _LARGEST = 1e18
@@ -229,11 +232,29 @@ class ProbeClient:
             for each in told
         ), ""
 
-    def predict(self, name: str, inputs: str, outputs: str, deadline: Deadline) -> int:
-        """Run the images of one .npy on the device into another; how many there were."""
-        return int(
-            _number(self._ask({"op": "predict", "id": name, "inputs": inputs, "outputs": outputs}, deadline), "count")
-        )
+    def open(self, name: str, model: Pushed, deadline: Deadline) -> Ports:
+        """Open a model under `name` without running it; what it takes and gives."""
+        message = {"op": "load", "id": name, "run": False, **model.request}
+        return read_ports(self._ask(message, deadline).get("ports"))
+
+    def outputs(self, name: str, inputs: str, feeding: Feeding, deadline: Deadline) -> tuple[Given, ...]:
+        """Run the first examples of a .npy on the device; what each output is."""
+        message = {"op": "outputs", "id": name, "inputs": inputs, **asdict(replace(feeding, output=""))}
+        return read_outputs(self._ask(message, deadline).get("outputs"))
+
+    def predict(
+        self,
+        name: str,
+        inputs: str,
+        outputs: str,
+        deadline: Deadline,
+        *,
+        feeding: Feeding = _FIRST,
+        part: tuple[int, int | None] = (0, None),
+    ) -> int:
+        """Run the examples from `part[0]` to `part[1]` of one .npy on the device into another; how many there were."""
+        message = {"op": "predict", "id": name, "inputs": inputs, "outputs": outputs, **asdict(feeding)}
+        return int(_number(self._ask({**message, "start": part[0], "stop": part[1]}, deadline), "count"))
 
     def close(self) -> None:
         """End the process."""

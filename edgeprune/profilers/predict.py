@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,87 +15,159 @@ from numpy.typing import NDArray
 from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.progress import Silent, Task
 from edgeprune.core.types import MeasureSettings
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, in_fresh_process, push_patiently
+from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, in_fresh_process, push_patiently
+from edgeprune.profilers.ports import Feeding
 
-#: Images travel in parts of about this size, which is all the room they need on the device.
+#: Examples travel in parts of about this size, which is all the room they need on the device.
 _PART_BYTES = 32 << 20
+#: How long a device may take to open a model.
+OPEN_S = 300.0
+#: How long it may take for one example. An emulated processor is some tens of times slower than the real one.
+EXAMPLE_S, EMULATED_EXAMPLE_S = 60.0, 600.0
+#: Seconds of work asked for at once, so that progress is seen; and how many times that it may take beyond `EXAMPLE_S`.
+_CHUNK_S, _SLACK = 2.0, 10.0
+#: Each request is at most so many times as large as the one before: the first example is often the slowest.
+_GROWTH = 8
+
+
+def longest_example(session: Session) -> float:
+    """Seconds that one example may take on this device, unless the user says otherwise."""
+    return EMULATED_EXAMPLE_S if session.spec.emulated else EXAMPLE_S
 
 
 def predict_on_device(
     session: Session,
     settings: MeasureSettings,
-    artifact: Path,
-    inputs: NDArray[np.float32],
+    artifact: Path | Pushed,
+    inputs: NDArray[Any],
     *,
-    timeout_s: float = 600.0,
+    feeding: Feeding | None = None,
+    example_s: float | None = None,
+    task: Task | None = None,
     probe_file: Path = PROBE,
-) -> NDArray[np.float32]:
-    """Run every image through the model on the device, one at a time.
+) -> NDArray[Any]:
+    """Run every example through the model on the device, one at a time; its variables are reset before each.
 
-    inputs   (images, ...)      float32, as the model takes them (NCHW or NHWC: shapes must agree)
-    returns  (images, classes)  float32; integer models are fed and read in real values
+    inputs   (examples, ...)     as the model takes them: in its layout, float32 or its own type of integers
+    feeding                      which input and output, batches, and variables, where that is to be otherwise
+    returns  (examples, values)  one output: float32, also of quantised integers, whose real values they are; int64 of
+                                 integers without scale; or strings
 
-    A probe that fails is replaced (see `retry.persist`); `timeout_s` is for each part of 32 MiB.
+    `task` advances by examples. A probe that fails is replaced (see `retry.persist`); but an example that takes longer
+    than `example_s` (none given: `longest_example`) in a fresh process ends it, since it would take as long again.
 
-    Raises DeviceError, and ValueError without images.
+    Raises DeviceError, and ValueError without examples.
     """
     if not len(inputs):
-        raise ValueError("no images to predict")
-    count = max(1, _PART_BYTES // max(1, inputs[0].nbytes))
-    parts: list[NDArray[np.float32]] = []
-
-    def predict(client: ProbeClient, deadline: Deadline) -> None:
-        """What is left to do: a link that is cut costs one part."""
-        client.hello([], deadline)
-        client.load("model", pushed, deadline)
-        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-            for start in range(count * len(parts), len(inputs), count):
-                images = inputs[start : start + count]
-                parts.append(_part(session, client, images, Path(folder), Deadline.after(timeout_s)))
-
+        raise ValueError("there are no examples to predict")
+    watch, name = task or Silent.unseen, artifact.path if isinstance(artifact, Pushed) else artifact.name
+    how = feeding or Feeding()
     try:
-        pushed = push_patiently(session, artifact)
-        while count * len(parts) < len(inputs):
-            done = len(parts)
+        pushed = push_patiently(session, artifact) if isinstance(artifact, Path) else artifact
+        work = _Work(session, pushed, inputs, how, example_s or longest_example(session), watch)
+        while work.done < len(inputs):
+            before = work.done
             try:
-                in_fresh_process(session, settings, predict, timeout_s=timeout_s, probe_file=probe_file)
+                in_fresh_process(session, settings, work.go_on, timeout_s=OPEN_S, probe_file=probe_file)
             except ChannelError as error:
                 # Whoever got further starts with new patience: a long test on a bad link is cut more than once.
-                if not error.retryable or len(parts) == done:
+                if not error.retryable or work.done == before or work.timeouts > 1 or how.keep:
                     raise
-        return np.concatenate(parts)
+        return np.concatenate(work.rows)
     except ChannelError as error:
-        where = f"{artifact.name} on {session.spec.name}"
-        said = f"cannot predict with {where}: {error.message}"
+        said = f"cannot predict with {name} on {session.spec.name}: {error.message}"
         raise ChannelError(error.kind, said, error.hint, retryable=error.retryable) from error
 
 
-def _part(
-    session: Session, client: ProbeClient, images: NDArray[np.float32], folder: Path, deadline: Deadline
-) -> NDArray[np.float32]:
-    here, back = folder / "images.npy", folder / "logits.npy"
-    np.save(here, np.asarray(images, np.float32), allow_pickle=False)
-    sent, there = session.push(here), session.scratch("logits.npy")
-    try:
-        client.predict("model", sent, there, deadline)
-        session.pull(there, back)
-    finally:
-        # A device that is gone keeps them; they go when its cache is full.
-        with contextlib.suppress(DeviceError):
-            session.remove(sent)
-            session.remove(there)
-    return _checked(back, len(images))
+class _Work:
+    """Examples on their way. What is done stays done when a process is lost: a link that is cut costs one request."""
+
+    def __init__(
+        self, session: Session, pushed: Pushed, inputs: NDArray[Any], feeding: Feeding, example_s: float, task: Task
+    ) -> None:
+        self._session, self._pushed, self._inputs = session, pushed, inputs
+        self._feeding, self._example_s, self._task = feeding, example_s, task
+        batches = max(1, _PART_BYTES // max(1, inputs[0].nbytes * feeding.batch))
+        self._part = batches * feeding.batch
+        self.rows: list[NDArray[Any]] = []
+        self.done = 0
+        self.timeouts = 0
+
+    def go_on(self, client: ProbeClient, deadline: Deadline) -> None:
+        """What is left to do, in a process that has just been started."""
+        if self._feeding.keep:
+            # The variables are gone with the process before, so everything begins again.
+            self._task.advance(-self.done)
+            self.rows, self.done = [], 0
+        client.hello([], deadline)
+        client.open("model", self._pushed, deadline)
+        size, expected_s = self._feeding.batch, 0.0
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            while self.done < len(self._inputs):
+                first = self.done // self._part * self._part
+                with self._sent(self._inputs[first : first + self._part], Path(folder)) as sent:
+                    end = min(first + self._part, len(self._inputs))
+                    while self.done < end:
+                        span = (self.done, min(self.done + size, end))
+                        start = time.monotonic()
+                        self._run(client, sent, span, first, Path(folder), expected_s)
+                        each = max(1e-6, (time.monotonic() - start) / (span[1] - span[0]))
+                        wanted = int(min(_CHUNK_S / each, _GROWTH * size))
+                        size = max(1, wanted // self._feeding.batch) * self._feeding.batch
+                        expected_s = each * size
+
+    @contextlib.contextmanager
+    def _sent(self, inputs: NDArray[Any], folder: Path) -> Any:
+        """A part of the examples on the device, for as long as it is needed there."""
+        here = folder / "examples.npy"
+        np.save(here, inputs, allow_pickle=False)
+        sent = self._session.push(here)
+        try:
+            yield sent
+        finally:
+            # A device that is gone keeps them; they go when its cache is full.
+            with contextlib.suppress(DeviceError):
+                self._session.remove(sent)
+
+    def _run(
+        self, client: ProbeClient, sent: str, span: tuple[int, int], first: int, folder: Path, expected_s: float
+    ) -> None:
+        """The examples from `span[0]` to `span[1]`, of a part that begins at `first`."""
+        back, there = folder / "rows.npy", self._session.scratch("rows.npy")
+        seconds = self._example_s + _SLACK * expected_s
+        part = (span[0] - first, span[1] - first)
+        try:
+            client.predict("model", sent, there, Deadline.after(seconds), feeding=self._feeding, part=part)
+            self._session.pull(there, back)
+        except ChannelError as error:
+            if error.kind == "timeout":
+                self.timeouts += 1
+                raise took_too_long(span, seconds, again=expected_s > 0 and self.timeouts < 2) from error
+            raise
+        finally:
+            with contextlib.suppress(DeviceError):
+                self._session.remove(there)
+        self.rows.append(_checked(back, span[1] - span[0]))
+        self.done = span[1]
+        self._task.advance(span[1] - span[0])
 
 
-def _checked(path: Path, count: int) -> NDArray[np.float32]:
-    """The logits (count, classes) of a file that came from the device."""
+def took_too_long(span: tuple[int, int], seconds: float, *, again: bool) -> ChannelError:
+    """The error for examples that were not done in `seconds`; `again`: another process may be faster."""
+    which = "the first example" if span == (0, 1) else f"examples {span[0] + 1:,} to {span[1]:,}"
+    return ChannelError("timeout", f"{which} took longer than {seconds:.0f} s", retryable=again)
+
+
+def _checked(path: Path, count: int) -> NDArray[Any]:
+    """The rows (count, values) of a file that came from the device."""
     try:
-        logits: Any = np.load(path, allow_pickle=False)
+        rows: NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ChannelError("garbled", f"the device sent back no array: {error}") from error
-    if logits.ndim != 2 or len(logits) != count or logits.dtype != np.float32 or math.prod(logits.shape) == 0:
-        raise ChannelError("garbled", f"the device sent back {logits.dtype}{logits.shape} for {count} images")
-    checked: NDArray[np.float32] = logits
-    return checked
+    known = rows.dtype in (np.float32, np.int64) or rows.dtype.kind == "U"
+    if rows.ndim != 2 or len(rows) != count or not known or math.prod(rows.shape) == 0:
+        raise ChannelError("garbled", f"the device sent back {rows.dtype}{rows.shape} for {count} images")
+    return rows

@@ -7,7 +7,7 @@ never ends the probe. Seconds and bytes throughout.
 
     hello    {runtime, threads, warm: [FILE]}               -> facts {...}, ops [...]
     state    {}                                             -> state {...}, see `_state`
-    load     {id, FILE}                                     -> load_s, first_s, inputs, outputs
+    load     {id, FILE, run}                                -> load_s, first_s, inputs, outputs, ports
     memory   {FILE}                                         -> bytes, method
     race     {a: FILE, b: FILE or null, rounds, round_s, min_runs, warmup_runs, warmup_s, most_s}
                       -> samples_a, warmups_a, load_s_a, first_s_a, the same of b, runs: {a, b} per block, states
@@ -15,12 +15,14 @@ never ends the probe. Seconds and bytes throughout.
                       -> runs_s (the newest 20,000), count, warmups_s, load_s, first_s, states
     throughput  {FILE, streams, seconds}                    -> inferences, seconds, per_stream
     operators   {FILE, runs, scratch}                       -> operators [{name, type, seconds}] or null, why
-    predict  {id, inputs, outputs}                          -> count, seconds
+    predict  {id, inputs, outputs, EXAMPLES}                -> count, seconds
+    outputs  {id, inputs, EXAMPLES}                         -> outputs [[name, kind, shape, keys]], seconds
     unload   {id}                                           -> (nothing)
     quit     {}                                             -> (nothing), then the process ends
 
 FILE is `path, sha256` and, where axes of the inputs are open, `shapes` {input: [size, ...]}: with it (even empty) every
 open axis but a first one must be given; without it they are all 1. `states` are the device's before and after.
+EXAMPLES is how the examples of a .npy file are run, see `_Examples`.
 """
 
 from __future__ import annotations
@@ -293,11 +295,63 @@ def _random(shape: Tuple[int, ...], dtype: Any) -> Any:
     raise ProbeError("refused", "no way to make up an input of type " + str(dtype))
 
 
-def _as_input(row: Any, shape: Tuple[int, ...]) -> Any:
-    """One image in the shape the model wants, batch 1. Not (3, 32, 32) as (32, 32, 3), which would only look right."""
-    if row.shape == shape[1:] or (row.size == _size(shape) and row.ndim != len(shape) - 1):
-        return row.reshape(shape)
-    raise ProbeError("refused", "an input of shape %s does not fit the model's %s" % (row.shape, shape))
+def _as_input(rows: Any, shape: Tuple[int, ...], dtype: str, scale: float = 0.0, zero: int = 0) -> Any:
+    """A batch (B, ...) as the model takes it: in its shape (open axes are below 1), as its type.
+
+    Not (3, 32, 32) as (32, 32, 3), which would only look right.
+    """
+    one, closed = rows[0], tuple(max(1, side) for side in shape)
+    if _fits(rows.shape, shape):
+        shaped = rows
+    elif len(rows) == 1 and _fits(one.shape, shape):  # a model without an axis of batches
+        shaped = one
+    elif len(rows) == 1 and one.ndim != len(shape) - 1 and one.size == _size(closed):
+        shaped = one.reshape(closed)
+    else:
+        fits = "an input of shape %s does not fit the model's %s"
+        raise ProbeError("refused", fits % (one.shape if len(rows) == 1 else rows.shape, _written(shape)))
+    return _as_type(shaped, dtype, scale, zero)
+
+
+def _fits(given: Tuple[int, ...], shape: Tuple[int, ...]) -> bool:
+    return len(given) == len(shape) and all(side in (-1, 0, new) for side, new in zip(shape, given))  # noqa: B905
+
+
+def _as_type(values: Any, dtype: str, scale: float, zero: int) -> Any:
+    """Real values as the model's type: quantised where it has a scale, otherwise unchanged or refused."""
+    import numpy as np
+
+    kind = np.dtype(dtype)
+    if values.dtype == kind:
+        return np.ascontiguousarray(values)
+    if scale and kind.kind in "iu" and values.dtype.kind == "f":
+        limits = np.iinfo(kind)
+        return np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(kind)
+    with np.errstate(invalid="ignore", over="ignore"):
+        made = np.ascontiguousarray(values, kind)
+    # A float type may round; an infinity is a value that it cannot hold.
+    if not (np.isfinite(made).all() if kind.kind == "f" else np.array_equal(made, values)):
+        low, high = float(values.min()), float(values.max())
+        raise ProbeError("refused", "values from %g to %g do not fit an input of %s" % (low, high, kind.name))
+    return made
+
+
+def _as_rows(value: Any, batch: int) -> Any:
+    """What a model answers to a batch, one row an example (B, K): float32, int64 or strings."""
+    import numpy as np
+
+    if isinstance(value, list) and value and isinstance(value[0], dict):  # a map from class to probability per example
+        value = [[each[key] for key in value[0]] for each in value]
+    array = np.asarray(value)
+    if array.dtype.kind == "O":
+        array = array.astype(str)
+    if array.dtype.kind not in "fiubU":
+        raise ProbeError("refused", "an output of type %s is neither numbers nor strings" % array.dtype)
+    if array.dtype.kind != "U":
+        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+    if batch > 1 and array.shape[:1] != (batch,):
+        raise ProbeError("refused", "a batch of %d examples gives an output of shape %s" % (batch, array.shape))
+    return array.reshape(batch, -1)
 
 
 def _size(shape: Tuple[int, ...]) -> int:
@@ -431,9 +485,20 @@ class _Onnx:
             os.remove(path)
         return _node_times(events, _REWARM_RUNS)
 
-    def predict(self, row: Any) -> Any:
-        name, shape, dtype = self.inputs[0]
-        return self._session.run(self._names, {name: _as_input(row, shape).astype(dtype, copy=False)})[0]
+    def ports(self) -> Dict[str, Any]:
+        """Inputs and outputs as the file declares them; they have no scales of their own."""
+        both = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
+        return {key: [(*self._spec(node), 0.0, 0) for node in nodes] for key, nodes in both.items()}
+
+    def predict(self, rows: Any, name: str, output: str, keep: bool) -> List[Tuple[str, Any]]:
+        """What a batch gives: the output of that name, or each. It has no variables to `keep`."""
+        del keep
+        declared = {node.name: self._spec(node) for node in self._session.get_inputs()}
+        _, shape, dtype = declared[_named(name, declared, "input")]
+        given = [node.name for node in self._session.get_outputs()]
+        names = [_named(output, given, "output")] if output else given
+        feed = dict(self._feed, **{_named(name, declared, "input"): _as_input(rows, shape, dtype)})
+        return list(zip(names, self._session.run(names, feed)))  # noqa: B905
 
 
 def _node_times(events: List[Dict[str, Any]], skip: int) -> List[Dict[str, Any]]:
@@ -497,22 +562,59 @@ class _LiteRt:
     def operators(self, runs: int) -> None:
         """Its Python interface gives no times per operator."""
 
-    def predict(self, row: Any) -> Any:
+    def ports(self) -> Dict[str, Any]:
+        """Inputs and outputs as the file declares them, with scale and zero point of quantised ones."""
+        return {key: [_port(each) for each in both] for key, both in (("inputs", self._take), ("outputs", self._give))}
+
+    def predict(self, rows: Any, name: str, output: str, keep: bool) -> List[Tuple[str, Any]]:
+        """What a batch gives, in real values: the output of that name, or each. `keep`: variables stay as they are."""
         import numpy as np
 
-        take, give = self._take[0], self._give[0]
-        value = _as_input(row, self.inputs[0][1])
-        scale, zero = take["quantization"]
-        if scale and np.dtype(take["dtype"]).kind in "iu":
-            limits = np.iinfo(take["dtype"])
-            value = np.clip(np.rint(value / scale) + zero, limits.min, limits.max)
-        self._interpreter.set_tensor(take["index"], value.astype(take["dtype"], copy=False))
+        takes, gives = ({each["name"]: each for each in details} for details in (self._take, self._give))
+        take = takes[_named(name, takes, "input")]
+        value = _as_input(rows, *_port(take)[1:])
+        if value.shape != tuple(take["shape"]):
+            self._resize(take["index"], value.shape)
+        if not keep:
+            self._interpreter.reset_all_variables()
+        self._interpreter.set_tensor(take["index"], value)
         self._interpreter.invoke()
-        answer = self._interpreter.get_tensor(give["index"])
-        scale, zero = give["quantization"]
-        if scale and answer.dtype.kind in "iu":
-            answer = (answer.astype(np.float32) - zero) * np.float32(scale)
-        return answer
+        answers = []
+        for give in [gives[_named(output, gives, "output")]] if output else self._give:
+            answer = self._interpreter.get_tensor(give["index"])
+            scale, zero = give["quantization"]
+            if scale and answer.dtype.kind in "iu":
+                answer = (answer.astype(np.float32) - zero) * np.float32(scale)
+            answers.append((give["name"], answer))
+        return answers
+
+    def _resize(self, index: int, shape: Tuple[int, ...]) -> None:
+        """Give an input with open axes another size; the other inputs keep their values."""
+        values = [(each["index"], self._interpreter.get_tensor(each["index"])) for each in self._take]
+        self._interpreter.resize_tensor_input(index, list(shape))
+        self._interpreter.allocate_tensors()
+        for other, value in values:
+            if other != index:
+                self._interpreter.set_tensor(other, value)
+        sizes = {each["index"]: each["shape"] for each in self._interpreter.get_input_details()}
+        for each in self._take:
+            each["shape"] = sizes[each["index"]]
+
+
+def _port(detail: Dict[str, Any]) -> Tuple[str, Tuple[int, ...], str, float, int]:
+    """Name, shape (-1 where it is open), type, scale (0: none) and zero point of one of LiteRT's inputs or outputs."""
+    import numpy as np
+
+    scale, zero = detail["quantization"]
+    shape = tuple(int(side) for side in detail["shape_signature"])
+    return detail["name"], shape, np.dtype(detail["dtype"]).name, float(scale), int(zero)
+
+
+def _named(name: str, known: Any, what: str) -> str:
+    """That name, or the first of the known ones where none is given."""
+    if name and name not in known:
+        raise ProbeError("refused", "the model has no %s %r; it has %s" % (what, name, ", ".join(known)))
+    return name or next(iter(known))
 
 
 def _litert() -> Any:
@@ -624,6 +726,7 @@ class Probe:
         self.runtime: Any = None
         self.threads = 1
         self.models: Dict[str, Any] = {}
+        self.files: Dict[str, Dict[str, Any]] = {}
 
     def _open(self, path: str, sha256: str, shapes: Optional[Dict[str, List[int]]] = None, **how: Any) -> Any:
         self._checked(path, sha256)
@@ -678,15 +781,17 @@ class Probe:
             raise ProbeError("refused", "the runtime cannot run the model: " + _one_line(error)) from error
         return model, loaded - start, time.perf_counter() - loaded
 
-    def load(self, id: str, **file: Any) -> Dict[str, Any]:
-        """Open a model and run it once."""
-        model, load_s, first_s = self._first(file)
-        self.models[id] = model
-        return {"load_s": load_s, "first_s": first_s, "inputs": model.inputs, "outputs": model.outputs}
+    def load(self, id: str, run: bool = True, **file: Any) -> Dict[str, Any]:
+        """Open a model and run it once, or only open it: then there are no seconds."""
+        model, load_s, first_s = self._first(file) if run else (self._open(**file), None, None)
+        self.models[id], self.files[id] = model, file
+        told = {"inputs": model.inputs, "outputs": model.outputs, "ports": model.ports()}
+        return dict(told, load_s=load_s, first_s=first_s)
 
     def unload(self, id: str) -> Dict[str, Any]:
         """Close a model."""
         self.models.pop(id, None)
+        self.files.pop(id, None)
         gc.collect()
         return {}
 
@@ -817,18 +922,81 @@ class Probe:
         why = "" if times else "LiteRT's Python interface gives no times per operator"
         return {"operators": times, "why": why}
 
-    def predict(self, id: str, inputs: str, outputs: str) -> Dict[str, Any]:
-        """Images (N, ...) one at a time; writes the first output as float32 (N, K)."""
+    def predict(self, id: str, inputs: str, outputs: str, **how: Any) -> Dict[str, Any]:
+        """Examples (N, ...) one batch at a time; writes one output (N, K): float32, int64 or strings."""
         import numpy as np
 
-        model = self._model(id)
-        images = np.load(inputs, mmap_mode="r", allow_pickle=False)
-        start = time.perf_counter()
-        rows = [np.asarray(model.predict(np.array(image)), np.float32).reshape(-1) for image in images]
+        self._model(id)
+        examples = _Examples(inputs, **how)
+        start, rows = time.perf_counter(), []
+        for batch, count in examples.batches():
+            answer = self._fresh(id, examples).predict(batch, examples.input, examples.output, examples.keep)[0][1]
+            rows.append(_as_rows(answer, len(batch))[:count])
         seconds = time.perf_counter() - start
         with open(outputs, "wb") as stream:
-            np.save(stream, np.stack(rows) if rows else np.zeros((0, 0), np.float32), allow_pickle=False)
-        return {"count": len(rows), "seconds": seconds}
+            np.save(stream, np.concatenate(rows) if rows else np.zeros((0, 0), np.float32), allow_pickle=False)
+        return {"count": sum(map(len, rows)), "seconds": seconds}
+
+    def outputs(self, id: str, inputs: str, **how: Any) -> Dict[str, Any]:
+        """Each output of the first batch: its name, kind (numpy's letter, or "map"), shape, and a map's keys."""
+        self._model(id)
+        examples = _Examples(inputs, **how)
+        batch, _ = next(examples.batches())
+        start = time.perf_counter()
+        given = self._fresh(id, examples).predict(batch, examples.input, "", examples.keep)
+        return {"outputs": [_told(*each) for each in given], "seconds": time.perf_counter() - start}
+
+    def _fresh(self, id: str, examples: "_Examples") -> Any:
+        """The model; opened anew where its variables are of the kind that the runtime does not reset."""
+        if examples.reopen:
+            self.models[id] = None  # first: two at once may be more than the device has memory for
+            self.models[id] = self._load(self.files[id]["path"], self.files[id].get("shapes"))
+        return self._model(id)
+
+
+def _told(name: str, value: Any) -> Tuple[str, str, List[int], List[str]]:
+    """One output as `Probe.outputs` tells it."""
+    import numpy as np
+
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return name, "map", [len(value), len(value[0])], [str(key)[:100] for key in list(value[0])[:2000]]
+    array = np.asarray(value)
+    kind = array.dtype.kind if array.dtype.kind in "fiub" else "U" if array.dtype.kind in "OU" else "?"
+    return name, kind, list(array.shape), []
+
+
+class _Examples:
+    """Examples of a .npy file (N, ...) from `start` to `stop`, in batches: the last is filled with its last example.
+
+    `input`, `output` are names, or empty for the first; `keep` leaves variables as the batch before left them, `reopen`
+    opens the model anew for each batch.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        input: str = "",
+        output: str = "",
+        start: int = 0,
+        stop: Optional[int] = None,
+        batch: int = 1,
+        keep: bool = False,
+        reopen: bool = False,
+    ) -> None:
+        import numpy as np
+
+        self._examples = np.load(path, mmap_mode="r", allow_pickle=False)[start:stop]
+        self._batch = max(1, batch)
+        self.input, self.output, self.keep, self.reopen = input, output, keep, reopen
+
+    def batches(self) -> Any:
+        """Each batch (B, ...), and how many of it are not filling."""
+        import numpy as np
+
+        for first in range(0, len(self._examples), self._batch):
+            part = np.array(self._examples[first : first + self._batch])
+            filling = np.repeat(part[-1:], self._batch - len(part), axis=0)
+            yield np.concatenate([part, filling]), len(part)
 
 
 class _Counter:
@@ -1031,6 +1199,7 @@ def _ops(probe: Probe) -> Dict[str, Callable[..., Dict[str, Any]]]:
         "throughput": probe.throughput,
         "operators": probe.operators,
         "predict": probe.predict,
+        "outputs": probe.outputs,
         "unload": probe.unload,
         "quit": dict,
     }

@@ -185,17 +185,29 @@ def test_no_model_has_no_tensors(data: bytes) -> None:
 
 def test_integers_are_fed_and_read_in_real_values() -> None:
     tensor = Tensor("x", (1, 4), "int8", 0.5, 3)
-    data = tensor.encode(np.array([0, 1, -1.2, 1000], np.float32))
+    shape, data = tensor.encode(np.array([[0, 1, -1.2, 1000]], np.float32))
+    assert shape == (1, 4)
     assert np.frombuffer(data, np.int8).tolist() == [3, 5, 1, 127]
-    assert tensor.decode(data).tolist() == [0.0, 1.0, -1.0, 62.0]
+    assert tensor.decode(data).tolist() == [[0.0, 1.0, -1.0, 62.0]]
+    assert tensor.encode(np.array([[3, 5, 1, 127]], np.int8)) == (shape, data)
+
+
+def test_integers_without_scale_are_neither_cut_nor_wrapped() -> None:
+    tensor = Tensor("x", (1, 2), "uint8")
+    assert tensor.encode(np.array([[0, 255]], np.float32))[1] == b"\0\xff"
+    for values in ([[0.5, 1]], [[-1, 1]], [[0, 256]]):
+        with pytest.raises(ChannelError, match="do not fit an input of uint8"):
+            tensor.encode(np.array(values, np.float32))
+    assert tensor.decode(b"\0\xff").tolist() == [[0, 255]]
 
 
 def test_inputs_of_another_shape_are_refused() -> None:
     tensor = Tensor("x", (1, 3, 2, 2), "float32", open=(0, 2))
-    tensor.encode(np.zeros((3, 2, 2), np.float32))
-    tensor.encode(np.zeros(12, np.float32))
+    tensor.encode(np.zeros((1, 3, 2, 2), np.float32))
+    tensor.encode(np.zeros((1, 12), np.float32))
+    assert tensor.encode(np.zeros((5, 3, 4, 2), np.float32))[0] == (5, 3, 4, 2)
     with pytest.raises(ChannelError, match="does not fit"):
-        tensor.encode(np.zeros((2, 2, 3), np.float32))
+        tensor.encode(np.zeros((1, 2, 2, 3), np.float32))
     assert tensor.sized((2, 3, 9, 2)) == (2, 3, 9, 2)
     with pytest.raises(ChannelError, match="open axis 2"):
         tensor.sized(None)

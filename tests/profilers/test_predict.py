@@ -40,7 +40,7 @@ def test_bad_inputs_and_models_are_device_errors(
     with pytest.raises(DeviceError, match="cannot open the model") as caught:
         predict_on_device(session, quick, not_a_model, IMAGES)
     assert not caught.value.retryable
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="no examples"):
         predict_on_device(session, quick, full_model, IMAGES[:0])
 
 
