@@ -488,17 +488,25 @@ class _Onnx:
     def ports(self) -> Dict[str, Any]:
         """Inputs and outputs as the file declares them; they have no scales of their own."""
         both = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
-        return {key: [(*self._spec(node), 0.0, 0) for node in nodes] for key, nodes in both.items()}
+        return {key: [_declared(node) for node in nodes] for key, nodes in both.items()}
 
     def predict(self, rows: Any, name: str, output: str, keep: bool) -> List[Tuple[str, Any]]:
         """What a batch gives: the output of that name, or each. It has no variables to `keep`."""
         del keep
-        declared = {node.name: self._spec(node) for node in self._session.get_inputs()}
-        _, shape, dtype = declared[_named(name, declared, "input")]
+        declared = {node.name: node for node in self._session.get_inputs()}
+        name = _named(name, declared, "input")
         given = [node.name for node in self._session.get_outputs()]
         names = [_named(output, given, "output")] if output else given
-        feed = dict(self._feed, **{_named(name, declared, "input"): _as_input(rows, shape, dtype)})
+        feed = dict(self._feed)
+        feed[name] = _as_input(rows, *_declared(declared[name])[1:])
         return list(zip(names, self._session.run(names, feed)))  # noqa: B905
+
+
+def _declared(node: Any) -> Tuple[str, Tuple[int, ...], str, float, int]:
+    """Name, shape (-1 where it is open), type, no scale and no zero point of one of onnxruntime's inputs or outputs."""
+    shape = tuple(side if isinstance(side, int) and side > 0 else -1 for side in node.shape or ())
+    kind = node.type[len("tensor(") : -1] if node.type.startswith("tensor(") else node.type
+    return node.name, shape, _ORT_TYPES.get(kind, kind), 0.0, 0
 
 
 def _node_times(events: List[Dict[str, Any]], skip: int) -> List[Dict[str, Any]]:

@@ -68,8 +68,17 @@ def write_recurrent(path: Path, inputs: int, recurrence: float = 5.0, classes: i
 
 
 def write_resource(path: Path, size: int) -> Path:
-    """y = x + v, then v = y: a resource variable, as READ_VARIABLE and ASSIGN_VARIABLE keep it."""
+    """y = x + v, then v = y: a resource variable, which a second graph sets to 0 at the first run."""
     make = _Maker()
+    begin, main = schema.SubGraphT(tensors=[], operators=[], inputs=[], outputs=[], name="begin"), make.graph
+    make.graph = begin
+    handle = make.tensor("v", (), kind=schema.TensorType.RESOURCE)
+    zeros = make.tensor("zeros", (1, size), np.zeros((1, size), np.float32))
+    make.operator(_OPERATORS.VAR_HANDLE, [], [handle], schema.VarHandleOptionsT(container=b"", sharedName=b"v"))
+    make.operator(_OPERATORS.ASSIGN_VARIABLE, [handle, zeros], [], schema.AssignVariableOptionsT())
+    make.graph = main
+    make.model.subgraphs.append(begin)
+    make.operator(_OPERATORS.CALL_ONCE, [], [], schema.CallOnceOptionsT(initSubgraphIndex=1))
     x, read, y = (make.tensor(name, (1, size)) for name in ("x", "read", "y"))
     handle = make.tensor("v", (), kind=schema.TensorType.RESOURCE)
     make.operator(_OPERATORS.VAR_HANDLE, [], [handle], schema.VarHandleOptionsT(container=b"", sharedName=b"v"))
