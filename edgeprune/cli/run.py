@@ -107,7 +107,7 @@ def _show(result: Any, folder: Path, quiet: bool) -> None:
         if result["search"]["agent_sparsity"] is not None:
             console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
     for line in (*budget_lines(result), *drawback_lines(result)):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     for item in result["artifacts"]:
         console.print(f"{folder / item['path']}", soft_wrap=True)
     if not quiet:
