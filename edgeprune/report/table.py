@@ -107,6 +107,8 @@ def budget_lines(result: Result) -> list[str]:
         unit = check["unit"]
         limit, value = (_show(check[key], unit) for key in ("limit", "value"))
         default = " (default)" if check["default"] else ""
+        if interval := check.get("interval"):
+            value += " ({} to {})".format(*(_show(end, unit) for end in interval))
         lines.append(f"{'met    ' if check['met'] else 'NOT MET'}  {names[check['bound']]} {limit}{default}: {value}")
     return lines
 

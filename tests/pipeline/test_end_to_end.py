@@ -56,7 +56,7 @@ def trials(folder: Path) -> list[tuple[Any, ...]]:
 def test_result_holds_what_the_interface_promises(done: RunResult) -> None:
     result = json.loads((done.folder / "result.json").read_text())
     assert result == json.loads(json.dumps(done.result))
-    assert result["schema"] == 2
+    assert result["schema"] == 3
     assert result["status"] in ("done", "budget-not-met")
     assert set(result) >= {"edgeprune", "config", "device", "baseline", "compressed", "artifacts", "search", "budget"}
     assert set(result["device"]) == {"name", "kind", "emulated", "unit", "facts"}

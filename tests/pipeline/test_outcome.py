@@ -20,7 +20,7 @@ from edgeprune.pipeline.outcome import drawbacks, is_worse
 from edgeprune.pipeline.result import EXIT_CODES, RunResult
 from edgeprune.pipeline.validate import Validated
 from edgeprune.profilers.statistics import Interval
-from edgeprune.report.table import drawback_lines, next_step
+from edgeprune.report.table import budget_lines, drawback_lines, next_step
 
 WIDE, NARROW = (16, 12, 4), (16, 5, 4)
 
@@ -163,3 +163,10 @@ def test_a_simulated_device_is_never_called_a_measurement(flat: RunResult) -> No
     assert (flat.result["device"]["kind"], flat.result["device"]["unit"]) == ("simulated", "simulated s")
     for item in flat.result["artifacts"]:
         assert item["latency"]["unit"] == item["baseline_latency"]["unit"] == "simulated s"
+
+
+def test_a_relative_bound_shows_the_interval_it_was_judged_in() -> None:
+    check = {"bound": "max_latency", "limit": 0.5, "value": 0.49, "unit": "share of the unpruned", "default": False}
+    check |= {"met": True, "interval": [0.46, 0.52]}
+    lines = budget_lines({"budget": {"checks": [check]}})
+    assert lines == ["met      latency at most 0.5x: 0.49x (0.46x to 0.52x)"]
