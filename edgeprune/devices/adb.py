@@ -25,6 +25,7 @@ from typing import Any
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
+from edgeprune.core.text import shorten
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.adb_channel import AdbChannel, end_leftover
 from edgeprune.devices.adb_client import Adb, Answer, check_room
@@ -220,7 +221,7 @@ class AdbSession:
         if answer.code != 0:
             check_room(answer.text)
             said = answer.text.strip().splitlines() or [f"exit code {answer.code}"]
-            raise DeviceError(f"a command failed on phone {self._adb.serial}: {said[-1][:200]}")
+            raise DeviceError(f"a command failed on phone {self._adb.serial}: {shorten(said[-1], 200)}")
         return answer
 
     def _within(self, remote: str) -> str:

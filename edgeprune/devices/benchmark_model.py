@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from edgeprune.core.text import shorten
 from edgeprune.devices.channel import OUT_OF_MEMORY, ChannelError
 
 HELP_URL = "https://ai.google.dev/edge/litert/models/measurement"
@@ -223,13 +224,13 @@ def _first_error(lines: list[str]) -> str:
     said = [line.strip() for line in lines if line.strip()]
     for line in said:
         if line.startswith(("ERROR: ", "FATAL: ")):
-            return line.partition(" ")[2][:300]
+            return shorten(line.partition(" ")[2], 300)
     for line in said:
         if _COMPLAINT.search(line):
-            return line[:300]
+            return shorten(line, 300)
     return _tail(said)
 
 
 def _tail(lines: list[str]) -> str:
     said = [line.strip() for line in lines if line.strip()]
-    return repr(said[-1][:200]) if said else "it printed nothing"
+    return repr(shorten(said[-1], 200)) if said else "it printed nothing"

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.text import shorten
 from edgeprune.core.types import Failure, FailureKind
 
 MAX_ANSWER_BYTES = 8 << 20
@@ -221,7 +222,7 @@ class ProcessChannel:
 
     def _last_words(self) -> str:
         lines = [line.strip() for line in self._said().splitlines() if line.strip()]
-        text = " | ".join(line[:200] for line in lines[-_STDERR_LINES:])
+        text = " | ".join(shorten(line, 200) for line in lines[-_STDERR_LINES:])
         return f": {text}" if text else ""
 
     def _said(self) -> str:
@@ -236,7 +237,7 @@ class ProcessChannel:
 def last_line(said: str) -> str:
     """The last line that says something, printable and short."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return "".join(char if char.isprintable() else " " for char in lines[-1])[:200] if lines else ""
+    return shorten("".join(char if char.isprintable() else " " for char in lines[-1]), 200) if lines else ""
 
 
 def _signal_name(number: int) -> str:

@@ -310,7 +310,10 @@ class Keeper:
             text = f"{error.strerror}: {error.filename}"
         except Exception as error:  # noqa: BLE001 - whatever it was, the answer says so
             kind, text = "crashed", f"{type(error).__name__}: {error}"
-        return {"ok": False, "kind": kind, "error": " ".join(text.split())[:500], "n": number}
+        told = " ".join(text.split())
+        # Too long a message loses its middle: its end may hold the numbers.
+        said = told if len(told) <= 500 else f"{told[:160]} ... {told[-335:]}"
+        return {"ok": False, "kind": kind, "error": said, "n": number}
 
     def serve(self) -> None:
         """Answer until stdin ends or falls silent."""

@@ -14,6 +14,7 @@ from edgeprune.core.files import storing
 from edgeprune.core.lock import FolderLock
 from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.store import RunFolder
+from edgeprune.core.text import shorten
 from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.artefacts import export_all, save_network
@@ -118,7 +119,7 @@ def _owned(
     except Exception as error:
         # A bug, here or in the user's model: the details are for whoever mends it, the user gets one line.
         _keep(config, folder, watch, "failed", traceback.format_exc())
-        first = (str(error).strip() or "no message").splitlines()[0][:200]
+        first = shorten((str(error).strip() or "no message").splitlines()[0], 200)
         raise UnexpectedError(
             f"unexpected {type(error).__name__} while in stage {watch.current}: {first}",
             f"the traceback is in {folder / 'run.log'}: mend the model's code, or report it",

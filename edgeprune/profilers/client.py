@@ -14,10 +14,12 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Channel, Session
 from edgeprune.core.errors import RuntimeMissing
 from edgeprune.core.files import sha256_file
+from edgeprune.core.text import shorten
 from edgeprune.core.types import FailureKind, MeasureSettings, TensorSpec, Unit
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.ports import Feeding, Given, Ports, read_outputs, read_ports
 from edgeprune.profilers.retry import PATIENCE_S, persist
+from edgeprune.profilers.versions import advice
 
 T = TypeVar("T")
 
@@ -27,6 +29,8 @@ PROBE = Path(__file__).with_name("probe.py")
 #: One example after the other into the first input, out of the first output.
 _FIRST = Feeding()
 _MAX_FACTS = 100
+#: Of what the probe says of a failure.
+_MAX_MESSAGE = 500
 #: No time, size or count of a device is as large.
 _LARGEST = 1e18
 
@@ -274,7 +278,8 @@ class ProbeClient:
         kind: FailureKind = "crashed"
         if answer.get("kind") in get_args(FailureKind):
             kind = answer["kind"]
-        raise ChannelError(kind, str(answer.get("error", "no reason given"))[:500])
+        said = shorten(str(answer.get("error", "no reason given")), _MAX_MESSAGE)
+        raise ChannelError(kind, said, advice(said) if kind == "refused" else "")
 
 
 def push(session: Session, file: Path) -> Pushed:

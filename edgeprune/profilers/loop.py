@@ -154,7 +154,9 @@ class LoopProfiler:
             client.close()
             if isinstance(error, ChannelError) and error.kind == "refused":
                 raise DeviceError(
-                    f"the unpruned model does not run on {self._session.spec.name}: {error.message}", retryable=False
+                    f"the unpruned model does not run on {self._session.spec.name}: {error.message}",
+                    error.hint,
+                    retryable=False,
                 ) from error
             raise
         self._baseline_bytes = min(readings)

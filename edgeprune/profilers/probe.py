@@ -35,6 +35,7 @@ import json
 import mmap
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -732,6 +733,8 @@ class Probe:
 
     def __init__(self) -> None:
         self.runtime: Any = None
+        #: Of the runtime, with its version.
+        self.name = "the runtime"
         self.threads = 1
         self.models: Dict[str, Any] = {}
         self.files: Dict[str, Dict[str, Any]] = {}
@@ -751,7 +754,11 @@ class Probe:
         except ProbeError:
             raise
         except Exception as error:
-            raise ProbeError("refused", "the runtime cannot open the model: " + _one_line(error)) from error
+            said = _one_line(error, os.path.dirname(path))
+            raise ProbeError("refused", "%s cannot open the model: %s" % (self.name, said)) from error
+
+    def _not_run(self, error: BaseException) -> str:
+        return "%s cannot run the model: %s" % (self.name, _one_line(error))
 
     def hello(self, runtime: str, threads: int, warm: List[Dict[str, str]]) -> Dict[str, Any]:
         """Import the runtime and warm it up."""
@@ -764,7 +771,7 @@ class Probe:
             package, version = _version(runtime)
         except ImportError as error:
             raise ProbeError("refused", "%s cannot be imported: %s" % (runtime, _one_line(error))) from error
-        self.runtime, self.threads = kinds[runtime], threads
+        self.runtime, self.threads, self.name = kinds[runtime], threads, package + " " + version
         for model in warm:
             self.memory(**model)
         gc.collect()
@@ -786,7 +793,7 @@ class Probe:
         try:
             model.runner()()
         except Exception as error:
-            raise ProbeError("refused", "the runtime cannot run the model: " + _one_line(error)) from error
+            raise ProbeError("refused", self._not_run(error)) from error
         return model, loaded - start, time.perf_counter() - loaded
 
     def load(self, id: str, run: bool = True, **file: Any) -> Dict[str, Any]:
@@ -813,7 +820,7 @@ class Probe:
             memory.read()
             model.release()
         except Exception as error:
-            raise ProbeError("refused", "the runtime cannot run the model: " + _one_line(error)) from error
+            raise ProbeError("refused", self._not_run(error)) from error
         del model
         gc.collect()
         return {"bytes": memory.highest, "method": memory.method}
@@ -1095,7 +1102,7 @@ class CountingProbe(Probe):
             memory.read()
             model.release()
         except Exception as error:
-            raise ProbeError("refused", "the runtime cannot run the model: " + _one_line(error)) from error
+            raise ProbeError("refused", self._not_run(error)) from error
         return {"bytes": memory.highest, "method": memory.method}
 
     def _runs(self, file: Dict[str, Any]) -> Dict[str, Any]:
@@ -1105,7 +1112,7 @@ class CountingProbe(Probe):
             counts = _quietly(self._counter.each, run, 1)
             counts += _quietly(self._counter.each, run, max(1, min(9, _COUNTED // max(1, counts[0]))))
         except Exception as error:
-            raise ProbeError("refused", "the runtime cannot run the model: " + _one_line(error)) from error
+            raise ProbeError("refused", self._not_run(error)) from error
         half = len(counts) // 2
         return {"warmups": counts[:half], "kept": counts[half:]}
 
@@ -1191,9 +1198,75 @@ def _serve_one(works: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]], tak
     return 0
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return (type(error).__name__ + ": " + text)[:500]
+#: The longest message of an answer. What is longer loses its middle: numbers stand at the end.
+_MAX_MESSAGE = 500
+_ORT_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_LOADING = re.compile(r"(?:Load model from .+? failed:|Load model failed:) ?")
+#: `/onnxruntime_src/onnxruntime/core/graph/model.cc:150 `, before which C++ may say nothing and after it its function.
+_CPP_PLACE = re.compile(r"(?:[\w.+-]*/)*[\w.+-]+\.(?:cc|cpp|cxx|h|hpp|cu|cuh|inc):\d+:? ")
+_CPP_HEAD = re.compile(r"[\w:<>,*&~ ]*::[\w:<>~]+(?= ?\()")
+#: A function's name alone, as ValidateExternalDataPathFromDir.
+_CPP_NAME = re.compile(r"[A-Za-z_]*[a-z][A-Z]\w* ")
+_INSTRUCTIONS = re.compile(r"See instructions: https?://\S*?(?=Node number|\s|$)")
+#: Sentences that LiteRT puts together without a space.
+_GLUED = re.compile(r"(requested\.|to prepare\.|newer model\?)(?=[A-Z])|(?<=\w)(?=Node number \d)")
+#: Four hundred characters of onnxruntime, of which three words matter.
+_OPSET = re.compile(
+    r"ONNX Runtime only \*guarantees\*.* Opset (\d+) is under .* support for domain (\S+) is till opset (\d+)\.?"
+)
+
+
+def _one_line(error: BaseException, folder: str = "") -> str:
+    """What an exception says, for a person: without C++ functions, source files and `folder`, the end kept."""
+    said = " ".join(str(error).split())
+    text = _without_cpp(_LOADING.sub("", _ORT_PREFIX.sub("", said)))
+    text = _OPSET.sub(r"Unsupported opset \1 of \2, max supported opset: \3", text)
+    text = " ".join(_GLUED.sub(r"\1 ", _INSTRUCTIONS.sub("", text)).split())
+    half = len(text) // 2
+    if text[:half] + " " + text[:half] == text:  # tflite_runtime says everything twice
+        text = text[:half]
+    # Runtimes speak in whole sentences; of Python's own errors many say nothing without their name.
+    of_runtime = text != said or type(error) in (RuntimeError, ValueError)
+    if folder:
+        text = text.replace(os.path.join(folder, ""), "")
+    if not text or not of_runtime:
+        text = type(error).__name__ + ": " + (text or "no message")
+    return _shortened(text)
+
+
+def _without_cpp(text: str) -> str:
+    """`text` without each "FILE.cc:LINE FUNCTION(ARGUMENTS) " in it."""
+    kept = ""
+    place = _CPP_PLACE.search(text)
+    while place is not None:
+        kept, text = kept + text[: place.start()], text[place.end() :]
+        plain = text.replace("(anonymous namespace)", "_anonymous_namespace_")  # of the same length
+        head = _CPP_HEAD.match(plain)
+        name = _CPP_NAME.match(text)
+        if head is not None:
+            text = text[_closing(plain, head.end()) :].lstrip()
+            text = re.sub(r"^(?:const |noexcept |\[with [^]]*\] )+", "", text)
+        elif name is not None:
+            text = text[name.end() :]
+        place = _CPP_PLACE.search(text)
+    return kept + text
+
+
+def _closing(text: str, start: int) -> int:
+    """Behind the bracket that closes the first one from `start` on; 0 where none does."""
+    depth = 0
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if text[index] == ")" and depth == 0:
+            return index + 1
+    return 0
+
+
+def _shortened(text: str) -> str:
+    """At most so many characters: the beginning says what it is about, the end holds the numbers."""
+    if len(text) <= _MAX_MESSAGE:
+        return text
+    return text[: _MAX_MESSAGE // 3] + " ... " + text[len(text) - (_MAX_MESSAGE - _MAX_MESSAGE // 3 - 5) :]
 
 
 def _ops(probe: Probe) -> Dict[str, Callable[..., Dict[str, Any]]]:
@@ -1218,7 +1291,7 @@ def _guarded(work: Callable[..., Dict[str, Any]], *given: Any, **named: Any) -> 
     try:
         return dict(work(*given, **named), ok=True)
     except ProbeError as error:
-        return {"ok": False, "kind": error.kind, "error": str(error)[:500]}
+        return {"ok": False, "kind": error.kind, "error": _shortened(str(error))}
     except Exception as error:
         return {"ok": False, "kind": "crashed", "error": _one_line(error)}
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from edgeprune.core.errors import ModelError, NothingToPrune, SurgeryError
+from edgeprune.core.text import shorten
 from edgeprune.core.types import Group, PruningPlan
 from edgeprune.pruning.cost import WEIGHTED, count_macs, count_parameters, layer_calls, weighted
 from edgeprune.pruning.inputs import flat_input_layer
@@ -117,7 +118,7 @@ def _stirred(network: nn.Module) -> nn.Module:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+    return shorten((str(error).strip() or type(error).__name__).splitlines()[0], 160)
 
 
 def _jointly(

@@ -25,6 +25,7 @@ from pathlib import Path
 import platformdirs
 
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.text import shorten
 from edgeprune.devices.common import PINS, STEADY
 from edgeprune.devices.emulator.boards import BOARDS, Board, BoardName
 
@@ -339,6 +340,6 @@ def _run(command: Sequence[str], cwd: Path | None, failure: str, env: dict[str, 
         raise DeviceError(f"{failure}: {command[0]} did not end in {_LONGEST_S} s") from error
     if done.returncode:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        reason = said[-1][:300] if said else f"{command[0]} ended with code {done.returncode}"
+        reason = shorten(said[-1], 300) if said else f"{command[0]} ended with code {done.returncode}"
         raise DeviceError(f"{failure}: {reason}", "look into it, then type the same again")
     return done.stdout

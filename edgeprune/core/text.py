@@ -1,0 +1,18 @@
+"""What others said, made to fit into a message of ours."""
+
+from __future__ import annotations
+
+_GAP = " ... "
+
+
+def shorten(text: str, most: int) -> str:
+    """`text` on one line of at most `most` characters, `most` >= 20.
+
+    What is too long loses its middle: the beginning says what it is about, and the end holds the numbers. A third of
+    what is kept is of the beginning.
+    """
+    line = " ".join(text.split())
+    if len(line) <= most:
+        return line
+    start = (most - len(_GAP)) // 3
+    return f"{line[:start]}{_GAP}{line[len(line) - (most - len(_GAP) - start) :]}"
