@@ -20,7 +20,8 @@ import edgeprune
 from edgeprune.cli.screen import ErrorConsole, Screen
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
-from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units
+from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units, to_plain
+from edgeprune.pipeline.stored import stored_config
 from edgeprune.report.table import budget_lines, drawback_lines, layers_line, next_step, summary_table
 
 Command = Callable[..., Any]
@@ -85,7 +86,8 @@ def run_command(
         given = read_toml(config_file) | given
     if resume is not None:
         runs = Path(given.get("runs_dir", RunConfig().runs_dir))
-        given = RunFolder.existing(runs, resume).read_json("config.json") | given | {"name": resume, "runs_dir": runs}
+        stored = to_plain(stored_config(RunFolder.existing(runs, resume)))
+        given = stored | given | {"name": resume, "runs_dir": runs}
     config = make_config(given, "the options")
     screen = Silent() if quiet or as_json else Screen(ErrorConsole())
     # The user's model and data may print: stdout is for our result alone.

@@ -143,6 +143,8 @@ def reason(fault: BaseException) -> str:
         return "it asks for more memory than there is"
     if isinstance(fault, UnicodeError):
         return "it is not UTF-8 text"
+    if isinstance(fault, tomllib.TOMLDecodeError | json.JSONDecodeError):
+        return f"it is not {'TOML' if isinstance(fault, tomllib.TOMLDecodeError) else 'JSON'}: {str(fault)[:200]}"
     said = next((line.strip() for line in str(fault).splitlines() if line.strip()), "")
     if isinstance(fault, KeyError):
         return f"it has no {said}"

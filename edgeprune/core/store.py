@@ -17,15 +17,22 @@ import re
 import shutil
 import sqlite3
 import time
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.files import is_temporary, storing, write_json
 from edgeprune.core.lock import FolderLock
+from edgeprune.core.reading import Source, short
 from edgeprune.core.schema import check_schema, open_database
-from edgeprune.core.types import Failure, Measurement, PruningPlan, Trial, from_json, to_json
+from edgeprune.core.types import Failure, Measurement, PruningPlan, Trial, to_json
 from edgeprune.core.version import RESULT_SCHEMA
+
+T = TypeVar("T")
 
 #: `PRAGMA user_version` of trials.sqlite; it rises when a column changes its meaning or goes.
 TRIALS_SCHEMA = 1
@@ -40,6 +47,31 @@ CREATE TABLE evaluations (plan_key TEXT PRIMARY KEY, accuracy REAL NOT NULL, ncr
 
 #: Folder of the files that candidates are measured as, while a search goes on.
 CANDIDATES = "candidates"
+#: What a damaged run needs; a run cannot be continued on figures that are not its own.
+START_ANEW = "the run is damaged: start a new one"
+
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Rate = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    accuracy: _Share
+    ncr: _Rate
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The columns of a trial that are figures; what is asked of them when they come back from the file."""
+
+    trial: Annotated[int, Field(ge=0)]
+    accuracy: _Share
+    ncr: _Rate
+    bytes: Annotated[int, Field(ge=0)]
+    reward: Annotated[float, Field(allow_inf_nan=False)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -87,7 +119,9 @@ class RunFolder:
             hint = f"known runs: {', '.join(known[-5:])}" if known else f"there are no runs in {runs}"
             raise UsageError(f"no run '{name}' in {runs}", hint)
         folder = cls(path)
-        if (path / "result.json").exists() and isinstance(result := folder.read_json("result.json"), dict):
+        if (path / "result.json").exists() and isinstance(
+            result := folder.read_json("result.json", dict[str, Any]), dict
+        ):
             # It stands for the whole folder: settings and trials of another version would be misread.
             hint = "start a new run, or continue this one with the version that began it"
             check_schema(path / "result.json", result.get("schema"), RESULT_SCHEMA, hint)
@@ -96,14 +130,9 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def read_json(self, name: str) -> Any:
-        """A JSON file of the folder. Raises StorageError where it is missing or damaged."""
-        try:
-            return json.loads((self.path / name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise StorageError(
-                f"cannot read {self.path / name}: {error}", "the run is damaged; start a new one"
-            ) from error
+    def read_json(self, name: str, kind: type[T]) -> T:
+        """A JSON file of the folder as a value of type `kind`. Raises StorageError where it is missing or damaged."""
+        return Source(self.path / name, StorageError, START_ANEW).read_json(kind)
 
     def write_json(self, name: str, data: Any) -> None:
         """Write a JSON file of the folder, whole or not at all."""
@@ -140,17 +169,47 @@ def _taken(path: Path, name: str) -> UsageError:
 class TrialStore:
     """Trials and evaluations of one run in SQLite; each is on disk before the next begins.
 
-    Raises UsageError for a file of another schema, StorageError for one that cannot be read or written.
+    Raises UsageError for a file of another schema, StorageError where it is damaged, holds other tables, or cannot be
+    written; so do all methods.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._source = Source(path, StorageError, START_ANEW)
+        existed = path.exists()
         try:
             self._db = open_database(path, TRIALS_SCHEMA, _TABLES, hint="start a new run")
         except sqlite3.Error as error:
+            if existed and not isinstance(error, sqlite3.OperationalError):
+                raise StorageError(f"cannot read {path}: {error}", START_ANEW) from error
             raise StorageError(
                 f"cannot open {path}: {error}", "choose another --runs-dir, or start a new run"
             ) from error
+        if existed:
+            self._check_tables()
+
+    @classmethod
+    def check(cls, path: Path) -> None:
+        """Read all that a resumed run will read of the file, before anything long. Raises StorageError."""
+        if path.exists():
+            with closing(cls(path)) as store:
+                store.trials()
+                for key, accuracy, ncr in store._rows("SELECT plan_key, accuracy, ncr FROM evaluations"):
+                    store._evaluation(key, accuracy, ncr)
+
+    def _check_tables(self) -> None:
+        """The pages hang together, and the tables are ours."""
+        with closing(sqlite3.connect(":memory:")) as ours, self._source.guarded():
+            ours.executescript(_TABLES)
+            whole = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            wanted, found = (
+                [base.execute(f"PRAGMA table_info({table})").fetchall() for table in ("trials", "evaluations")]
+                for base in (ours, self._db)
+            )
+        if whole != ("ok",):
+            raise self._source.refusal("its pages do not hang together")
+        if found != wanted:
+            raise self._source.refusal("its tables have other columns than this version writes")
 
     def add(self, trial: Trial) -> None:
         """Append a trial; one of the same index (from before a resume) is replaced."""
@@ -180,23 +239,26 @@ class TrialStore:
 
     def trials(self) -> list[Trial]:
         """All trials in order."""
-        columns = "trial, plan, accuracy, ncr, cost, bytes, reward, seconds, proposed, executed, failure"
+        columns = "trial, accuracy, ncr, bytes, reward, seconds, plan, cost, proposed, executed, failure"
         found = []
-        for row in self._db.execute(f"SELECT {columns} FROM trials ORDER BY trial"):
-            index, plan, accuracy, ncr, cost, size, reward, seconds, proposed, executed, failure = row
+        for row in self._rows(f"SELECT {columns} FROM trials ORDER BY trial"):
+            *figures, plan, cost, proposed, executed, failure = row
+            source = Source(f"trial {row[0]} in {self._path}", StorageError, START_ANEW)
+            names = ("trial", "accuracy", "ncr", "bytes", "reward", "seconds")
+            told = source.shaped(dict(zip(names, figures, strict=True)), _Row)
             kind: Any = Measurement if failure is None else Failure
             found.append(
                 Trial(
-                    index,
-                    from_json(PruningPlan, json.loads(plan)),
-                    accuracy,
-                    ncr,
-                    from_json(kind, json.loads(cost)),
-                    size,
-                    reward,
-                    seconds,
-                    tuple(json.loads(proposed)),
-                    tuple(json.loads(executed)),
+                    told.trial,
+                    source.parse_json(plan, PruningPlan),
+                    told.accuracy,
+                    told.ncr,
+                    source.parse_json(cost, kind),
+                    told.bytes,
+                    told.reward,
+                    told.seconds,
+                    source.parse_json(proposed, tuple[_Share, ...]),
+                    source.parse_json(executed, tuple[_Share, ...]),
                 )
             )
         return found
@@ -207,8 +269,17 @@ class TrialStore:
 
     def recall(self, plan_key: str) -> tuple[float, float] | None:
         """(accuracy, ncr) of a plan that was evaluated before."""
-        row = self._db.execute("SELECT accuracy, ncr FROM evaluations WHERE plan_key = ?", (plan_key,)).fetchone()
-        return None if row is None else (float(row[0]), float(row[1]))
+        rows = self._rows("SELECT accuracy, ncr FROM evaluations WHERE plan_key = ?", plan_key)
+        return self._evaluation(plan_key, *rows[0]) if rows else None
+
+    def _evaluation(self, plan_key: Any, accuracy: Any, ncr: Any) -> tuple[float, float]:
+        source = Source(f"evaluation {short(plan_key)} in {self._path}", StorageError, START_ANEW)
+        found = source.shaped({"accuracy": accuracy, "ncr": ncr}, _Evaluation)
+        return found.accuracy, found.ncr
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._source.guarded():
+            return self._db.execute(query, values).fetchall()
 
     def _write(self, statement: str, row: tuple[Any, ...]) -> None:
         try:

@@ -6,6 +6,7 @@ One inside unit each: seconds, bytes, shares in [0, 1]. Other units exist only i
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -186,6 +187,8 @@ class Measurement:
     """What a file cost on a device, raw samples kept.
 
     `samples[i]` and `against[i]` were taken in the same round, of the candidate and of the baseline.
+
+    Raises ValueError for samples that do not pair, or are not finite and above 0.
     """
 
     unit: Unit
@@ -217,6 +220,15 @@ class Measurement:
     advice: str = ""
     #: Races thrown away because the device was throttled or busy while they ran.
     rejected: int = 0
+
+    def __post_init__(self) -> None:
+        # Read back from a damaged file, other figures would make quotients that mean nothing.
+        if not self.samples or len(self.samples) != len(self.against):
+            raise ValueError(f"expected pairs of samples, got {len(self.samples)} and {len(self.against)}")
+        if not all(math.isfinite(sample) and sample > 0 for sample in (*self.samples, *self.against)):
+            raise ValueError("expected finite samples above 0")
+        if self.peak_bytes < 0 or self.against_peak_bytes < 0:
+            raise ValueError("expected sizes of 0 or more")
 
     @property
     def median(self) -> float:

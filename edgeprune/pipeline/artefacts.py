@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file
 from torch import nn
 
 from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
+from edgeprune.core.reading import Source
 from edgeprune.core.schema import check_schema
-from edgeprune.core.store import RunFolder
-from edgeprune.core.types import Artifact, Format, PruningPlan, from_json, to_json
+from edgeprune.core.store import START_ANEW, RunFolder
+from edgeprune.core.types import Artifact, Format, PruningPlan, to_json
 from edgeprune.core.version import PLAN_SCHEMA, VERSION
 from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import EXPORTERS, Parity, check_parity
@@ -29,6 +30,25 @@ from edgeprune.pruning.surgery import cut
 #: Largest difference from PyTorch that an exported file may show, relative to the outputs' scale.
 PARITY = 1e-4
 PARITY_IMAGES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What `load_network` reads of plan.json."""
+
+    schema: int
+    model: str
+    model_sha256: str | None
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
+    classes: tuple[str, ...]
+    plan: PruningPlan
+    weights: _Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +109,19 @@ def load_network(run: Path) -> nn.Module:
     """
     if not (run / "plan.json").is_file():
         raise UsageError(f"{run} holds no pruned network", "give the folder of a run that got as far as fine-tuning")
-    said = RunFolder(run).read_json("plan.json")
-    try:
-        check_schema(run / "plan.json", said["schema"], PLAN_SCHEMA, "load it with the version that wrote it")
-        weights = run / said["weights"]["file"]
-        if sha256_file(weights) != said["weights"]["sha256"]:
+    said = RunFolder(run).read_json("plan.json", _Stored)
+    check_schema(run / "plan.json", said.schema, PLAN_SCHEMA, "load it with the version that wrote it")
+    source = Source(run / "plan.json", StorageError, START_ANEW)
+    weights = run / said.weights.file
+    # What is built from the plan and the weights may not fit: then the surgery, or torch, raises as it likes.
+    with source.guarded():
+        if sha256_file(weights) != said.weights.sha256:
             raise StorageError(f"{weights} is damaged: its hash is not the one in plan.json", "run again")
-        if said["model_sha256"] and sha256_file(Path(said["model"].rpartition(":")[0])) != said["model_sha256"]:
-            raise ModelError(f"{said['model']} changed since the run", "restore it, or run again")
-        shape = tuple(said["input_shape"])
-        network = make_model(said["model"], shape, len(said["classes"]))
-        pruned = cut(network, shape, from_json(PruningPlan, said["plan"]))
+        if said.model_sha256 and sha256_file(Path(said.model.rpartition(":")[0])) != said.model_sha256:
+            raise ModelError(f"{said.model} changed since the run", "restore it, or run again")
+        network = make_model(said.model, said.input_shape, len(said.classes))
+        pruned = cut(network, said.input_shape, said.plan)
         pruned.load_state_dict(load_file(weights))
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
-        raise StorageError(f"cannot load {run}: {error}", "the run is damaged; run again") from error
     return pruned.eval()
 
 

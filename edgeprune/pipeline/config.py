@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.core.errors import UsageError, did_you_mean
+from edgeprune.core.reading import Source, first_fault, short
 from edgeprune.core.types import Budget, RuntimeName
 from edgeprune.core.units import parse_bytes, parse_latency, refuse_unit
 from edgeprune.search.names import MethodName
@@ -156,6 +156,8 @@ class RunConfig:
         for field_ in dataclasses.fields(self):
             value = getattr(self, field_.name)
             _check(not isinstance(value, float) or math.isfinite(value), field_.name, "a finite number")
+            # No file system takes such a name, and Python's functions say so in words of their own.
+            _check(not isinstance(value, str | Path) or "\0" not in str(value), field_.name, "without a null character")
         for name in ("finalists", "calibration_images"):
             _check(getattr(self, name) >= 1, name, "at least 1")
         for name in ("episodes", "multiple_of", "search_images", "threads", "buffer_size"):
@@ -230,26 +232,18 @@ def make_config(values: dict[str, Any], where: str) -> RunConfig:
     known = [f.name for f in dataclasses.fields(RunConfig)]
     for key, value in values.items():
         if key.replace("-", "_") not in known:
-            raise UsageError(f"unknown key '{key}' in {where}", did_you_mean(key.replace("-", "_"), known))
+            near = did_you_mean(key.replace("-", "_")[:60], known)
+            raise UsageError(f"unknown key {short(key)} in {where}", near)
         refuse_units(key.replace("-", "_"), value)
     try:
         return TypeAdapter(RunConfig).validate_python({key.replace("-", "_"): value for key, value in values.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "?"
-        raise UsageError(
-            f"{where}: {key}: {first['msg']} (got {first['input']!r})", "see edgeprune run --help"
-        ) from error
+        raise UsageError(f"{where}: {first_fault(error)}", "see edgeprune run --help") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a TOML file. Raises UsageError where it is missing, damaged, or holds unknown keys."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", "check --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}", "write lines like: episodes = 50") from error
+    values = Source(path, UsageError, "check --config: a file of TOML with lines like episodes = 50").read_toml()
     make_config(values, str(path))
     return {key.replace("-", "_"): value for key, value in values.items()}
 

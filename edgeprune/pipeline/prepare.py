@@ -211,7 +211,7 @@ def _same_content(folder: RunFolder, dataset: Dataset, network: nn.Module) -> No
     content = {"content": digest.hexdigest()}
     if not (folder / "content.json").exists():
         folder.write_json("content.json", content)
-    elif folder.read_json("content.json") != content:
+    elif folder.read_json("content.json", dict[str, Any]) != content:
         raise UsageError(
             f"data, weights or model changed since run '{folder.path.name}' began",
             "start a new run instead of resuming",

@@ -13,7 +13,7 @@ from edgeprune.core.errors import BudgetError, DeviceError, EdgepruneError, Unex
 from edgeprune.core.files import storing
 from edgeprune.core.lock import FolderLock
 from edgeprune.core.progress import Progress, Silent, Task
-from edgeprune.core.store import RunFolder
+from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.text import shorten
 from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
@@ -22,8 +22,9 @@ from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.finetune import fine_tune
 from edgeprune.pipeline.prepare import default_stem, prepare
-from edgeprune.pipeline.result import FINISHED, RunResult, Status, assemble, header
+from edgeprune.pipeline.result import RunResult, Status, assemble, header
 from edgeprune.pipeline.search import run_search
+from edgeprune.pipeline.stored import finished, stored_config
 from edgeprune.pipeline.validate import validate
 
 
@@ -193,19 +194,13 @@ def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
                 f"run '{config.name}' was made with {option} {old}, not {new}",
                 "start a new run, or leave the option out",
             )
+    TrialStore.check(folder / "trials.sqlite")
 
 
 def _finished(folder: RunFolder) -> RunResult | None:
     """The result of a run that got to its end: there is nothing to continue."""
-    if not (folder / "result.json").is_file():
-        return None
-    result = folder.read_json("result.json")
-    return RunResult(folder.path, result) if result.get("status") in FINISHED else None
-
-
-def stored_config(folder: RunFolder) -> RunConfig:
-    """The settings an earlier run was made with."""
-    return make_config(folder.read_json("config.json"), str(folder / "config.json"))
+    result = finished(folder)
+    return None if result is None else RunResult(folder.path, result)
 
 
 def _keep(config: RunConfig, folder: RunFolder, watch: _Logged, status: Status, why: str) -> None:

@@ -87,7 +87,7 @@ def run_search(
         EXPORTERS[kind](prepared.network, example, baseline_file, metadata(config, prepared, None))
         reference_bytes = baseline_file.stat().st_size
         with (
-            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite") as cache,
+            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as cache,
             LoopProfiler(session, settings, baseline_file, log=folder.log) as profiler,
         ):
             network_id = sha256_file(baseline_file)

@@ -18,7 +18,7 @@ def source(path: Path) -> Source:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"{", "Expecting property name"),
+        (b"{", "it is not JSON: Expecting property name"),
         (b"\xff\xfe\x00", "it is not UTF-8"),
         (b"[1]", "Input should be a valid dictionary (got [1])"),
         (b'{"a": NaN}', "expected a finite number, got NaN"),
@@ -48,7 +48,7 @@ def test_json_that_cannot_be(tmp_path: Path, content: bytes, says: str) -> None:
         ("a = nan", "expected a finite number, got nan"),
         ("a = 1e999", "expected a finite number, got 1e999"),
         ("#" * (MAX_TOML_BYTES + 1), "expected a file of at most 1,048,576 bytes, got more"),
-        ("a = ", "Invalid value"),
+        ("a = ", "it is not TOML: Invalid value"),
     ],
 )
 def test_toml_that_cannot_be(tmp_path: Path, content: str, says: str) -> None:

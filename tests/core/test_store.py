@@ -48,7 +48,56 @@ def test_evaluations_are_remembered(tmp_path: Path) -> None:
 
 def test_a_damaged_store_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "trials.sqlite").write_bytes(b"not a database, not at all" * 100)
-    with pytest.raises(StorageError, match=r"cannot open .*trials\.sqlite"):
+    with pytest.raises(StorageError, match=r"cannot read .*trials\.sqlite: file is not a database; .*start a new one"):
+        TrialStore(tmp_path / "trials.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("UPDATE trials SET plan = '[1]'", "trial 0 in .*Input should be .*dictionary"),
+        ('UPDATE trials SET plan = \'{"kept": {"fc1": [0, "x"]}}\'', r"kept\.fc1\.1.*\(got 'x'\)"),
+        ("UPDATE trials SET cost = '{'", "trial 0 in .*it is not JSON"),
+        ("UPDATE trials SET cost = '5'", "trial 0 in "),
+        ("UPDATE trials SET cost = replace(cost, '1.1', 'NaN')", "expected a finite number, got NaN"),
+        ("UPDATE trials SET cost = replace(cost, '1.1', '0')", "expected finite samples above 0"),
+        ("UPDATE trials SET cost = replace(cost, '1.1', '1.1, 1.2')", "expected pairs of samples, got 3 and 2"),
+        ("UPDATE trials SET accuracy = 'good'", "accuracy: Input should be a valid number.*got 'good'"),
+        ("UPDATE trials SET accuracy = x'00ff'", "accuracy: Input should be a valid number"),
+        ("UPDATE trials SET ncr = 9e999", "ncr: Input should be a finite number"),
+        ("UPDATE trials SET proposed = '[0.1, 7]'", "less than or equal to 1"),
+        ("UPDATE trials SET executed = 3", "trial 0 in "),
+        ("UPDATE trials SET failure = '{}'", "trial 0 in .*kind"),
+        ("UPDATE trials SET cost = cast(x'ff5b' AS TEXT)", "decode"),
+        ("UPDATE evaluations SET accuracy = 'x'", "evaluation 'k' in .*accuracy"),
+        ("UPDATE evaluations SET ncr = -1", "greater than or equal to 1"),
+        ("DROP TABLE trials; CREATE TABLE trials (a, b)", "other columns than this version writes"),
+        ("DROP TABLE evaluations; CREATE VIEW evaluations AS SELECT * FROM trials", "other columns"),
+    ],
+)
+def test_damaged_rows_are_one_line_that_names_the_file(tmp_path: Path, damage: str, says: str) -> None:
+    store = TrialStore(tmp_path / "trials.sqlite")
+    store.add(trial(0))
+    store.remember("k", 0.5, 3.0)
+    store.close()
+    TrialStore.check(tmp_path / "trials.sqlite")
+    db = sqlite3.connect(tmp_path / "trials.sqlite")
+    db.executescript(damage)
+    db.close()
+    with pytest.raises(StorageError, match=says) as refused:
+        TrialStore.check(tmp_path / "trials.sqlite")
+    assert str(tmp_path / "trials.sqlite") in refused.value.message
+    assert refused.value.hint == "the run is damaged: start a new one"
+
+
+def test_a_truncated_store_is_refused_before_it_is_used(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path / "trials.sqlite")
+    for index in range(100):
+        store.add(trial(index))
+    store.close()
+    whole = (tmp_path / "trials.sqlite").read_bytes()
+    (tmp_path / "trials.sqlite").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StorageError, match=r"malformed|hang together"):
         TrialStore(tmp_path / "trials.sqlite")
 
 

@@ -23,12 +23,18 @@ plans = st.dictionaries(names, st.sets(st.integers(0, 99)).map(lambda kept: tupl
 )
 settings_ = st.builds(MeasureSettings, runtime=st.sampled_from(["onnxruntime", "litert"]), rounds=st.integers(1, 99))
 samples = st.lists(positive, min_size=2, max_size=5).map(tuple)
+pairs = st.lists(st.tuples(positive, positive), min_size=1, max_size=5)
+
+
+def measured(pairs: list[tuple[float, float]], **figures: object) -> Measurement:
+    return Measurement(samples=tuple(a for a, _ in pairs), against=tuple(b for _, b in pairs), **figures)  # type: ignore[arg-type]
+
+
 measurements = st.builds(
-    Measurement,
+    measured,
+    pairs=pairs,
     unit=st.sampled_from(["s", "instructions"]),
-    samples=samples,
     warmups=samples,
-    against=samples,
     peak_bytes=st.integers(0, 2**40),
     against_peak_bytes=st.integers(0, 2**40),
     memory_method=st.just("mallinfo2"),

@@ -52,7 +52,7 @@ def test_toml(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('data = "mnist"\nexpect-ncr = 4\nmax_drop = 0.5\n')
     assert read_toml(path) == {"data": "mnist", "expect_ncr": 4, "max_drop": 0.5}
-    for text, says in (("data = ", "not valid TOML"), ("epsiodes = 3", "did you mean 'episodes'")):
+    for text, says in (("data = ", "is not TOML"), ("epsiodes = 3", "did you mean 'episodes'")):
         path.write_text(text)
         with pytest.raises(UsageError, match=says):
             read_toml(path)

@@ -1,0 +1,186 @@
+"""What is read of an earlier run's folder: its settings, and the figures of `result.json` that its table is made of.
+
+A file that lacks one of them, or holds another type, is damaged, and is refused before anything is shown. No torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.reading import Source
+from edgeprune.core.store import START_ANEW, RunFolder
+from edgeprune.core.types import Format, RuntimeName, Unit
+from edgeprune.pipeline.config import RunConfig, make_config
+
+Count = Annotated[int, Field(ge=0)]
+#: What shares are taken of.
+Whole = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was compressed."""
+
+    model: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The unpruned network."""
+
+    accuracy: Share
+    neurons: Whole
+    parameters: Whole
+    macs: Whole
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Channels of a group, and how many stay."""
+
+    channels: Count
+    kept: Count
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """The pruned network."""
+
+    accuracy: Share
+    accuracy_before_finetune: Share
+    error_points: float
+    ncr: float
+    neurons: Count
+    parameters: Count
+    macs: Count
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where it was validated."""
+
+    name: str
+    kind: str
+    emulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """The median of one file."""
+
+    median: Positive
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Speedup:
+    """How many times faster, with its interval."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotValidated:
+    """A format that the device has no runtime for."""
+
+    format: Format
+    path: str
+    validated: Literal[False]
+    why_not: str
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A file and the one it was compared to."""
+
+    format: Format
+    path: str
+    validated: Literal[True]
+    runtime: RuntimeName
+    device_accuracy: Share
+    baseline_device_accuracy: Share
+    agreement: Share
+    latency: Latency
+    baseline_latency: Latency
+    speedup: Speedup
+    peak_bytes: Count
+    baseline_peak_bytes: Count
+    bytes: Count
+    baseline_bytes: Count
+    verdict: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A bound, and what the file has."""
+
+    bound: Literal["max_latency", "max_memory", "max_bytes", "max_drop", "expect_ncr"]
+    limit: float
+    value: float
+    unit: str
+    default: bool
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was asked for, and whether the file has it."""
+
+    artifact: str
+    checks: tuple[Check, ...]
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the table says of the search."""
+
+    agent_sparsity: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that got to its end."""
+
+    status: Literal["done", "budget-not-met"]
+    config: Asked
+    device: Device
+    baseline: Before
+    compressed: After
+    artifacts: tuple[Annotated[Validated | NotValidated, Field(discriminator="validated")], ...]
+    search: Searched
+    budget: Judged
+
+
+def stored_config(folder: RunFolder) -> RunConfig:
+    """The settings an earlier run was made with. Raises StorageError where they are damaged."""
+    values = folder.read_json("config.json", dict[str, Any])
+    try:
+        return make_config(values, str(folder / "config.json"))
+    except UsageError as error:
+        raise StorageError(error.message, f"{START_ANEW}, or use the version that wrote it") from error
+
+
+def finished(folder: RunFolder) -> dict[str, Any] | None:
+    """`result.json` of a run that got to its end; None where there is still something to do.
+
+    Raises StorageError where it is damaged.
+    """
+    if not (folder / "result.json").is_file():
+        return None
+    result = folder.read_json("result.json", dict[str, Any])
+    if result.get("status") not in ("done", "budget-not-met"):
+        return None
+    Source(folder / "result.json", StorageError, START_ANEW).shaped(result, Finished)
+    return result
