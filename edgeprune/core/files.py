@@ -57,11 +57,3 @@ def is_temporary(path: Path) -> bool:
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as indented JSON, whole or not at all. Raises StorageError."""
     write_bytes(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of ours. Raises StorageError where it is missing or damaged."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {path}: {error}", "remove it, and run the command again") from error

@@ -47,10 +47,17 @@ class Source:
     name: Path | str
     error: type[EdgepruneError]
     hint: str
+    #: What kind of file it is, where its name alone does not say: "the device book".
+    title: str = ""
+
+    @property
+    def shown(self) -> str:
+        """How messages name it."""
+        return f"{self.title} {self.name}".strip()
 
     def refusal(self, why: str) -> EdgepruneError:
         """The error that says why this cannot be used; to be raised by whoever finds it out."""
-        return self.error(f"cannot use {self.name}: {why}", self.hint)
+        return self.error(f"cannot use {self.shown}: {why}", self.hint)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -64,7 +71,7 @@ class Source:
             raise
         except Exception as fault:
             # A parser that meets bytes it was not written for raises anything: IndexError, AttributeError, MemoryError.
-            raise self.error(f"cannot read {self.name}: {reason(fault)}", self.hint) from fault
+            raise self.error(f"cannot read {self.shown}: {reason(fault)}", self.hint) from fault
 
     def read_bytes(self, most: int) -> bytes:
         """The whole file, of at most `most` bytes."""
@@ -85,13 +92,16 @@ class Source:
         return self.shaped(data, kind)
 
     def read_toml(self) -> dict[str, Any]:
-        """The file's TOML, UTF-8, at most `MAX_DEPTH` deep. A missing file is an error as well."""
+        """The file's TOML, UTF-8, at most `MAX_DEPTH` deep. A missing file is an error as well.
+
+        TOML has words for NaN and infinity: whoever takes a figure checks that it is finite, and can name it.
+        """
         return self.parse_toml(self.read_bytes(MAX_TOML_BYTES))
 
     def parse_toml(self, text: str | bytes) -> dict[str, Any]:
         """`text` as TOML, see `read_toml`."""
         with self.guarded():
-            data = tomllib.loads(text.decode() if isinstance(text, bytes) else text, parse_float=_finite)
+            data = tomllib.loads(text.decode() if isinstance(text, bytes) else text)
         self._check_bounds(data)
         return data
 
@@ -143,6 +153,8 @@ def reason(fault: BaseException) -> str:
         return "it asks for more memory than there is"
     if isinstance(fault, UnicodeError):
         return "it is not UTF-8 text"
+    if "int_max_str_digits" in str(fault):
+        return "it holds a number of thousands of digits"
     if isinstance(fault, tomllib.TOMLDecodeError | json.JSONDecodeError):
         return f"it is not {'TOML' if isinstance(fault, tomllib.TOMLDecodeError) else 'JSON'}: {str(fault)[:200]}"
     said = next((line.strip() for line in str(fault).splitlines() if line.strip()), "")

@@ -119,9 +119,8 @@ class RunFolder:
             hint = f"known runs: {', '.join(known[-5:])}" if known else f"there are no runs in {runs}"
             raise UsageError(f"no run '{name}' in {runs}", hint)
         folder = cls(path)
-        if (path / "result.json").exists() and isinstance(
-            result := folder.read_json("result.json", dict[str, Any]), dict
-        ):
+        if (path / "result.json").exists():
+            result = folder.read_json("result.json", dict[str, Any])
             # It stands for the whole folder: settings and trials of another version would be misread.
             hint = "start a new run, or continue this one with the version that began it"
             check_schema(path / "result.json", result.get("schema"), RESULT_SCHEMA, hint)

@@ -16,7 +16,6 @@ import fcntl
 import os
 import stat
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ from typing import Any
 
 import platformdirs
 import tomlkit
-from tomlkit.exceptions import TOMLKitError
 
 from edgeprune.core.errors import StorageError, UsageError, did_you_mean
+from edgeprune.core.reading import MAX_TOML_BYTES, Source
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.settings import check_name, check_text, quoted, to_spec
 
@@ -128,13 +127,19 @@ def _spec_of(name: str, settings: Any, file: Path) -> DeviceSpec:
 
 
 def _text(file: Path) -> str:
+    source = _source(file)
     try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read the device book {file}: {why}", "mend or remove that file") from error
+        data = source.read_bytes(MAX_TOML_BYTES)
+        with source.guarded():
+            return data.decode()
+    except UsageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return ""
+        raise
+
+
+def _source(file: Path) -> Source:
+    return Source(file, UsageError, "mend or remove that file", "the device book")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -142,10 +147,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _devices_of(text: str, file: Path) -> dict[str, Any]:
-    try:
-        book = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{file} is not TOML: {error}", "mend or remove that file") from error
+    book = _source(file).parse_toml(text)
     for key in book:
         if key != "devices":
             raise UsageError(f"unknown key {quoted(key)} in {file}", did_you_mean(key, ["devices"]))
@@ -167,11 +169,12 @@ def _edit(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
         wanted = _devices_of(text, file)
         change(wanted)
         try:
-            document = tomlkit.parse(text)
-            change(document.setdefault("devices", tomlkit.table(is_super_table=True)))
-            edited = tomlkit.dumps(document)
+            with _source(file).guarded():
+                document = tomlkit.parse(text)
+                change(document.setdefault("devices", tomlkit.table(is_super_table=True)))
+                edited = tomlkit.dumps(document)
             kept = _devices_of(edited, file) == wanted
-        except (TOMLKitError, UsageError, RecursionError):
+        except UsageError:
             kept = False
         if not kept:
             raise UsageError(f"{file} is written in a way that cannot be edited by program", "edit it by hand")

@@ -24,13 +24,11 @@ that come about.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import random
 import re
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -43,6 +41,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.files import sha256_file
+from edgeprune.core.reading import Source
 from edgeprune.core.types import from_json
 from edgeprune.devices.channel import ChannelError
 
@@ -132,12 +131,8 @@ class _Samples:
 
 def read_description(path: Path) -> Description:
     """The description in a TOML file. Raises UsageError naming the file and what is wrong there."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the simulated device {path}: {error.strerror}", "check its address") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}", "see docs/devices.md for an example") from error
+    hint = "check its address; docs/devices.md has an example"
+    data = Source(path, UsageError, hint, "the simulated device").read_toml()
     try:
         description = from_json(Description, data)
     except ValidationError as error:
@@ -313,14 +308,11 @@ def _explained(error: ValidationError, path: Path) -> UsageError:
 
 def _read_recording(path: Path) -> dict[str, list[float]]:
     """Samples by SHA-256 of their file: of a run's result.json, or of one measurement. Raises UsageError."""
+    source = Source(path, UsageError, "check recording in [latency]", "the recording")
+    data = source.read_json(dict[str, Any])
     try:
-        data = json.loads(path.read_bytes())
         found = [each for item in data.get("artifacts", [data]) for each in _samples_of(item)]
         recorded = {each.sha256: list(each.samples) for each in (from_json(_Samples, item) for item in found)}
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the recording {path}: {error.strerror}", "check recording in [latency]"
-        ) from error
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(
             f"the recording {path} holds no latencies in seconds", "give the result.json of a run that was measured"

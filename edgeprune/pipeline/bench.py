@@ -21,13 +21,14 @@ import time
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import nn
 
 from edgeprune import baselines
 from edgeprune.core.errors import UsageError
-from edgeprune.core.files import read_json, storing, write_json
+from edgeprune.core.files import storing, write_json
 from edgeprune.core.lock import FolderLock, discard_empty
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import PruningPlan
@@ -42,6 +43,7 @@ from edgeprune.pipeline.workbench import (
     check_settings,
     make_ground,
     origin,
+    read_json,
 )
 from edgeprune.pruning.cost import count_macs
 from edgeprune.pruning.structure import check_reachable
@@ -71,6 +73,21 @@ class Outcome:
     result: SearchResult = field(default_factory=lambda: SearchResult(0))
     criterion: str | None = None
     repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Seeds:
+    """What is read of an evals.json."""
+
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What is read of a finished search of the comparison."""
+
+    curve: Annotated[tuple[float, ...], Field(min_length=1)]
+    agent_sparsity: float | None
 
 
 def run_bench(config: BenchConfig, progress: Progress) -> list[str]:
@@ -303,16 +320,16 @@ def _compare(config: BenchConfig, name: str, bench: Workbench) -> None:
 def _gather(config: BenchConfig) -> None:
     """evals.json and sparsity.json of all seeds that the comparison has."""
     path = config.out / "evals.json"
-    known = {*range(config.seeds), *(read_json(path)["seeds"] if path.exists() else ())}
+    known = {*range(config.seeds), *(read_json(path, _Seeds).seeds if path.exists() else ())}
     seeds = [seed for seed in sorted(known) if all(_eval_file(config, name, seed).exists() for name in COMPARED)]
-    found = {name: [read_json(_eval_file(config, name, seed)) for seed in seeds] for name in COMPARED}
+    found = {name: [read_json(_eval_file(config, name, seed), _Compared) for seed in seeds] for name in COMPARED}
     methods = {
-        name: {"final": [one["curve"][-1] for one in each], "curves": [one["curve"] for one in each]}
+        name: {"final": [one.curve[-1] for one in each], "curves": [list(one.curve) for one in each]}
         for name, each in found.items()
     }
     write_json(path, {"schema": SCHEMA, "budget": config.budget_evals, "seeds": seeds, "methods": methods})
     agents = {
-        key: {"rewards": methods[name]["final"], "sparsity": [one["agent_sparsity"] for one in found[name]]}
+        key: {"rewards": methods[name]["final"], "sparsity": [one.agent_sparsity for one in found[name]]}
         for key, name in (("penalty", "edgeprune"), ("none", "edgeprune-noprox"))
     }
     write_json(config.out / "sparsity.json", {"schema": SCHEMA, **agents})

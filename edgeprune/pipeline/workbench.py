@@ -8,15 +8,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
-from edgeprune.core.errors import UsageError
-from edgeprune.core.files import read_json, storing, write_json
+from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.files import storing, write_json
 from edgeprune.core.progress import Progress
+from edgeprune.core.reading import Source
 from edgeprune.core.schema import check_schema
 from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
@@ -39,6 +41,7 @@ from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.fit import score, train
 
+T = TypeVar("T")
 #: What the files' "schema" says (see docs/interfaces.md).
 SCHEMA = 1
 #: Training images that criteria look at.
@@ -53,6 +56,24 @@ BATCH_SIZE = 128
 EPOCHS, BIG_EPOCHS = (30, 100), (10, 20)
 #: Parameters from which a network counts as big.
 BIG = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What is read of a baseline-S.json. Notes of older versions do not name their data."""
+
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    validation: Annotated[float, Field(ge=0, le=1)]
+    epochs: int
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """What is read of a bench.json, to be added to."""
+
+    seeds: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +232,8 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     _header(config, sizes, train_epochs, finetune_epochs)
     weights, note = folder / "weights" / f"baseline-{seed}.safetensors", folder / f"baseline-{seed}.json"
     if note.exists() and weights.exists():
-        network.load_state_dict(load_file(weights))
+        with _source(weights).guarded():
+            network.load_state_dict(load_file(weights))
     else:
         started = time.monotonic()
         fit = train(
@@ -227,11 +249,10 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
             {**origin(), "seed": seed, "data": dataset.fingerprint, **known, "seconds": spent},
         )
     network.eval()
-    said = read_json(note)
-    # Notes of older versions do not say.
-    if said.get("data", dataset.fingerprint) != dataset.fingerprint:
+    said = read_json(note, _Note)
+    if said.data not in (None, dataset.fingerprint):
         raise UsageError(f"{folder} was made with other data than {config.data} now holds", "give another --out")
-    progress.say(f"unpruned: {100 * said['accuracy']:.2f} % on test after {said['epochs']} epochs")
+    progress.say(f"unpruned: {100 * said.accuracy:.2f} % on test after {said.epochs} epochs")
     return Ground(
         seed=seed,
         dataset=dataset,
@@ -240,8 +261,8 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
         test=test,
         network=network,
         structure=structure,
-        accuracy=said["accuracy"],
-        validation_accuracy=said["validation"],
+        accuracy=said.accuracy,
+        validation_accuracy=said.validation,
         train_epochs=train_epochs,
         finetune_epochs=finetune_epochs,
         learning_rate=learning_rate,
@@ -252,7 +273,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raises UsageError where the bench folder was made with other `settings` than these, or by another version."""
     path = folder / "bench.json"
-    earlier = read_json(path) if path.exists() else {"schema": SCHEMA, **settings}
+    earlier = read_json(path, dict[str, Any]) if path.exists() else {"schema": SCHEMA, **settings}
     check_schema(path, earlier.get("schema"), SCHEMA, "give another --out")
     for key, value in settings.items():
         if earlier.get(key) != value:
@@ -268,15 +289,24 @@ def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_e
     epochs = {"train_epochs": train_epochs, "finetune_epochs": finetune_epochs}
     fixed = {"schema": SCHEMA, **config.asked, "net": sizes, **epochs}
     check_settings(config.out, fixed)
-    earlier: dict[str, Any] = read_json(path) if path.exists() else {}
+    earlier = read_json(path, _Earlier) if path.exists() else _Earlier()
     # The comparison at equal evaluations adds no rows to the table.
     rows = config.rows if config.budget_evals is None else ()
-    seeds = sorted({*range(config.seeds if rows else 0), *earlier.get("seeds", [])})
-    methods = list(dict.fromkeys([*earlier.get("methods", []), *rows]))
+    seeds = sorted({*range(config.seeds if rows else 0), *earlier.seeds})
+    methods = list(dict.fromkeys([*earlier.methods, *rows]))
     write_json(
         path,
         {**fixed, "seeds": seeds, "methods": methods, "machine": machine(), "published": bool(config.published)},
     )
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """A JSON file of a bench folder as a value of type `kind`. Raises StorageError."""
+    return _source(path).read_json(kind)
+
+
+def _source(path: Path) -> Source:
+    return Source(path, StorageError, "remove that file and run the bench again")
 
 
 def origin() -> dict[str, Any]:

@@ -10,17 +10,14 @@ FOLDER/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import ValidationError
-
 from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.reading import Source
 from edgeprune.core.schema import check_schema
-from edgeprune.core.types import from_json
 
 #: What the files' "schema" must say; it rises when a field changes its meaning or goes.
 BENCH_SCHEMA = 1
@@ -33,6 +30,8 @@ ORDER = (
 
 #: A cell's NCR meets its target from 1 % below (widths are whole numbers) to 5 % above.
 NCR_MET = (0.99, 1.05)
+
+_AGAIN = "remove that file and run the bench again"
 
 T = TypeVar("T")
 
@@ -254,27 +253,14 @@ def _read_extra(path: Path, kind: type[T]) -> T | None:
 
 
 def _read(path: Path, kind: type[T]) -> T:
-    try:
-        data = json.loads(path.read_bytes(), parse_constant=_no_number)
-    except (OSError, ValueError) as error:
-        _damaged(path, str(error), error)
-    if not isinstance(data, dict):
-        _damaged(path, "it holds no JSON object")
+    source = Source(path, StorageError, _AGAIN)
+    data = source.read_json(dict[str, Any])
     if "schema" not in data:
         _damaged(path, "it says no schema")
     hint = "read it with the version that wrote it, or run the bench again in a new folder"
     check_schema(path, data["schema"], BENCH_SCHEMA, hint)
-    try:
-        return from_json(kind, data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        _damaged(path, f"{where}: {first['msg']}", error)
+    return source.shaped(data, kind)
 
 
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
-
-
-def _damaged(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
-    raise StorageError(f"cannot read {path}: {why}", "remove that file and run the bench again") from cause
+def _damaged(path: Path, why: str) -> NoReturn:
+    raise Source(path, StorageError, _AGAIN).refusal(why)

@@ -10,10 +10,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from edgeprune.core.errors import StorageError
+from edgeprune.core.reading import Source
 from edgeprune.report.bench import Bench
 
 Weights = dict[str, NDArray[Any]]
@@ -72,8 +72,6 @@ def _draw(before: Weights, after: Weights, title: str) -> Figure:
 
 
 def _load(path: Path) -> Weights:
-    try:
+    with Source(path, StorageError, _AGAIN).guarded():
         found: Weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot read {path}: {error}", _AGAIN) from error
     return found

@@ -41,12 +41,10 @@ def test_json_that_cannot_be(tmp_path: Path, content: bytes, says: str) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("seed = " + "9" * 5000, "digits"),
+        ("seed = " + "9" * 5000, "it holds a number of thousands of digits"),
         ("a = " + "[" * 5000 + "]" * 5000, "it is nested too deeply"),
         (".".join("a" * 60) + " = 1", f"expected lists and tables at most {MAX_DEPTH} deep"),
         ("a = 0x" + "f" * 9000, "expected numbers of at most 19 digits, got a longer one"),
-        ("a = nan", "expected a finite number, got nan"),
-        ("a = 1e999", "expected a finite number, got 1e999"),
         ("#" * (MAX_TOML_BYTES + 1), "expected a file of at most 1,048,576 bytes, got more"),
         ("a = ", "it is not TOML: Invalid value"),
     ],

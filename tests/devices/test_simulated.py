@@ -221,7 +221,7 @@ def test_a_delay_longer_than_the_deadline_is_a_timeout(described: Any) -> None:
         (f'{FORMULA}[faults]\nat = ["3 lost"]\n', "'3 lost' names no fault; write it like"),
         (f'{FORMULA}[faults]\nat = ["3: lots"]\n', "'3: lots' names no fault; .*lost"),
         ('[latency]\nrecording = "none.json"\n', "cannot read the recording"),
-        ('[latency]\nrecording = "sim.toml"\n', "holds no latencies in seconds"),
+        ('[latency]\nrecording = "sim.toml"\n', "cannot read the recording .*: it is not JSON"),
         ('[latency]\nrecording = "counts.json"\n', "holds no latencies in seconds"),
     ],
 )
