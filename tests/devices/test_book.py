@@ -114,7 +114,7 @@ def test_a_name_is_not_taken_twice_unless_asked() -> None:
         ('[devices.a]\naddress = "ssh://a"\nboard = "rpi44"\n', "no known board 'rpi44'; did you mean 'rpi4'"),
         ('[devices.a]\naddress = "ssh://a"\nboard = ["rpi4"]\n', "no known board"),
         ('[devices.a]\naddress = "ssh://a"\ncache_size = "0.5x"\n', "no size of a cache"),
-        ('[devices.a]\naddress = "ssh://a"\ncache_size = "1e999MB"\n', "no size of a cache"),
+        ('[devices.a]\naddress = "ssh://a"\ncache_size = "1e999MB"\n', "1e999MB"),
         ('[devices.a]\naddress = "ssh://a"\npython = "-c"\n', "take for an option"),
         ('[devices.a]\naddress = "ssh://a"\nfolder = "a\\u0007b"\n', "not a line"),
         ('[devices.a]\naddress = "ssh://a"\nbenchmark_model = "b"\n', "benchmark_model does nothing .* by ssh"),
