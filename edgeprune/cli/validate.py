@@ -16,11 +16,14 @@ from edgeprune.core.units import format_cost, format_percent
 from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset, Preprocessing
+from edgeprune.data.preprocessing import resolve
 from edgeprune.devices import find_device, open_session
-from edgeprune.profilers.accuracy import accuracy_on_device
+from edgeprune.profilers.accuracy import Accuracy, Asked, Scaling, accuracy_on_device
 from edgeprune.profilers.profile import runtime_of
 
 _SCHEMA = 1
+#: Two words for pixels as stored: what `run` calls it, and what this command always did.
+_RAW = ("none", "raw")
 
 
 @click.command("validate", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 4 device trouble, 130 interrupted.")
@@ -34,10 +37,25 @@ _SCHEMA = 1
 @click.option("--images", type=click.IntRange(1), metavar="N", help="only the first so many test images")
 @click.option(
     "--preprocessing",
-    type=click.Choice(["auto", "unit", "raw"]),
     default="auto",
     show_default=True,
-    help="auto: the file's own, else the data's; unit: scaled to [0, 1] only; raw: pixels as stored",
+    metavar="HOW",
+    help="auto: the file's own; of files of others what training images speak for; data: the data's own; unit: scaled "
+    "to [0, 1] only; none or raw: pixels as stored; or MEAN,STD of pixels in [0, 1], one for all channels or one each",
+)
+@click.option("--output", default="", metavar="NAME", help="the output that tells the class, where several may")
+@click.option(
+    "--label-offset",
+    type=click.IntRange(0),
+    metavar="N",
+    help="class 0 of the data is class N of the file, which may have more: 1 behind a background class",
+)
+@click.option("--stream", is_flag=True, help="variables of a .tflite file keep their values from image to image")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="the longest that one image may take [60, on an emulated board 600]",
 )
 @click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
 @click.option("--quiet", is_flag=True, help="no progress; only the outcome")
@@ -49,6 +67,10 @@ def validate_command(
     threads: int | None,
     images: int | None,
     preprocessing: str,
+    output: str,
+    label_offset: int | None,
+    stream: bool,
+    timeout: float | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -57,13 +79,19 @@ def validate_command(
     spec = find_device(device)
     screen = Silent() if quiet or as_json else Screen(ErrorConsole())
     dataset = load_data(data, data_dir, seed=0, progress=screen)
-    chosen, source = _preprocessing(file, dataset, preprocessing)
-    inputs = chosen.apply(dataset.test.x[:images])
-    labels = dataset.test.y[:images]
+    asked = Asked(
+        scalings=_scalings(file, dataset, preprocessing),
+        raw_integers=preprocessing in ("auto", *_RAW),
+        output=output,
+        label_offset=label_offset,
+        stream=stream,
+        example_s=timeout,
+    )
     settings = MeasureSettings(runtime=runtime, threads=threads or spec.threads or 1)
     with open_session(spec) as session:
-        screen.say(f"{len(labels):,} images of {dataset.name} through {file.name} on {spec.name}")
-        found = accuracy_on_device(session, settings, file, inputs, labels, len(dataset.classes))
+        count = min(images or len(dataset.test), len(dataset.test))
+        screen.say(f"{count:,} images of {dataset.name} through {file.name} on {spec.name}")
+        found = accuracy_on_device(session, settings, file, dataset, asked, screen, images)
     if as_json:
         outcome = {
             "schema": _SCHEMA,
@@ -71,7 +99,6 @@ def validate_command(
             "file": str(file),
             "device": {"name": spec.name, "emulated": spec.emulated},
             "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-            "preprocessing": source,
             **to_json(found),
             "accuracy": found.share,
         }
@@ -83,20 +110,40 @@ def validate_command(
     )
     # The time an emulator or a simulation takes is its host's.
     spent = f", {format_cost(found.seconds_per_image, 's')} an image with sending and fetching"
-    click.echo(f"  layout {found.layout}, preprocessing {source}{spent if spec.unit == 's' else ''}")
-    if found.low <= 1 / len(dataset.classes):
-        click.echo("  no better than chance: if the file was made for other inputs, try --preprocessing raw or unit")
+    click.echo(f"  layout {found.layout}, preprocessing {found.preprocessing}{spent if spec.unit == 's' else ''}")
+    for line in (*found.conventions, *_tried(found), *found.advice):
+        click.echo(f"  {line}")
     return 0
 
 
-def _preprocessing(file: Path, dataset: Dataset, choice: str) -> tuple[Preprocessing, str]:
-    """How images become input, and in words. Raises ExportError, ModelError."""
+def _tried(found: Accuracy) -> list[str]:
+    """What was tried and how it did, one line."""
+    if not found.tried:
+        return []
+    several = len({way.layout for way in found.tried}) > 1
+    ways = ", ".join(
+        f"{way.preprocessing}{f' ({way.layout})' if several else ''} {format_percent(way.correct / way.images)}"
+        for way in found.tried
+    )
+    what = "preprocessing and layout" if several else "preprocessing"
+    first = found.tried[0]
+    kept = (found.preprocessing, found.layout) == (first.preprocessing, first.layout)
+    why = "; the first was kept, as none is clearly better" if kept else ""
+    return [f"{what} tried on {first.images:,} training images: {ways}{why}"]
+
+
+def _scalings(file: Path, dataset: Dataset, choice: str) -> tuple[Scaling, ...]:
+    """The ways in which pixels may become input. Raises ExportError, ModelError, UsageError."""
     if choice != "auto":
-        channels = dataset.input_shape[0]
-        scale = dataset.preprocessing.scale if choice == "unit" else 1.0
-        return Preprocessing(scale, (0.0,) * channels, (1.0,) * channels), choice
-    own = _own_preprocessing(file)
-    return (own, "of the file") if own else (dataset.preprocessing, "of the data")
+        names = {"data": "of the data", **dict.fromkeys(_RAW, "raw")}
+        return (Scaling(names.get(choice, choice), resolve("none" if choice in _RAW else choice, dataset)),)
+    if own := _own_preprocessing(file):
+        own.check_fits(dataset.input_shape[0])
+        return (Scaling("of the file", own),)
+    found = {dataset.preprocessing: "of the data"}
+    for name in ("unit", "raw", "0.5,0.5"):
+        found.setdefault(resolve("none" if name == "raw" else name, dataset), name)
+    return tuple(Scaling(name, preprocessing) for preprocessing, name in found.items())
 
 
 def _own_preprocessing(file: Path) -> Preprocessing | None:

@@ -17,7 +17,7 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.text import shorten
 from edgeprune.core.types import FailureKind, MeasureSettings, TensorSpec, Unit
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.ports import Feeding, Given, Ports, read_outputs, read_ports
+from edgeprune.profilers.ports import Feeding, Output, Ports, read_outputs, read_ports
 from edgeprune.profilers.retry import PATIENCE_S, persist
 from edgeprune.profilers.versions import advice
 
@@ -241,10 +241,11 @@ class ProbeClient:
         message = {"op": "load", "id": name, "run": False, **model.request}
         return read_ports(self._ask(message, deadline).get("ports"))
 
-    def outputs(self, name: str, inputs: str, feeding: Feeding, deadline: Deadline) -> tuple[Given, ...]:
-        """Run the first examples of a .npy on the device; what each output is."""
+    def outputs(self, name: str, inputs: str, feeding: Feeding, deadline: Deadline) -> tuple[tuple[Output, ...], float]:
+        """Run the first batch of a .npy on the device; what each output is, and the seconds it took."""
         message = {"op": "outputs", "id": name, "inputs": inputs, **asdict(replace(feeding, output=""))}
-        return read_outputs(self._ask(message, deadline).get("outputs"))
+        answer = self._ask(message, deadline)
+        return read_outputs(answer.get("outputs")), _number(answer, "seconds")
 
     def predict(
         self,

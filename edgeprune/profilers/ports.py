@@ -39,7 +39,7 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Output:
     """One output as it came out of a run of one batch.
 
     `kind` is "f" (real numbers), "i" (integers, booleans), "U" (strings), "map" (of classes to numbers), or "?".
@@ -89,11 +89,11 @@ def read_ports(told: Any) -> Ports:
     return Ports(tuple(inputs), tuple(outputs))
 
 
-def read_outputs(told: Any) -> tuple[Given, ...]:
+def read_outputs(told: Any) -> tuple[Output, ...]:
     """The `outputs` of a probe's answer. Raises ChannelError("garbled")."""
     try:
         given = [
-            Given(
+            Output(
                 _text(name), {"u": "i", "b": "i"}.get(kind, kind), _shape(shape, 0), tuple(_text(key) for key in keys)
             )
             for name, kind, shape, keys in told
