@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import click
-from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.cli.screen import ErrorConsole, Screen
-from edgeprune.core.errors import ModelError
+from edgeprune.core.errors import DataError, ModelError
 from edgeprune.core.progress import Silent
-from edgeprune.core.types import MeasureSettings, to_json
+from edgeprune.core.types import MeasureSettings, from_json, to_json
 from edgeprune.core.units import format_cost, format_percent
 from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
@@ -137,8 +136,7 @@ def _scalings(file: Path, dataset: Dataset, choice: str) -> tuple[Scaling, ...]:
     if choice != "auto":
         names = {"data": "of the data", **dict.fromkeys(_RAW, "raw")}
         return (Scaling(names.get(choice, choice), resolve("none" if choice in _RAW else choice, dataset)),)
-    if own := _own_preprocessing(file):
-        own.check_fits(dataset.input_shape[0])
+    if own := _own_preprocessing(file, dataset.input_shape[0]):
         return (Scaling("of the file", own),)
     found = {dataset.preprocessing: "of the data"}
     for name in ("unit", "raw", "0.5,0.5"):
@@ -146,7 +144,7 @@ def _scalings(file: Path, dataset: Dataset, choice: str) -> tuple[Scaling, ...]:
     return tuple(Scaling(name, preprocessing) for preprocessing, name in found.items())
 
 
-def _own_preprocessing(file: Path) -> Preprocessing | None:
+def _own_preprocessing(file: Path, channels: int) -> Preprocessing | None:
     """What a file that edgeprune made says of its inputs; None for others. Raises ExportError, ModelError."""
     # Exporters bring torch, which takes seconds that a wrong option should not.
     from edgeprune.exporters import read_metadata  # noqa: PLC0415
@@ -154,7 +152,9 @@ def _own_preprocessing(file: Path) -> Preprocessing | None:
     told = read_metadata(file).get("preprocessing")
     if told is None:
         return None
+    own = from_json(Preprocessing, told)
     try:
-        return TypeAdapter(Preprocessing).validate_python(told)
-    except ValidationError as error:
-        raise ModelError(f"{file.name} carries a preprocessing that is none", "export it again") from error
+        own.check_fits(channels)
+    except DataError as error:
+        raise ModelError(f"{file.name} carries a {error.message}", "give --preprocessing, or other --data") from error
+    return own

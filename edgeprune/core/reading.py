@@ -87,6 +87,8 @@ class Source:
 
     def parse_json(self, text: str | bytes, kind: type[T]) -> T:
         """`text` as a value of type `kind` (as `from_json`): finite numbers, `MAX_DIGITS`, `MAX_DEPTH`."""
+        if len(text) > MAX_JSON_BYTES:
+            raise self.refusal(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {len(text):,}")
         with self.guarded():
             data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole)
         return self.shaped(data, kind)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgeprune.core.errors import ExportError, did_you_mean
 from edgeprune.core.types import Artifact, Format
+from edgeprune.exporters.metadata import parse_metadata
 from edgeprune.exporters.onnx import describe_onnx, onnx_metadata
 from edgeprune.exporters.tflite import describe_tflite, tflite_metadata
 
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "tflite": ".tflite"}
 
 _DESCRIBE: dict[Format, Callable[[Path], Artifact]] = {"onnx": describe_onnx, "tflite": describe_tflite}
-_METADATA: dict[Format, Callable[[Path], str | None]] = {"onnx": onnx_metadata, "tflite": tflite_metadata}
+_METADATA: dict[Format, Callable[[Path], str | bytes | None]] = {"onnx": onnx_metadata, "tflite": tflite_metadata}
 
 
 def describe(path: Path) -> Artifact:
@@ -24,17 +24,12 @@ def describe(path: Path) -> Artifact:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata an exporter of this package put into the file, {} where there is none. Raises ExportError."""
+    """The metadata an exporter of this package put into the file, {} where there is none.
+
+    Raises ExportError where the file is not what its suffix says, ModelError for metadata that cannot be.
+    """
     text = _METADATA[_format(path)](path)
-    if text is None:
-        return {}
-    try:
-        metadata = json.loads(text)
-    except ValueError as error:
-        raise ExportError(f"the metadata in {path} is not JSON") from error
-    if not isinstance(metadata, dict):
-        raise ExportError(f"the metadata in {path} is not a JSON object")
-    return metadata
+    return {} if text is None else parse_metadata(text, path)
 
 
 def _format(path: Path) -> Format:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
+from edgeprune.core.reading import Source
 from edgeprune.core.types import Artifact, TensorSpec
 from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
 from edgeprune.exporters.quiet import converting, first_line
@@ -72,14 +73,16 @@ def convert_onnx(network: nn.Module, example: Tensor) -> onnx.ModelProto:
 def describe_onnx(path: Path) -> Artifact:
     """Hash, size, inputs and outputs of an ONNX file. Raises ExportError where it is none."""
     model = load_onnx(path)
+    with Source(path, ExportError, "export the file again").guarded():
+        inputs, outputs = tuple(map(_spec, model.graph.input)), tuple(map(_spec, model.graph.output))
     return Artifact(
         path=path,
         format="onnx",
         precision="fp32",
         sha256=sha256_file(path),
         bytes=path.stat().st_size,
-        inputs=tuple(map(_spec, model.graph.input)),
-        outputs=tuple(map(_spec, model.graph.output)),
+        inputs=inputs,
+        outputs=outputs,
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
+from edgeprune.core.reading import Source
 from edgeprune.core.types import Artifact, TensorSpec
 from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
 from edgeprune.exporters.onnx import METADATA_KEY
@@ -91,24 +92,28 @@ def pack(model: schema.ModelT) -> bytearray:
 def describe_tflite(path: Path) -> Artifact:
     """Hash, size, inputs and outputs of a TFLite file. Raises ExportError where it is none."""
     model = load_tflite(path)
-    graph = model.subgraphs[0]
+    with Source(path, ExportError, "export the file again").guarded():
+        graph = model.subgraphs[0]
+        inputs, outputs = (tuple(_spec(graph.tensors[i]) for i in ends) for ends in (graph.inputs, graph.outputs))
     return Artifact(
         path=path,
         format="tflite",
         precision="fp32",
         sha256=sha256_file(path),
         bytes=path.stat().st_size,
-        inputs=tuple(_spec(graph.tensors[i]) for i in graph.inputs),
-        outputs=tuple(_spec(graph.tensors[i]) for i in graph.outputs),
+        inputs=inputs,
+        outputs=outputs,
     )
 
 
-def tflite_metadata(path: Path) -> str | None:
-    """Our metadata entry of a TFLite file as JSON text, None where it has none. Raises ExportError."""
+def tflite_metadata(path: Path) -> bytes | None:
+    """Our metadata entry of a TFLite file as JSON text in UTF-8, None where it has none. Raises ExportError."""
     model = load_tflite(path)
-    for entry in model.metadata or []:
-        if entry.name == METADATA_KEY.encode():
-            return bytes(model.buffers[entry.buffer].data).decode()
+    # Entries of a damaged file point anywhere.
+    with Source(path, ExportError, "export the file again").guarded():
+        for entry in model.metadata or []:
+            if entry.name == METADATA_KEY.encode():
+                return bytes(model.buffers[entry.buffer].data)
     return None
 
 

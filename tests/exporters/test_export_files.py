@@ -13,9 +13,10 @@ import torch
 from exporter_nets import LeNet5, Mlp, MobileNet, images, seasoned
 from torch import Tensor, nn
 
-from edgeprune.core.errors import ExportError, StorageError
+from edgeprune.core.errors import ExportError, ModelError, StorageError
 from edgeprune.core.types import Format, TensorSpec
 from edgeprune.exporters import EXPORTERS, SUFFIXES, check_parity, describe, read_metadata, run_model
+from edgeprune.exporters.tflite import pack
 
 FORMATS: tuple[Format, ...] = ("onnx", "tflite")
 METADATA = {"model": "lenet", "kept": {"fc1": [1, 2]}, "note": "é\n"}
@@ -189,15 +190,54 @@ def test_unknown_suffix_is_an_error(tmp_path: Path) -> None:
         describe(tmp_path / "net.onx")
 
 
+BAD_METADATA = (
+    ("{", "not JSON"),
+    (json.dumps([1]), "valid dictionary"),
+    ('{"preprocessing": {"scale": NaN, "mean": [0], "std": [1]}}', "expected a finite number, got NaN"),
+    ('{"preprocessing": {"scale": 1e400, "mean": [0], "std": [1]}}', "expected a finite number, got 1e400"),
+    ('{"preprocessing": {"scale": 1, "mean": [0], "std": [0]}}', "expected every std above 0, got 0.0 at place 0"),
+    ('{"preprocessing": {"scale": 1, "mean": [0, 1, 2, 5], "std": [1, 1]}}', "as many means as stds, got 4 and 2"),
+    ('{"preprocessing": {"scale": 1, "mean": [0], "std": [1]}, "input_shape": [3, 8, 8]}', "expected 3 means"),
+    ('{"preprocessing": {"scale": 1, "mean": [0]}}', "std: "),
+    ('{"preprocessing": 7}', "preprocessing: "),
+    ('{"classes": [0, 1]}', r"classes\.0: .*string"),
+    ('{"classes": []}', "classes: "),
+    ('{"input_shape": [1, -8]}', r"input_shape\.1: "),
+    ('{"kept_inputs": [-1]}', r"kept_inputs\.0: "),
+    ('{"widths": {"fc1": "wide"}}', r"widths\.fc1: "),
+    ('{"x": ' + "[" * 50_000 + "]" * 50_000 + "}", "nested too deeply"),
+    ('{"x": ' + "[" * 60 + "]" * 60 + "}", "at most 40 deep"),
+    ('{"classes": ' + "9" * 5000 + "}", "digits"),
+)
+
+
+def test_metadata_that_cannot_be_are_refused_in_tflite_too(tmp_path: Path, exported) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    path = tmp_path / "net.tflite"
+    model = schema.ModelT.InitFromPackedBuf(exported["tflite"], 0)
+    buffer = next(entry.buffer for entry in model.metadata if entry.name == b"edgeprune")
+    for text, match in (*((text.encode(), match) for text, match in BAD_METADATA), (b"\x8e{}", "not UTF-8")):
+        model.buffers[buffer].data = np.frombuffer(text, np.uint8)
+        path.write_bytes(pack(model))
+        with pytest.raises(ModelError, match=match) as refused:
+            read_metadata(path)
+        assert str(path) in refused.value.message
+    model.buffers[buffer].data = None
+    path.write_bytes(pack(model))
+    with pytest.raises(ExportError, match=r"cannot read .*net\.tflite"):
+        read_metadata(path)
+
+
 def test_foreign_metadata_is_an_error(tmp_path: Path, exported) -> None:
     import onnx
 
     path = tmp_path / "net.onnx"
     model = onnx.load_from_string(exported["onnx"])
-    for text, match in (("{", "not JSON"), (json.dumps([1]), "not a JSON object")):
+    for text, match in BAD_METADATA:
         model.metadata_props[0].value = text
         onnx.save(model, path)
-        with pytest.raises(ExportError, match=match):
+        with pytest.raises(ModelError, match=match):
             read_metadata(path)
     del model.metadata_props[:]
     onnx.save(model, path)

@@ -1,0 +1,47 @@
+"""What a model file may say of itself, and the checks before anybody believes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from edgeprune.core.errors import DataError, ModelError
+from edgeprune.core.reading import Source
+from edgeprune.data.dataset import Preprocessing
+
+#: Sides of an input; more is no shape of anything that is measured here.
+_Side = Annotated[int, Field(ge=1, le=1 << 24)]
+#: Classes of a file at most: beyond, its metadata are not ours.
+_MAX_CLASSES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The entries that are read; each may be missing, and others may stand beside them."""
+
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=_MAX_CLASSES)] | None = None
+    input_shape: Annotated[tuple[_Side, ...], Field(min_length=1, max_length=8)] | None = None
+    preprocessing: Preprocessing | None = None
+    kept_inputs: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    widths: Mapping[str, Annotated[int, Field(ge=0)]] | None = None
+
+
+def parse_metadata(text: str | bytes, path: Path) -> dict[str, Any]:
+    """The metadata `text` of the model file `path` as JSON data. Raises ModelError where they cannot be.
+
+    Checked are types, numbers and counts, and that `preprocessing` has a mean and a std for each channel (or feature)
+    of `input_shape`, where both are there.
+    """
+    source = Source(path, ModelError, "export the file again; or give --preprocessing", "the metadata in")
+    try:
+        metadata = source.parse_json(text, dict[str, Any])
+        told = source.shaped(metadata, _Told)
+        if told.preprocessing is not None and told.input_shape is not None:
+            told.preprocessing.check_fits(told.input_shape[0])
+    except DataError as error:
+        raise ModelError(f"{path} carries a {error.message}", source.hint) from error
+    return metadata
