@@ -24,7 +24,7 @@ from pathlib import Path
 from edgeprune.core.types import MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.client import in_fresh_process, push
-from edgeprune.profilers.profile import runtime_of
+from edgeprune.profilers.recognition import runtime_of
 
 _ORT = """
 import json, os, statistics, sys, time

@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeprune.core.types import Failure, Measurement, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.fresh import compare_fresh
-from edgeprune.profilers.profile import runtime_of
+from edgeprune.profilers.recognition import runtime_of
 from edgeprune.profilers.statistics import Interval, quotient_interval
 
 #: The long race has so many times the processes of one trial.

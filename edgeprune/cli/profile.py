@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,25 @@ from typing import Any
 import click
 from rich.console import Console
 
+from edgeprune.cli.inputs import input_option, shape_option, signature_option
 from edgeprune.cli.screen import ErrorConsole, Screen
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
 from edgeprune.core.progress import Silent
 from edgeprune.core.types import Failure, MeasureSettings, to_json
 from edgeprune.core.version import VERSION
 from edgeprune.devices import find_device, open_session
-from edgeprune.profilers.profile import Comparison, Profile, Shapes, Wanted, compare_file, profile_files, runtime_of
-from edgeprune.report.profile import comparison_lines, names_of, operator_table, profile_table, verdict_line, what_kind
+from edgeprune.profilers.inputs import given_for
+from edgeprune.profilers.profile import Comparison, Profile, Wanted, compare_file, profile_files
+from edgeprune.profilers.recognition import runtime_of
+from edgeprune.report.profile import (
+    comparison_lines,
+    fed_lines,
+    names_of,
+    operator_table,
+    profile_table,
+    verdict_line,
+    what_kind,
+)
 
 _SCHEMA = 1
 #: Fresh processes, where the cost varies and where an emulated processor counts it.
@@ -29,14 +39,15 @@ _PROCESSES, _PROCESSES_COUNTED = 5, 1
 _MAX_SECONDS = 120.0
 _LEAST_RUNS = 20
 _TABLE_COLUMNS = 110
-_SHAPE = re.compile(r"(?P<name>.+)=(?P<sizes>[0-9]+(x[0-9]+)*)")
 
 
 @click.command("profile", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 4 device trouble, 130 interrupted.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option("--device", default="local", show_default=True, metavar="NAME", help="where it is measured")
 @click.option("--against", type=click.Path(path_type=Path), metavar="FILE", help="race every file with this one, too")
-@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x16", help="sizes of an input whose axes are open")
+@shape_option
+@input_option
+@signature_option
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="threads of the runtime [the device's, or 1]")
 @click.option(
     "--processes",
@@ -68,6 +79,8 @@ def profile_command(
     device: str,
     against: Path | None,
     shapes: tuple[str, ...],
+    inputs: tuple[str, ...],
+    signatures: tuple[str, ...],
     threads: int | None,
     processes: int | None,
     min_seconds: float,
@@ -81,8 +94,9 @@ def profile_command(
     histogram: Path | None,
     quiet: bool,
 ) -> int:
-    """Measure .onnx and .tflite files: latency, memory, loading; a verdict says how far to trust the figures."""
+    """Measure .onnx, .ort and .tflite files: latency, memory, loading; a verdict says how far to trust the figures."""
     targets = [*files, *([against] if against else [])]
+    given = given_for(targets, shapes, inputs, signatures)
     _check_files(targets, against)
     _check_outputs(csv_file, histogram)
     spec = find_device(device)
@@ -106,16 +120,16 @@ def profile_command(
     screen = Silent() if quiet or as_json else Screen(ErrorConsole())
     wanted = Wanted(throughput=throughput, operators=per_operator)
     with open_session(spec) as session:
-        found = profile_files(session, targets, settings, _shapes(shapes), wanted, screen)
+        found = profile_files(session, targets, settings, given, wanted, screen)
         _check_found(targets, found, spec.name)
         compared: list[Comparison] = []
         trouble: DeviceError | None = None
         if against and isinstance(found[-1], Profile):
-            good = [each for each in found[:-1] if isinstance(each, Profile)]
+            good = [(each, known) for each, known in zip(found, given, strict=True) if isinstance(each, Profile)][:-1]
             alike = dataclasses.replace(settings, half_width=narrow)
             try:
-                for each in good:
-                    compared.append(compare_file(session, each, found[-1], alike, screen))
+                for each, known in good:
+                    compared.append(compare_file(session, each, found[-1], alike, known, given[-1], screen))
             except DeviceError as error:  # what was measured until then is shown all the same
                 trouble = error
     profiles = [each for each in found if isinstance(each, Profile)]
@@ -163,18 +177,6 @@ def _check_found(targets: Sequence[Path], found: Sequence[Profile | Failure], de
             first.advice,
             retryable=first.retryable,
         )
-
-
-def _shapes(texts: Sequence[str]) -> Shapes:
-    """`("ids=1x16",)` -> `{"ids": (1, 16)}`. Raises UsageError."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        match = _SHAPE.fullmatch(text)
-        sizes = tuple(int(size) for size in match["sizes"].split("x")) if match else ()
-        if match is None or not all(0 < size < 2**31 for size in sizes):
-            raise UsageError(f"--shape: '{text}' is no input and its sizes", "write it like ids=1x16")
-        shapes[match["name"]] = sizes
-    return shapes
 
 
 def _share(text: str) -> float:
@@ -249,6 +251,9 @@ def _show(
         name = names[str(file)]
         line = verdict_line(each, name) if isinstance(each, Profile) else f"{name}: {each.kind}; {each.message}"
         console.print(line, soft_wrap=True)
+        if isinstance(each, Profile):
+            for said in fed_lines(each, name, f"{file.name}:" * (len(names) > 1)):
+                console.print(said, soft_wrap=True)
     for each in profiles:
         if each.operators:
             console.print(operator_table(each, names[each.file]))

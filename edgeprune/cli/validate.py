@@ -18,7 +18,7 @@ from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import resolve
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.accuracy import Accuracy, Asked, Scaling, accuracy_on_device
-from edgeprune.profilers.profile import runtime_of
+from edgeprune.profilers.recognition import runtime_of
 
 _SCHEMA = 1
 #: Two words for pixels as stored: what `run` calls it, and what this command always did.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Bound, Unit
@@ -77,15 +79,28 @@ def format_cost(value: float, unit: Unit) -> str:
     if unit == "instructions":
         return f"{format_millions(value)} M instructions (emulated)"
     note = " (simulated)" if unit == "simulated s" else ""
-    for scale, name in ((1.0, "s"), (1e-3, "ms")):
-        if value >= scale:
-            return f"{value / scale:.3g} {name}{note}"
-    return f"{value * 1e6:.3g} µs{note}"
+    return _scaled(value, ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))) + note
 
 
 def format_millions(value: float) -> str:
     """Instructions in millions, three digits of small ones: `15_400_000` -> `15.400`, `60_312` -> `0.0603`."""
-    return f"{value / 1e6:.3f}" if value >= 1e6 else f"{value / 1e6:.3g}"
+    return f"{value / 1e6:.3f}" if value >= 1e6 else format_figure(value / 1e6)
+
+
+def format_figure(value: float) -> str:
+    """Three digits that count, never an exponent: `0.0000123456` -> `0.0000123`, `1234.5` -> `1234`."""
+    if abs(value) >= 999.5:
+        return f"{value:.0f}"
+    return f"{Decimal(f'{value:.3g}'):f}"
+
+
+def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
+    """In the first unit, smallest first, in which the *rounded* figure stays below 1000: 999.96 µs are 1 ms."""
+    for scale, name in units:
+        if abs(float(f"{value / scale:.3g}")) < 1000:
+            return f"{format_figure(value / scale)} {name}"
+    scale, name = units[-1]
+    return f"{format_figure(value / scale)} {name}"
 
 
 def format_speedup(value: float, unit: Unit) -> str:
@@ -100,10 +115,9 @@ def format_speedup(value: float, unit: Unit) -> str:
 
 def format_bytes(value: float) -> str:
     """Bytes for people, decimal: `1234567` -> `1.23 MB`."""
-    for scale, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= scale:
-            return f"{value / scale:.3g} {name}"
-    return f"{value:.0f} B"
+    if value < 999.5:
+        return f"{value:.0f} B"
+    return _scaled(value, ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")))
 
 
 def format_percent(share: float) -> str:

@@ -6,7 +6,7 @@ machine: which of them run, accuracy and memory are real.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,9 @@ from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.local import LocalSession
 from edgeprune.devices.simulation import Simulation
+
+#: The keys of a request that name a model file and how it is fed; see `profilers.probe`.
+_FILE = ("path", "sha256", "shapes", "values", "shared", "signature", "beside", "prefix")
 
 
 class SimulatedSession:
@@ -117,20 +120,31 @@ class _SimulatedChannel:
 
     def _race(self, message: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         files = {name: message[name] for name in ("a", "b") if message[name] is not None}
-        return self._refusal(files.values(), deadline) or self._simulation.race(files, message)
+        refusal, opened = self._try(files, deadline)
+        told = {f"opened_{name}": each for name, each in opened.items()}
+        return refusal or {**self._simulation.race(files, message), **told}
 
     def _single(self, message: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
-        return self._refusal([message], deadline) or self._simulation.single(message)
+        refusal, opened = self._try({"": message}, deadline)
+        return refusal or {**self._simulation.single(message), "opened": opened[""]}
 
-    def _refusal(self, files: Iterable[Mapping[str, Any]], deadline: Deadline) -> dict[str, Any] | None:
-        """What the real probe says of a file that it cannot run, or this device of one it knows no latency of."""
-        for file in files:
-            named = {key: file[key] for key in ("path", "sha256", "shapes") if key in file}
+    def _try(
+        self, files: Mapping[str, Mapping[str, Any]], deadline: Deadline
+    ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """Really open and run each file once: how, by the key of `files`.
+
+        The first item is what the real probe says of a file that it cannot run, or this device of one it knows no
+        latency of.
+        """
+        opened: dict[str, Any] = {}
+        for name, file in files.items():
+            named = {key: file[key] for key in _FILE if key in file}
             answer = self._probe.request({"op": "load", "id": "simulated", **named}, deadline)
             if not answer["ok"]:
-                return answer
+                return answer, {}
+            opened[name] = answer.get("opened")
             self._probe.request({"op": "unload", "id": "simulated"}, deadline)
             if not self._simulation.costs(file):
                 why = f"the simulated device knows no latency of the file with SHA-256 {file['sha256']}"
-                return {"ok": False, "kind": "refused", "error": why}
-        return None
+                return {"ok": False, "kind": "refused", "error": why}, {}
+        return None, opened

@@ -183,7 +183,8 @@ class Simulation:
         sha256 = str(file["sha256"])
         if sha256 in self._recorded:
             return self._recorded[sha256]
-        formula = self._latency.base_s + self._latency.s_per_byte * os.path.getsize(file["path"])
+        size = sum(os.path.getsize(each["path"]) for each in (file, *file.get("beside", {}).values()))
+        formula = self._latency.base_s + self._latency.s_per_byte * size
         cost = self._latency.sha256.get(sha256, formula)
         return [cost] if cost > 0 else []
 

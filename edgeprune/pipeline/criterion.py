@@ -9,6 +9,7 @@ from torch import nn
 
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.progress import Progress
+from edgeprune.core.units import format_cost
 from edgeprune.pipeline.config import CriterionName, RunConfig
 from edgeprune.pipeline.prepare import Prepared, convolutional
 from edgeprune.pruning import rankings
@@ -111,4 +112,4 @@ def _shapley(
 def announce(game: Game, permutations: int) -> str:
     """What the values will cost, one evaluation measured: "5002 evaluations of about 0.4 ms: 2 s at most"."""
     count, seconds = evaluations(game.players, permutations), seconds_per_evaluation(game)
-    return f"{count} evaluations of about {1e3 * seconds:.2g} ms: {max(1, round(count * seconds))} s at most"
+    return f"{count} evaluations of about {format_cost(seconds, 's')}: {max(1, round(count * seconds))} s at most"

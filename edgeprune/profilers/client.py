@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args
@@ -17,6 +18,8 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.text import shorten
 from edgeprune.core.types import FailureKind, MeasureSettings, TensorSpec, Unit
 from edgeprune.devices.channel import ChannelError
+from edgeprune.profilers.external import external_files
+from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.ports import Feeding, Output, Ports, read_outputs, read_ports
 from edgeprune.profilers.retry import PATIENCE_S, persist
 from edgeprune.profilers.versions import advice
@@ -31,6 +34,8 @@ _FIRST = Feeding()
 _MAX_FACTS = 100
 #: Of what the probe says of a failure.
 _MAX_MESSAGE = 500
+#: A model has no more inputs than this, and advice that names all of them is no longer than that.
+_MAX_TENSORS, _MAX_HINT = 1000, 4000
 #: No time, size or count of a device is as large.
 _LARGEST = 1e18
 
@@ -43,12 +48,21 @@ _PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A model file on the device."""
+    """A model file on the device, with what lies beside it and what it is fed with."""
 
     path: str
     sha256: str
     #: Sizes of inputs whose axes are open, all but the first axis of each. None: every open axis is 1.
     shapes: Mapping[str, tuple[int, ...]] | None = None
+    #: Values of inputs: a text that fills one, or a file on the device.
+    values: Mapping[str, str | Pushed] = field(default_factory=dict)
+    #: See `GivenInputs`.
+    signature: str = ""
+    shared: frozenset[str] = frozenset()
+    #: The files that hold an ONNX model's weights, by the place beside the model where it looks for them.
+    beside: Mapping[str, Pushed] = field(default_factory=dict)
+    #: What stands before names in advice: "FILE:" where there are several files.
+    prefix: str = ""
 
     @property
     def request(self) -> dict[str, Any]:
@@ -56,7 +70,47 @@ class Pushed:
         named: dict[str, Any] = {"path": self.path, "sha256": self.sha256}
         if self.shapes is not None:
             named["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
+        if self.values:
+            named["values"] = {
+                name: value.request if isinstance(value, Pushed) else {"text": value}
+                for name, value in self.values.items()
+            }
+        if self.beside:
+            named["beside"] = {place: there.request for place, there in self.beside.items()}
+        for key, told in (("signature", self.signature), ("shared", sorted(self.shared)), ("prefix", self.prefix)):
+            if told:
+                named[key] = told
         return named
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of all that the model is: the file's own where nothing lies beside it."""
+        if not self.beside:
+            return self.sha256
+        parts = [self.sha256, *(f"{place}\0{there.sha256}" for place, there in sorted(self.beside.items()))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """How an input was fed: `how` is "given", or what its values were made up as."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How a model was run; see `opened` of the probe."""
+
+    inputs: tuple[Fed, ...] = ()
+    signature: str = ""
+    signatures: tuple[str, ...] = ()
+    binding: str = ""
+    #: Names given for several files that this one does not have.
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +127,8 @@ class Race:
     first_s: float | None
     #: The device's state before and after.
     states: tuple[Mapping[str, Any], ...] = ()
+    #: How the candidate was run.
+    opened: Opened = Opened()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +142,7 @@ class Single:
     first_s: float | None
     #: The device's state before and after.
     states: tuple[Mapping[str, Any], ...] = ()
+    opened: Opened = Opened()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +242,8 @@ class ProbeClient:
         load_s = first_s = None
         if self.unit != "instructions":
             load_s, first_s = (statistics.median(_numbers(answer, key)) for key in ("load_s_a", "first_s_a"))
-        return Race(samples, against if baseline else (), warmups, load_s, first_s, self._states(answer))
+        opened = _opened(answer.get("opened_a"))
+        return Race(samples, against if baseline else (), warmups, load_s, first_s, self._states(answer), opened)
 
     def state(self, deadline: Deadline) -> Mapping[str, Any]:
         """What may disturb a measurement, now (see `_state` of the probe)."""
@@ -210,7 +268,8 @@ class ProbeClient:
         if min(samples) <= 0:
             raise ChannelError("garbled", "the probe gave samples that cannot be")
         count, load_s, first_s = (_number(answer, key) for key in ("count", "load_s", "first_s"))
-        return Single(samples, int(count), warmups, load_s, first_s, self._states(answer))
+        opened = _opened(answer.get("opened"))
+        return Single(samples, int(count), warmups, load_s, first_s, self._states(answer), opened)
 
     def throughput(self, model: Pushed, streams: int, seconds: float, deadline: Deadline) -> Throughput:
         """Inferences of `streams` copies of the model, each in a thread of its own, in about so many seconds."""
@@ -280,20 +339,37 @@ class ProbeClient:
         if answer.get("kind") in get_args(FailureKind):
             kind = answer["kind"]
         said = shorten(str(answer.get("error", "no reason given")), _MAX_MESSAGE)
-        raise ChannelError(kind, said, advice(said) if kind == "refused" else "")
+        hint = str(answer.get("hint") or "")[:_MAX_HINT]
+        raise ChannelError(kind, said, hint or (advice(said) if kind == "refused" else ""))
 
 
-def push(session: Session, file: Path) -> Pushed:
-    """Put a model on the device. Raises DeviceError."""
+def push(session: Session, file: Path, given: GivenInputs | None = None) -> Pushed:
+    """Put a model on the device, with the files that hold its weights and those `given` for its inputs.
+
+    Without `given`, open axes of its inputs are 1. Raises DeviceError, ModelError where a file of weights is missing.
+    """
+    beside = {place: _alone(session, there) for place, there in external_files(file).items()}
+    pushed = replace(_alone(session, file), beside=beside)
+    if given is None:
+        return pushed
+    values = {
+        name: _alone(session, value) if isinstance(value, Path) else value for name, value in given.values.items()
+    }
+    return replace(pushed, shapes=given.shapes, values=values, signature=given.signature, shared=given.shared)
+
+
+def _alone(session: Session, file: Path) -> Pushed:
     return Pushed(session.push(file), sha256_file(file))
 
 
-def push_patiently(session: Session, file: Path) -> Pushed:
-    """`push`, once more after a failure that may pass (see `retry.persist`). Raises DeviceError.
+def push_patiently(session: Session, file: Path, given: GivenInputs | None = None) -> Pushed:
+    """`push`, once more after a failure that may pass (see `retry.persist`). Raises DeviceError, ModelError.
 
-    The file stays: a session on this machine takes it along when it ends, a board keeps it in its cache.
+    The files stay: a session on this machine takes them along when it ends, a board keeps them in its cache.
     """
-    return persist(lambda _: push(session, file), timeout_s=PATIENCE_S, patience_s=PATIENCE_S, again=lambda _: None)
+    return persist(
+        lambda _: push(session, file, given), timeout_s=PATIENCE_S, patience_s=PATIENCE_S, again=lambda _: None
+    )
 
 
 @contextmanager
@@ -349,10 +425,41 @@ def _tensors(told: Any) -> tuple[TensorSpec, ...]:
     except (TypeError, ValueError) as error:
         raise ChannelError("garbled", f"the probe's inputs are none: {told!r:.80}") from error
     for spec in specs:
-        sides = all(isinstance(side, int) and 0 < side < _LARGEST for side in spec.shape)
-        if not (isinstance(spec.name, str) and isinstance(spec.dtype, str) and sides and len(specs) <= _MAX_FACTS):
+        sides = all(isinstance(side, int) and 0 <= side < _LARGEST for side in spec.shape)
+        if not (isinstance(spec.name, str) and isinstance(spec.dtype, str) and sides and len(specs) <= _MAX_TENSORS):
             raise ChannelError("garbled", f"the probe's inputs are none: {told!r:.80}")
     return tuple(specs)
+
+
+def _opened(told: Any) -> Opened:
+    """What a device says of how it ran a model; a device that says nothing tells nothing."""
+    if told is None:
+        return Opened()
+    try:
+        fed = tuple(
+            Fed(_word(name), tuple(_side(side) for side in shape), _word(dtype), _word(how))
+            for name, shape, dtype, how in told["inputs"]
+        )
+        signatures = tuple(_word(name) for name in told.get("signatures", ()))
+        unused = tuple(_word(name) for name in told.get("unused", ()))
+        opened = Opened(fed, _word(told.get("signature", "")), signatures, _word(told.get("binding", "")), unused)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ChannelError("garbled", f"expected how the probe ran the model, got {told!r:.80}") from error
+    if max(len(fed), len(signatures), len(unused)) > _MAX_TENSORS:
+        raise ChannelError("garbled", f"the probe tells of more than {_MAX_TENSORS} inputs")
+    return opened
+
+
+def _word(told: Any) -> str:
+    if not isinstance(told, str):
+        raise TypeError
+    return "".join(c for c in told[:200] if c.isprintable())
+
+
+def _side(told: Any) -> int:
+    if not isinstance(told, int) or isinstance(told, bool) or not 0 <= told < _LARGEST:
+        raise TypeError
+    return told
 
 
 def _plain(said: Any) -> dict[str, Any]:

@@ -26,10 +26,10 @@ Values = Mapping[str, str | Path]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenInputs:
     """What is known of one file's inputs beside the file itself.
 
-    Example: `--shape ids=1x16 --input sr=16000` -> `Given({"ids": (1, 16)}, {"sr": "16000"})`.
+    Example: `--shape ids=1x16 --input sr=16000` -> `GivenInputs({"ids": (1, 16)}, {"sr": "16000"})`.
     """
 
     shapes: Shapes = field(default_factory=lambda: MappingProxyType({}))
@@ -42,7 +42,7 @@ class Given:
 
 def given_for(
     files: Sequence[Path], shapes: Sequence[str] = (), inputs: Sequence[str] = (), signatures: Sequence[str] = ()
-) -> list[Given]:
+) -> list[GivenInputs]:
     """What the options say of each of `files`.
 
     shapes      `NAME=1x16`
@@ -52,7 +52,7 @@ def given_for(
     Each may begin with `FILE:` and is then that file's alone. Otherwise it holds for every file; one may lack an input
     of that name where another file has it. Raises UsageError, also for a .npy file that cannot be read.
     """
-    found = [Given() for _ in files]
+    found = [GivenInputs() for _ in files]
 
     def meant(option: str, text: str) -> tuple[list[int], str, bool]:
         """Indices of the files meant, the text without the file's name, whether other files may be meant."""

@@ -7,12 +7,13 @@ never ends the probe. Seconds and bytes throughout.
 
     hello    {runtime, threads, warm: [FILE]}               -> facts {...}, ops [...]
     state    {}                                             -> state {...}, see `_state`
-    load     {id, FILE, run}                                -> load_s, first_s, inputs, outputs, ports
+    load     {id, FILE, run}                                -> load_s, first_s, inputs, outputs, ports, opened
     memory   {FILE}                                         -> bytes, method
     race     {a: FILE, b: FILE or null, rounds, round_s, min_runs, warmup_runs, warmup_s, most_s}
-                      -> samples_a, warmups_a, load_s_a, first_s_a, the same of b, runs: {a, b} per block, states
+                      -> samples_a, warmups_a, load_s_a, first_s_a, opened_a, the same of b, runs: {a, b} per block,
+                         states
     single   {FILE, warmup_runs, warmup_s, min_runs, min_s, max_s}
-                      -> runs_s (the newest 20,000), count, warmups_s, load_s, first_s, states
+                      -> runs_s (the newest 20,000), count, warmups_s, load_s, first_s, opened, states
     throughput  {FILE, streams, seconds}                    -> inferences, seconds, per_stream
     operators   {FILE, runs, scratch}                       -> operators [{name, type, seconds}] or null, why
     predict  {id, inputs, outputs, EXAMPLES}                -> count, seconds
@@ -20,8 +21,22 @@ never ends the probe. Seconds and bytes throughout.
     unload   {id}                                           -> (nothing)
     quit     {}                                             -> (nothing), then the process ends
 
-FILE is `path, sha256` and, where axes of the inputs are open, `shapes` {input: [size, ...]}: with it (even empty) every
-open axis but a first one must be given; without it they are all 1. `states` are the device's before and after.
+FILE is `path, sha256` and, as far as something is known of the model's inputs:
+
+    shapes     {input or axis: [size, ...]}: with it (even empty) every open axis but a first one must be given; without
+               it they are all 1. Axes of one name that are not given are as large as the one that is.
+    values     {input: {text} or {path, sha256}}: one value that fills the input, or the .npy file with its values
+    shared     [name, ...]: names in `shapes` and `values` that a model without such an input leaves to others
+    signature  which of a .tflite file is run; "": its first subgraph
+    beside     {location: {path, sha256}}: the files in which an ONNX model keeps its weights
+    prefix     what stands before names in advice to the user
+
+`opened` (of `race`: `opened_a`) says how a model is run: `inputs` [[name, [size, ...], type, how its values came about:
+"given", or what they were made up as]], `signature` and `signatures` (of a .tflite file that has some), `binding`
+("kept": inputs and outputs are bound once; "renewed": outputs before each run; "none": each run hands all over; "":
+LiteRT), and `unused`, the names of `shared` that the model does not have. `states` are the device's before and after. A
+refusal may have a `hint`: what to type.
+
 EXAMPLES is how the examples of a .npy file are run, see `_Examples`.
 """
 
@@ -31,18 +46,23 @@ import bisect
 import ctypes
 import gc
 import hashlib
+import itertools
 import json
 import mmap
 import os
 import platform
 import re
+import select
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 _MAX_REQUEST = 1 << 20
 _MAX_WARMUPS = 200
@@ -66,11 +86,25 @@ _NO_MORE = 3
 
 
 class ProbeError(Exception):
-    """A request that cannot be served; `kind` goes into the answer."""
+    """A request that cannot be served; `kind` and `hint`, what to type, go into the answer."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.kind = kind
+        self.hint = hint
+
+
+class _OpenAxesError(ProbeError):
+    """Sizes of inputs are missing. `axes` holds the open ones, each as places (input, axis) that have one size."""
+
+    def __init__(self, message: str, sizes: Dict[str, List[int]], axes: List[List[Tuple[str, int]]]) -> None:
+        super().__init__("refused", message)
+        self.sizes = sizes
+        self.axes = axes
+
+
+class _BindingError(Exception):
+    """A run failed whose inputs and outputs were bound; one that hands them over may succeed."""
 
 
 # ---------------------------------------------------------------------------------------------------- the machine
@@ -281,21 +315,6 @@ class _Memory:
 # ------------------------------------------------------------------------------------------------------ runtimes
 
 
-def _random(shape: Tuple[int, ...], dtype: Any) -> Any:
-    """Seeded: floats in [0, 1), bytes over their range; zeros for wider integers, which may be indices."""
-    import numpy as np
-
-    kind = np.dtype(dtype)
-    generator = np.random.RandomState(0)
-    if kind.kind == "f":
-        return generator.random_sample(shape).astype(kind)
-    if kind in (np.dtype(np.int8), np.dtype(np.uint8)):
-        return generator.randint(0, 128, shape).astype(kind)
-    if kind.kind in "iub":
-        return np.zeros(shape, kind)
-    raise ProbeError("refused", "no way to make up an input of type " + str(dtype))
-
-
 def _as_input(rows: Any, shape: Tuple[int, ...], dtype: str, scale: float = 0.0, zero: int = 0) -> Any:
     """A batch (B, ...) as the model takes it: in its shape (open axes are below 1), as its type.
 
@@ -355,6 +374,27 @@ def _as_rows(value: Any, batch: int) -> Any:
     return array.reshape(batch, -1)
 
 
+#: A model's input: its name, its axes (a size, or the name of one that is open, "" where it has none), its type.
+_Declared = Tuple[str, Tuple[Union[int, str], ...], str]
+
+#: Sizes that are tried for open axes: of images, windows of sound and texts.
+_TRIED = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 416, 480, 512, 576, 640, 1024, 2048, 8000, 16000)
+#: Seconds for all of them; open axes of different names at most.
+_TRY_S, _TRIED_AXES = 15.0, 5
+#: Types that numpy does not have: onnx's number, and the unsigned integer that holds the bits.
+_BITS = {
+    "bfloat16": (16, "uint16"),
+    "float8e4m3fn": (17, "uint8"),
+    "float8e4m3fnuz": (18, "uint8"),
+    "float8e5m2": (19, "uint8"),
+    "float8e5m2fnuz": (20, "uint8"),
+    "uint4": (21, "uint8"),
+    "int4": (22, "uint8"),
+    "float4e2m1": (23, "uint8"),
+}
+_HALF_BYTES = ("uint4", "int4", "float4e2m1")
+
+
 def _size(shape: Tuple[int, ...]) -> int:
     size = 1
     for side in shape:
@@ -362,42 +402,249 @@ def _size(shape: Tuple[int, ...]) -> int:
     return size
 
 
-def _written(shape: Tuple[int, ...]) -> str:
-    return "x".join(str(side) if side > 0 else "?" for side in shape) or "scalar"
+def _written(axes: Any) -> str:
+    return "x".join(str(side) for side in axes) or "scalar"
+
+
+def _listed(declared: List[_Declared]) -> str:
+    """The inputs for people, open axes by their names: `ids [batch, length], flag [?, 3], rate (one value)`."""
+    shown = [
+        name + (" [%s]" % ", ".join(str(axis) if axis != "" else "?" for axis in axes) if axes else " (one value)")
+        for name, axes, _ in declared[:12]
+    ]
+    more = ["%d more" % (len(declared) - 12)] if len(declared) > 12 else []
+    return "the inputs are " + ", ".join(shown + more) if shown else "it has no inputs"
 
 
 def _sizes(
-    declared: List[Tuple[str, Tuple[int, ...]]], shapes: Optional[Dict[str, List[int]]]
-) -> Dict[str, Tuple[int, ...]]:
-    """A size for every axis of every input, open ones (0 or less in `declared`) as `shapes` says; see the top."""
-    inputs = "the inputs are " + ", ".join(name + " " + _written(shape) for name, shape in declared)
-    known = dict(declared)
-    for name in shapes or {}:
-        if name not in known:
-            raise ProbeError("refused", "the model has no input %r; %s" % (name, inputs))
-    sizes, missing = {}, []
-    for name, shape in declared:
-        given = (shapes or {}).get(name)
-        if given is None:
-            if shapes is not None and any(side < 1 for side in shape[1:]):
-                missing.append("--shape %s=%s" % (name, "x".join(map(str, _example(shape)))))
-            sizes[name] = tuple(side if side > 0 else 1 for side in shape)
+    declared: List[_Declared], given: Dict[str, Any], shared: Any, all_known: bool
+) -> Tuple[Dict[str, Tuple[int, ...]], List[str]]:
+    """A size for every axis of every input, and the names in `shared` that are none of the model's.
+
+    `given` holds sizes by the name of an input, or of an axis. With `all_known` an open axis that is neither a first
+    one nor given raises _OpenAxesError; otherwise it is 1.
+    """
+    inputs = {name: axes for name, axes, _ in declared}
+    named = {axis for axes in inputs.values() for axis in axes if isinstance(axis, str) and axis}
+    unused = [name for name in given if name not in inputs and not (name in named and len(given[name]) == 1)]
+    for name in unused:
+        if name not in shared:
+            raise ProbeError("refused", "the model has no input %r; %s" % (name, _listed(declared)))
+    axes_given = {name: int(size[0]) for name, size in given.items() if name not in inputs and name in named}
+    sizes = {name: tuple(int(side) for side in given[name]) for name in inputs if name in given}
+    for name, size in sizes.items():
+        axes = inputs[name]
+        # No axes are declared of a scalar, and of an input that takes any: the runtime knows which.
+        if axes and (len(axes) != len(size) or any(isinstance(a, int) and a != s for a, s in zip(axes, size))):  # noqa: B905
+            raise ProbeError("refused", "input %s cannot be %s; %s" % (name, _written(size), _listed(declared)))
+        for axis, side in zip(axes, size):  # noqa: B905
+            if isinstance(axis, str) and axis:
+                axes_given.setdefault(axis, side)
+    missing: Dict[Any, List[Tuple[str, int]]] = {}
+    for name, axes, _ in declared:
+        if name in sizes:
             continue
-        sizes[name] = tuple(int(side) for side in given)
-        filled = tuple(side if side > 0 else max(1, new) for side, new in zip(shape, sizes[name]))  # noqa: B905
-        if sizes[name] != filled or len(shape) != len(filled):
-            raise ProbeError("refused", "input %s cannot be %s; %s" % (name, _written(sizes[name]), inputs))
+        chosen = []
+        for index, axis in enumerate(axes):
+            if isinstance(axis, str) and all_known and index and axis not in axes_given:
+                missing.setdefault(axis or (name, index), []).append((name, index))
+            chosen.append(axis if isinstance(axis, int) else axes_given.get(axis, 1))
+        sizes[name] = tuple(chosen)
     if missing:
-        raise ProbeError("refused", "axes of no fixed size: %s; give them, like %s" % (inputs, " ".join(missing)))
-    return sizes
+        places = [axis or "?" for axis in missing if isinstance(axis, str)]
+        what = "axes of no fixed size" + (" (%s)" % ", ".join(places[:12]) if places else "")
+        raise _OpenAxesError(
+            "%s: %s" % (what, _listed(declared)),
+            {name: list(size) for name, size in sizes.items()},
+            list(missing.values()),
+        )
+    return sizes, unused
 
 
-def _example(shape: Tuple[int, ...]) -> Tuple[int, ...]:
-    return tuple(side if side > 0 else 16 if axis else 1 for axis, side in enumerate(shape))
+def _trials(error: _OpenAxesError) -> Iterator[Dict[str, List[int]]]:
+    """Sizes worth trying: all open axes alike first, then some of them 1 (batches) or 3 (colours)."""
+    kept = error.axes[:_TRIED_AXES]
+    kinds = sorted(itertools.product("s13", repeat=len(kept)), key=lambda kind: len(kept) - kind.count("s"))
+    for kind in kinds:
+        for size in _TRIED if "s" in kind else (1,):
+            sizes = {name: list(each) for name, each in error.sizes.items()}
+            for index, places in enumerate(error.axes):
+                for name, axis in places:
+                    sizes[name][axis] = size if index >= len(kept) or kind[index] == "s" else int(kind[index])
+            yield sizes
 
 
+def _made_up(shape: Tuple[int, ...], dtype: str) -> Tuple[Any, str]:
+    """Values, the same each time, and what they are: zeros for wider integers, which may be indices."""
+    import numpy as np
+
+    generator = np.random.RandomState(0)
+    if dtype == "string":
+        return np.full(shape, "", dtype=object), "empty"
+    if dtype == "bfloat16":
+        return _bfloat16(generator.random_sample(shape)), "random in [0, 1)"
+    if dtype in _BITS:
+        return np.zeros(shape, _BITS[dtype][1]), "0"
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return generator.random_sample(shape).astype(kind), "random in [0, 1)"
+    if kind in (np.dtype(np.int8), np.dtype(np.uint8)):
+        return generator.randint(0, 128, shape).astype(kind), "random in 0 to 127"
+    if kind.kind == "S":
+        return np.zeros(shape, "S1"), "empty"
+    return np.zeros(shape, kind), "false" if kind.kind == "b" else "0"
+
+
+def _bfloat16(values: Any) -> Any:
+    """The bits of the nearest bfloat16 of each value."""
+    import numpy as np
+
+    bits = np.asarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    nearest = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return np.where(np.isnan(np.asarray(values, np.float32)), np.uint16(0x7FC0), nearest)
+
+
+def _from_text(name: str, text: str, shape: Tuple[int, ...], dtype: str) -> Any:
+    """An input filled with one value. Raises ProbeError where its type has no such value."""
+    import numpy as np
+
+    if dtype == "string":
+        return np.full(shape, text, dtype=object)
+    if dtype in _BITS and dtype != "bfloat16":
+        raise ProbeError("refused", "input %s is of %s: give its values as a file" % (name, dtype), _npy(name))
+    kind = np.dtype("float32" if dtype == "bfloat16" else dtype)
+    try:
+        if kind.kind == "S":
+            return np.full(shape, text.encode())
+        if kind.kind == "b":
+            value: Any = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        elif kind.kind in "iu":
+            value = int(text)
+            if not np.iinfo(kind).min <= value <= np.iinfo(kind).max:
+                raise ValueError
+        else:
+            value = float(text)
+    except (ValueError, KeyError):
+        wanted = {"b": "true or false", "i": "a whole number", "u": "a whole number"}.get(kind.kind, "a number")
+        said = "input %s takes %s (%s), got %s" % (name, wanted, dtype.rstrip("_"), text[:80])
+        raise ProbeError("refused", said) from None
+    return _bfloat16(np.full(shape, value, kind)) if dtype == "bfloat16" else np.full(shape, value, kind)
+
+
+def _npy(name: str) -> str:
+    return "give --input %s=FILE.npy, an array that numpy saved" % name
+
+
+def _from_array(name: str, array: Any, dtype: str) -> Any:
+    """The values of a .npy file in the type that the input has. Raises ProbeError where some would change."""
+    import numpy as np
+
+    said = "input %s takes %s, the file holds %s" % (name, dtype.rstrip("_"), array.dtype)
+    hint = "save it as %s: numpy.save(FILE, array.astype('%s'))" % ((dtype.rstrip("_"),) * 2)
+    if dtype == "string":
+        if array.dtype.kind not in "US":
+            raise ProbeError("refused", said, "save an array of strings")
+        return (np.char.decode(array) if array.dtype.kind == "S" else array).astype(object)
+    if dtype in _BITS:
+        bits = np.dtype(_BITS[dtype][1])
+        if dtype == "bfloat16" and array.dtype.kind == "f":
+            return _bfloat16(array)
+        if array.dtype.kind != "V" or array.dtype.itemsize != bits.itemsize:
+            raise ProbeError("refused", said, "save an array of that type of ml_dtypes")
+        array = np.array(array, order="C").view(bits)
+        return _packed(array) if dtype in _HALF_BYTES else array
+    kind = np.dtype(dtype)
+    if array.dtype != kind:
+        whole = array.dtype.kind in "iub"
+        fits = whole and kind.kind in "iu" and array.dtype.kind != "b"
+        if fits and array.size:
+            fits = np.iinfo(kind).min <= int(array.min()) and int(array.max()) <= np.iinfo(kind).max
+        if not fits and not (kind.kind == "f" and (array.dtype.kind == "f" or whole)):
+            raise ProbeError("refused", said, hint)
+    return np.array(array, kind, order="C")
+
+
+def _packed(array: Any) -> Any:
+    """Values of four bits, one a byte, as onnxruntime reads them: two a byte, the rest of the bytes unused."""
+    import numpy as np
+
+    flat = np.append(array.reshape(-1) & 0xF, np.zeros(array.size % 2, np.uint8))
+    packed = np.zeros(array.size, np.uint8)
+    packed[: len(flat) // 2] = flat[0::2] | flat[1::2] << 4
+    return packed.reshape(array.shape)
+
+
+class _Inputs:
+    """What a model is fed with: given, or made up. `sizes` by name; `feed` the arrays; `opened` as in answers."""
+
+    def __init__(self, declared: List[_Declared], file: Dict[str, Any], values: Dict[str, Any]) -> None:
+        known = {name for name, _, _ in declared}
+        shared = file.get("shared") or ()
+        for name in values:
+            if name not in known and name not in shared:
+                raise ProbeError("refused", "the model has no input %r; %s" % (name, _listed(declared)))
+        shapes = dict(file.get("shapes") or {})
+        types = {name: dtype for name, _, dtype in declared}
+        for name, value in values.items():
+            if name in known and not isinstance(value, str) and "(" not in types[name]:
+                shapes[name] = value.shape
+        plain = [each for each in declared if "(" not in each[2]]
+        self.sizes, unused = _sizes(plain, shapes, shared, file.get("shapes") is not None)
+        self.unused = sorted({*unused, *(name for name in values if name not in known)})
+        self.feed: Dict[str, Any] = {}
+        self.how: Dict[str, str] = {}
+        for name, _, dtype in declared:
+            if "(" in dtype:
+                self.sizes[name] = ()
+                self.feed[name], self.how[name] = _nested(name, values.get(name), dtype)
+            elif name not in values:
+                self.feed[name], self.how[name] = _made_up(self.sizes[name], dtype)
+            else:
+                value, self.how[name] = values[name], "given"
+                text = isinstance(value, str)
+                self.feed[name] = (
+                    _from_text(name, value, self.sizes[name], dtype) if text else _from_array(name, value, dtype)
+                )
+
+
+def _nested(name: str, value: Any, dtype: str) -> Tuple[Any, str]:
+    """A sequence (the first axis of an array runs over it) or an optional value of onnxruntime; others are refused."""
+    inner = dtype
+    if dtype.startswith("optional(") and value is None:
+        return None, "nothing"
+    if inner.startswith("optional("):
+        inner = inner[len("optional(") : -1]
+    sequence = inner.startswith("seq(")
+    if sequence:
+        inner = inner[len("seq(") : -1]
+    element = _element(inner)
+    if "(" in element or value is None or isinstance(value, str):
+        can = "" if "(" in element else " of equal shapes" if sequence else ""
+        hint = "" if "(" in element else _npy(name) + (": its first axis runs over the sequence" if sequence else "")
+        said = "input %s is of type %s, for which nothing%s can be made up" % (name, dtype, can)
+        raise ProbeError("refused", said, hint)
+    array = _from_array(name, value, element)
+    if not sequence:
+        return array, "given"
+    if not array.ndim:
+        raise ProbeError("refused", "input %s is a sequence: its array needs an axis that runs over it" % name)
+    return list(array) if array.ndim > 1 else [
+        array[index : index + 1].reshape(()) for index in range(len(array))
+    ], "given"
+
+
+#: How onnxruntime gets inputs and gives outputs, the fastest first; see `binding` at the top.
+_BINDINGS = ("kept", "renewed", "none")
 #: Where onnxruntime's name of an element type is not numpy's.
 _ORT_TYPES = {"float": "float32", "double": "float64", "bool": "bool_"}
+
+
+def _element(kind: str) -> str:
+    """The name of the type `tensor(float)`; of others, which hold a bracket, as onnxruntime writes it."""
+    if not kind.startswith("tensor("):
+        return kind
+    name = kind[len("tensor(") : -1]
+    return _ORT_TYPES.get(name, name)
 
 
 class _Onnx:
@@ -405,10 +652,20 @@ class _Onnx:
 
     _shared_arena = False
 
-    def __init__(self, path: str, threads: int, shapes: Any = None, lean: bool = False, trace: str = "") -> None:
-        import numpy as np
+    def __init__(
+        self,
+        path: str,
+        threads: int,
+        file: Dict[str, Any],
+        values: Dict[str, Any],
+        lean: bool = False,
+        trace: str = "",
+        binding: str = "kept",
+    ) -> None:
         import onnxruntime as ort
 
+        if file.get("signature"):
+            raise ProbeError("refused", "an ONNX model has no signatures", "leave out --signature")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -423,13 +680,14 @@ class _Onnx:
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._shrinking = ort.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        nodes = [self._spec(node) for node in self._session.get_inputs()]
-        sizes = _sizes([(name, shape) for name, shape, _ in nodes], shapes)
-        self.inputs = [(name, sizes[name], dtype) for name, _, dtype in nodes]
-        nodes = [self._spec(node) for node in self._session.get_outputs()]
-        self.outputs = [(name, tuple(max(1, side) for side in shape), dtype) for name, shape, dtype in nodes]
-        self._names = [self._session.get_outputs()[0].name]
-        self._feed = {name: _random(shape, np.dtype(dtype)) for name, shape, dtype in self.inputs}
+        self._binding = binding
+        nodes = self._session.get_outputs()
+        self._names = [node.name for node in nodes[:1]]
+        self.outputs = [
+            (node.name, tuple(axis if isinstance(axis, int) and axis > 0 else 1 for axis in axes), dtype)
+            for node, axes, dtype in ((node, node.shape or (), _element(node.type)) for node in nodes)
+        ]
+        self.feed(file, values)
 
     @classmethod
     def _share_arena(cls, ort: Any) -> None:
@@ -446,33 +704,93 @@ class _Onnx:
             ort.create_and_register_allocator(ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT), exact)
             cls._shared_arena = True
 
-    @staticmethod
-    def _spec(node: Any) -> Tuple[str, Tuple[int, ...], str]:
-        """Name, shape (-1 where it is open), numpy's name of the type."""
-        shape = tuple(side if isinstance(side, int) and side > 0 else -1 for side in node.shape or ())
-        name = node.type.replace("tensor(", "").rstrip(")")
-        return node.name, shape, _ORT_TYPES.get(name, name)
+    def feed(self, file: Dict[str, Any], values: Dict[str, Any]) -> None:
+        """Take these sizes and values."""
+        declared: List[_Declared] = []
+        for node in self._session.get_inputs():
+            # An open axis without a name is None, one of an old file may be below 0.
+            axes = tuple(
+                (axis if axis >= 0 else "") if isinstance(axis, int) else axis or "" for axis in node.shape or ()
+            )
+            declared.append((node.name, axes, _element(node.type)))
+        self._given = _Inputs(declared, file, values)
+        self.inputs = [(name, self._given.sizes[name], dtype) for name, _, dtype in declared]
+        self._feed = self._given.feed
+        self._values: Dict[str, Any] = {}
+        if any(dtype in _BITS for _, _, dtype in self.inputs):
+            from onnxruntime import OrtValue
+
+            for name, _, dtype in self.inputs:
+                value = self._feed[name]
+                self._values[name] = (
+                    OrtValue.ortvalue_from_numpy_with_onnx_type(value, _BITS[dtype][0])
+                    if dtype in _BITS
+                    else OrtValue.ortvalue_from_numpy(value)
+                )
+
+    @property
+    def opened(self) -> Dict[str, Any]:
+        inputs = [[*each, self._given.how[each[0]]] for each in self.inputs]
+        return {
+            "inputs": inputs,
+            "signature": "",
+            "signatures": [],
+            "binding": self._binding,
+            "unused": self._given.unused,
+        }
 
     def runner(self) -> Callable[[], Any]:
+        if self._binding == "none":
+            return self._run
         # Bound once: `run` hands names and arrays over each time, up to a sixth of what a small network takes.
-        bound = self._session.io_binding()
-        for name, value in self._feed.items():
-            bound.bind_cpu_input(name, value)
-        for name in self._names:
-            bound.bind_output(name)
+        try:
+            bound = self._session.io_binding()
+            for name, value in self._feed.items():
+                if name in self._values:
+                    bound.bind_ortvalue_input(name, self._values[name])
+                else:
+                    bound.bind_cpu_input(name, value)
+            for name in self._names:
+                bound.bind_output(name)
+        except Exception as error:
+            raise _BindingError(_one_line(error)) from error
         run = self._session.run_with_iobinding
-        return lambda: run(bound)
+        names, renew, bind = self._names, bound.clear_binding_outputs, bound.bind_output
+
+        def kept() -> None:
+            try:
+                run(bound)
+            except Exception as error:
+                raise _BindingError(_one_line(error)) from error
+
+        def renewed() -> None:
+            try:
+                renew()
+                for name in names:
+                    bind(name)
+                run(bound)
+            except Exception as error:
+                raise _BindingError(_one_line(error)) from error
+
+        return kept if self._binding == "kept" else renewed
+
+    def _run(self, options: Any = None) -> Any:
+        """One run that is handed its inputs and hands out its outputs."""
+        if self._values:
+            return self._session.run_with_ort_values(self._names, self._values, options)
+        return self._session.run(self._names, self._feed, options)
 
     def settle(self) -> None:
         """Run until the memory held is what every later run needs: the first runs leave chunks that none uses again."""
-        self.runner()()
-        self.runner()()
-        self._session.run(self._names, self._feed, self._shrinking)
+        run = self.runner()
+        run()
+        run()
+        self._run(self._shrinking)
         self.runner()()
 
     def release(self) -> None:
         """Give the shared arena's chunks back, or the next model would find its memory already there."""
-        self._session.run(self._names, self._feed, self._shrinking)
+        self._run(self._shrinking)
 
     def operators(self, runs: int) -> List[Dict[str, Any]]:
         """Median seconds of each node, in the order they run; the file that onnxruntime writes is removed."""
@@ -532,16 +850,40 @@ def _node_times(events: List[Dict[str, Any]], skip: int) -> List[Dict[str, Any]]
 class _LiteRt:
     """A model open in LiteRT, or in its predecessor tflite_runtime where only that exists."""
 
-    def __init__(self, path: str, threads: int, shapes: Any = None, lean: bool = False, trace: str = "") -> None:
+    def __init__(
+        self,
+        path: str,
+        threads: int,
+        file: Dict[str, Any],
+        values: Dict[str, Any],
+        lean: bool = False,
+        trace: str = "",
+        binding: str = "",
+    ) -> None:
         # It has no arena to tune: tensors and packed weights are allocated once, at their size.
-        del lean, trace
-        self._interpreter = _litert().Interpreter(model_path=path, num_threads=threads)
+        del lean, trace, binding
+        self._file = _litert().Interpreter(model_path=path, num_threads=threads)
+        self._signature = str(file.get("signature") or "")
+        self._interpreter = _Signature(self._file, self._signature) if self._signature else self._file
+        self.feed(file, values)
+
+    def feed(self, file: Dict[str, Any], values: Dict[str, Any]) -> None:
+        """Take these sizes and values."""
+        import numpy as np
+
         self._take = self._interpreter.get_input_details()
-        declared = [(each["name"], tuple(int(side) for side in each["shape_signature"])) for each in self._take]
-        sizes = _sizes(declared, shapes)
+        declared: List[_Declared] = [
+            (
+                each["name"],
+                tuple("" if side < 0 else int(side) for side in each["shape_signature"]),
+                np.dtype(each["dtype"]).name if np.dtype(each["dtype"]).kind not in "SO" else "bytes_",
+            )
+            for each in self._take
+        ]
+        self._given = _Inputs(declared, *self._renamed(declared, file, values))
         for detail in self._take:
-            size = sizes[detail["name"]]
-            if size != tuple(detail["shape_signature"]):
+            size = self._given.sizes[detail["name"]]
+            if size != tuple(detail["shape_signature"]) or size != tuple(detail["shape"]):
                 self._interpreter.resize_tensor_input(detail["index"], list(size))
         self._interpreter.allocate_tensors()
         self._take = self._interpreter.get_input_details()
@@ -549,8 +891,33 @@ class _LiteRt:
         self.inputs = [self._spec(detail) for detail in self._take]
         self.outputs = [self._spec(detail) for detail in self._give]
         for detail in self._take:
-            shape = tuple(int(side) for side in detail["shape"])
-            self._interpreter.set_tensor(detail["index"], _random(shape, detail["dtype"]))
+            self._interpreter.set_tensor(detail["index"], self._given.feed[detail["name"]])
+
+    def _renamed(
+        self, declared: List[_Declared], file: Dict[str, Any], values: Dict[str, Any]
+    ) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+        """Sizes and values by the names of tensors, where they were given by the names that the signature has."""
+        known = {name for name, _, _ in declared}
+        if self._signature or not {*(file.get("shapes") or {}), *values} - known:
+            return file, values
+        tensor: Dict[str, str] = {}
+        for signature in self._own_signatures():
+            for name, detail in self._file.get_signature_runner(signature).get_input_details().items():
+                tensor.setdefault(name, detail["name"])
+        names = {name: found for name, found in tensor.items() if name not in known and found in known}
+        shapes = file.get("shapes")
+        if shapes is not None:
+            shapes = {names.get(name, name): size for name, size in shapes.items()}
+        return dict(file, shapes=shapes), {names.get(name, name): value for name, value in values.items()}
+
+    def _own_signatures(self) -> List[str]:
+        """The signatures that run what runs without one, the file's first subgraph."""
+        own = []
+        for name in self._file.get_signature_list():
+            inputs = self._file.get_signature_runner(name)
+            if getattr(inputs, "_subgraph_index", 0) == 0:
+                own.append(name)
+        return own
 
     @staticmethod
     def _spec(detail: Dict[str, Any]) -> Tuple[str, Tuple[int, ...], str]:
@@ -558,8 +925,22 @@ class _LiteRt:
 
         return detail["name"], tuple(int(side) for side in detail["shape"]), np.dtype(detail["dtype"]).name
 
+    @property
+    def opened(self) -> Dict[str, Any]:
+        inputs = [[*each, self._given.how[each[0]]] for each in self.inputs]
+        signatures = sorted(self._file.get_signature_list())
+        chosen = self._signature or next(iter(self._own_signatures()), "")
+        return {
+            "inputs": inputs,
+            "signature": chosen,
+            "signatures": signatures,
+            "binding": "",
+            "unused": self._given.unused,
+        }
+
     def runner(self) -> Callable[[], Any]:
-        return self._interpreter.invoke  # type: ignore[no-any-return]
+        invoke: Callable[[], Any] = self._interpreter.invoke
+        return invoke
 
     def settle(self) -> None:
         for _ in range(3):
@@ -626,6 +1007,53 @@ def _named(name: str, known: Any, what: str) -> str:
     return name or next(iter(known))
 
 
+class _Signature:
+    """One signature of a .tflite file, with the methods of an Interpreter; inputs and outputs bear its names.
+
+    LiteRT's own SignatureRunner sets inputs, allocates and fetches outputs in each call, which would be timed too. This
+    invokes the signature's subgraph as `Interpreter.invoke` does the first one.
+    """
+
+    def __init__(self, interpreter: Any, name: str) -> None:
+        known = sorted(interpreter.get_signature_list())
+        if name not in known:
+            has = "it has " + ", ".join(known) if known else "it has none"
+            raise ProbeError("refused", "the model has no signature %r; %s" % (name, has))
+        self._signature = interpreter.get_signature_runner(name)
+        self._whole = interpreter
+        try:
+            self._runtime, self._graph = interpreter._interpreter, self._signature._subgraph_index
+        except AttributeError as error:
+            said = "this version of the runtime cannot time a signature by itself"
+            raise ProbeError("refused", said, "install a newer ai-edge-litert on the device") from error
+
+    def get_input_details(self) -> List[Dict[str, Any]]:
+        return [dict(detail, name=name) for name, detail in self._signature.get_input_details().items()]
+
+    def get_output_details(self) -> List[Dict[str, Any]]:
+        return [dict(detail, name=name) for name, detail in self._signature.get_output_details().items()]
+
+    def resize_tensor_input(self, index: int, size: List[int]) -> None:
+        import numpy as np
+
+        self._runtime.ResizeInputTensor(index, np.array(size, np.int32), False, self._graph)
+
+    def allocate_tensors(self) -> None:
+        self._runtime.AllocateTensors(self._graph)
+
+    def set_tensor(self, index: int, value: Any) -> None:
+        self._runtime.SetTensor(index, value, self._graph)
+
+    def get_tensor(self, index: int) -> Any:
+        return self._runtime.GetTensor(index, self._graph)
+
+    def invoke(self) -> None:
+        self._runtime.Invoke(self._graph)
+
+    def reset_all_variables(self) -> None:
+        self._whole.reset_all_variables()
+
+
 def _litert() -> Any:
     try:
         from ai_edge_litert import interpreter
@@ -662,6 +1090,66 @@ def _check(path: str, sha256: str) -> None:
         raise ProbeError("lost", "the file is not readable on the device: " + str(error)) from error
     if digest.hexdigest() != sha256:
         raise ProbeError("lost", "the file on the device is not the one that was sent (SHA-256 differs)")
+
+
+#: What was checked already: size, time of change and number of the file, by path.
+_KNOWN_FILES: Dict[str, Tuple[int, int, int]] = {}
+
+
+def _check_once(path: str, sha256: str) -> None:
+    """As `_check`, but a file that has not changed since is not read again: weights may hold gigabytes."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise ProbeError("lost", "the file is not readable on the device: " + str(error)) from error
+    mark = (status.st_size, status.st_mtime_ns, status.st_ino)
+    if _KNOWN_FILES.get(path) != mark:
+        _check(path, sha256)
+        _KNOWN_FILES[path] = mark
+
+
+def _placed(path: str, sha256: str, beside: Dict[str, Dict[str, str]]) -> str:
+    """The model's path in a folder where the files that hold its weights lie as it names them.
+
+    Files come to the device under the names of their hashes. They are linked and not copied where the file system can:
+    the runtime maps them into memory.
+    """
+    key = hashlib.sha256(json.dumps([sha256, beside], sort_keys=True).encode()).hexdigest()
+    folder = os.path.join(os.getcwd(), "beside-" + key[:32])
+    model = os.path.basename(path)
+    for location, there in [(model, {"path": path, "sha256": sha256}), *sorted(beside.items())]:
+        target = os.path.normpath(os.path.join(folder, location))
+        if os.path.isabs(location) or not target.startswith(folder + os.sep):
+            raise ProbeError("refused", "the model's weights would lie outside its folder: %r" % location)
+        if not os.path.exists(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            temporary = "%s.%d" % (target, os.getpid())
+            try:
+                os.link(there["path"], temporary)
+            except OSError:
+                shutil.copyfile(there["path"], temporary)
+            os.replace(temporary, target)
+        _check_once(target, there["sha256"])
+    return os.path.join(folder, model)
+
+
+def _values(file: Dict[str, Any]) -> Dict[str, Any]:
+    """What was given of the inputs: a text, or the array of a file. Raises ProbeError."""
+    import numpy as np
+
+    found: Dict[str, Any] = {}
+    for name, value in (file.get("values") or {}).items():
+        if "text" in value:
+            found[name] = str(value["text"])
+            continue
+        _check_once(value["path"], value["sha256"])
+        try:
+            found[name] = np.load(value["path"], allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ProbeError(
+                "refused", "the values of input %s cannot be read: %s" % (name, _one_line(error))
+            ) from error
+    return found
 
 
 def _median(values: List[Any]) -> float:
@@ -738,27 +1226,68 @@ class Probe:
         self.threads = 1
         self.models: Dict[str, Any] = {}
         self.files: Dict[str, Dict[str, Any]] = {}
+        self.binding = _BINDINGS[0]
 
-    def _open(self, path: str, sha256: str, shapes: Optional[Dict[str, List[int]]] = None, **how: Any) -> Any:
-        self._checked(path, sha256)
-        return self._load(path, shapes, **how)
+    def _open(self, file: Dict[str, Any], **how: Any) -> Any:
+        return self._load(self._checked(file), file, _values(file), **how)
 
-    def _checked(self, path: str, sha256: str) -> None:
+    def _checked(self, file: Dict[str, Any]) -> str:
+        """Where the model lies, and what it needs beside it; its hash is looked at."""
         if self.runtime is None:
             raise ProbeError("crashed", "no hello yet: the runtime is not chosen")
-        _check(path, sha256)
+        _check(file["path"], file["sha256"])
+        return _placed(file["path"], file["sha256"], file["beside"]) if file.get("beside") else str(file["path"])
 
-    def _load(self, path: str, shapes: Optional[Dict[str, List[int]]] = None, **how: Any) -> Any:
+    def _load(self, path: str, file: Dict[str, Any], values: Dict[str, Any], **how: Any) -> Any:
         try:
-            return self.runtime(path, self.threads, shapes, **how)
+            return self.runtime(path, self.threads, file, values, binding=self.binding, **how)
+        except _OpenAxesError as error:
+            raise ProbeError("refused", str(error), self._proposal(path, file, values, error)) from error
         except ProbeError:
             raise
         except Exception as error:
             said = _one_line(error, os.path.dirname(path))
             raise ProbeError("refused", "%s cannot open the model: %s" % (self.name, said)) from error
 
-    def _not_run(self, error: BaseException) -> str:
-        return "%s cannot run the model: %s" % (self.name, _one_line(error))
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """What goes wrong in here is the model's own fault, said as a refusal."""
+        try:
+            yield
+        except (ProbeError, _BindingError):
+            raise
+        except Exception as error:
+            raise ProbeError("refused", "%s cannot run the model: %s" % (self.name, _one_line(error))) from error
+
+    def _proposal(self, path: str, file: Dict[str, Any], values: Dict[str, Any], error: _OpenAxesError) -> str:
+        """What to type where sizes are missing: the first that are tried and run."""
+        sizes, failed = _first_that_runs(self.runtime, path, file, values, error)
+        trial = sizes or next(_trials(error))
+        given = file.get("shapes") or {}
+        asked = [name for name in trial if any(place[0] == name for places in error.axes for place in places)]
+        options = [
+            "--shape " + shlex.quote("%s%s=%s" % (file.get("prefix", ""), name, _written(trial[name])))
+            for name in asked
+            if name not in given
+        ]
+        if sizes:
+            return "these sizes run: type " + " ".join(options)
+        return "give them, like %s (no sizes that were tried run: %s)" % (" ".join(options), failed)
+
+    def escalating(self, work: Callable[..., Dict[str, Any]]) -> Callable[..., Dict[str, Any]]:
+        """`work`, done again with a looser binding where a run failed: all models of a process are run alike."""
+
+        def done(**fields: Any) -> Dict[str, Any]:
+            while True:
+                try:
+                    return work(**fields)
+                except _BindingError as error:
+                    left = _BINDINGS[_BINDINGS.index(self.binding) + 1 :]
+                    if not left:
+                        raise ProbeError("refused", "%s cannot run the model: %s" % (self.name, error)) from error
+                    self.binding = left[0]
+
+        return done
 
     def hello(self, runtime: str, threads: int, warm: List[Dict[str, str]]) -> Dict[str, Any]:
         """Import the runtime and warm it up."""
@@ -772,8 +1301,9 @@ class Probe:
         except ImportError as error:
             raise ProbeError("refused", "%s cannot be imported: %s" % (runtime, _one_line(error))) from error
         self.runtime, self.threads, self.name = kinds[runtime], threads, package + " " + version
+        self.binding = _BINDINGS[0]
         for model in warm:
-            self.memory(**model)
+            self.escalating(self.memory)(**model)
         gc.collect()
         gc.freeze()  # what was imported stays, and need not be looked through before every block
         facts = dict(_facts(), runtime=package, runtime_version=version, numpy=np.__version__, threads=threads)
@@ -785,22 +1315,20 @@ class Probe:
 
     def _first(self, file: Dict[str, Any], **how: Any) -> Tuple[Any, float, float]:
         """A model loaded and run once, and the seconds of both. Loading is the runtime's alone, without our hash."""
-        self._checked(file["path"], file["sha256"])
+        path, values = self._checked(file), _values(file)
         gc.collect()
         start = time.perf_counter()
-        model = self._load(file["path"], file.get("shapes"), **how)
+        model = self._load(path, file, values, **how)
         loaded = time.perf_counter()
-        try:
+        with self._running():
             model.runner()()
-        except Exception as error:
-            raise ProbeError("refused", self._not_run(error)) from error
         return model, loaded - start, time.perf_counter() - loaded
 
     def load(self, id: str, run: bool = True, **file: Any) -> Dict[str, Any]:
         """Open a model and run it once, or only open it: then there are no seconds."""
-        model, load_s, first_s = self._first(file) if run else (self._open(**file), None, None)
+        model, load_s, first_s = self._first(file) if run else (self._open(file), None, None)
         self.models[id], self.files[id] = model, file
-        told = {"inputs": model.inputs, "outputs": model.outputs, "ports": model.ports()}
+        told = {"inputs": model.inputs, "outputs": model.outputs, "ports": model.ports(), "opened": model.opened}
         return dict(told, load_s=load_s, first_s=first_s)
 
     def unload(self, id: str) -> Dict[str, Any]:
@@ -813,14 +1341,12 @@ class Probe:
     def memory(self, **file: Any) -> Dict[str, Any]:
         """Heap the model holds while it runs; buffers that only the loading needs are not counted."""
         memory = _Memory()
-        model = self._open(**file, lean=True)
+        model = self._open(file, lean=True)
         memory.read()
-        try:
+        with self._running():
             model.settle()
             memory.read()
             model.release()
-        except Exception as error:
-            raise ProbeError("refused", self._not_run(error)) from error
         del model
         gc.collect()
         return {"bytes": memory.highest, "method": memory.method}
@@ -857,8 +1383,10 @@ class Probe:
         rewarm: Dict[str, int] = {}
         for name, file in racers.items():
             answer.update({"samples_" + name: [], "load_s_" + name: [], "first_s_" + name: []})
-            model = self._open(**file)
-            times = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s, most_s / 8)
+            model = self._open(file)
+            with self._running():
+                times = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s, most_s / 8)
+            answer["opened_" + name] = model.opened
             answer["warmups_" + name] = [nanoseconds / 1e9 for nanoseconds in times[:_MAX_WARMUPS]]
             steady = max(1.0, _median(times[len(times) // 2 :]))
             per_round = max(2, min_runs, int(round_s * 1e9 / steady) + 1)
@@ -877,7 +1405,8 @@ class Probe:
                     answer["load_s_" + name].append(load_s)
                     answer["first_s_" + name].append(first_s)
                 for name in order:
-                    times = _quietly(_block, models[name].runner(), runs[name] + rewarm[name])[rewarm[name] :]
+                    with self._running():
+                        times = _quietly(_block, models[name].runner(), runs[name] + rewarm[name])[rewarm[name] :]
                     medians[name].append(_median(times) / 1e9)
                 models.clear()
             for name, values in medians.items():
@@ -890,14 +1419,16 @@ class Probe:
         """One query after the other: every run's time."""
         before = _state()
         model, load_s, first_s = self._first(file)
-        warmups = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s, max_s / 4)
-        times, count = _quietly(_timed, model.runner(), min(max(1, min_runs), _MAX_RUNS), min_s, max_s)
+        with self._running():
+            warmups = _quietly(_warm_up, model.runner(), max(1, warmup_runs), warmup_s, max_s / 4)
+            times, count = _quietly(_timed, model.runner(), min(max(1, min_runs), _MAX_RUNS), min_s, max_s)
         return {
             "runs_s": [nanoseconds / 1e9 for nanoseconds in times],
             "count": count,
             "warmups_s": [nanoseconds / 1e9 for nanoseconds in warmups[:_MAX_WARMUPS]],
             "load_s": load_s,
             "first_s": first_s,
+            "opened": model.opened,
             "states": [before, _state()],
         }
 
@@ -927,13 +1458,17 @@ class Probe:
         begin.set()
         for thread in threads:
             thread.join()
+        if errors and isinstance(errors[0], _BindingError):
+            raise errors[0]
         if errors:
             raise ProbeError("refused", "the runtime cannot run several at once: " + _one_line(errors[0]))
         return {"inferences": sum(counts), "seconds": max(ends) - start, "per_stream": counts}
 
     def operators(self, *, runs: int, scratch: str, **file: Any) -> Dict[str, Any]:
         """Seconds of every operator, where the runtime tells them."""
-        times = self._first(file, trace=scratch)[0].operators(min(max(1, runs), 1000))
+        model = self._first(file, trace=scratch)[0]
+        with self._running():
+            times = model.operators(min(max(1, runs), 1000))
         why = "" if times else "LiteRT's Python interface gives no times per operator"
         return {"operators": times, "why": why}
 
@@ -965,7 +1500,7 @@ class Probe:
         """The model; opened anew where its variables are of the kind that the runtime does not reset."""
         if examples.reopen:
             self.models[id] = None  # first: two at once may be more than the device has memory for
-            self.models[id] = self._load(self.files[id]["path"], self.files[id].get("shapes"))
+            self.models[id] = self._open(self.files[id])
         return self._model(id)
 
 
@@ -1057,10 +1592,10 @@ class CountingProbe(Probe):
         for model in warm:
             # Opened once for nothing. An emulator translates code when it first runs, so that a first opening may take
             # over two seconds, and onnxruntime's first run later than that after opening leaves another heap.
-            self._open(**model, lean=True)
-            self._memory(model)
+            self._open(model, lean=True)
+            self.escalating(self._memory)(file=model)
         gc.collect()
-        self._forks, self._known = _Forks({"memory": self._memory, "count": self._runs}), {}
+        self._forks, self._known = _Forks({"memory": self._memory_alone, "count": self._runs_alone}), {}
         answer["facts"].update(unit="instructions", cores=os.cpu_count())
         return dict(answer, ops=[op for op in answer["ops"] if op not in ("single", "throughput", "operators")])
 
@@ -1071,8 +1606,13 @@ class CountingProbe(Probe):
     def race(self, *, a: Dict[str, Any], b: Optional[Dict[str, Any]], **_: Any) -> Dict[str, Any]:
         """One round of one sample, the median of the runs: more would be the same."""
         answer: Dict[str, Any] = {}
+        files = [file for file in (a, b) if file is not None]
+        # Each in a process of its own, and yet both alike: with the loosest binding that one of them needs.
+        while len({self._measured("count", file)["opened"]["binding"] for file in files}) > 1:
+            self.binding = _BINDINGS[_BINDINGS.index(self.binding) + 1]
         for name, file in (("a", a), ("b", b)):
-            runs = self._measured("count", file) if file is not None else {"warmups": [], "kept": []}
+            runs = self._measured("count", file) if file is not None else {"warmups": [], "kept": [], "opened": None}
+            answer["opened_" + name] = runs["opened"]
             kept = sorted(runs["kept"])
             answer.update({"warmups_" + name: runs["warmups"], "samples_" + name: kept[len(kept) // 2 :][:1]})
             answer.update({"load_s_" + name: [], "first_s_" + name: []})
@@ -1086,35 +1626,41 @@ class CountingProbe(Probe):
     def _measured(self, what: str, file: Dict[str, Any]) -> Dict[str, Any]:
         if self._forks is None:
             raise ProbeError("crashed", "no hello yet: the runtime is not chosen")
-        key = json.dumps([what, file["sha256"], file.get("shapes")], sort_keys=True)
+        wanted = dict(file, binding=self.binding)
+        key = json.dumps([what, wanted], sort_keys=True)
         if key not in self._known:
-            self._known[key] = self._forks.ask(what, file)
+            self._known[key] = self._forks.ask(what, wanted)
         return self._known[key]
+
+    def _memory_alone(self, file: Dict[str, Any]) -> Dict[str, Any]:
+        self.binding = file["binding"]
+        return self.escalating(self._memory)(file=file)
+
+    def _runs_alone(self, file: Dict[str, Any]) -> Dict[str, Any]:
+        self.binding = file["binding"]
+        return self.escalating(self._runs)(file=file)
 
     def _memory(self, file: Dict[str, Any]) -> Dict[str, Any]:
         """As `Probe.memory`, in the fewest runs: an emulated one takes long."""
         memory = _Memory()
-        model = self._open(**file, lean=True)
+        model = self._open(file, lean=True)
         memory.read()
-        try:
+        with self._running():
             model.release()
             model.runner()()
             memory.read()
             model.release()
-        except Exception as error:
-            raise ProbeError("refused", self._not_run(error)) from error
         return {"bytes": memory.highest, "method": memory.method}
 
     def _runs(self, file: Dict[str, Any]) -> Dict[str, Any]:
         """Instructions of each run; the first half warms up. A large model, whose runs hardly differ, has only two."""
-        run = self._open(**file).runner()
-        try:
+        model = self._open(file)
+        with self._running():
+            run = model.runner()
             counts = _quietly(self._counter.each, run, 1)
             counts += _quietly(self._counter.each, run, max(1, min(9, _COUNTED // max(1, counts[0]))))
-        except Exception as error:
-            raise ProbeError("refused", self._not_run(error)) from error
         half = len(counts) // 2
-        return {"warmups": counts[:half], "kept": counts[half:]}
+        return {"warmups": counts[:half], "kept": counts[half:], "opened": model.opened}
 
 
 class _Forks:
@@ -1148,7 +1694,7 @@ class _Forks:
         except (OSError, ValueError) as error:
             raise ProbeError("crashed", "the process that measures has ended: " + _one_line(error)) from error
         if not answer["ok"]:
-            raise ProbeError(answer["kind"], answer["error"])
+            raise ProbeError(answer["kind"], answer["error"], answer.get("hint", ""))
         del answer["number"], answer["ok"]
         return answer
 
@@ -1269,18 +1815,60 @@ def _shortened(text: str) -> str:
     return text[: _MAX_MESSAGE // 3] + " ... " + text[len(text) - (_MAX_MESSAGE - _MAX_MESSAGE // 3 - 5) :]
 
 
+def _first_that_runs(
+    runtime: Any, path: str, file: Dict[str, Any], values: Dict[str, Any], error: _OpenAxesError
+) -> Tuple[Optional[Dict[str, List[int]]], str]:
+    """The first sizes with which the model runs, or None and how the last ones failed.
+
+    They are tried in a forked process: sizes that do not fit may take a runtime down, or take it too long.
+    """
+    takes, gives = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _close_all_but(1, 2, gives)
+            model = runtime(path, 1, dict(file, shapes=None), values, binding="none")
+            for sizes in _trials(error):
+                try:
+                    model.feed(dict(file, shapes=sizes), values)
+                    model.runner()()
+                except Exception as why:
+                    os.write(gives, json.dumps([None, _one_line(why)[:200]]).encode("ascii") + b"\n")
+                else:
+                    os.write(gives, json.dumps([sizes, ""]).encode("ascii") + b"\n")
+                    break
+        finally:
+            os._exit(0)
+    os.close(gives)
+    said, until = b"", time.monotonic() + _TRY_S
+    while select.select([takes], [], [], max(0.0, until - time.monotonic()))[0]:
+        block = os.read(takes, 1 << 16)
+        if not block:
+            break
+        said = (said + block)[-(1 << 20) :]
+    os.close(takes)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    lines = said.split(b"\n")[:-1]
+    if not lines:
+        return None, "none was finished in %.0f s" % _TRY_S
+    found, failed = json.loads(lines[-1])
+    return found, failed
+
+
 def _ops(probe: Probe) -> Dict[str, Callable[..., Dict[str, Any]]]:
+    again = probe.escalating
     return {
         "hello": probe.hello,
         "state": probe.state,
-        "load": probe.load,
-        "memory": probe.memory,
-        "race": probe.race,
-        "single": probe.single,
-        "throughput": probe.throughput,
-        "operators": probe.operators,
-        "predict": probe.predict,
-        "outputs": probe.outputs,
+        "load": again(probe.load),
+        "memory": again(probe.memory),
+        "race": again(probe.race),
+        "single": again(probe.single),
+        "throughput": again(probe.throughput),
+        "operators": again(probe.operators),
+        "predict": again(probe.predict),
+        "outputs": again(probe.outputs),
         "unload": probe.unload,
         "quit": dict,
     }
@@ -1291,7 +1879,7 @@ def _guarded(work: Callable[..., Dict[str, Any]], *given: Any, **named: Any) -> 
     try:
         return dict(work(*given, **named), ok=True)
     except ProbeError as error:
-        return {"ok": False, "kind": error.kind, "error": _shortened(str(error))}
+        return {"ok": False, "kind": error.kind, "error": _shortened(str(error)), "hint": error.hint[:4000]}
     except Exception as error:
         return {"ok": False, "kind": "crashed", "error": _one_line(error)}
 

@@ -6,16 +6,17 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, UsageError
 from edgeprune.core.progress import Progress, Silent, Task
-from edgeprune.core.types import Failure, MeasureSettings, RuntimeName, Unit, Verdict, to_json
+from edgeprune.core.types import Failure, MeasureSettings, Unit, Verdict, to_json
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import (
+    Fed,
+    Opened,
     Operator,
     ProbeClient,
     Single,
@@ -23,15 +24,14 @@ from edgeprune.profilers.client import (
     in_fresh_process,
     push_patiently,
 )
+from edgeprune.profilers.external import external_files
 from edgeprune.profilers.fresh import Collector, cool_down, median_or_none, memory_processes, race_fresh
+from edgeprune.profilers.inputs import GivenInputs, Shapes
+from edgeprune.profilers.recognition import runtime_of
 from edgeprune.profilers.statistics import Interval, percentile, quotient_interval
 from edgeprune.profilers.verdict import State, judge
 
 T = TypeVar("T")
-Shapes = Mapping[str, tuple[int, ...]]
-
-#: The runtime that runs a file, by the end of its name.
-RUNTIMES: Mapping[str, RuntimeName] = MappingProxyType({".onnx": "onnxruntime", ".tflite": "litert"})
 
 _TIMEOUT_S = 900.0
 #: A process stops timing after so long, also before it has its minimum of runs.
@@ -50,12 +50,23 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class External:
+    """A file that holds weights of an ONNX model, by its place beside the model."""
+
+    location: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What one file costs: raw samples of all processes that count, and what is made of them."""
 
     file: str
+    #: Hash and bytes of the file and of all that is in `external`.
     sha256: str
     bytes: int
+    external: tuple[External, ...]
     unit: Unit
     #: Cost per inference, one after the other, and the process of each. Of many the newest: `count` is of all.
     samples: tuple[float, ...]
@@ -81,6 +92,13 @@ class Profile:
     states: tuple[State, ...]
     settings: MeasureSettings
     shapes: Shapes
+    #: What each input was fed with.
+    inputs: tuple[Fed, ...]
+    #: Of a .tflite file: the signature that was run, and all that it has.
+    signature: str
+    signatures: tuple[str, ...]
+    #: How onnxruntime was given inputs and outputs; see `opened` of the probe.
+    binding: str
     facts: Mapping[str, Any]
 
     @property
@@ -134,29 +152,25 @@ class Comparison:
     settings: MeasureSettings
 
 
-def runtime_of(file: Path) -> RuntimeName:
-    """The runtime for a file. Raises UsageError where it is no model file or is not there."""
-    if not file.is_file():
-        raise UsageError(f"model file {file} does not exist", "give a .onnx or .tflite file")
-    if file.suffix.lower() not in RUNTIMES:
-        raise UsageError(f"{file} is neither .onnx nor .tflite", "export it first: edgeprune run writes both")
-    return RUNTIMES[file.suffix.lower()]
-
-
 def profile_files(
     session: Session,
     files: Sequence[Path],
     settings: MeasureSettings,
-    shapes: Shapes,
+    given: Sequence[GivenInputs],
     wanted: Wanted,
     progress: Progress | None = None,
 ) -> list[Profile | Failure]:
     """Profile every file in fresh processes: process i of each file before process i + 1 of any.
 
-    `settings` holds for each, with the runtime of its type. A file that cannot be run becomes a Failure, and the others
-    go on. Raises DeviceError where the device is lost or has no runtime, UsageError for a file that is none.
+    `settings` holds for each, with the runtime of its type; `given` has an entry a file. A file that cannot be run
+    becomes a Failure, and the others go on. Raises DeviceError where the device is lost or has no runtime, UsageError
+    for a file that is none, or for an input that was given and no file has.
     """
-    works = [_Work(session, file, replace(settings, runtime=runtime_of(file)), shapes, wanted) for file in files]
+    several = len({str(file) for file in files}) > 1
+    works = [
+        _Work(session, file, replace(settings, runtime=runtime_of(file)), each, wanted, f"{file.name}:" * several)
+        for file, each in zip(files, given, strict=True)
+    ]
     readings = memory_processes(session, settings)
     extra = wanted.throughput + wanted.operators
     watch = progress or Silent()
@@ -166,6 +180,8 @@ def profile_files(
             timed += 1
             for work in untimed:
                 work.step(work.time, bar, timed <= settings.processes)
+            if timed == 1:
+                _check_names(works)
         for _ in range(readings):
             for work in works:
                 work.step(work.read_memory, bar)
@@ -178,9 +194,15 @@ def profile_files(
 
 
 def compare_file(
-    session: Session, profile: Profile, against: Profile, settings: MeasureSettings, progress: Progress | None = None
+    session: Session,
+    profile: Profile,
+    against: Profile,
+    settings: MeasureSettings,
+    given: GivenInputs,
+    against_given: GivenInputs,
+    progress: Progress | None = None,
 ) -> Comparison:
-    """Race a profiled file with `against` (see `race_fresh`), of the same runtime. Raises DeviceError."""
+    """Race a profiled file with `against` (see `race_fresh`), of the same runtime, fed alike. Raises DeviceError."""
     watch = progress or Silent()
     file, other = Path(profile.file), Path(against.file)
     settings = replace(
@@ -191,8 +213,7 @@ def compare_file(
         min_runs=_RACE_RUNS,
     )
     try:
-        ours = replace(push_patiently(session, file), shapes=profile.shapes)
-        theirs = replace(push_patiently(session, other), shapes=against.shapes)
+        ours, theirs = (push_patiently(session, each, known) for each, known in ((file, given), (other, against_given)))
         with watch.task(f"{file.name} against {other.name}", settings.processes) as bar:
             raced = race_fresh(session, settings, ours, theirs, bar, timeout_s=_TIMEOUT_S)
     except ChannelError as error:
@@ -221,18 +242,27 @@ def compare_file(
 class _Work:
     """One file on its way to a profile."""
 
-    def __init__(self, session: Session, file: Path, settings: MeasureSettings, shapes: Shapes, wanted: Wanted) -> None:
+    def __init__(
+        self,
+        session: Session,
+        file: Path,
+        settings: MeasureSettings,
+        given: GivenInputs,
+        wanted: Wanted,
+        prefix: str,
+    ) -> None:
         self._session = session
         self._wanted = wanted
         self._file = file
         self._settings = settings
-        self._pushed = replace(push_patiently(session, file), shapes=shapes)
+        self._pushed = replace(push_patiently(session, file, given), prefix=prefix)
         self._timings: Collector[Single] = Collector(settings, _interval)
         self._memory: list[tuple[int, str]] = []
         self._throughput: Throughput | None = None
         self._operators: tuple[tuple[Operator, ...] | None, str] = (None, "")
         self._facts: Mapping[str, Any] = {}
         self._unit: Unit = "s"
+        self._opened = Opened()
         self._single_runs = True
         self.failure: Failure | None = None
 
@@ -248,6 +278,10 @@ class _Work:
                 self.failure = error.failure()
         bar.advance(1 if foreseen else 0, note)
 
+    def names(self) -> tuple[set[str], set[str]]:
+        """Names that were given for several files, and those of them that this one does not have."""
+        return set(self._pushed.shared), set(self._opened.unused)
+
     def more_to_time(self) -> bool:
         """Whether one more process is to time it."""
         return self.failure is None and self._timings.wanted()
@@ -260,9 +294,12 @@ class _Work:
             if self._single_runs:
                 return client.single(self._pushed, _LONGEST_S, deadline)
             race = client.race(self._pushed, None, deadline)
-            return Single(race.samples, len(race.samples), race.warmups, race.load_s, race.first_s, race.states)
+            count = len(race.samples)
+            return Single(race.samples, count, race.warmups, race.load_s, race.first_s, race.states, race.opened)
 
-        self._timings.add(self._in_process(timed))
+        single = self._in_process(timed)
+        self._opened = single.opened
+        self._timings.add(single)
         return f"{self._file.name} {self._timings.note()}"
 
     def read_memory(self) -> str:
@@ -294,13 +331,18 @@ class _Work:
         timings = self._timings.kept()
         states = tuple(state for timing in timings for state in timing.states)
         interval = _interval(timings)
+        external = tuple(
+            External(place, self._pushed.beside[place].sha256, file.stat().st_size)
+            for place, file in external_files(self._file).items()
+        )
         verdict, advice = judge(states, interval, self._settings)
         if self._unit == "instructions" and len({sample for timing in timings for sample in timing.samples}) == 1:
             verdict, advice = "stable", ""
         return Profile(
             file=str(self._file),
-            sha256=self._pushed.sha256,
-            bytes=self._file.stat().st_size,
+            sha256=self._pushed.content,
+            bytes=self._file.stat().st_size + sum(each.bytes for each in external),
+            external=external,
             unit=self._unit,
             samples=tuple(sample for timing in timings for sample in timing.samples),
             process=tuple(index for index, timing in enumerate(timings) for _ in timing.samples),
@@ -321,6 +363,10 @@ class _Work:
             states=states,
             settings=self._settings,
             shapes=self._pushed.shapes or {},
+            inputs=self._opened.inputs,
+            signature=self._opened.signature,
+            signatures=self._opened.signatures,
+            binding=self._opened.binding,
             facts={**self._session.facts(), **self._facts},
         )
 
@@ -342,6 +388,18 @@ class _Work:
             return work(client, deadline)
 
         return in_fresh_process(self._session, self._settings, warmed, timeout_s=_TIMEOUT_S)
+
+
+def _check_names(works: Sequence[_Work]) -> None:
+    """Raises UsageError for an input that was given for several files and that none of those that ran has."""
+    known = [work.names() for work in works if work.failure is None]
+    if len(known) < len(works):
+        return  # a file that did not run may be the one that has it
+    shared = {name for names, _ in known for name in names}
+    unused = shared - {name for names, left in known for name in names - left}
+    if unused:
+        names = ", ".join(sorted(unused))
+        raise UsageError(f"no file has an input {names}", "see the inputs: edgeprune profile FILE --json")
 
 
 def _medians(samples: Sequence[float], process: Sequence[int]) -> list[float]:

@@ -10,13 +10,19 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from edgeprune.core.units import format_bytes, format_cost, format_millions
+from edgeprune.core.units import format_bytes, format_cost, format_figure, format_millions
 from edgeprune.report.table import faster
 
 #: An operator view shows so many of the dearest.
 _OPERATORS = 15
 
 Shown = Callable[[Any], str]
+
+#: How a file was run that could not be run as others are; some microseconds of each run are that.
+_BINDINGS = {
+    "renewed": "outputs bound anew before each run (their shape changes or is not as declared); the times include that",
+    "none": "inputs and outputs handed over in each run (they cannot be bound); the times include that",
+}
 
 
 #: Above the table, where a cell has no room for it: what figures are that are no times of a real device.
@@ -83,15 +89,44 @@ def verdict_line(each: Any, name: str) -> str:
     return "; ".join(parts)
 
 
+def fed_lines(each: Any, name: str, prefix: str) -> list[str]:
+    """What of a profile depends on how the file was fed, a line each; `prefix` stands before names of inputs.
+
+    Values of real numbers that were made up need no line: what they are hardly changes what a network costs.
+    """
+    lines = []
+    for fed in each.inputs:
+        if fed.how == "given" or fed.dtype.startswith(("float", "bfloat")):
+            continue
+        dtype = fed.dtype.rstrip("_")
+        how = "FILE.npy" if fed.shape else "VALUE"
+        sizes = f", {'x'.join(map(str, fed.shape))}" if fed.shape else ""
+        lines.append(
+            f"{name}: input {fed.name} ({dtype}{sizes}) made up as {fed.how}; give --input {prefix}{fed.name}={how}"
+        )
+    if len(each.signatures) > 1:
+        others = ", ".join(signature for signature in each.signatures if signature != each.signature)
+        measured = f"signature {each.signature}" if each.signature else "the first subgraph, which no signature names,"
+        lines.append(f"{name}: {measured} was measured; --signature {prefix}NAME measures another: {others}")
+    if each.external:
+        inside = each.bytes - sum(part.bytes for part in each.external)
+        parts = ", ".join(f"{part.location} ({format_bytes(part.bytes)})" for part in each.external)
+        lines.append(f"{name}: its size counts {format_bytes(inside)} of its own and the weights in {parts}")
+    if each.binding in _BINDINGS:
+        lines.append(f"{name}: {_BINDINGS[each.binding]}")
+    return lines
+
+
 def comparison_lines(each: Any, names: Mapping[str, str]) -> list[str]:
     """A comparison in words: latency with its interval, memory, file."""
     interval = each.latency
     return [
         f"{names[each.file]} against {names[each.against]}:",
-        f"  cost    {interval.value:.3g}x (95 %: {interval.low:.3g} to {interval.high:.3g}), "
+        f"  cost    {format_figure(interval.value)}x (95 %: {format_figure(interval.low)} to "
+        f"{format_figure(interval.high)}), "
         + faster(1 / interval.value, 1 / interval.high, 1 / interval.low, each.unit),
-        f"  heap    {each.memory:.3g}x",
-        f"  file    {each.bytes:.3g}x",
+        f"  heap    {format_figure(each.memory)}x",
+        f"  file    {format_figure(each.bytes)}x",
         f"  {verdict_line(each, 'this race')}",
     ]
 

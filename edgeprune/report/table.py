@@ -11,7 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeprune.core.types import Unit
-from edgeprune.core.units import format_bytes, format_cost, format_millions, format_percent, format_speedup
+from edgeprune.core.units import (
+    format_bytes,
+    format_cost,
+    format_figure,
+    format_millions,
+    format_percent,
+    format_speedup,
+)
 
 Result = Mapping[str, Any]
 _FILE = {"onnx": "ONNX", "tflite": "TFLite"}
@@ -159,4 +166,4 @@ def _show(value: float, unit: str) -> str:
         return format_cost(value, unit)  # type: ignore[arg-type]
     if unit == "bytes":
         return format_bytes(value)
-    return f"{value:.3g}x" if unit.startswith("share") else f"{value:.2f}"
+    return f"{format_figure(value)}x" if unit.startswith("share") else f"{value:.2f}"

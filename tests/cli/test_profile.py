@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from fakes.tiny_models import write_mlp
+from fakes.tiny_tflite import write_tflite
+from onnx import helper
 
 from edgeprune.cli.main import main
 
@@ -71,7 +74,10 @@ def test_json_is_an_interface(runs: Runs) -> None:
 
 
 def test_a_refused_file_is_one_line_and_the_others_go_on(runs: Runs, tmp_path: Path) -> None:
-    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    node = helper.make_node("MyOp", ["x"], ["y"], domain="com.acme")
+    value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = helper.make_graph([node], "g", [value], [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("com.acme", 1)], ir_version=8), "bad.onnx")
     code, out, _ = runs("profile", "bad.onnx", "half.onnx", *QUICK, "--quiet")
     assert code == 4
     assert f"bad.onnx: refused; onnxruntime {onnxruntime.__version__} cannot open the model" in out
@@ -88,8 +94,8 @@ def test_a_refused_file_is_one_line_and_the_others_go_on(runs: Runs, tmp_path: P
     ("arguments", "says"),
     [
         (("none.onnx",), "none.onnx does not exist"),
-        (("half.txt",), "neither .onnx nor .tflite"),
-        (("half.onnx", "--shape", "x"), "--shape: 'x' is no input and its sizes; write it like ids=1x16"),
+        (("half.txt",), "expected a .onnx, .ort or .tflite file, got half.txt; export it first"),
+        (("half.onnx", "--shape", "x"), "--shape: expected an input and its sizes, got 'x'; write it like ids=1x16"),
         (("half.onnx", "--shape", "x=0x2"), "--shape"),
         (("half.onnx", "--half-width", "wide"), "--half-width: 'wide' is no share; write it like 2%"),
         (("half.onnx", "--max-seconds", "3"), "give --half-width too"),
@@ -99,8 +105,8 @@ def test_a_refused_file_is_one_line_and_the_others_go_on(runs: Runs, tmp_path: P
     ],
 )
 def test_wrong_usage(runs: Runs, tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
-    for name in ("half.txt", "half.tflite"):
-        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "half.txt").write_bytes(b"")
+    write_tflite(tmp_path / "half.tflite")
     code, out, err = runs("profile", *arguments)
     assert (code, out) == (2, "")
     assert says in err
@@ -110,7 +116,7 @@ def test_wrong_usage(runs: Runs, tmp_path: Path, arguments: tuple[str, ...], say
 def test_a_wrong_shape_is_one_line_with_the_inputs(runs: Runs) -> None:
     code, _, err = runs("profile", "half.onnx", *QUICK, "--quiet", "--shape", "y=1x64")
     assert code == 4
-    assert "no input 'y'; the inputs are x ?x64" in err
+    assert "no input 'y'; the inputs are x [n, 64]" in err
 
 
 def test_more_processes_for_a_narrow_interval(runs: Runs) -> None:

@@ -1,8 +1,21 @@
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Bound
-from edgeprune.core.units import format_bytes, format_cost, format_speedup, parse_bytes, parse_latency
+from edgeprune.core.units import (
+    format_bytes,
+    format_cost,
+    format_figure,
+    format_millions,
+    format_percent,
+    format_speedup,
+    parse_bytes,
+    parse_latency,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +81,54 @@ def test_figures_for_people() -> None:
     assert format_cost(515_329, "instructions") == "0.515 M instructions (emulated)"
     assert format_bytes(1_234_567) == "1.23 MB"
     assert format_bytes(12) == "12 B"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (999.96e-6, "1 ms"),
+        (999.4e-6, "999 µs"),
+        (0.9996, "1 s"),
+        (0.0, "0 µs"),
+        (1e-12, "0.000001 µs"),
+        (1234.6, "1235 s"),
+    ],
+)
+def test_a_time_is_rounded_before_its_unit_is_chosen(value: float, shown: str) -> None:
+    assert format_cost(value, "s") == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(999.4, "999 B"), (999.6, "1 kB"), (999_960, "1 MB"), (999.96e6, "1 GB"), (5e15, "5000 TB")],
+)
+def test_bytes_are_rounded_before_their_unit_is_chosen(value: float, shown: str) -> None:
+    assert format_bytes(value) == shown
+
+
+@given(st.floats(0, 1e24))
+def test_no_figure_has_an_exponent(value: float) -> None:
+    shown = [
+        format_cost(value, "s"), format_cost(value, "simulated s"), format_cost(value, "instructions"),
+        format_bytes(value), format_percent(value), format_figure(value), format_millions(value),
+        format_speedup(value + 1e-9, "s"),
+    ]  # fmt: skip
+    for text in shown:
+        assert re.fullmatch(r"[0-9]+(\.[0-9]+)?(x| ?[a-zA-Zµ%].*|)", text), text
+
+
+@given(st.floats(1e-12, 999.4))
+def test_a_mantissa_is_below_a_thousand_and_near_the_value(value: float) -> None:
+    for text, units in (
+        (format_cost(value, "s"), {"µs": 1e-6, "ms": 1e-3, "s": 1.0}),
+        (format_bytes(value * 1e12), {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}),
+    ):
+        figure, unit = text.split()
+        assert float(figure) < 1000
+        whole = 0.5 if unit == "B" else 0.0
+        assert float(figure) * units[unit] == pytest.approx(
+            value if "s" in unit else value * 1e12, rel=5.1e-3, abs=whole
+        )
 
 
 def test_what_was_not_measured_in_time_says_so() -> None:

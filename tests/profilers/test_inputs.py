@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeprune.core.errors import UsageError
-from edgeprune.profilers.inputs import Given, given_for
+from edgeprune.profilers.inputs import GivenInputs, given_for
 
 A, B = Path("a.onnx"), Path("sub/b.onnx")
 
@@ -14,15 +14,15 @@ A, B = Path("a.onnx"), Path("sub/b.onnx")
 def test_a_single_file_gets_everything_and_nothing_is_shared(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((0, 3)))
     (found,) = given_for([A], ["ids=1x16", "in:0=4"], ["sr=16000", f"x={tmp_path}/x.npy", "text=a=b"], ["main"])
-    assert found == Given(
+    assert found == GivenInputs(
         {"ids": (1, 16), "in:0": (4,)}, {"sr": "16000", "x": tmp_path / "x.npy", "text": "a=b"}, "main", frozenset()
     )
 
 
 def test_of_several_files_one_may_be_named() -> None:
     a, b = given_for([A, B], ["n=8", "b.onnx:ids=1x16"], ["sub/b.onnx:sr=1", "a.onnx:in:0=2"], ["a.onnx:main"])
-    assert a == Given({"n": (8,)}, {"in:0": "2"}, "main", frozenset({"n"}))
-    assert b == Given({"n": (8,), "ids": (1, 16)}, {"sr": "1"}, "", frozenset({"n"}))
+    assert a == GivenInputs({"n": (8,)}, {"in:0": "2"}, "main", frozenset({"n"}))
+    assert b == GivenInputs({"n": (8,), "ids": (1, 16)}, {"sr": "1"}, "", frozenset({"n"}))
 
 
 def test_the_same_file_twice_is_one_file() -> None:
