@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +15,13 @@ from edgeprune.core.errors import DataError
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.data.dataset import Preprocessing
 from edgeprune.data.preprocessing import fits_float32, read_entry
+from edgeprune.data.room import require_room
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 #: What may stand beside them: how raw values become network input.
 ENTRY = "preprocessing"
 _SHAPES = "inputs are (N, D), (N, H, W), (N, H, W, 1 or 3) or (N, C, H, W)"
 _SAVE = "write it again with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
-#: What reading a damaged .npz raises: RuntimeError for encrypted members, and numpy tokenizes headers as Python.
-_UNREADABLE = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError),
-)
 _LABELS = "labels are one integer per example, 0 to classes-1"
 
 
@@ -52,11 +46,20 @@ def read_npz(path: Path) -> Raw:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is truncated or no .npz file", _SAVE)
     try:
+        with zipfile.ZipFile(path) as archive:
+            # Before numpy makes room for what the headers say; a member cannot give more than this.
+            size = sum(
+                member.file_size for member in archive.infolist() if member.filename.removesuffix(".npy") in NAMES
+            )
+        require_room(size, f"the arrays of {path}", "give fewer examples, or uint8 instead of float32")
         # Opened here, since numpy leaves the file open when its directory is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = archive.files
             arrays = {name: archive[name] for name in (ENTRY, *NAMES) if name in found}
-    except _UNREADABLE as error:
+    except DataError:
+        raise
+    except Exception as error:
+        # Damaged directories, members and headers, which numpy reads as Python, raise anything.
         if "allow_pickle" not in str(error):
             raise DataError(f"cannot read {path}: it is damaged", _SAVE) from error
         raise DataError(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.progress import Progress
+from edgeprune.core.reading import Source
 from edgeprune.data.arrays import Raw, from_arrays
 from edgeprune.data.download import Remote, fetch
 
@@ -30,6 +31,8 @@ _BROKEN = (
     *(pickle.UnpicklingError, EOFError, AttributeError, KeyError, IndexError),
     *(ValueError, TypeError, OverflowError, MemoryError),
 )
+#: Bytes of a batch, and of what lies behind the last one in the tarball; a batch has 31 million.
+_MAX_BATCH_BYTES, _MAX_BYTES = 1 << 26, 1 << 28
 _PIXELS = 3 * 32 * 32
 _AGAIN = "delete it to have it downloaded again, or replace it by the published file"
 
@@ -52,8 +55,11 @@ def load_cifar10(base: Path, progress: Progress) -> Raw:
             wanted = (member for member in archive if member.isfile() and Path(member.name).name in BATCHES)
             members = {Path(member.name).name: _extract(archive, member) for member in wanted}
             # The tar ends before the gzip stream does, whose checksum is compared at its very end.
-            while stream.read(1 << 20):
-                pass
+            for _ in range(_MAX_BYTES >> 20):
+                if not stream.read(1 << 20):
+                    break
+            else:
+                raise DataError(f"{tarball}: expected at most {_MAX_BYTES:,} bytes unzipped, got more", _AGAIN)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{tarball} is truncated, damaged or no gzipped tar file", _AGAIN) from error
     return _assemble(tarball, members.get, progress)
@@ -136,12 +142,14 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if member.size > _MAX_BATCH_BYTES:
+        raise DataError(f"{member.name}: expected at most {_MAX_BATCH_BYTES:,} bytes, got {member.size:,}", _AGAIN)
     stream = archive.extractfile(member)
     return stream.read() if stream else b""
 
 
 def _read_file(path: Path) -> bytes | None:
     try:
-        return path.read_bytes() if path.is_file() else None
+        return Source(path, DataError, _AGAIN).read_bytes(_MAX_BATCH_BYTES) if path.is_file() else None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "check the file's permissions") from error

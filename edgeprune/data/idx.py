@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ FILES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
+#: Bytes of a file, unzipped: the largest that is known here has 47 million.
+MAX_BYTES = 1 << 28
 _AGAIN = "delete it to have it downloaded again, or replace it by the published file"
 
 
@@ -115,7 +118,11 @@ def read_idx(path: Path, dimensions: int, known: IdxSet | None = None) -> NDArra
 
 def _unzip(path: Path, data: bytes) -> bytes:
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            unzipped = stream.read(MAX_BYTES + 1)
+            if len(unzipped) > MAX_BYTES:
+                raise DataError(f"{path}: expected at most {MAX_BYTES:,} bytes unzipped, got more", _AGAIN)
+            return unzipped
     except (gzip.BadGzipFile, EOFError, zlib.error, struct.error) as error:
         wrong = "truncated" if isinstance(error, EOFError) else "no gzip file, or damaged"
         raise DataError(f"{path} is {wrong}", _AGAIN) from error

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import struct
+import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,23 +19,20 @@ from PIL import Image, UnidentifiedImageError
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.progress import Progress
+from edgeprune.core.units import format_bytes
 from edgeprune.data.arrays import Raw, from_arrays
+from edgeprune.data.room import require_room
 
+#: Pixels of one picture, 5,792 x 5,792: no network for an edge device reads more, and a few of them fill any memory.
+MAX_PIXELS = 1 << 25
+#: Bytes of one image file: as many pixels, uncompressed, with 16 bits in four channels.
+MAX_FILE_BYTES = 8 * MAX_PIXELS
+_SMALLER = "scale the pictures to the size that the network reads, or use fewer"
+#: What is decoded, told by a file's content; whatever its name says, nothing else of Pillow's is run.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 _LAYOUT = "images belong into train/CLASS/ and test/CLASS/"
 _CHUNK = 256
-#: What Pillow raises on damaged files, apart from its own errors, which are OSErrors.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    TypeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +41,7 @@ class _Tree:
 
     what: str
     names: tuple[str, ...]
+    size: Callable[[str], int]
     read: Callable[[str], bytes]
 
 
@@ -61,7 +58,10 @@ def load_images(path: Path, progress: Progress) -> Raw:
                 raise DataError(
                     f"{path}: {entry.file} is of class '{entry.label}', which train/ has no images of", _LAYOUT
                 )
-        pixels = _decode(tree, [entry.file for entry in listed], progress)
+        # Pillow's own bound on pixels is an error like any other here, not a line of its own.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            pixels = _decode(tree, [entry.file for entry in listed], progress)
     test = np.array([entry.test for entry in listed])
     number = {label: index for index, label in enumerate(classes)}
     y = np.array([number[entry.label] for entry in listed], np.int64)
@@ -77,15 +77,17 @@ def _open(path: Path) -> Iterator[_Tree]:
         yield _Tree(
             str(path),
             tuple(file.relative_to(path).as_posix() for file in found),
+            lambda name: (path / name).stat().st_size,
             lambda name: (path / name).read_bytes(),
         )
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:
+        # Besides its own error the module lets those of struct and of text decoding through.
         raise DataError(f"{path} is truncated or no zip file", "copy or download it again") from error
     with archive:
-        yield _Tree(str(path), tuple(archive.namelist()), archive.read)
+        yield _Tree(str(path), tuple(archive.namelist()), lambda name: archive.getinfo(name).file_size, archive.read)
 
 
 class _Entry(NamedTuple):
@@ -124,7 +126,10 @@ def _list(tree: _Tree, progress: Progress) -> list[_Entry]:
 def _decode(tree: _Tree, files: list[str], progress: Progress) -> NDArray[np.uint8]:
     """(N, C, H, W) of all `files`. Threads, since Pillow decodes outside the interpreter's lock."""
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
-    size = _image(tree, files[0]).shape[:2]
+    first = _image(tree, files[0], None)
+    size, channels = first.shape[:2], first.shape[2]
+    pictures = f"{tree.what}: {len(files):,} pictures of {size[1]}x{size[0]} pixels"
+    require_room(len(files) * size[0] * size[1] * channels, pictures, _SMALLER)
     decoded: list[NDArray[np.uint8]] = []
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
@@ -142,28 +147,43 @@ def _decode(tree: _Tree, files: list[str], progress: Progress) -> NDArray[np.uin
 
 
 def _decode_chunk(tree: _Tree, files: list[str], size: tuple[int, ...], first: str) -> NDArray[np.uint8]:
-    images = [_image(tree, file) for file in files]
-    for file, image in zip(files, images, strict=True):
-        if image.shape[:2] != size:
-            ours, theirs = (f"{s[1]}x{s[0]} pixels" for s in (image.shape, size))
-            hint = "all images must have the same size: resize or crop them first"
-            raise DataError(f"{tree.what}: {file} has {ours}, {first} {theirs}", hint)
+    images = [_image(tree, file, (first, size)) for file in files]
     channels = max(image.shape[2] for image in images)
     return np.stack([np.broadcast_to(image, (*size, channels)) for image in images]).transpose(0, 3, 1, 2)
 
 
-def _image(tree: _Tree, file: str) -> NDArray[np.uint8]:
-    """One image, (H, W, 1) when it is grey, else (H, W, 3)."""
+def _image(tree: _Tree, file: str, like: tuple[str, tuple[int, ...]] | None) -> NDArray[np.uint8]:
+    """One image, (H, W, 1) when it is grey, else (H, W, 3). Its header is checked before its pixels are decoded.
+
+    `like` is an image that was read before, and its (H, W), which this one must have.
+    """
     try:
-        with Image.open(io.BytesIO(tree.read(file))) as image:
+        if tree.size(file) > MAX_FILE_BYTES:
+            raise _too_large(tree, file, f"{format_bytes(tree.size(file))}; at most {format_bytes(MAX_FILE_BYTES)}")
+        with Image.open(io.BytesIO(tree.read(file)), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(tree, file, f"{image.width:,}x{image.height:,} pixels; at most {MAX_PIXELS:,} in all")
+            if like is not None and (image.height, image.width) != like[1]:
+                sizes = f"{file} has {image.width}x{image.height} pixels, {like[0]} {like[1][1]}x{like[1][0]} pixels"
+                hint = "all images must have the same size: resize or crop them first"
+                raise DataError(f"{tree.what}: {sizes}", hint)
             if image.mode[0] in "IF":
                 raise DataError(f"{tree.what}: {file} has more than 8 bits a channel", "convert it to 8 bits first")
             grey = image.mode in ("1", "L", "LA")
             # Straight to RGB, Pillow warns of palettes with transparency.
             full = image.convert("RGBA") if image.mode == "P" else image
             pixels = np.asarray(full.convert("L" if grey else "RGB"))
-    except (*_BROKEN, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(tree, file, f"more pixels than can be; at most {MAX_PIXELS:,} in all") from error
+    except Exception as error:
+        # Decoders for seven formats, which raise anything on damaged files.
         first = (str(error) or type(error).__name__).splitlines()[0]
         reason = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else first
         raise DataError(f"{tree.what}: cannot read {file}: {reason}", "replace or remove it") from error
     return pixels[:, :, None] if grey else pixels
+
+
+def _too_large(tree: _Tree, file: str, size: str) -> DataError:
+    return DataError(f"{tree.what}: {file} has {size}", _SMALLER)

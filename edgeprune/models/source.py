@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgeprune.core.errors import ModelError, did_you_mean
+from edgeprune.core.reading import Source
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.models.zoo import ZOO, build, is_finite
 
@@ -55,11 +55,14 @@ def check_forward(model: nn.Module, spec: str, shape: tuple[int, ...], classes: 
         )
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, say: Callable[[str], None]) -> None:
     """Fill `model` in place from a .safetensors file or a state dict saved by torch.save.
 
+    `say` is told where numbers of another precision were converted to the model's own.
+
     Nothing is ever unpickled beyond tensors (weights_only=True). Raises ModelError where the file is missing, cannot be
-    read, or does not fit the model.
+    read, does not fit the model, or holds other numbers than it computes with: complex ones, integers for fractions,
+    quantised or sparse ones, NaN.
     """
     if not path.is_file():
         raise ModelError(f"weights file {path} does not exist", "check --weights")
@@ -79,9 +82,33 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(
             f"weights {path.name} do not fit the model: {', '.join(what)}", "check --model, --weights and --data"
         )
-    model.load_state_dict(state)
+    for name, tensor in state.items():
+        if odd := _unlike(tensor, own[name]):
+            raise ModelError(f"weights {path.name}: {name} {odd}", "save the state dict of a plain float32 network")
+    # Layers may have their own ways of loading.
+    with Source(path, ModelError, "check --model and --weights", "weights").guarded():
+        model.load_state_dict(state)
     if not is_finite(model):
         raise ModelError(f"weights {path.name} hold NaN or infinite values", "check how they were trained")
+    other = sorted({_name(state[name]) for name, tensor in own.items() if state[name].dtype != tensor.dtype})
+    if other:
+        say(f"weights {path.name}: {' and '.join(other)} converted to the model's own types")
+
+
+def _unlike(given: Tensor, own: Tensor) -> str:
+    """How a stored tensor differs in kind from the model's; "" where its values can be taken as they are."""
+    if given.layout != torch.strided or given.is_quantized or given.is_meta:
+        kind = "quantised" if given.is_quantized else "without data" if given.is_meta else "sparse"
+        return f"is {kind}: expected a dense tensor of plain numbers"
+    if given.is_complex() and not own.is_complex():
+        return f"holds {_name(given)}: expected {_name(own)}, and imaginary parts would be lost"
+    if given.is_floating_point() != own.is_floating_point() or (given.dtype == torch.bool) != (own.dtype == torch.bool):
+        return f"holds {_name(given)}: expected {_name(own)}"
+    return ""
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -90,7 +117,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             tensors: dict[str, Tensor] = load_file(path)
             return tensors
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # torch's unpickler raises anything on a damaged file, IndexError and AttributeError included.
         hint = "give a .safetensors file, or a state dict saved with torch.save(model.state_dict(), FILE)"
         raise ModelError(f"cannot read weights {path}: not a state dict of tensors, or damaged", hint) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):

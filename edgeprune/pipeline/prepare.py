@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from edgeprune.core.errors import ModelError, UsageError
+from edgeprune.core.errors import ModelError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
+from edgeprune.core.reading import Source
 from edgeprune.core.store import RunFolder
 from edgeprune.core.types import RuntimeName
 from edgeprune.data.catalog import load_data
@@ -31,6 +32,14 @@ from edgeprune.training.fit import score, train
 
 #: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
 MAX_COLUMNS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What is read of a baseline.json."""
+
+    key: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +154,12 @@ def _baseline(
     """Fill `network` with trained weights: the user's, those of an earlier run of the same content, or fresh ones."""
     how: dict[str, Any]
     if config.weights is not None:
-        load_weights(network, config.weights)
+        load_weights(network, config.weights, progress.say)
         how = {"source": "weights", "file": str(config.weights), "sha256": sha256_file(config.weights)}
     else:
         key = _training_key(config, schedule, dataset, network)
         how = {"source": "trained", "epochs": schedule.train_epochs, "key": key}
-        earlier = _earlier_baseline(config.runs_dir, key, network)
+        earlier = _earlier_baseline(config.runs_dir, key, network, progress.say)
         if earlier is not None:
             how["source"] = "cached"
             progress.say(f"baseline taken from {earlier} (same data, model, seed and epochs)")
@@ -188,18 +197,25 @@ def _training_key(config: RunConfig, schedule: Schedule, dataset: Dataset, netwo
     return digest.hexdigest()[:16]
 
 
-def _earlier_baseline(runs: Path, key: str, network: nn.Module) -> Path | None:
-    """Load the newest whole baseline of the same key from the run folders beside this one."""
+def _earlier_baseline(runs: Path, key: str, network: nn.Module, say: Callable[[str], None]) -> Path | None:
+    """Load the newest whole baseline of the same key from the run folders beside this one; `say` hears of damaged ones.
+
+    A damaged neighbour is no reason to fail: the baseline is trained again.
+    """
     for note in sorted(runs.glob("*/baseline.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         weights = note.with_name("baseline.safetensors")
+        hint = "it is passed over"
         try:
-            said = json.loads(note.read_bytes())
-            if said["key"] == key and said["sha256"] == sha256_file(weights):
+            said = Source(note, StorageError, hint).read_json(_Note)
+            if said.key != key:
+                continue
+            with Source(weights, StorageError, hint).guarded():
+                if sha256_file(weights) != said.sha256:
+                    raise ValueError("its hash is not the one in baseline.json")
                 network.load_state_dict(load_file(weights))
-                return weights
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError):
-            # A damaged neighbour is no reason to fail: the baseline is trained again.
-            continue
+            return weights
+        except StorageError as error:
+            say(str(error))
     return None
 
 

@@ -189,3 +189,26 @@ def test_function(tmp_path, function, tests):
 def test_function_of_no_use(tmp_path, fails, function, kind, phrase):
     (tmp_path / "own.py").write_text(_FUNCTION)
     fails(kind, phrase, call_function, f"{tmp_path}/own.py:{function}")
+
+
+def test_arrays_that_do_not_fit_into_memory_are_refused_before_they_are_unpacked(tmp_path, fails, monkeypatch):
+    x = np.zeros((40, 1000), np.float32)
+    np.savez_compressed(tmp_path / "a.npz", x_train=x, y_train=np.arange(40) % 2, x_test=x, y_test=np.arange(40) % 2)
+    read_npz(tmp_path / "a.npz")
+    monkeypatch.setattr("edgeprune.data.room.free_bytes", lambda: 900_000)
+    said = fails(DataError, "321 kB unpacked, and about 3 times as much while loading", read_npz, tmp_path / "a.npz")
+    assert "do not fit into the 900 kB of memory that are free" in said
+
+
+def test_free_memory_is_within_the_limits_of_the_process():
+    import resource
+
+    from edgeprune.data.room import free_bytes
+
+    assert 0 < free_bytes() < 1 << 50
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, hard))
+    try:
+        assert free_bytes() <= 1 << 40
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from PIL import Image
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.progress import Silent
-from edgeprune.data.images import load_images
+from edgeprune.data.images import MAX_FILE_BYTES, MAX_PIXELS, load_images
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (6, 4), mode: str = "RGB") -> Path:
@@ -102,8 +105,8 @@ def _write(data: bytes):
 
 
 def _cut(path: Path) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(path, "JPEG")
-    path.write_bytes(path.read_bytes()[:-400])
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:-60])
 
 
 @pytest.mark.parametrize(
@@ -167,3 +170,45 @@ def test_damage_inside_a_zip(folder, fails):
         data[archive.getinfo("train/dog/1.PNG").header_offset + 60] ^= 0xFF
     path.write_bytes(data)
     fails(DataError, "cannot read train/dog/1.PNG", load_images, path, Silent())
+
+
+def _png(width: int, height: int) -> bytes:
+    """A PNG that says it has so many pixels, whatever it holds."""
+    image = io.BytesIO()
+    Image.new("L", (1, 1)).save(image, "PNG")
+    data = bytearray(image.getvalue())
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("side", [6_000, 13_000, 60_000])
+def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, fails, side):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("train/a/0.png", "train/b/0.png", "test/a/0.png", "test/b/0.png"):
+            archive.writestr(name, _png(side, side))
+    said = fails(DataError, "scale the pictures to the size that the network reads", load_images, path, Silent())
+    assert "train/a/0.png has" in said
+    assert f"{MAX_PIXELS:,}" in said
+
+
+def test_a_file_that_unpacks_to_more_than_a_picture_can_have_is_not_unpacked(tmp_path, fails):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/a/0.png", bytes(MAX_FILE_BYTES + 1))
+        archive.writestr("test/a/0.png", b"")
+    said = fails(DataError, "train/a/0.png has 268 MB; at most 268 MB", load_images, path, Silent())
+    assert "\n" not in said
+
+
+def test_a_data_set_must_fit_into_memory_with_its_copies(folder, fails, monkeypatch):
+    monkeypatch.setattr("edgeprune.data.room.free_bytes", lambda: 100)
+    said = fails(DataError, "pictures of 6x4 pixels: ", load_images, folder, Silent())
+    assert "do not fit into the 100 B of memory that are free" in said
+    assert "about 3 times as much" in said
+
+
+def test_what_is_not_of_a_known_format_is_not_decoded_whatever_its_name(folder, fails):
+    (folder / "train/cat/0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 4\n%%EndComments\n")
+    fails(DataError, "cannot read train/cat/0.png: not an image, or damaged", load_images, folder, Silent())

@@ -98,8 +98,57 @@ def test_weights_from_both_kinds_of_file(tmp_path: Path) -> None:
     torch.save({"state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "p.pt")
     for name in ("w.pt", "w.safetensors", "p.pt"):
         target = net()
-        load_weights(target, tmp_path / name)
+        load_weights(target, tmp_path / name, unexpected)
         assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def unexpected(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_weights_of_other_numbers_are_converted_and_said_or_refused(tmp_path: Path) -> None:
+    state = net().state_dict()
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        torch.save({k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}, tmp_path / "w.pt")
+        said: list[str] = []
+        load_weights(net(), tmp_path / "w.pt", said.append)
+        assert said == [f"weights w.pt: {str(dtype).removeprefix('torch.')} converted to the model's own types"]
+    weight = state["fc1.weight"]
+    for odd, says in (
+        (weight.to(torch.complex64), "fc1.weight holds complex64: expected float32, and imaginary parts would be lost"),
+        (weight.to(torch.int8), "fc1.weight holds int8: expected float32"),
+        (weight > 0, "fc1.weight holds bool: expected float32"),
+        (weight.to_sparse(), "fc1.weight is sparse: expected a dense tensor"),
+        (weight.double() * 1e300, "NaN or infinite"),
+    ):
+        torch.save(state | {"fc1.weight": odd}, tmp_path / "w.pt")
+        before = net()
+        with pytest.raises(ModelError, match=says):
+            load_weights(before, tmp_path / "w.pt", lambda _: None)
+    save_file(state | {"fc1.weight": weight.to(torch.complex64)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="imaginary parts would be lost"):
+        load_weights(net(), tmp_path / "w.safetensors", unexpected)
+
+
+def test_no_damaged_byte_of_a_weights_file_raises_anything_but_our_error(tmp_path: Path) -> None:
+    import random
+
+    small = torch.nn.Linear(3, 2)
+    torch.save(small.state_dict(), tmp_path / "w.pt")
+    whole = (tmp_path / "w.pt").read_bytes()
+    draw = random.Random(0)
+    refused = []
+    for _ in range(400):
+        cut = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            cut[draw.randrange(len(cut))] = draw.randrange(256)
+        (tmp_path / "w.pt").write_bytes(cut)
+        try:
+            load_weights(torch.nn.Linear(3, 2), tmp_path / "w.pt", unexpected)
+        except ModelError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert not any("\n" in said for said in refused)
 
 
 class Evil:
@@ -133,11 +182,11 @@ def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
         "none.pt": "does not exist",
     }.items():
         with pytest.raises(ModelError, match=says) as caught:
-            load_weights(net(), tmp_path / name)
+            load_weights(net(), tmp_path / name, unexpected)
         assert "\n" not in str(caught.value)
     assert not Path("/tmp/edgeprune-was-here").exists()
 
 
 @pytest.mark.shared
 def test_the_shared_resnet_loads(shared_data: Path) -> None:
-    load_weights(build("resnet20", (3, 32, 32), 10), shared_data / "resnet20-cifar10jpeg.pt")
+    load_weights(build("resnet20", (3, 32, 32), 10), shared_data / "resnet20-cifar10jpeg.pt", unexpected)
