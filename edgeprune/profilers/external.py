@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import os
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,11 +54,12 @@ def _locations(model: Path) -> list[str]:
 
 
 def _mentioned(model: Path) -> bool:
-    with model.open("rb") as stream:
-        if not stream.seek(0, 2):
-            return False
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(_KEY) >= 0
+    """Whether the key stands anywhere in the file. One that cannot be read is for whoever copies it to refuse."""
+    with contextlib.suppress(OSError), model.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END):
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return content.find(_KEY) >= 0
+    return False
 
 
 def _in_message(message: Any) -> Iterator[str]:
