@@ -18,6 +18,8 @@ from edgeprune.search.names import MethodName
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
+#: A bound on weights and durations: beyond it sums lose what small terms say.
+LARGEST = 1_000_000
 #: Methods with an agent that takes other settings than its own; AMC's are its paper's.
 AGENTS: tuple[MethodName, ...] = ("edgeprune", "acnn")
 
@@ -176,14 +178,17 @@ class RunConfig:
         most = 10 if self.finetune_epochs is None else min(10, max(1, self.finetune_epochs))
         _check(1 <= self.iterations <= most, "iterations", "between 1 and 10, and at most --finetune-epochs")
         _check(0 <= self.distillation <= 1, "distillation", "between 0 and 1")
-        _check(self.temperature is None or self.temperature > 0, "temperature", "above 0")
-        _check(self.finetune_minutes is None or self.finetune_minutes > 0, "finetune_minutes", "above 0")
+        _check(self.temperature is None or 1e-3 <= self.temperature <= 1e3, "temperature", "between 0.001 and 1000")
+        minutes = self.finetune_minutes
+        _check(minutes is None or 0 < minutes <= LARGEST, "finetune_minutes", f"above 0 and at most {LARGEST:,}")
         if self.finetune_minutes is not None and self.finetune_epochs is not None:
             raise UsageError("--finetune-epochs and --finetune-minutes exclude each other", "give one of them")
         for name in ("beta", "gamma", "delta"):
-            _check(getattr(self, name) >= 0, name, "0 or more")
-        _check(self.penalty is None or self.penalty >= 0, "penalty", "0 or more")
-        _check(self.agent_lr is None or self.agent_lr > 0, "agent_lr", "above 0")
+            # Only their proportions to each other and to accuracy, which weighs 1, count.
+            _check(0 <= getattr(self, name) <= LARGEST, name, f"between 0 and {LARGEST:,}")
+        _check(self.penalty is None or 0 <= self.penalty <= LARGEST, "penalty", f"between 0 and {LARGEST:,}")
+        # Adam moves every weight by about this much a step, and weights are below 1.
+        _check(self.agent_lr is None or 0 < self.agent_lr <= 1, "agent_lr", "above 0 and at most 1")
         for name, methods in (
             ("penalty", AGENTS),
             ("agent_lr", AGENTS),

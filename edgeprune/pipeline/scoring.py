@@ -34,6 +34,11 @@ class Scoring:
         self._images = images
         self._neurons = structure.neurons(network)
 
+    @property
+    def diverged(self) -> int:
+        """Plans whose tuning came to NaN; they were scored untuned."""
+        return 0 if self._tuning is None else self._tuning.diverged
+
     def __call__(self, plan: PruningPlan) -> tuple[nn.Module, float, float]:
         """The pruned network, not tuned; its accuracy once it is (share), and its neuron compression rate."""
         pruned = prune(self._criterion, self._structure, plan)

@@ -129,6 +129,10 @@ def run_search(
                 on_episode = _recorder(trials, store, task.advance)
                 result = method.search(environment, episodes=config.episodes, seed=config.seed, on_episode=on_episode)
             seconds = time.monotonic() - started
+            if scoring.diverged:
+                progress.say(
+                    f"tuning {scoring.diverged} candidates came to NaN or infinite losses: they are scored untuned"
+                )
             confirmed = rank(trials, budget, possible.reference)
             if result.stopped:
                 if not trials:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeprune.core.errors import UsageError
 from edgeprune.search.environment import Episode
 
 
@@ -113,6 +114,7 @@ class ProximalDDPG:
         prices: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self.settings = settings
+        self._updates = 0
         self._prices = prices
         more = 0 if prices is None else prices(torch.zeros(1, inputs), torch.zeros(1, 1)).shape[1]
         with torch.random.fork_rng():
@@ -130,13 +132,16 @@ class ProximalDDPG:
     def act(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """mu(s): the sparsities (...) that the actor proposes, in [0, 1], for states (..., D)."""
         with torch.no_grad():
-            sparsities: npt.NDArray[np.float32] = torch.sigmoid(self.actor(torch.from_numpy(states)))[..., 0].numpy()
+            proposed = torch.sigmoid(self.actor(torch.from_numpy(states)))[..., 0]
+        self._check(proposed, "actor's proposal")
+        sparsities: npt.NDArray[np.float32] = proposed.numpy()
         return sparsities
 
     def value(self, states: npt.NDArray[np.float32], actions: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Q(s, a) of states (B, D) and actions (B,): (B,)."""
         with torch.no_grad():
             q = self._q(self.critic, torch.from_numpy(states), torch.from_numpy(actions)[:, None])
+        self._check(q, "critic's estimate")
         value: npt.NDArray[np.float32] = q[:, 0].numpy()
         return value
 
@@ -151,16 +156,22 @@ class ProximalDDPG:
         return sparsity(self.actor, self.critic)
 
     def update(self, batch: Transitions, share: float = 1.0) -> tuple[float, float]:
-        """One step of critic, actor and targets, with a `share` of the penalty. Returns critic's and actor's loss."""
+        """One step of critic, actor and targets, with a `share` of the penalty. Returns critic's and actor's loss.
+
+        Raises UsageError where either is not finite.
+        """
+        self._updates += 1
         k, (s, a, r, s2, done) = self.settings, batch
         with torch.no_grad():
             a2 = torch.sigmoid(self.target_actor(s2))
             y = r + k.discount * (1 - done) * self._q(self.target_critic, s2, a2)
         # (5)/(7): the critic's smooth loss, (9) its gradient step, (11) its soft threshold.
         critic_loss = F.mse_loss(self._q(self.critic, s, a), y)
+        self._check(critic_loss, "critic's loss")
         self._step(self._critic_step, self.critic, critic_loss, k.learning_rate, share)
         # (4)/(6): the actor ascends Q, (8) its gradient step, (10) its soft threshold.
         actor_loss = -self._q(self.critic, s, torch.sigmoid(self.actor(s))).mean()
+        self._check(actor_loss, "actor's loss")
         self._step(self._actor_step, self.actor, actor_loss, self._actor_rate, share)
         for target, source in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
             with torch.no_grad():
@@ -168,6 +179,15 @@ class ProximalDDPG:
                 for old, new in zip(target.parameters(), source.parameters(), strict=True):
                     old.lerp_(new, k.tau)
         return float(critic_loss.detach()), float(actor_loss.detach())
+
+    def _check(self, figures: Tensor, what: str) -> None:
+        """Raises UsageError at the first figure that is not finite: all that would follow from it means nothing."""
+        if not torch.isfinite(figures).all():
+            raise UsageError(
+                f"the search's agent diverged: the {what} is not finite after {self._updates:,} updates, at a learning "
+                f"rate of {self.settings.learning_rate:g}",
+                "give a smaller --agent-lr, or leave it out",
+            )
 
     def _step(
         self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor, rate: float, share: float

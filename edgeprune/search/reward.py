@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
+from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Failure, Measurement, PruningPlan
 
 
@@ -38,10 +40,24 @@ class Reward:
     gamma: float = 1.0
     delta: float = 1.0
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            weight = field.name in ("beta", "gamma", "delta")
+            if not math.isfinite(value) or value < 0 or (value == 0 and not weight):
+                rule = "0 or more" if weight else "above 0"
+                raise UsageError(f"the reward's {field.name} is {value}: expected a finite number {rule}")
+
     def __call__(self, candidate: Candidate) -> float:
-        """The reward, between 0 and 1 + beta + gamma + delta."""
+        """The reward, between 0 and 1 + beta + gamma + delta. Raises UsageError where it is not finite."""
         value = min(candidate.accuracy / self.accuracy, 1.0) + self.beta * min(candidate.ncr / self.ncr, 1.0)
         if isinstance(candidate.cost, Measurement):
             value += self.gamma * min(self.latency / candidate.cost.quotient, 1.0)
             value += self.delta * min(self.memory / max(candidate.cost.memory_quotient, 1e-9), 1.0)
+        if not math.isfinite(value):
+            raise UsageError(
+                f"the reward of a candidate is {value}, from an accuracy of {candidate.accuracy} and an NCR of "
+                f"{candidate.ncr}",
+                "check the network's outputs, and --beta, --gamma and --delta",
+            )
         return value

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Group
 
 State = npt.NDArray[np.float32]
@@ -103,6 +104,8 @@ class SensitiveStates:
     | 14 | neurons gone so far, over those that the whole network has |
     | 15 | these roots of what was done so far, summed |
     | 16, 17 | the two previous actions |
+
+    Raises UsageError where the criterion's figures are not finite.
     """
 
     size = 9 + len(KNOTS)
@@ -116,6 +119,13 @@ class SensitiveStates:
         macs = np.array([group.macs_per_channel * group.channels for group in groups])
         at = [[self._of(step, sparsity) for sparsity in KNOTS] for step in range(len(self._groups))]
         self._fixed = np.column_stack([PaperStates(groups).rows(())[:-1], macs / macs.sum(), at])
+        for group, row in zip(self._groups, self._fixed, strict=True):
+            if not np.isfinite(row).all():
+                raise UsageError(
+                    f"what the search sees of group '{group.name}' is not finite",
+                    "the network's activations are too large: check how inputs are scaled (--preprocessing), or give "
+                    "another --criterion",
+                )
 
     def lost(self, step: int, width: int) -> float:
         """What is lost of group `step` at a width: its square root, as errors add up and energies vanish."""

@@ -8,6 +8,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from edgeprune.core.errors import ModelError
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 
@@ -23,7 +24,7 @@ FASTER = 5
 class BriefTuning:
     """Tunes any network on the answers of `teacher` to the same `steps` batches of training images.
 
-    `learning_rate` is that of the fine-tuning that would follow.
+    `learning_rate` is that of the fine-tuning that would follow. Raises ModelError where the teacher's answers are NaN.
 
     Accuracy before fine-tuning ranks candidates by what they have lost, but some losses come back and others do not: a
     hidden neuron's do, an input feature's do not (docs/decisions/0007). So many steps tell them apart, in about 0.1 s
@@ -39,11 +40,24 @@ class BriefTuning:
         teacher.eval()
         with torch.no_grad():
             parts = [teacher(part) for part in torch.split(self._inputs, train_set.together)]
-        self._softened = self._distillation.soften(torch.cat(parts))
+        answers = torch.cat(parts)
+        if not torch.isfinite(answers).all():
+            raise ModelError(
+                "the unpruned network answers training images with NaN or infinite numbers",
+                "check how inputs are scaled (--preprocessing), and the weights",
+            )
+        self._softened = self._distillation.soften(answers)
+        #: Networks whose tuning diverged; they came back as they were.
+        self.diverged = 0
         self._steps, self._seed = steps, seed
 
     def __call__(self, network: nn.Module) -> nn.Module:
-        """A tuned copy of `network`, in evaluation mode; the same for the same network."""
+        """A tuned copy of `network`, in evaluation mode; the same for the same network.
+
+        Where the loss becomes NaN or infinite it is an untuned copy, which counts in `diverged`: weights that mean
+        nothing are not scored.
+        """
+        untuned = network
         network = deepcopy(network).train()
         for parameter in network.parameters():
             parameter.requires_grad_(True)
@@ -57,6 +71,9 @@ class BriefTuning:
                     group["lr"] = self._rate * (0.5 + 0.5 * math.cos(math.pi * step / self._steps))
                 part = slice(step % batches * BATCH_SIZE, (step % batches + 1) * BATCH_SIZE)
                 loss = self._distillation.loss(network(self._inputs[part]), self._labels[part], self._softened[part])
+                if not math.isfinite(loss.item()):
+                    self.diverged += 1
+                    return deepcopy(untuned).eval()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeprune.core.errors import UsageError
+from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Progress
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
@@ -97,7 +97,8 @@ def train(
     the share of either that is spent. The result follows from the seed with `epochs`; with `minutes` also from the
     machine's speed. The start counts as epoch 0, so training never makes a network worse on validation.
 
-    Raises UsageError unless exactly one of `epochs` and `minutes` is given.
+    Raises UsageError unless exactly one of `epochs` and `minutes` is given, ModelError at the first loss that is NaN or
+    infinite.
     """
     if (epochs is None) == (minutes is None):
         raise UsageError("training takes either epochs or minutes", "give exactly one of them")
@@ -136,6 +137,8 @@ def train(
                     loss = F.cross_entropy(logits, labels)
                 else:
                     loss = distillation.loss(logits, labels, softened)
+                if not math.isfinite(found := loss.item()):
+                    raise _diverged(title, found, 1 + done // source.batches, done, rate * learning_rate)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -147,6 +150,15 @@ def train(
             passed = 1 if minutes is None else 60 * minutes * (share - before)
             task.advance(passed, f"validation {100 * history[-1]:.2f} %")
     return Fit(best.eval(), accuracy, tuple(history), done / max(1, source.batches))
+
+
+def _diverged(title: str, loss: float, epoch: int, step: int, rate: float) -> ModelError:
+    causes = (
+        "inputs that are scaled badly (try another --preprocessing), weights or data with extreme values, a network "
+        "without normalisation"
+    )
+    where = f"in epoch {epoch} after {step:,} steps, at a learning rate of {rate:.1e}"
+    return ModelError(f"{title} diverged: the loss is {loss} {where}", f"likely causes, in order: {causes}")
 
 
 class _Source:

@@ -330,7 +330,7 @@ def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.Monke
         ({"finetune_epochs": 3, "finetune_minutes": 1}, "--finetune-epochs and --finetune-minutes exclude each other"),
         ({"finetune_minutes": 0}, "--finetune-minutes must be above 0"),
         ({"distillation": 1.5}, "--distillation must be between 0 and 1"),
-        ({"temperature": 0}, "--temperature must be above 0"),
+        ({"temperature": 0}, "--temperature must be between 0.001 and 1000"),
         ({"iterations": 0}, "--iterations must be between 1 and 10"),
         ({"iterations": 11}, "--iterations must be between 1 and 10"),
         ({"iterations": 3, "finetune_epochs": 2}, "--iterations must be .* at most --finetune-epochs"),

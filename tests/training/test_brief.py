@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from edgeprune.core.errors import ModelError
 from edgeprune.core.progress import Silent
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.training.batches import Batches
@@ -64,3 +67,21 @@ def test_fewer_images_than_a_batch() -> None:
     data = batches(40)
     before, after = net(1), BriefTuning(data, net(0), steps=3, learning_rate=6e-4, seed=0)(net(1))
     assert not torch.equal(before[0].weight, after[0].weight)
+
+
+def test_a_network_that_diverges_comes_back_as_it_was_and_is_counted() -> None:
+    data, network = batches(), net(1)
+    tuning = BriefTuning(data, net(0), steps=50, learning_rate=1e30, seed=0)
+    tuned = tuning(network)
+    for a, b in zip(network.parameters(), tuned.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert tuning.diverged == 1
+    assert not tuned.training
+
+
+def test_a_teacher_without_finite_answers_is_refused() -> None:
+    teacher = net(0)
+    with torch.no_grad():
+        teacher[0].weight[0, 0] = math.inf
+    with pytest.raises(ModelError, match="the unpruned network answers training images with NaN or infinite numbers"):
+        BriefTuning(batches(), teacher, steps=1, learning_rate=1e-3, seed=0)

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgeprune.core.errors import UsageError
+from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Silent
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.training.augmentation import Augmentation
@@ -253,3 +254,20 @@ def test_preprocessing_on_the_way_is_the_data_sets_own() -> None:
         for _ in range(2):
             found = batches.inputs(slice(None)).numpy()
             np.testing.assert_allclose(found, preprocessing.apply(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_ends_training_and_says_where() -> None:
+    with pytest.raises(ModelError) as diverged:
+        fit(net(), learning_rate=1e30, title="training the baseline")
+    assert re.match(
+        r"training the baseline diverged: the loss is (nan|inf) in epoch \d after \d+ steps, at a learning rate of ",
+        diverged.value.message,
+    )
+    assert "likely causes, in order: inputs that are scaled badly" in diverged.value.hint
+    huge = Batches(
+        Split(np.full((64, 6), 3e38, np.float32), np.arange(64) % 2), Preprocessing(1.0, (0.0,) * 6, (1.0,) * 6)
+    )
+    with pytest.raises(ModelError, match="in epoch 1 after 0 steps"):
+        train(
+            net(), huge, huge, epochs=1, learning_rate=1e-3, batch_size=32, seed=0, progress=Silent(), title="training"
+        )
