@@ -28,7 +28,7 @@ import numpy as np
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
 from edgeprune.devices import adb_examples, benchmark_model
-from edgeprune.devices.adb_client import Answer, check_room
+from edgeprune.devices.adb_client import Answer, check_room, while_heard
 from edgeprune.devices.adb_examples import Batches
 from edgeprune.devices.adb_state import STATE, parse_state
 from edgeprune.devices.adb_tensors import Tensor, tensors
@@ -275,9 +275,8 @@ class AdbChannel:
         )
         # `exec`, so that the number is the program's own and not a shell's.
         try:
-            return self._phone.shell(
-                f"cd {folder} && sh -c {shlex.quote(f'echo $$ > {pid}; exec {command}')}", deadline
-            )
+            alone = f"exec sh -c {shlex.quote(f'echo $$ > {pid}; exec {command}')}"
+            return self._phone.shell(f"cd {folder} && {{ {while_heard(alone)}; }}", deadline)
         except ChannelError as error:
             if error.kind == "timeout":
                 self._end_leftover(Deadline.after(_SHORT_S))

@@ -157,7 +157,7 @@ class Adb:
         token = f"__edgeprune_{secrets.token_hex(8)}"
         # A subshell, so that an `exit` in the command cannot jump over the last line.
         line = f"( {command}\n) 2>&1; echo {token} $?"
-        _, out, errors = self._run(["shell", "-n", "-T", line], deadline)
+        _, out, errors = self._run(["shell", "-T", line], deadline)
         text = out.decode(errors="replace").replace("\r\n", "\n")
         found = re.search(rf"{token} ([0-9]{{1,3}})\s*\Z", text)
         if found is None:
@@ -221,7 +221,8 @@ class Adb:
         whom = ["-s", self.serial] if to_phone else []
         with subprocess.Popen(
             [self._program, *whom, *command],
-            stdin=subprocess.DEVNULL,
+            # Nothing is ever written there. Its end tells the phone that this program has gone, see `while_heard`.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches us and not it; and it can be ended with all its children
@@ -235,6 +236,17 @@ class Adb:
                 if process.returncode is None:
                     with contextlib.suppress(OSError):
                         os.killpg(process.pid, signal.SIGKILL)
+
+
+def while_heard(command: str) -> str:
+    """The command line that does `command` and ends it, with its children, when the program at this end is gone."""
+    # The shell gives what it starts with & an empty stdin, so the real one has to be handed over as 3. `cat` waits
+    # there and takes no time of the processor. A stopped process starts nothing more while its children are ended.
+    end = "kill -STOP $p; pkill -9 -P $p; kill -9 $p"
+    return (
+        f"exec 3<&0; {{ {command}\n}} & p=$!; {{ cat <&3; {end}; }} >/dev/null 2>&1 & w=$!; "
+        "wait $p; c=$?; kill $w; ( exit $c )"
+    )
 
 
 def check_room(said: str) -> None:

@@ -3,7 +3,8 @@
 It imports nothing of edgeprune, is copied under the name of its own hash and started as `python -u <file>`. One JSON
 object per line comes in on stdin (`{"op": ..., "n": ...}`), one goes out on stdout, with the same `n`:
 `{"ok": true, ...}` or `{"ok": false, "kind": "refused" | "lost" | "crashed", "error": "one line"}`. A failed request
-never ends the probe. Seconds and bytes throughout.
+never ends the probe. Seconds and bytes throughout. When stdin ends, which is how a host that was killed or cut off is
+noticed, the probe ends within seconds, whatever it is doing.
 
     hello    {runtime, threads, warm: [FILE]}               -> facts {...}, ops [...]
     state    {}                                             -> state {...}, see `_state`
@@ -81,6 +82,8 @@ _LEAST_ROUNDS = 3
 
 #: Instructions that are counted of one model at most, if two runs have fewer; see `CountingProbe`.
 _COUNTED = 30_000_000
+#: Seconds that a probe which has lost its host may take to end by itself.
+_GRACE_S = 2.0
 #: Exit code of a forked process that found no request to serve.
 _NO_MORE = 3
 
@@ -1702,7 +1705,8 @@ class _Forks:
 def _close_all_but(*kept: int) -> None:
     start = 0
     for descriptor in sorted(kept):
-        os.closerange(start, descriptor)
+        if start < descriptor:  # Python takes an empty range below 0 for all there are
+            os.closerange(start, descriptor)
         start = descriptor + 1
     os.closerange(start, 1024)
 
@@ -1891,8 +1895,36 @@ def _serve(probe: Probe, request: Dict[str, Any]) -> Dict[str, Any]:
     return _guarded(ops[request["op"]], **{key: value for key, value in request.items() if key not in ("op", "n")})
 
 
+def _end_with_host() -> None:
+    """Leave a process beside this one that kills it when stdin has ended and this one goes on all the same.
+
+    While a model runs, and it may run for ever, nobody here reads stdin. A process and no thread: a second thread would
+    make each memory request of the runtime a little slower, and could not run where a runtime keeps Python's lock.
+    """
+    probe = os.getpid()
+    ends, _held = os.pipe()  # `ends` hangs up when this process, which holds the other end, has ended
+    if os.fork():
+        os.close(ends)
+        return
+    try:
+        _close_all_but(0, ends)
+        watched = select.poll()
+        # The end of a pipe is always told; that of a socket, which sshd may give, only to those who ask.
+        watched.register(0, getattr(select, "POLLRDHUP", 0))
+        watched.register(ends, 0)
+        if ends not in dict(watched.poll()):
+            watched.unregister(0)
+            if not watched.poll(_GRACE_S * 1000):
+                # With what it forked, where the group is its own: over ssh it is that of the shell that started it.
+                leads = os.getpgid(probe) == probe
+                (os.killpg if leads else os.kill)(probe, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
 def main() -> None:
     """Answer requests until `quit` or the end of stdin."""
+    _end_with_host()
     # It would start a thread at import, write below the home folder, and be at work while we measure.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Runtimes print to fd 1 from C++ too, so the real one is kept aside and fd 1 becomes stderr.

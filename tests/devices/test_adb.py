@@ -103,6 +103,40 @@ def files(phone: FakePhone, folder: str = "cache") -> set[str]:
     return {path.name for path in (phone.root / "edgeprune" / folder).iterdir()}
 
 
+HOST = """
+import sys
+from pathlib import Path
+from edgeprune.core.clock import Deadline
+from edgeprune.core.files import sha256_file
+from edgeprune.core.types import DeviceSpec
+from edgeprune.devices.adb import AdbSession
+from edgeprune.profilers.client import PROBE
+address, binary, model = sys.argv[1:]
+with AdbSession(DeviceSpec("phone", "adb", address, benchmark_model=binary)) as session:
+    channel = session.start(PROBE)
+    channel.request({"op": "hello", "runtime": "litert", "threads": 1, "warm": []}, Deadline.after(60))
+    file = {"path": session.push(Path(model)), "sha256": sha256_file(Path(model))}
+    channel.request({"op": "load", "id": "m", **file}, Deadline.after(600))
+"""
+
+
+def test_what_runs_on_a_phone_ends_with_its_host(phone: FakePhone, spec: DeviceSpec, models: tuple[Path, Path]) -> None:
+    phone.env["FAKE_BENCHMARK"] = "hang"
+    host = subprocess.Popen([sys.executable, "-c", HOST, spec.address, str(BINARY), str(models[0])])
+    pid = phone.root / "edgeprune" / "scratch" / "pid"
+    until = time.monotonic() + 60
+    while not (pid.exists() and pid.read_text().strip()) and time.monotonic() < until:
+        time.sleep(0.1)
+    there = Path(f"/proc/{pid.read_text().strip()}")
+    assert there.exists()
+    host.kill()
+    host.wait()
+    until = time.monotonic() + 5
+    while there.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not there.exists()
+
+
 class TestFiles:
     def test_push_names_by_content_and_pull_gives_back(self, session: AdbSession, tmp_path: Path) -> None:
         one, same, other = tmp_path / "file with spaces é.bin", tmp_path / "same.bin", tmp_path / "other.bin"

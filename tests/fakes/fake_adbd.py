@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 _CNXN, _OPEN, _OKAY, _WRTE, _CLSE, _AUTH = (
     int.from_bytes(word, "little") for word in (b"CNXN", b"OPEN", b"OKAY", b"WRTE", b"CLSE", b"AUTH")
@@ -241,7 +242,7 @@ class _Stream:
         time.sleep(phone.slow_s)
         process = subprocess.Popen(
             ["sh", "-c", phone.here(command)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=phone.root,
@@ -252,12 +253,25 @@ class _Stream:
         if phone.cut_command and re.search(phone.cut_command, command):
             phone.cut_command = ""
             threading.Timer(phone.cut_after_s, self._link.cut).start()
+        threading.Thread(target=self._feed, args=(process.stdin,), daemon=True).start()
         assert process.stdout is not None
         with process, contextlib.closing(process.stdout) as pipe:
             while data := os.read(pipe.fileno(), 1 << 16):
                 self._write(struct.pack("<BI", 1, len(data)) + data)
         self._link.running.discard(process)
         self._write(struct.pack("<BIB", 3, 1, process.wait() & 255))
+
+    def _feed(self, stdin: IO[bytes]) -> None:
+        """Packets of a shell's stdin: 0 is data, 4 its end, which comes as well when the client is gone."""
+        with contextlib.suppress(EOFError, OSError), stdin:
+            while True:
+                kind, length = struct.unpack("<BI", self._read(5))
+                data = self._read(length)
+                if kind == 4:
+                    return
+                if kind == 0:
+                    stdin.write(data)
+                    stdin.flush()
 
     def _sync(self) -> None:
         requests: dict[bytes, Callable[[str], None]] = {
