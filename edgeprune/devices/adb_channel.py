@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import math
 import shlex
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -27,6 +26,7 @@ import numpy as np
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
+from edgeprune.core.temporary import temporary_folder
 from edgeprune.devices import adb_examples, benchmark_model
 from edgeprune.devices.adb_client import Answer, check_room, while_heard
 from edgeprune.devices.adb_examples import Batches
@@ -315,14 +315,14 @@ class AdbChannel:
         return self._known[sha256]
 
     def _fetch(self, remote: str) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-            local = Path(folder) / "file"
+        with temporary_folder() as folder:
+            local = folder / "file"
             self._phone.pull(remote, local)
             return local.read_bytes()
 
     def _store(self, data: bytes, remote: str) -> None:
-        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-            local = Path(folder) / "file"
+        with temporary_folder() as folder:
+            local = folder / "file"
             local.write_bytes(data)
             self._phone.send(local, remote)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
+from edgeprune.core.temporary import TemporaryFolder
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.channel import ProcessChannel
 from edgeprune.devices.common import STEADY, plain_name
@@ -27,11 +28,12 @@ class LocalSession:
         self._spec = spec
         self._python = _find_python(spec.python)
         try:
-            self._work = Path(tempfile.mkdtemp(prefix="edgeprune-"))
+            self._folder = TemporaryFolder()
         except OSError as error:
             raise DeviceError(
                 f"no work folder in {tempfile.gettempdir()}: {error.strerror}", "set TMPDIR to a folder you may write"
             ) from error
+        self._work = self._folder.path
         # Read once: facts do not change while a session is open.
         self._free_bytes = shutil.disk_usage(self._work).free
         self._channels: list[ProcessChannel] = []
@@ -104,7 +106,7 @@ class LocalSession:
         """End the probes and remove the work folder; never raises."""
         for channel in self._channels:
             channel.close()
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._folder.remove()
 
     def __enter__(self) -> LocalSession:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -10,10 +11,13 @@ from types import MappingProxyType
 
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, UsageError, did_you_mean
+from edgeprune.core.temporary import sweep
 from edgeprune.core.types import DeviceKind, DeviceSpec
 from edgeprune.devices import book
 from edgeprune.devices.boards import KNOWN_BOARDS
 from edgeprune.devices.settings import LOCAL, quoted, to_spec
+
+_LOG = logging.getLogger(__name__)
 
 #: Module and class per kind; imported when one is opened, since each brings libraries that the others do without.
 _SESSIONS: Mapping[DeviceKind, tuple[str, str]] = MappingProxyType(
@@ -60,7 +64,12 @@ def find_device(name: str) -> DeviceSpec:
 
 
 def open_session(spec: DeviceSpec) -> Session:
-    """Open a device; close the session after use (it is a context manager). Raises DeviceError."""
+    """Open a device; close the session after use (it is a context manager). Raises DeviceError.
+
+    Temporary folders of sessions whose processes were killed are removed first.
+    """
+    if left := sweep():
+        _LOG.info("removed what killed processes left: %s", ", ".join(map(str, left)))
     module, name = _SESSIONS[spec.kind]
     opened: Session = getattr(import_module(module), name)(spec)
     return opened

@@ -11,7 +11,6 @@ import random
 import secrets
 import shutil
 import socket
-import tempfile
 import threading
 import time
 import zlib
@@ -22,6 +21,7 @@ from typing import Any
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.temporary import SHORT, TemporaryFolder
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.channel import ChannelError, last_line
 from edgeprune.devices.openssh import Address, SshChannel, quote, remote_command, ssh_command
@@ -66,7 +66,7 @@ class SshLink:
         self._turn = threading.RLock()
         self._closed = threading.Event()
         self._sockets = _short_folder()
-        self._control = self._sockets / "0"
+        self._control = self._sockets.path / "0"
         self._numbers = itertools.count()
         try:
             self._connect(Deadline.after(patience_s))
@@ -118,7 +118,7 @@ class SshLink:
             if self._keeper is not None:
                 self._keeper.close()  # the keeper sees the end of stdin, ends the probes and unlocks the folder
                 self._keeper = None
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        self._sockets.remove()
 
     def _beat(self) -> None:
         """Tell the keeper that we live, several times within its patience."""
@@ -132,7 +132,7 @@ class SshLink:
         if self._closed.is_set():
             raise DeviceError(f"the session on {self._spec.name} is closed", retryable=False)
         attempt = next(self._numbers)
-        self._control = self._sockets / str(attempt)
+        self._control = self._sockets.path / str(attempt)
         self._keeper = keeper = self._start_keeper(self._control)
         try:
             answer = self._open(attempt, patience)
@@ -233,13 +233,13 @@ def _pauses() -> Iterator[float]:
         yield min(0.2 * 2 ** min(power, 10), 5.0) * random.uniform(0.7, 1.0)
 
 
-def _short_folder() -> Path:
+def _short_folder() -> TemporaryFolder:
     """A private folder whose name leaves room for a socket's: 107 bytes in all, with what ssh adds."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix="ep-"))
-        if len(str(folder)) > 70:
-            folder.rmdir()
-            folder = Path(tempfile.mkdtemp(prefix="ep-", dir="/tmp"))
+        folder = TemporaryFolder(SHORT)
+        if len(str(folder.path)) > 70:
+            folder.remove()
+            folder = TemporaryFolder(SHORT, "/tmp")
     except OSError as error:
         raise DeviceError(
             f"no folder for ssh's socket: {error.strerror}", "set TMPDIR to a folder you may write"

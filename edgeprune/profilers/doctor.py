@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, EdgepruneError
+from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.types import DeviceSpec, MeasureSettings, RuntimeName
 from edgeprune.core.units import format_bytes
 from edgeprune.devices import open_session
@@ -106,7 +106,7 @@ class _Examination:
         name, content = TINY_MODELS[runtime]
         try:
             with (
-                tempfile.TemporaryDirectory(prefix="edgeprune-") as folder,
+                temporary_folder() as folder,
                 probe(self._session, settings, self._probe_file) as client,
             ):
                 deadline = Deadline.after(self._timeout_s)
@@ -114,7 +114,7 @@ class _Examination:
                     self._watch(client, deadline)
                 facts = client.hello([], deadline)
                 self.facts = {**self.facts, **facts}
-                model = Path(folder, name)
+                model = folder / name
                 model.write_bytes(content)
                 pushed = push(self._session, model)
                 client.load("tiny", pushed, deadline)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.progress import Silent, Task
+from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.types import MeasureSettings
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, in_fresh_process, push_patiently
@@ -107,15 +107,15 @@ class _Work:
         client.hello([], deadline)
         client.open("model", self._pushed, deadline)
         size, expected_s = self._feeding.batch, 0.0
-        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+        with temporary_folder() as folder:
             while self.done < len(self._inputs):
                 first = self.done // self._part * self._part
-                with self._sent(self._inputs[first : first + self._part], Path(folder)) as sent:
+                with self._sent(self._inputs[first : first + self._part], folder) as sent:
                     end = min(first + self._part, len(self._inputs))
                     while self.done < end:
                         span = (self.done, min(self.done + size, end))
                         start = time.monotonic()
-                        self._run(client, sent, span, first, Path(folder), expected_s)
+                        self._run(client, sent, span, first, folder, expected_s)
                         each = max(1e-6, (time.monotonic() - start) / (span[1] - span[0]))
                         wanted = int(min(_CHUNK_S / each, _GROWTH * size))
                         size = max(1, wanted // self._feeding.batch) * self._feeding.batch

@@ -94,38 +94,3 @@ def mlp_logits(path: Path, images: np.ndarray) -> np.ndarray:
         if index < count - 1:
             images = np.maximum(images, 0)
     return images
-
-
-def write_endless(path: Path) -> Path:
-    """A model whose first run does not come to its end: (1, 4) -> (1, 4)."""
-    floats = onnx.TensorProto.FLOAT
-    condition, step, carried = (
-        helper.make_tensor_value_info(name, kind, shape)
-        for name, kind, shape in (
-            ("c", onnx.TensorProto.BOOL, []),
-            ("i", onnx.TensorProto.INT64, []),
-            ("v", floats, [1, 4]),
-        )
-    )
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["c"], ["go"]), helper.make_node("Sin", ["v"], ["w"])],
-        "body",
-        [step, condition, carried],
-        [
-            helper.make_tensor_value_info("go", onnx.TensorProto.BOOL, []),
-            helper.make_tensor_value_info("w", floats, [1, 4]),
-        ],
-    )
-    graph = helper.make_graph(
-        [helper.make_node("Loop", ["often", "true", "x"], ["y"], body=body)],
-        "endless",
-        [helper.make_tensor_value_info("x", floats, [1, 4])],
-        [helper.make_tensor_value_info("y", floats, [1, 4])],
-        [
-            numpy_helper.from_array(np.array(2**62, np.int64), "often"),
-            numpy_helper.from_array(np.array(True), "true"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
-    return path

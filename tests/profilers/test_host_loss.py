@@ -97,7 +97,7 @@ def lose(process: subprocess.Popen[str], where: str) -> None:
 def test_a_probe_on_this_machine(host: Host, tmp_path: Path, runtime: str) -> None:
     spec = DeviceSpec("local", "local")
     if runtime == "onnxruntime":
-        lose(*host(spec, runtime, write_endless(tmp_path / "endless.onnx")))
+        lose(*host(spec, runtime, write_endless(tmp_path / "endless.onnx", 4)))
     else:
         lose(*host(spec, runtime, write_tflite(tmp_path / "m.tflite", (64, 256, 10)), "race"))
 
@@ -107,7 +107,7 @@ def test_a_probe_on_this_machine(host: Host, tmp_path: Path, runtime: str) -> No
 def test_a_probe_on_a_board_with_its_keeper_and_without(
     host: Host, tmp_path: Path, host_board: Board, keeper: bool
 ) -> None:
-    process, scratch = host(host_board.spec(), "onnxruntime", write_endless(tmp_path / "endless.onnx"))
+    process, scratch = host(host_board.spec(), "onnxruntime", write_endless(tmp_path / "endless.onnx", 4))
     if not keeper:
         for pid in processes("edgeprune-keeper-"):
             if scratch not in Path(f"/proc/{pid}/cmdline").read_text():
@@ -120,7 +120,7 @@ def test_a_probe_on_a_board_with_its_keeper_and_without(
 def test_a_probe_on_an_emulated_board_and_what_it_forked(host: Host, tmp_path: Path) -> None:
     setup.install("rpi4", print)
     spec = DeviceSpec("emulated-rpi4", "emulated", board="emulated-rpi4")
-    lose(*host(spec, "onnxruntime", write_endless(tmp_path / "endless.onnx"), "race"))
+    lose(*host(spec, "onnxruntime", write_endless(tmp_path / "endless.onnx", 4), "race"))
 
 
 def test_a_probe_that_ends_leaves_no_process_beside_it(tmp_path: Path) -> None:
