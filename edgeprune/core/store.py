@@ -26,7 +26,7 @@ from pydantic import Field
 
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.files import is_temporary, storing, write_json
-from edgeprune.core.lock import FolderLock
+from edgeprune.core.lock import LOCK, OWNER, FolderLock
 from edgeprune.core.reading import Source, short
 from edgeprune.core.schema import check_schema, open_database
 from edgeprune.core.types import Failure, Measurement, PruningPlan, Trial, to_json
@@ -84,11 +84,16 @@ class RunFolder:
 
     @classmethod
     def create(cls, runs: Path, name: str | None, stem: str) -> RunFolder:
-        """A fresh folder: `name`, or `stem` with the first free number."""
+        """A fresh folder: `name`, or `stem` with the first free number.
+
+        One that a killed run left before it kept its settings is as good as fresh; `own` tells whether that one lives.
+        """
         if name is not None and not _NAME.fullmatch(name):
             raise UsageError(f"--name '{name}' is not a folder name", "use letters, digits, '.', '_' and '-'")
         if name is not None and (runs / name).exists():
-            raise _taken(runs / name, name)
+            if not _hardly_begun(runs / name):
+                raise _taken(runs / name, name)
+            return cls(runs / name)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80] or "run"
         number = 0
         while True:
@@ -159,6 +164,12 @@ class RunFolder:
         """One line, with the seconds since the start, to run.log."""
         with storing(self.path), (self.path / "run.log").open("a", encoding="utf-8") as stream:
             stream.write(f"{time.monotonic() - self._started:9.1f} s  {line}\n")
+
+
+def _hardly_begun(path: Path) -> bool:
+    """Whether a run was killed, or is only now, before it kept its settings: nothing is there to be resumed or lost."""
+    known = {LOCK, OWNER, "result.json", "run.log"}
+    return (path / LOCK).is_file() and all(each.name in known or is_temporary(each) for each in path.iterdir())
 
 
 def _taken(path: Path, name: str) -> UsageError:

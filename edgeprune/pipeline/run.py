@@ -91,7 +91,7 @@ def _owned(
     watch.say(f"run folder {folder.path}")
     if lock.left_by is not None:
         watch.say(f"taken over from {lock.left_by}, which was killed")
-    if resume and (left := folder.sweep()):
+    if left := folder.sweep():
         watch.say(f"removed what was left half done: {', '.join(left)}")
     try:
         # First what tells the version, which settings of another one might not.

@@ -110,6 +110,27 @@ def test_names_count_up_and_a_taken_name_is_refused(tmp_path: Path) -> None:
         RunFolder.create(tmp_path, "../out", "x")
 
 
+def test_a_name_is_free_again_where_a_run_was_killed_before_it_kept_its_settings(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "one", "x")
+    folder.own().close()
+    (folder / ".owner").write_text("{}")
+    folder.write_json("result.json", {})
+    assert RunFolder.create(tmp_path, "one", "x").path == folder.path
+    (folder / "theirs").touch()
+    with pytest.raises(UsageError, match="exists"):
+        RunFolder.create(tmp_path, "one", "x")
+
+
+def test_what_was_left_half_done_goes_and_the_rest_stays(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "one", "x")
+    (folder / "candidates").mkdir()
+    (folder / "candidates" / "baseline.onnx").touch()
+    for name in (".result.json.123.tmp", "result.json", ".lock"):
+        (folder / name).touch()
+    assert folder.sweep() == [".result.json.123.tmp", "candidates"]
+    assert sorted(each.name for each in folder.path.iterdir()) == [".lock", "result.json"]
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="choose another --runs-dir"):
