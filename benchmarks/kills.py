@@ -6,14 +6,15 @@ A run is begun, killed (SIGKILL) and resumed again and again, so that resumed ru
 it may come to its end. Then its trials and all of its result that does not depend on time must be those of the
 undisturbed run. After every kill no process of the run may be left 5 s later; after the end, and one more command, no
 temporary folder and nothing half done in the run folder. The device is simulated, so that its figures repeat exactly;
-models are really run in a probe on this machine. With `--device local` real figures come from the cache of the first
-run, and what is measured at the end is left out of the comparison.
+models are really run in a probe on this machine. Runs are forked from a process that has loaded the libraries, which
+saves half of the time; with `--cold` each is a command of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -35,9 +37,8 @@ SETTINGS = (
 DEVICE = "seed = 1\n[latency]\nbase_s = 1e-4\ns_per_byte = 2e-10\n"
 #: Seconds in which a probe must have noticed that its host is gone.
 LIMIT_S = 5.0
-#: What of a result says how long something took, or where it was done.
+#: What of a result says how long something took, how much of it was found in the cache, or where it was done.
 TIMES = {"seconds", "device_seconds", "config", "measured", "cache_hits", "source", "states", "load_s", "first_s"}
-MEASURED = {"latency", "baseline_latency", "speedup", "verdict", "advice", "rejected", "facts", "process", "checks"}
 
 
 @dataclass
@@ -52,26 +53,75 @@ class Tally:
     differences: list[str] = field(default_factory=list)
 
 
-class Bench:
-    """Runs of one device below one folder, with temporary folders of their own."""
+class Forked:
+    """A command in a process forked from this one; as much of `Popen` as is needed."""
 
-    def __init__(self, folder: Path, device: str = "simulated") -> None:
+    def __init__(self, words: list[str], environment: dict[str, str], log: int) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                os.environ.update(environment)
+                tempfile.tempdir = None
+                importlib.import_module("edgeprune.cli.main").main(words)
+            except SystemExit as end:
+                os._exit(int(end.code or 0))
+            finally:
+                os._exit(70)
+
+    def poll(self) -> int | None:
+        """The exit code, None while it lives."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float = 1e9) -> int:
+        """The exit code. Raises TimeoutExpired."""
+        until = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("edgeprune", timeout)
+            time.sleep(0.02)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+
+Running = subprocess.Popen[bytes] | Forked
+
+
+class Bench:
+    """Runs below one folder, with temporary folders of their own."""
+
+    def __init__(self, folder: Path, *, warm: bool = False) -> None:
         self.folder = folder
+        self.warm = warm
+        if warm:
+            for name in ("torch", "sklearn.datasets", "onnxscript", "litert_torch", "edgeprune.pipeline.run"):
+                importlib.import_module(name)
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
-        self.real = device != "simulated"
-        if not self.real:
-            (folder / "device.toml").write_text(DEVICE)
-            device = f"simulated://{folder / 'device.toml'}"
-        self.device = device
+        (folder / "device.toml").write_text(DEVICE)
+        self.device = f"simulated://{folder / 'device.toml'}"
 
-    def begin(self, name: str, *, resume: bool) -> subprocess.Popen[bytes]:
+    def begin(self, name: str, *, resume: bool) -> Running:
         """`edgeprune run`, or what goes on with it."""
         which = ["--resume", name] if resume else ["--name", name, "--device", self.device, *SETTINGS]
-        command = [sys.executable, "-m", "edgeprune", "run", "--runs-dir", str(self.folder / "runs"), "--quiet", *which]
-        environment = {**os.environ, "TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}
+        return self.command("run", "--runs-dir", str(self.folder / "runs"), "--quiet", *which)
+
+    def command(self, *words: str) -> Running:
+        """A command of edgeprune with temporary folders below ours."""
+        environment = {"TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            if self.warm:
+                return Forked(list(words), environment, log.fileno())
+            command = [sys.executable, "-m", "edgeprune", *words]
+            return subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
 
     def path(self, name: str) -> Path:
         """A run's folder."""
@@ -98,7 +148,7 @@ class Bench:
         return [str(each) for each in (*inside, *self.temporary.iterdir())]
 
 
-def kill_in(bench: Bench, name: str, stage: str, chance: random.Random, process: subprocess.Popen[bytes]) -> str:
+def kill_in(bench: Bench, name: str, stage: str, chance: random.Random, process: Running) -> str:
     """Kill the process at a random moment of `stage`; in which one it was, "" where it ended before."""
     while process.poll() is None and STAGES.index(stage) > _index(bench.stage(name)):
         time.sleep(0.02)
@@ -122,13 +172,13 @@ def _index(stage: str) -> int:
 def undisturbed(bench: Bench, name: str) -> int:
     """The run to compare with; how long its stages take is kept in LENGTHS."""
     process, last, since = bench.begin(name, resume=False), "start", time.monotonic()
-    while process.poll() is None:
+    while (code := process.poll()) is None:
         stage = bench.stage(name)
         if stage in STAGES and stage != last:
             LENGTHS[last], last, since = time.monotonic() - since, stage, time.monotonic()
         time.sleep(0.05)
     LENGTHS[last] = time.monotonic() - since
-    return process.returncode
+    return code
 
 
 def facts(bench: Bench, name: str) -> dict[str, Any]:
@@ -138,14 +188,13 @@ def facts(bench: Bench, name: str) -> dict[str, Any]:
     trials = base.execute(f"SELECT {columns} FROM trials ORDER BY trial").fetchall()
     base.close()
     result = json.loads((bench.path(name) / "result.json").read_bytes())
-    without = TIMES | (MEASURED | {"peak_bytes", "baseline_peak_bytes", "losses", "reference"} if bench.real else set())
-    return {"trials": trials, "result": _stripped(result, without)}
+    return {"trials": trials, "result": _stripped(result)}
 
 
-def _stripped(value: Any, without: set[str]) -> Any:
+def _stripped(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _stripped(each, without) for key, each in value.items() if key not in without}
-    return [_stripped(each, without) for each in value] if isinstance(value, list) else value
+        return {key: _stripped(each) for key, each in value.items() if key not in TIMES}
+    return [_stripped(each) for each in value] if isinstance(value, list) else value
 
 
 def differences(one: Any, two: Any, where: str = "") -> list[str]:
@@ -182,12 +231,7 @@ def chain(bench: Bench, reference: str, name: str, stages: list[str], chance: ra
     tally.same += not found
     tally.differences += [f"{name}: {line}" for line in found[:5]]
     # A later command of any kind removes what is left; resuming a run that is done does nothing else.
-    subprocess.run(
-        [sys.executable, "-m", "edgeprune", "devices", "check", "local"],
-        env={**os.environ, "TMPDIR": str(bench.temporary)},
-        capture_output=True,
-        check=False,
-    )
+    bench.command("devices", "check", "local").wait()
     left = bench.left(name)
     tally.folders += len(left)
     tally.differences += [f"{name}: left {each}" for each in left[:5]]
@@ -198,10 +242,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="kills in all, spread over the stages")
     parser.add_argument("--chain", type=int, default=6, help="kills of one run before it may come to its end")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="simulated")
+    parser.add_argument("--cold", action="store_true", help="start a command for each run")
     parser.add_argument("--folder", type=Path, required=True, help="a new folder for everything")
     given = parser.parse_args()
-    bench, chance, tally = Bench(given.folder, given.device), random.Random(given.seed), Tally()
+    bench, chance, tally = Bench(given.folder, warm=not given.cold), random.Random(given.seed), Tally()
     if undisturbed(bench, "undisturbed") not in (0, 3):
         raise SystemExit(f"the undisturbed run failed: see {given.folder / 'log'}")
     print("stage seconds:", {stage: round(length, 1) for stage, length in LENGTHS.items()}, flush=True)
