@@ -192,7 +192,7 @@ def test_nothing_runs_on_after_the_session(emulated: EmulatedSession, models: di
     guest = Guest(emulated, models["onnxruntime"], "onnxruntime")
     guest.measuring()
     processes = [psutil.Process(guest.channel.pid), *psutil.Process(guest.channel.pid).children(recursive=True)]
-    assert len(processes) == 3
+    assert len(processes) == 4
     emulated.close()
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert not alive
