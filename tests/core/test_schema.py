@@ -17,7 +17,12 @@ from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.version import RESULT_SCHEMA
 from edgeprune.profilers.cache import MeasurementCache
 
-BOTH = pytest.mark.parametrize("opener", [TrialStore, MeasurementCache])
+
+def cache(path: Path) -> MeasurementCache:
+    return MeasurementCache(path, print)
+
+
+BOTH = pytest.mark.parametrize("opener", [TrialStore, cache])
 
 
 def database(path: Path, version: int, *statements: str) -> bytes:
@@ -74,7 +79,7 @@ def test_an_empty_file_gets_the_stamp(tmp_path: Path, opener: Any) -> None:
 def test_a_cache_of_the_first_versions_which_had_no_stamp_is_kept(tmp_path: Path) -> None:
     table = "CREATE TABLE measurements_1 (key TEXT PRIMARY KEY, at TEXT, data TEXT)"
     database(tmp_path / "d", 0, table, "INSERT INTO measurements_1 VALUES ('k', 'then', 'x')")
-    MeasurementCache(tmp_path / "d").close()
+    cache(tmp_path / "d").close()
     base = sqlite3.connect(tmp_path / "d")
     assert base.execute("SELECT key FROM measurements_1").fetchall() == [("k",)]
     assert base.execute("PRAGMA user_version").fetchone() == (1,)
@@ -97,7 +102,7 @@ sys.path.insert(0, sys.argv[2])
 from profilers.test_cache import MEASURED
 from edgeprune.profilers.cache import MeasurementCache
 for _ in range(2):
-    with MeasurementCache(Path(sys.argv[1])) as cache:
+    with MeasurementCache(Path(sys.argv[1]), print) as cache:
         for index in range(6):
             cache.put(f"{sys.argv[3]}-{index}", MEASURED)
             assert cache.get(f"{sys.argv[3]}-{index}") == MEASURED
