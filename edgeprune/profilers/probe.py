@@ -1902,6 +1902,8 @@ def _end_with_host() -> None:
     make each memory request of the runtime a little slower, and could not run where a runtime keeps Python's lock.
     """
     probe = os.getpid()
+    if os.getpgrp() != probe:  # over ssh it is the group of the shell; what is forked later is to end as well
+        os.setpgid(0, 0)
     ends, _held = os.pipe()  # `ends` hangs up when this process, which holds the other end, has ended
     if os.fork():
         os.close(ends)
@@ -1915,9 +1917,7 @@ def _end_with_host() -> None:
         if ends not in dict(watched.poll()):
             watched.unregister(0)
             if not watched.poll(_GRACE_S * 1000):
-                # With what it forked, where the group is its own: over ssh it is that of the shell that started it.
-                leads = os.getpgid(probe) == probe
-                (os.killpg if leads else os.kill)(probe, signal.SIGKILL)
+                os.killpg(probe, signal.SIGKILL)
     finally:
         os._exit(0)
 
