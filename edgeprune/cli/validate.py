@@ -17,7 +17,8 @@ from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import resolve
 from edgeprune.devices import find_device, open_session
-from edgeprune.profilers.accuracy import Accuracy, Asked, Scaling, accuracy_on_device
+from edgeprune.profilers.accuracy import Accuracy, accuracy_on_device
+from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.recognition import runtime_of
 
 _SCHEMA = 1
@@ -33,7 +34,7 @@ _RAW = ("none", "raw")
 )
 @click.option("--device", default="local", show_default=True, metavar="NAME", help="where it is validated")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="threads of the runtime [the device's, or 1]")
-@click.option("--images", type=click.IntRange(1), metavar="N", help="only the first so many test images")
+@click.option("--images", type=click.IntRange(1), metavar="N", help="only N test images, spread evenly over the set")
 @click.option(
     "--preprocessing",
     default="auto",

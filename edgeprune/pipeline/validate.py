@@ -87,11 +87,9 @@ def validate(
     )
 
     def on_device(item: Exported, alike: MeasureSettings) -> Validated:
-        with progress.task(f"{item.format}: accuracy on the device", 2) as task:
-            ours = predict_on_device(session, alike, item.artifact.path, inputs).argmax(1)
-            task.advance()
-            theirs = predict_on_device(session, alike, item.baseline.path, inputs).argmax(1)
-            task.advance()
+        with progress.task(f"{item.format}: accuracy on the device", 2 * len(inputs)) as task:
+            ours = predict_on_device(session, alike, item.artifact.path, inputs, task=task).argmax(1)
+            theirs = predict_on_device(session, alike, item.baseline.path, inputs, task=task).argmax(1)
         measured = compare_fresh(session, alike, item.artifact.path, item.baseline.path, progress)
         if isinstance(measured, Failure):
             raise ChannelError(

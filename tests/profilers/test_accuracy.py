@@ -21,7 +21,8 @@ from edgeprune.data.preprocessing import resolve
 from edgeprune.data.split import make_dataset
 from edgeprune.devices import find_device, open_session
 from edgeprune.devices.local import LocalSession
-from edgeprune.profilers.accuracy import Accuracy, Asked, Scaling, accuracy_on_device
+from edgeprune.profilers.accuracy import Accuracy, accuracy_on_device
+from edgeprune.profilers.foreign import Asked, Scaling
 
 FLOAT, UINT8, INT8, INT64 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT64
 node = helper.make_node
@@ -365,3 +366,19 @@ def test_an_endless_file_says_so_and_is_not_tried_again(
     with pytest.raises(DeviceError, match=r"the first example took longer than 1 s; .*--timeout SECONDS"):
         judge(write_endless(tmp_path / "net.onnx", 2), data, (Scaling("none", resolve("none", data)),), example_s=1.0)
     assert len(started) == 1
+
+
+def test_few_images_are_of_the_whole_test_set(judge: Judge, open_device: LocalSession, tmp_path: Path) -> None:
+    """Files of image folders are sorted by class: the first ones would all be of one."""
+    y = np.repeat(np.arange(4), 10)
+    data = dataset(np.eye(4, dtype=np.float32)[y], y)
+    file = write_onnx(
+        tmp_path / "net.onnx",
+        [node("Mul", ["x", "w"], ["y"])],
+        {"x": (FLOAT, [1, 4])},
+        {"y": (FLOAT, [1, 4])},
+        {"w": np.array([1, 1, 1, -1], np.float32)},
+    )
+    how = Asked((Scaling("none", resolve("none", data)),))
+    found = accuracy_on_device(open_device, MeasureSettings("onnxruntime"), file, data, how, Silent(), 12)
+    assert (found.images, found.correct) == (12, 9)

@@ -1,0 +1,293 @@
+"""A model file of others: what it takes and gives is found out, tried where several ways fit, and told."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from edgeprune.core.clock import Deadline
+from edgeprune.core.devices import Session
+from edgeprune.core.errors import DeviceError, ModelError
+from edgeprune.core.progress import Progress, Task
+from edgeprune.core.types import MeasureSettings
+from edgeprune.data.dataset import Dataset, Preprocessing
+from edgeprune.devices.channel import ChannelError
+from edgeprune.profilers.answers import Reading, choose
+from edgeprune.profilers.client import ProbeClient, Pushed, in_fresh_process, push_patiently
+from edgeprune.profilers.encoding import encode, raw_values, takes_raw
+from edgeprune.profilers.layouts import Layout, layouts
+from edgeprune.profilers.modelfile import scale_in_graph, variables
+from edgeprune.profilers.ports import Feeding, Output, Port, Ports, written
+from edgeprune.profilers.predict import OPEN_S, longest_example, predict_on_device, took_too_long
+
+#: Images that a choice between layouts and scalings is made with, and seconds that it may take: with few images more.
+_MOST_TRIED, _LEAST_TRIED, _TRY_S, _LONGEST_TRY_S = 500, 20, 20.0, 120.0
+#: A convention is given up for another one where chance explains their difference with less than this probability.
+_SIGNIFICANT = 0.05
+_SLOW = "a loop in the file may never end; where it is only slow there, give --timeout SECONDS"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """One way of scaling, and its name in the product's output."""
+
+    name: str
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user says of a file's conventions; the rest is found out."""
+
+    #: Scalings to choose from, the likeliest first; one alone is the user's word, or the file's own.
+    scalings: tuple[Scaling, ...]
+    #: Whether an input of integers without a scale takes what is stored, whatever `scalings` holds.
+    raw_integers: bool = False
+    output: str = ""
+    label_offset: int | None = None
+    #: Variables stay as the image before left them.
+    stream: bool = False
+    #: Seconds that one image may take; None: what the device is given otherwise.
+    example_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was right of `images` of the training set, in one layout and with one scaling."""
+
+    layout: str
+    preprocessing: str
+    correct: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A layout and a scaling. `preprocessing` None: what is stored."""
+
+    layout: Layout
+    name: str
+    preprocessing: Preprocessing | None
+
+
+class ForeignFile:
+    """One file: what it takes and gives is found out when this is made."""
+
+    def __init__(
+        self,
+        session: Session,
+        settings: MeasureSettings,
+        file: Path,
+        dataset: Dataset,
+        asked: Asked,
+        progress: Progress,
+    ) -> None:
+        self._session, self._settings, self._file = session, settings, file
+        self._dataset, self._asked, self._progress = dataset, asked, progress
+        self._example_s = asked.example_s or longest_example(session)
+        try:
+            self._variables = variables(file)
+        except ValueError as error:
+            raise ModelError(f"{file.name} cannot be read as a .tflite file: {error}", "export it again") from error
+        if asked.stream and not (self._variables.tensors or self._variables.resources):
+            kind = "it has no variables" if file.suffix.lower() == ".tflite" else "only .tflite files have variables"
+            raise ModelError(f"{file.name} keeps nothing from image to image: {kind}", "leave out --stream")
+        self._pushed: Pushed = push_patiently(session, file)
+        self.port: Port
+        self._ways: list[Way] = []
+        with progress.task(f"opening {file.name}, first image", None):
+            outputs, self._first_s = self._look()
+        batch = self._ways[0].layout.batch
+        self.reading: Reading = choose(
+            outputs, batch, len(dataset.classes), file.name, asked.output, asked.label_offset
+        )
+
+    # ---------------------------------------------------------------------------------------------- finding out
+
+    def _look(self) -> tuple[tuple[Output, ...], float]:
+        """Open the file and run one batch; what its outputs are, and the seconds that took."""
+
+        def look(client: ProbeClient, deadline: Deadline) -> tuple[tuple[Output, ...], float]:
+            try:
+                client.hello([], deadline)
+                self._decide(client.open("model", self._pushed, deadline))
+            except ChannelError as error:
+                if error.kind == "timeout":
+                    said = f"opening it took longer than {OPEN_S:.0f} s"
+                    raise ChannelError("timeout", said, error.hint, retryable=False) from error
+                raise
+            way = self._ways[0]
+            first = self._values(self._dataset.validation.x[:1], way)[0]
+            with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+                here = Path(folder) / "example.npy"
+                np.save(here, first, allow_pickle=False)
+                sent = self._session.push(here)
+                try:
+                    return client.outputs("model", sent, self._feeding(way), Deadline.after(self._example_s))
+                except ChannelError as error:
+                    if error.kind == "timeout":
+                        raise took_too_long((0, 1), self._example_s, again=False) from error
+                    raise
+                finally:
+                    self._session.remove(sent)
+
+        try:
+            return in_fresh_process(self._session, self._settings, look, timeout_s=OPEN_S)
+        except ChannelError as error:
+            hint = error.hint or (_SLOW if error.kind == "timeout" else "")
+            said = f"{self._file.name} does not run on {self._session.spec.name}: {error.message}"
+            raise DeviceError(said, hint, retryable=error.retryable) from error
+
+    def _decide(self, ports: Ports) -> None:
+        """The input that takes the images, and the ways in which they fit it."""
+        port = self._only_input(ports)
+        self._in_graph = False
+        if takes_raw(port) and (scale := scale_in_graph(self._file, port.name)):
+            port, self._in_graph = replace(port, scale=scale[0], zero=scale[1]), True
+        self.port = port
+        one = self._dataset.input_shape
+        fitting = layouts(one, port.shape)
+        if not fitting:
+            takes, has = written(port.shape), written(one)
+            raise ModelError(
+                f"{self._file.name} takes {takes}, the data has images of {has}", "give --data the file was made for"
+            )
+        scalings: list[tuple[str, Preprocessing | None]] = [
+            (each.name, each.preprocessing) for each in self._asked.scalings
+        ]
+        if takes_raw(port) and self._asked.raw_integers:
+            scalings = [("raw", None)]
+        elif port.scale and len(scalings) > 1:
+            # The scaling whose values the input can hold is likelier than one that would be clipped.
+            sample = self._dataset.validation.x[:_LEAST_TRIED]
+            scalings.sort(key=lambda each: self._values(sample, Way(fitting[0], *each))[1])
+        self._ways = [Way(layout, *scaling) for layout in fitting for scaling in scalings]
+
+    def _only_input(self, ports: Ports) -> Port:
+        if len(ports.inputs) != 1:
+            raise ModelError(
+                f"{self._file.name} takes {len(ports.inputs)} inputs ({', '.join(map(str, ports.inputs))}), and images "
+                "are only one"
+            )
+        return ports.inputs[0]
+
+    def choose(self) -> tuple[Way, tuple[Tried, ...]]:
+        """The way to feed images: the only one, or the one that training images speak for."""
+        ways = self._ways
+        each_s = max(1e-6, len(ways) * self._first_s / ways[0].layout.batch)
+        if len(ways) == 1 or _LEAST_TRIED * each_s > _LONGEST_TRY_S:
+            return ways[0], ()
+        count = max(_LEAST_TRIED, min(int(_TRY_S / each_s), _MOST_TRIED))
+        # The part that is kept for validation first; of small data sets it is too small.
+        parts = self._dataset.validation, self._dataset.train
+        x = np.concatenate([part.x[:count] for part in parts])[:count]
+        labels = np.concatenate([part.y[:count] for part in parts])[:count]
+        count = len(labels)
+        # One process per layout runs all its scalings one after the other; a stream's state is each one's own.
+        groups = [[way] for way in ways]
+        if not self._asked.stream:
+            groups = [[way for way in ways if way.layout == layout] for layout in dict.fromkeys(w.layout for w in ways)]
+        right: list[NDArray[np.bool_]] = []
+        title = f"{len(ways)} ways to feed images, {count:,} training images"
+        with self._progress.task(title, len(ways) * count) as task:
+            for group in groups:
+                inputs = np.concatenate([self._values(x, way)[0] for way in group])
+                rows = self._predict(inputs, self._feeding(group[0]), task)
+                right += [self._classes(part)[0] == labels for part in np.split(rows, len(group))]
+        best = max(range(len(ways)), key=lambda index: int(right[index].sum()))
+        won, lost = int(np.sum(right[best] & ~right[0])), int(np.sum(right[0] & ~right[best]))
+        if best and binomtest(won, max(1, won + lost), 0.5, alternative="greater").pvalue > _SIGNIFICANT:
+            best = 0
+        tried = tuple(
+            Tried(way.layout.name, way.name, int(each.sum()), count) for way, each in zip(ways, right, strict=True)
+        )
+        return ways[best], tried
+
+    # ------------------------------------------------------------------------------------------------- predicting
+
+    def classes(self, x: NDArray[Any], way: Way) -> tuple[NDArray[np.int64], list[str]]:
+        """Classes that the file gives to images, and what was remarkable."""
+        inputs, clipped = self._values(x, way)
+        remarks = []
+        if clipped:
+            share = 100 * clipped
+            remarks.append(f"{share:.2g} % of the values are beyond what input {self.port.name} can hold, and clipped")
+        with self._progress.task(f"{len(x):,} images", len(x)) as task:
+            rows = self._predict(inputs, self._feeding(way), task)
+        found, remark = self._classes(rows)
+        return found, [*remarks, remark] if remark else remarks
+
+    def _classes(self, rows: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
+        return self.reading.classes(rows, self._dataset.classes)
+
+    def _predict(self, inputs: NDArray[Any], feeding: Feeding, task: Task) -> NDArray[Any]:
+        try:
+            return predict_on_device(
+                self._session,
+                self._settings,
+                self._pushed,
+                inputs,
+                name=self._file.name,
+                feeding=replace(feeding, output=self.reading.output),
+                example_s=self._example_s,
+                task=task,
+            )
+        except ChannelError as error:
+            hint = error.hint or (_SLOW if error.kind == "timeout" else "")
+            raise ChannelError(error.kind, error.message, hint, retryable=error.retryable) from error
+
+    def _feeding(self, way: Way) -> Feeding:
+        keep = self._asked.stream
+        return Feeding(
+            input=self.port.name,
+            batch=way.layout.batch,
+            keep=keep,
+            reopen=bool(self._variables.resources) and not keep,
+        )
+
+    def _values(self, x: NDArray[Any], way: Way) -> tuple[NDArray[Any], float]:
+        """Stored images as the file takes them, and the share of values that were clipped."""
+        if way.preprocessing is None:
+            values, what = raw_values(x, self.port)
+        else:
+            values, what = way.preprocessing.apply(x), f"preprocessing {way.name}"
+        return encode(way.layout.apply(values), self.port, what)
+
+    # ---------------------------------------------------------------------------------------------------- telling
+
+    def told(self, chosen: Way, *, tried: bool) -> list[str]:
+        """What was decided, a sentence each."""
+        port, layout = self.port, chosen.layout
+        lines = [f"images go into {port}, {layout.name}"]
+        if chosen.preprocessing is None:
+            what = raw_values(self._dataset.test.x[:1], port)[1]
+            lines.append(f"input {port.name} takes {port.dtype} and has no scale: it is given {what}")
+        elif port.scale:
+            where = "which the operators that read it hold" if self._in_graph else "which the file gives"
+            lines.append(
+                f"input {port.name} takes {port.dtype}: values are divided by its scale {port.scale:.6g}, {where}, and "
+                f"shifted by its zero point {port.zero}"
+            )
+        if len(self._ways) > 1 and not tried:
+            others = ", ".join(f"{way.name} ({way.layout.name})" for way in self._ways[1:])
+            lines.append(
+                f"{self._first_s:.0f} s an image are too long to try other ways to feed them, which are {others}; "
+                "--preprocessing chooses the scaling"
+            )
+        if layout.batch > 1:
+            lines.append(f"the file takes batches of {layout.batch}: the last is filled up with its last image")
+        lines.append(f"the class is read from {self.reading}")
+        kept = self._variables
+        if kept.tensors or kept.resources:
+            count = kept.tensors + kept.resources
+            what = "1 variable, which is" if count == 1 else f"{count} variables, which are"
+            how = "kept from image to image (--stream)" if self._asked.stream else "reset before each image"
+            again = ", by opening the file anew" if kept.resources and not self._asked.stream else ""
+            lines.append(f"the file has {what} {how}{again}")
+        return lines
