@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgeprune.cli.inputs import input_option, shape_option, signature_option
 from edgeprune.cli.screen import ErrorConsole, Screen
 from edgeprune.core.errors import DataError, ModelError
 from edgeprune.core.progress import Silent
@@ -19,6 +20,7 @@ from edgeprune.data.preprocessing import resolve
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.accuracy import Accuracy, accuracy_on_device
 from edgeprune.profilers.foreign import Asked, Scaling
+from edgeprune.profilers.inputs import given_for
 from edgeprune.profilers.recognition import runtime_of
 
 _SCHEMA = 1
@@ -34,7 +36,7 @@ _RAW = ("none", "raw")
 )
 @click.option("--device", default="local", show_default=True, metavar="NAME", help="where it is validated")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="threads of the runtime [the device's, or 1]")
-@click.option("--images", type=click.IntRange(1), metavar="N", help="only N test images, spread evenly over the set")
+@click.option("--images", type=click.IntRange(1), metavar="N", help="only the first so many test images")
 @click.option(
     "--preprocessing",
     default="auto",
@@ -43,6 +45,9 @@ _RAW = ("none", "raw")
     help="auto: the file's own; of files of others what training images speak for; data: the data's own; unit: scaled "
     "to [0, 1] only; none or raw: pixels as stored; or MEAN,STD of pixels in [0, 1], one for all channels or one each",
 )
+@input_option
+@shape_option
+@signature_option
 @click.option("--output", default="", metavar="NAME", help="the output that tells the class, where several may")
 @click.option(
     "--label-offset",
@@ -50,7 +55,11 @@ _RAW = ("none", "raw")
     metavar="N",
     help="class 0 of the data is class N of the file, which may have more: 1 behind a background class",
 )
-@click.option("--stream", is_flag=True, help="variables of a .tflite file keep their values from image to image")
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="variables of a .tflite file keep their values from image to image, in the data's order",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
@@ -67,6 +76,9 @@ def validate_command(
     threads: int | None,
     images: int | None,
     preprocessing: str,
+    inputs: tuple[str, ...],
+    shapes: tuple[str, ...],
+    signatures: tuple[str, ...],
     output: str,
     label_offset: int | None,
     stream: bool,
@@ -76,12 +88,14 @@ def validate_command(
 ) -> int:
     """Share of the test images that FILE (.onnx or .tflite) classifies right on a device."""
     runtime = runtime_of(file)
+    given = given_for([file], shapes, inputs, signatures)[0]
     spec = find_device(device)
     screen = Silent() if quiet or as_json else Screen(ErrorConsole())
     dataset = load_data(data, data_dir, seed=0, progress=screen)
     asked = Asked(
         scalings=_scalings(file, dataset, preprocessing),
         raw_integers=preprocessing in ("auto", *_RAW),
+        given=given,
         output=output,
         label_offset=label_offset,
         stream=stream,

@@ -58,6 +58,12 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
     return Dataset(name, train, validation, test, raw.classes, preprocessing, fingerprint, unit=unit, carried=carried)
 
 
+def in_own_order(test: Split) -> Split:
+    """A test set as `make_dataset` got it, before it was shuffled."""
+    order = np.argsort(np.random.default_rng(TEST_SEED).permutation(len(test)))
+    return Split(test.x[order], test.y[order])
+
+
 def preprocessed(dataset: Dataset, preprocessing: Preprocessing) -> Dataset:
     """The same examples, preprocessed otherwise: under another fingerprint."""
     if preprocessing == dataset.preprocessing:

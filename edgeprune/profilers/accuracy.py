@@ -18,6 +18,7 @@ from edgeprune.core.devices import Session
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import MeasureSettings
 from edgeprune.data.dataset import Dataset
+from edgeprune.data.split import in_own_order
 from edgeprune.profilers.answers import other_order
 from edgeprune.profilers.foreign import Asked, ForeignFile, Tried
 
@@ -61,9 +62,7 @@ def accuracy_on_device(
     progress: Progress,
     images: int | None = None,
 ) -> Accuracy:
-    """Run the test images through the file on the device and compare its answers with the labels.
-
-    `images`: only so many of them, spread evenly over the set, which may be sorted by class.
+    """Run the test images (the first `images`) through the file on the device and compare its answers with the labels.
 
     What the file does not tell and `asked` leaves open is tried on training images; test images choose nothing.
 
@@ -71,10 +70,9 @@ def accuracy_on_device(
     """
     model = ForeignFile(session, settings, file, dataset, asked, progress)
     chosen, tried = model.choose()
-    total = len(dataset.test)
-    count = min(images or total, total)
-    picked = np.arange(count) * total // count if count < total else slice(None)
-    x, labels = dataset.test.x[picked], dataset.test.y[picked]
+    # A stream is nothing without its order.
+    test = in_own_order(dataset.test) if asked.stream else dataset.test
+    x, labels = test.x[:images], test.y[:images]
     start = time.monotonic()
     found, remarks = model.classes(x, chosen)
     seconds = time.monotonic() - start

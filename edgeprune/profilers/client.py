@@ -298,7 +298,11 @@ class ProbeClient:
     def open(self, name: str, model: Pushed, deadline: Deadline) -> Ports:
         """Open a model under `name` without running it; what it takes and gives."""
         message = {"op": "load", "id": name, "run": False, **model.request}
-        return read_ports(self._ask(message, deadline).get("ports"))
+        answer = self._ask(message, deadline)
+        fed = _opened(answer.get("opened")).inputs
+        return replace(
+            read_ports(answer.get("ports")), given=frozenset(each.name for each in fed if each.how == "given")
+        )
 
     def outputs(self, name: str, inputs: str, feeding: Feeding, deadline: Deadline) -> tuple[tuple[Output, ...], float]:
         """Run the first batch of a .npy on the device; what each output is, and the seconds it took."""

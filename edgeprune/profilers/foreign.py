@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.answers import Reading, choose
 from edgeprune.profilers.client import ProbeClient, Pushed, in_fresh_process, push_patiently
 from edgeprune.profilers.encoding import encode, raw_values, takes_raw
+from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.layouts import Layout, layouts
 from edgeprune.profilers.modelfile import scale_in_graph, variables
 from edgeprune.profilers.ports import Feeding, Output, Port, Ports, written
@@ -49,6 +50,8 @@ class Asked:
     scalings: tuple[Scaling, ...]
     #: Whether an input of integers without a scale takes what is stored, whatever `scalings` holds.
     raw_integers: bool = False
+    #: Values of further inputs, their sizes, and the signature.
+    given: GivenInputs = field(default_factory=GivenInputs)
     output: str = ""
     label_offset: int | None = None
     #: Variables stay as the image before left them.
@@ -98,9 +101,12 @@ class ForeignFile:
         if asked.stream and not (self._variables.tensors or self._variables.resources):
             kind = "it has no variables" if file.suffix.lower() == ".tflite" else "only .tflite files have variables"
             raise ModelError(f"{file.name} keeps nothing from image to image: {kind}", "leave out --stream")
-        self._pushed: Pushed = push_patiently(session, file)
+        # Of open axes nobody has to give sizes: those of the images are known, others are 1.
+        pushed = push_patiently(session, file, asked.given)
+        self._pushed: Pushed = replace(pushed, shapes=asked.given.shapes or None)
         self.port: Port
         self._ways: list[Way] = []
+        self._others: list[str] = []
         with progress.task(f"opening {file.name}, first image", None):
             outputs, self._first_s = self._look()
         batch = self._ways[0].layout.batch
@@ -146,6 +152,7 @@ class ForeignFile:
 
     def _decide(self, ports: Ports) -> None:
         """The input that takes the images, and the ways in which they fit it."""
+        self._others = []
         port = self._only_input(ports)
         self._in_graph = False
         if takes_raw(port) and (scale := scale_in_graph(self._file, port.name)):
@@ -170,12 +177,24 @@ class ForeignFile:
         self._ways = [Way(layout, *scaling) for layout in fitting for scaling in scalings]
 
     def _only_input(self, ports: Ports) -> Port:
-        if len(ports.inputs) != 1:
+        """The one input that is left for the images; what is said of the others is kept."""
+        left = [port for port in ports.inputs if port.name not in ports.given]
+        if len(left) != 1:
+            takes = f"{self._file.name} takes {len(ports.inputs)} inputs ({', '.join(map(str, ports.inputs))})"
+            if not left:
+                raise ModelError(f"{takes}, and each has a value: none is left for the images", "leave out an --input")
             raise ModelError(
-                f"{self._file.name} takes {len(ports.inputs)} inputs ({', '.join(map(str, ports.inputs))}), and images "
-                "are only one"
+                f"{takes}, and the images can only be one",
+                "give each of the others a value: --input NAME=VALUE|FILE.npy",
             )
-        return ports.inputs[0]
+        for port in (port for port in ports.inputs if port.name in ports.given):
+            line = f"input {port.name} gets the same value for every image (--input)"
+            # A state goes out as it came in: of the same shape and type.
+            states = [each.name for each in ports.outputs if (each.shape, each.dtype) == (port.shape, port.dtype)]
+            if states and port.shape:
+                line += f"; if it is a state, which output {' or '.join(states)} would give back, it is not carried on"
+            self._others.append(line)
+        return left[0]
 
     def choose(self) -> tuple[Way, tuple[Tried, ...]]:
         """The way to feed images: the only one, or the one that training images speak for."""
@@ -264,7 +283,7 @@ class ForeignFile:
     def told(self, chosen: Way, *, tried: bool) -> list[str]:
         """What was decided, a sentence each."""
         port, layout = self.port, chosen.layout
-        lines = [f"images go into {port}, {layout.name}"]
+        lines = [f"images go into {port}, {layout.name}", *self._others]
         if chosen.preprocessing is None:
             what = raw_values(self._dataset.test.x[:1], port)[1]
             lines.append(f"input {port.name} takes {port.dtype} and has no scale: it is given {what}")
@@ -287,7 +306,11 @@ class ForeignFile:
         if kept.tensors or kept.resources:
             count = kept.tensors + kept.resources
             what = "1 variable, which is" if count == 1 else f"{count} variables, which are"
-            how = "kept from image to image (--stream)" if self._asked.stream else "reset before each image"
+            how = (
+                "kept from image to image, in the data's order (--stream)"
+                if self._asked.stream
+                else "reset before each image"
+            )
             again = ", by opening the file anew" if kept.resources and not self._asked.stream else ""
             lines.append(f"the file has {what} {how}{again}")
         return lines

@@ -36,6 +36,8 @@ class Ports:
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    #: Names of the inputs that the user gave values to.
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1483,7 +1483,9 @@ class Probe:
         examples = _Examples(inputs, **how)
         start, rows = time.perf_counter(), []
         for batch, count in examples.batches():
-            answer = self._fresh(id, examples).predict(batch, examples.input, examples.output, examples.keep)[0][1]
+            model = self._fresh(id, examples)
+            with self._running():
+                answer = model.predict(batch, examples.input, examples.output, examples.keep)[0][1]
             rows.append(_as_rows(answer, len(batch))[:count])
         seconds = time.perf_counter() - start
         with open(outputs, "wb") as stream:
@@ -1496,7 +1498,9 @@ class Probe:
         examples = _Examples(inputs, **how)
         batch, _ = next(examples.batches())
         start = time.perf_counter()
-        given = self._fresh(id, examples).predict(batch, examples.input, "", examples.keep)
+        model = self._fresh(id, examples)
+        with self._running():
+            given = model.predict(batch, examples.input, "", examples.keep)
         return {"outputs": [_told(*each) for each in given], "seconds": time.perf_counter() - start}
 
     def _fresh(self, id: str, examples: "_Examples") -> Any:

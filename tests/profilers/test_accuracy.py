@@ -23,6 +23,7 @@ from edgeprune.devices import find_device, open_session
 from edgeprune.devices.local import LocalSession
 from edgeprune.profilers.accuracy import Accuracy, accuracy_on_device
 from edgeprune.profilers.foreign import Asked, Scaling
+from edgeprune.profilers.inputs import given_for
 
 FLOAT, UINT8, INT8, INT64 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT64
 node = helper.make_node
@@ -345,7 +346,17 @@ def test_variables_are_reset_before_each_image(judge: Judge, tmp_path: Path, kin
     assert any("1 variable, which is reset before each image" in line for line in found.conventions)
     stream = judge(file, data, plain, stream=True)
     assert stream.share < 0.8
-    assert any("kept from image to image (--stream)" in line for line in stream.conventions)
+    assert any("kept from image to image, in the data's order (--stream)" in line for line in stream.conventions)
+
+
+def test_a_stream_comes_in_the_datas_order(judge: Judge, tmp_path: Path) -> None:
+    """The sum of all images so far is of the right class only where they come as they were given."""
+    x = np.array([[3, 2], [-2, 0], [0, -2], [0, 3]], np.float32)
+    data = dataset(np.tile(x, (5, 1)), np.array([0, 1, 0, 1] * 5))
+    file = write_resource(tmp_path / "net.tflite", 2)
+    plain = (Scaling("none", resolve("none", data)),)
+    expected = np.cumsum(np.tile(x, (5, 1)), axis=0).argmax(1)
+    assert judge(file, data, plain, stream=True).correct == int(np.sum(expected == np.array([0, 1, 0, 1] * 5)))
 
 
 def test_a_stream_needs_variables(judge: Judge, pixels: Dataset, tmp_path: Path) -> None:
@@ -368,17 +379,25 @@ def test_an_endless_file_says_so_and_is_not_tried_again(
     assert len(started) == 1
 
 
-def test_few_images_are_of_the_whole_test_set(judge: Judge, open_device: LocalSession, tmp_path: Path) -> None:
-    """Files of image folders are sorted by class: the first ones would all be of one."""
-    y = np.repeat(np.arange(4), 10)
-    data = dataset(np.eye(4, dtype=np.float32)[y], y)
-    file = write_onnx(
-        tmp_path / "net.onnx",
-        [node("Mul", ["x", "w"], ["y"])],
-        {"x": (FLOAT, [1, 4])},
-        {"y": (FLOAT, [1, 4])},
-        {"w": np.array([1, 1, 1, -1], np.float32)},
-    )
-    how = Asked((Scaling("none", resolve("none", data)),))
-    found = accuracy_on_device(open_device, MeasureSettings("onnxruntime"), file, data, how, Silent(), 12)
-    assert (found.images, found.correct) == (12, 9)
+# ---------------------------------------------------------------------------------------------------- several inputs
+
+
+def test_the_input_that_is_left_takes_the_images(judge: Judge, pixels: Dataset, tmp_path: Path) -> None:
+    """The answer is right only where `sign` is 1; an input that could be a state is named."""
+    nodes = [
+        node("Flatten", ["x"], ["flat"]),
+        node("Cast", ["sign"], ["s"], to=FLOAT),
+        node("Mul", ["flat", "s"], ["y"]),
+        node("Add", ["h", "h"], ["hn"]),
+    ]
+    inputs = {"sign": (INT64, []), "x": (FLOAT, [1, 1, 2, 5]), "h": (FLOAT, [1, 3])}
+    file = write_onnx(tmp_path / "net.onnx", nodes, inputs, {"y": (FLOAT, [1, 10]), "hn": (FLOAT, [1, 3])})
+    with pytest.raises(ModelError, match=r"takes 3 inputs \(sign one value \(int64\), x .*--input NAME=VALUE"):
+        judge(file, pixels, given=given_for([file], inputs=["sign=1"])[0])
+    found = judge(file, pixels, given=given_for([file], inputs=["sign=1", "h=0"])[0])
+    assert (found.share, found.input, found.output) == (1, "x", "y")
+    assert any("input sign gets the same value for every image" in line for line in found.conventions)
+    assert any("input h" in line and "output hn" in line and "not carried on" in line for line in found.conventions)
+    assert judge(file, pixels, given=given_for([file], inputs=["sign=-1", "h=0"])[0]).correct == 0
+    with pytest.raises(ModelError, match="none is left for the images"):
+        judge(file, pixels, given=given_for([file], inputs=["sign=1", "h=0", "x=0"])[0])
