@@ -342,8 +342,9 @@ class AdbChannel:
         self._store(out.getvalue(), outputs)
         return {"count": len(made), "seconds": time.monotonic() - start}
 
-    def _outputs(self, *, deadline: Deadline, **how: Any) -> dict[str, Any]:
+    def _outputs(self, *, deadline: Deadline, output: str = "", **how: Any) -> dict[str, Any]:
         """What each output is for the first batch, as the probe tells it."""
+        del output  # all are told of
         model, given = self._examples(**how)
         start = time.monotonic()
         answer = self._feed(model, given, given.data[:1], deadline)[0]

@@ -98,7 +98,15 @@ class ForeignFile:
             self._variables = variables(file)
         except ValueError as error:
             raise ModelError(f"{file.name} cannot be read as a .tflite file: {error}", "export it again") from error
-        if asked.stream and not (self._variables.tensors or self._variables.resources):
+        stateful = bool(self._variables.tensors or self._variables.resources)
+        if stateful and session.spec.kind == "adb":
+            raise DeviceError(
+                f"{file.name} has variables, and benchmark_model on {session.spec.name} runs a file twice before it "
+                "writes what it gives: the second run would begin with what the first left",
+                "validate it on this machine (--device local) or on a board over ssh",
+                retryable=False,
+            )
+        if asked.stream and not stateful:
             kind = "it has no variables" if file.suffix.lower() == ".tflite" else "only .tflite files have variables"
             raise ModelError(f"{file.name} keeps nothing from image to image: {kind}", "leave out --stream")
         # Of open axes nobody has to give sizes: those of the images are known, others are 1.
@@ -200,7 +208,8 @@ class ForeignFile:
         """The way to feed images: the only one, or the one that training images speak for."""
         ways = self._ways
         each_s = max(1e-6, len(ways) * self._first_s / ways[0].layout.batch)
-        if len(ways) == 1 or _LEAST_TRIED * each_s > _LONGEST_TRY_S:
+        # Training images come in no order, so a stream cannot be tried.
+        if len(ways) == 1 or _LEAST_TRIED * each_s > _LONGEST_TRY_S or self._asked.stream:
             return ways[0], ()
         count = max(_LEAST_TRIED, min(int(_TRY_S / each_s), _MOST_TRIED))
         # The part that is kept for validation first; of small data sets it is too small.
@@ -208,10 +217,8 @@ class ForeignFile:
         x = np.concatenate([part.x[:count] for part in parts])[:count]
         labels = np.concatenate([part.y[:count] for part in parts])[:count]
         count = len(labels)
-        # One process per layout runs all its scalings one after the other; a stream's state is each one's own.
-        groups = [[way] for way in ways]
-        if not self._asked.stream:
-            groups = [[way for way in ways if way.layout == layout] for layout in dict.fromkeys(w.layout for w in ways)]
+        # One process per layout runs all its scalings one after the other.
+        groups = [[way for way in ways if way.layout == layout] for layout in dict.fromkeys(w.layout for w in ways)]
         right: list[NDArray[np.bool_]] = []
         title = f"{len(ways)} ways to feed images, {count:,} training images"
         with self._progress.task(title, len(ways) * count) as task:
@@ -295,10 +302,9 @@ class ForeignFile:
             )
         if len(self._ways) > 1 and not tried:
             others = ", ".join(f"{way.name} ({way.layout.name})" for way in self._ways[1:])
-            lines.append(
-                f"{self._first_s:.0f} s an image are too long to try other ways to feed them, which are {others}; "
-                "--preprocessing chooses the scaling"
-            )
+            stream = self._asked.stream
+            why = "a stream cannot be tried" if stream else f"{self._first_s:.0f} s an image are too long to try"
+            lines.append(f"preprocessing {chosen.name}: {why} other ways ({others}); --preprocessing chooses another")
         if layout.batch > 1:
             lines.append(f"the file takes batches of {layout.batch}: the last is filled up with its last image")
         lines.append(f"the class is read from {self.reading}")
@@ -306,11 +312,8 @@ class ForeignFile:
         if kept.tensors or kept.resources:
             count = kept.tensors + kept.resources
             what = "1 variable, which is" if count == 1 else f"{count} variables, which are"
-            how = (
-                "kept from image to image, in the data's order (--stream)"
-                if self._asked.stream
-                else "reset before each image"
-            )
-            again = ", by opening the file anew" if kept.resources and not self._asked.stream else ""
-            lines.append(f"the file has {what} {how}{again}")
+            how = "reset before each image" + (", by opening the file anew" if kept.resources else "")
+            if self._asked.stream:
+                how = "kept from image to image, in the data's order (--stream)"
+            lines.append(f"the file has {what} {how}")
         return lines

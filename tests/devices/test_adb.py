@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from fakes.fake_adbd import FakePhone
+from fakes.stateful_tflite import write_double, write_recurrent
 from fakes.tiny_tflite import write_tflite
 from needs import needs
 
@@ -24,14 +25,21 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
 from edgeprune.core.files import sha256_file
 from edgeprune.core.processes import this_host
+from edgeprune.core.progress import Silent
 from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings
+from edgeprune.data.arrays import Raw
+from edgeprune.data.preprocessing import resolve
+from edgeprune.data.split import make_dataset
 from edgeprune.devices import adb, adb_channel, adb_lock
 from edgeprune.devices.adb import AdbSession
 from edgeprune.devices.adb_channel import AdbChannel
 from edgeprune.devices.channel import ChannelError
+from edgeprune.profilers.accuracy import accuracy_on_device
 from edgeprune.profilers.client import PROBE
+from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
 
 pytestmark = needs("adb")
@@ -667,6 +675,42 @@ class TestProfilers:
             here = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
             np.testing.assert_allclose(row, here, atol=1e-5)
         assert not [name for name in files(phone) if name.endswith(".npy")]
+
+    def test_validate(self, session: AdbSession, models: tuple[Path, Path], tmp_path: Path) -> None:
+        """As on other devices, but without variables: each run of benchmark_model is two of the model."""
+        x = np.random.default_rng(0).random((6, 64), np.float32)
+        interpreter = Interpreter(str(models[0]))
+        interpreter.allocate_tensors()
+        answers = []
+        for image in x:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
+            interpreter.invoke()
+            answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+        classes = tuple(map(str, range(len(answers[0]))))
+        # Of two images the label is another class than the file's.
+        y = np.array([np.argmax(answer) for answer in answers])
+        y[:2] = (y[:2] + 1) % len(classes)
+        raw = Raw(x, y, x, y, classes)
+        data = make_dataset("made", raw, seed=0, validation_share=0.5)
+        asked = Asked((Scaling("none", resolve("none", data)),))
+        found = accuracy_on_device(session, QUICK, models[0], data, asked, Silent())
+        assert (found.correct, found.images) == (4, 6)
+        file = write_recurrent(tmp_path / "stateful.tflite", 64)
+        with pytest.raises(DeviceError, match="has variables, and benchmark_model on phone runs a file twice"):
+            accuracy_on_device(session, QUICK, file, data, asked, Silent())
+        with pytest.raises(ChannelError, match="no variable outlives it"):
+            predict_on_device(session, QUICK, models[0], x, feeding=Feeding(keep=True))
+
+    def test_fixed_batches_are_filled(
+        self, session: AdbSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(adb_channel, "_IMAGES", 1)
+        file = write_double(tmp_path / "double.tflite", (2, 3))
+        images = np.arange(9, dtype=np.float32).reshape(3, 3)
+        given = predict_on_device(session, QUICK, file, images, feeding=Feeding(batch=2))
+        np.testing.assert_array_equal(given, 2 * images)
+        with pytest.raises(ChannelError, match="does not fit"):
+            predict_on_device(session, QUICK, file, images)
 
     @pytest.mark.parametrize(("word", "said"), [("no-output", "writes no outputs"), ("killed", "killed")])
     def test_predict_fails(

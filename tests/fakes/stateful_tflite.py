@@ -1,4 +1,4 @@
-"""Real, small .tflite files that keep state from run to run, made without a converter."""
+"""Real, small .tflite files, most of which keep state from run to run, made without a converter."""
 
 from __future__ import annotations
 
@@ -85,5 +85,14 @@ def write_resource(path: Path, size: int) -> Path:
     make.operator(_OPERATORS.READ_VARIABLE, [handle], [read], schema.ReadVariableOptionsT())
     make.operator(_OPERATORS.ADD, [x, read], [y], schema.AddOptionsT())
     make.operator(_OPERATORS.ASSIGN_VARIABLE, [handle, y], [], schema.AssignVariableOptionsT())
+    make.graph.inputs, make.graph.outputs = [x], [y]
+    return make.write(path)
+
+
+def write_double(path: Path, shape: tuple[int, ...]) -> Path:
+    """y = x + x, of a fixed shape and without state."""
+    make = _Maker()
+    x, y = make.tensor("x", shape), make.tensor("y", shape)
+    make.operator(_OPERATORS.ADD, [x, x], [y], schema.AddOptionsT())
     make.graph.inputs, make.graph.outputs = [x], [y]
     return make.write(path)
