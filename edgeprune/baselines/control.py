@@ -75,8 +75,6 @@ def compress(
     total = structure.neurons(network)
     _check(groups, total, ncr, epochs)
     network = deepcopy(network)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = adamw(network, recipe.learning_rate, DECAY)
     steps = epochs * (len(train_set) // batch_size + (len(train_set) % batch_size > 1))

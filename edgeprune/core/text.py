@@ -16,3 +16,8 @@ def shorten(text: str, most: int) -> str:
         return line
     start = (most - len(_GAP)) // 3
     return f"{line[:start]}{_GAP}{line[len(line) - (most - len(_GAP) - start) :]}"
+
+
+def first_line(error: Exception) -> str:
+    """What somebody else's error says, on one short line; its type where it says nothing."""
+    return shorten((str(error).strip() or type(error).__name__).splitlines()[0], 160)

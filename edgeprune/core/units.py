@@ -123,3 +123,11 @@ def format_bytes(value: float) -> str:
 def format_percent(share: float) -> str:
     """A share for people: `0.9834` -> `98.34 %`."""
     return f"{100 * share:.2f} %"
+
+
+def format_share(share: float) -> str:
+    """A share that stays honest at both ends: 97 %, 0.3 %, under 0.1 %, 99.6 %."""
+    percent = 100 * share
+    if 0 < percent < 0.1:
+        return "under 0.1 %"
+    return f"{percent:.1f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"

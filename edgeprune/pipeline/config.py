@@ -90,6 +90,11 @@ class RunConfig:
         "search",
     )
     prune_inputs: bool | None = _option(None, "prune input features too [yes for fully connected networks]", "search")
+    prune_frozen: bool = _option(
+        False,
+        "also prune layers with frozen parameters (requires_grad=False); what is left of these keeps its values",
+        "search",
+    )
     max_sparsity: float = _option(0.9, "share of a group's channels that may go at most", "search", "SHARE")
     multiple_of: int | None = _option(
         None,

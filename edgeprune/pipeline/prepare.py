@@ -24,7 +24,9 @@ from edgeprune.models.source import load_weights, make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import ZOO, is_finite
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.staying import tell_frozen, tell_stays
 from edgeprune.pruning.groups import discover
+from edgeprune.pruning.held import frozen_parameters
 from edgeprune.pruning.structure import Structure
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
@@ -89,6 +91,7 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: R
     network = make_model(config.model, dataset.input_shape, len(dataset.classes))
     train_set = Batches(dataset.train, dataset.preprocessing)
     validation = Batches(dataset.validation, dataset.preprocessing)
+    tell_frozen(network, config.prune_frozen, progress)
     # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
     structure = discover(
         network,
@@ -98,14 +101,12 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: R
         multiple_of=config.multiple_of,
         max_sparsity=config.max_sparsity,
         max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
+        prune_frozen=config.prune_frozen,
     )
     schedule = _schedule(config, dataset, convolutional(network))
     baseline = _baseline(config, folder, network, train_set, validation, schedule, dataset, progress)
     network.eval()
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
-    for layer, reason in structure.frozen.items():
-        progress.say(f"layer {layer} stays as it is: {reason}")
+    tell_stays(structure, progress, folder.log)
     accuracy = score(network, validation)
     progress.say(
         f"unpruned network: validation accuracy {100 * accuracy:.2f} %, {len(structure.groups)} groups to prune"
@@ -191,10 +192,16 @@ def _training_key(config: RunConfig, schedule: Schedule, dataset: Dataset, netwo
     # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
     training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
     digest.update(repr((config.model, training, config.seed, dataset.fingerprint)).encode())
+    digest.update(_frozen(network))
     # The untrained weights stand for the user's code and the seed in one.
     for name, tensor in network.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _frozen(network: nn.Module) -> bytes:
+    """What the user froze, for a hash: nothing where nothing is frozen."""
+    return "".join(frozen_parameters(network)).encode()
 
 
 def _earlier_baseline(runs: Path, key: str, network: nn.Module, say: Callable[[str], None]) -> Path | None:
@@ -221,7 +228,7 @@ def _earlier_baseline(runs: Path, key: str, network: nn.Module, say: Callable[[s
 
 def _same_content(folder: RunFolder, dataset: Dataset, network: nn.Module) -> None:
     """Raises UsageError where a resumed run's data, weights or code are not what its trials were made with."""
-    digest = hashlib.sha256((dataset.fingerprint + repr(network)).encode())
+    digest = hashlib.sha256((dataset.fingerprint + repr(network)).encode() + _frozen(network))
     for name, tensor in network.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
     content = {"content": digest.hexdigest()}

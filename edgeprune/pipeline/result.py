@@ -14,6 +14,7 @@ from edgeprune.pipeline.finetune import Tuned
 from edgeprune.pipeline.outcome import drawbacks, is_worse
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.search import Searched
+from edgeprune.pipeline.staying import staying
 from edgeprune.pipeline.validate import HostAccuracy, NotValidated, Validated
 from edgeprune.pruning.cost import count_macs, count_parameters
 
@@ -94,6 +95,7 @@ def assemble(
             "neurons": neurons,
             "parameters": count_parameters(original),
             "macs": count_macs(original, structure.shape),
+            "uncounted": {name: list(operations) for name, operations in structure.uncounted.items()},
             **prepared.baseline,
         },
         "compressed": {
@@ -110,7 +112,7 @@ def assemble(
                 {"name": g.name, "kind": g.kind, "channels": g.channels, "kept": tuned.plan.widths[g.name]}
                 for g in structure.groups
             ],
-            "frozen": dict(structure.frozen),
+            "frozen": staying(structure),
         },
         "artifacts": [_artifact(item) for item in validated],
         "search": {**searched.summary, "best_trial": tuned.trial.index},

@@ -24,9 +24,10 @@ from edgeprune.pipeline.config import AGENTS, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.prepare import Prepared, convolutional
 from edgeprune.pipeline.scoring import Scoring
+from edgeprune.pipeline.staying import Measure, because_of
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
-from edgeprune.pruning.structure import Criterion
+from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.search.algorithm import SearchResult
 from edgeprune.search.environment import Environment, Episode, StopSearch
 from edgeprune.search.methods import make_method
@@ -101,10 +102,11 @@ def run_search(
             for line in kept_already(budget, possible):
                 progress.say(line)
             try:
-                check_possible(budget, possible, config.device)
+                check_possible(budget, possible, config.device, prepared.structure)
             except BudgetError:
                 # One noisy reading, perhaps of another day, must not end a run.
-                check_possible(budget, _possible(evaluator, prepared, reference_bytes, fresh=True)[0], config.device)
+                again = _possible(evaluator, prepared, reference_bytes, fresh=True)[0]
+                check_possible(budget, again, config.device, prepared.structure)
             reward = _reward(config, budget, possible, prepared.validation_accuracy)
             groups = prepared.structure.groups
             method = make_method(
@@ -192,14 +194,20 @@ def kept_already(budget: Budget, possible: Possible) -> list[str]:
     ]
 
 
-def check_possible(budget: Budget, possible: Possible, device: str) -> None:
-    """Raises BudgetError, with what is possible at best, where even the narrowest allowed network breaks a bound."""
+def check_possible(budget: Budget, possible: Possible, device: str, structure: Structure) -> None:
+    """Raises BudgetError, with what is possible at best, where even the narrowest allowed network breaks a bound.
+
+    The hint is about `structure`'s layers that stay where they are the reason.
+    """
     reference = possible.reference
-    hint = "ask for less, or allow more with --max-sparsity"
+
+    def hint(measure: Measure, share: float) -> str:
+        return because_of(structure, measure, share) or "ask for less, or allow more with --max-sparsity"
+
     if budget.min_ncr is not None and possible.ncr < budget.min_ncr:
         raise BudgetError(
             f"a neuron compression rate of {budget.min_ncr:g} cannot be reached: {possible.ncr:.2f} is the most here",
-            hint,
+            hint("neurons", 1 / possible.ncr),
         )
     for bound, share, whole, name, show in (
         (
@@ -216,7 +224,7 @@ def check_possible(budget: Budget, possible: Possible, device: str) -> None:
             raise BudgetError(
                 f"{name} of {show(bound.limit(whole))} cannot be reached on {device}: the smallest allowed network has "
                 f"{show(share * whole)}, the unpruned one {show(whole)}",
-                hint,
+                hint("macs" if bound is budget.max_latency else "parameters", share),
             )
 
 

@@ -1,14 +1,105 @@
-"""What a network costs on paper: parameters, multiply-accumulates, neurons."""
+"""What a network costs on paper: parameters, multiply-accumulates, neurons. All such figures come from here.
+
+Multiply-accumulates are those of one input. They are counted operation by operation while the network runs (see
+`operations`), so it does not matter whether a layer, a functional call or a plain `@` asked for them.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from edgeprune.pruning.operations import macs_of, name_of, outputs_of
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one input sets in motion, per module; the name `""` is the network's own forward.
+
+    Work is put down to the innermost module that is running. A module that runs twice works twice.
+    """
+
+    #: Multiply-accumulates of every module that runs, in the order they begin.
+    macs: Mapping[str, int]
+    #: Names of the parameters that each module reads itself.
+    reads: Mapping[str, frozenset[str]]
+    #: Neurons of products with weights outside of any layer (F.linear, F.conv2d, @), those of the answer left out.
+    bare_neurons: Mapping[str, int]
+    #: Modules that run a convolution.
+    convolve: frozenset[str]
+    #: Heavy operations whose work is not known.
+    uncounted: Mapping[str, tuple[str, ...]]
+    #: The module that runs the last product as large as the network's answer; None where there is none.
+    output: str | None
+
+    @property
+    def total(self) -> int:
+        """Multiply-accumulates of all modules together."""
+        return sum(self.macs.values())
+
+
+def work(network: nn.Module, shape: tuple[int, ...]) -> Work:
+    """Run `network` on inputs of `shape` and count what each of them adds; evaluation mode is the caller's.
+
+    Two batch sizes are compared. What does not grow with the batch is done with weights alone (a normalised weight, a
+    table of positions): it is no work of an input, and runtimes fold it away.
+    """
+    try:
+        fewer, more, added = _run(network, (1, *shape)), _run(network, (2, *shape)), 1
+    except Exception:  # noqa: BLE001 - the user's forward may raise anything on a batch of one, which batch norm may refuse
+        fewer, more, added = _run(network, (2, *shape)), _run(network, (4, *shape)), 2
+    macs = {name: max(0, count - fewer.macs.get(name, 0)) // added for name, count in more.macs.items()}
+    bare = {name: neurons for name, neurons in more.bare_neurons.items() if macs[name]}
+    return replace(more, macs=macs, bare_neurons=bare)
+
+
+def count_macs(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates for one input of `shape`."""
+    return work(network, shape).total
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Parameters of a network, each counted once however many modules share it; buffers do not count."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def neurons_of(module: nn.Module) -> int | None:
+    """Neurons of one layer, for NCR; None for a module that is not such a layer.
+
+    | layer | neurons |
+    |---|---|
+    | linear, bilinear | output features |
+    | convolution, transposed or not | output channels |
+    | LSTM, GRU, RNN and their cells | hidden units of every layer and direction, and projected ones |
+    | multi-head attention | queries, keys, values and outputs: four times the embedding |
+    | embedding | its dimensions: it is a linear layer of one-hot inputs |
+    """
+    if isinstance(module, WEIGHTED):
+        return module.weight.shape[0]
+    if isinstance(module, TRANSPOSED):
+        return int(module.weight.shape[1]) * module.groups
+    if isinstance(module, nn.RNNBase):
+        return (module.hidden_size + module.proj_size) * module.num_layers * (2 if module.bidirectional else 1)
+    if isinstance(module, nn.RNNCellBase):
+        return int(module.hidden_size)
+    if isinstance(module, nn.MultiheadAttention):
+        return 4 * int(module.embed_dim)
+    if isinstance(module, nn.Bilinear):
+        return module.out_features
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return module.embedding_dim
+    return None
 
 
 def weighted(network: nn.Module, name: str) -> Weighted:
@@ -19,32 +110,125 @@ def weighted(network: nn.Module, name: str) -> Weighted:
     return module
 
 
-def layer_calls(network: nn.Module, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
-    """Every call of a convolution or linear layer for one input, in order: name and output shape."""
-    calls: list[tuple[str, tuple[int, ...]]] = []
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, WEIGHTED):
-
-            def note(_m: nn.Module, _a: object, out: Tensor, name: str = name) -> None:
-                calls.append((name, tuple(out.shape[1:])))
-
-            hooks.append(module.register_forward_hook(note))
+def _run(network: nn.Module, batch: tuple[int, ...]) -> Work:
+    counter = _Counter(network)
+    like = next(network.parameters(), torch.empty(0))
+    # The fused path of attention and encoder layers is one opaque operation: the plain one does the same work.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad():
-            network(torch.zeros(2, *shape, dtype=next(network.parameters()).dtype))
+        with torch.no_grad(), counter.listening(), counter:
+            answer = network(torch.zeros(batch, dtype=like.dtype))
     finally:
-        for hook in hooks:
-            hook.remove()
-    return calls
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return counter.work(answer)
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Parameters of a network; buffers do not count."""
-    return sum(parameter.numel() for parameter in network.parameters())
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Puts every operation down to the module that is running."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._network = network
+        self._running: list[str] = [""]
+        #: Parameters by where their numbers are stored, so that views of them are known for what they are.
+        self._parameters: dict[int, list[str]] = {}
+        for name, parameter in network.named_parameters():
+            self._parameters.setdefault(_storage(parameter), []).append(name)
+        self._macs: dict[str, int] = {}
+        self._reads: dict[str, set[str]] = {}
+        self._bare: dict[str, dict[tuple[int, ...], int]] = {}
+        self._uncounted: dict[str, dict[str, None]] = {}
+        self._convolve: set[str] = set()
+        #: Of every product: what it makes, the module, and which of the module's bare weights.
+        self._products: list[tuple[list[int], str, tuple[int, ...] | None]] = []
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While it lasts the counter knows which module is running."""
+        hooks = []
+        for name, module in self._network.named_modules():
+
+            def begin(_: nn.Module, __: object, name: str = name) -> None:
+                self._macs.setdefault(name, 0)
+                self._running.append(name)
+
+            def end(_: nn.Module, __: object, ___: object) -> None:
+                self._running.pop()
+
+            hooks.append(module.register_forward_pre_hook(begin, prepend=True))
+            hooks.append(module.register_forward_hook(end, always_call=True))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # fmt: skip
+        kwargs = kwargs or {}
+        module = self._running[-1]
+        self._reads.setdefault(module, set()).update(
+            name for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) for name in self._names(leaf)
+        )
+        # Under inference mode composite operations arrive whole.
+        with self:
+            out = func.decompose(*args, **kwargs)
+        if out is not NotImplemented:
+            return out
+        out = func(*args, **kwargs)
+        macs = macs_of(func, args, kwargs, out)
+        if macs is None:
+            self._uncounted.setdefault(module, {})[name_of(func)] = None
+        elif macs:
+            self._macs[module] = self._macs.get(module, 0) + macs
+            made = out if isinstance(out, Tensor) else out[0]
+            self._products.append((_sizes(made), module, self._note_bare(func, args, module)))
+            if name_of(func) == "convolution":
+                self._convolve.add(module)
+        return out
+
+    def _note_bare(self, func: Any, args: tuple[Any, ...], module: str) -> tuple[int, ...] | None:
+        if neurons_of(self._network.get_submodule(module)) is not None:
+            return None
+        found = outputs_of(func, args, lambda x: isinstance(x, Tensor) and bool(self._names(x)))
+        if found is None:
+            return None
+        weight, neurons = found
+        # The same weight used the other way round (a tied decoder) is another layer.
+        key = (_storage(weight), int(weight.storage_offset()), neurons)
+        self._bare.setdefault(module, {})[key] = neurons
+        return key
+
+    def _names(self, tensor: Tensor) -> list[str]:
+        return self._parameters.get(_storage(tensor), [])
+
+    def work(self, answer: object) -> Work:
+        """What was counted, given the network's answer."""
+        sizes = _sizes(answer) if isinstance(answer, Tensor) else None
+        last = next((product for product in reversed(self._products) if product[0] == sizes), None)
+        bare = {name: dict(layers) for name, layers in self._bare.items()}
+        if last is not None and last[2] is not None:
+            bare[last[1]].pop(last[2], None)
+        return Work(
+            macs=self._macs,
+            reads={name: frozenset(parameters) for name, parameters in self._reads.items()},
+            bare_neurons={name: sum(layers.values()) for name, layers in bare.items() if layers},
+            convolve=frozenset(self._convolve),
+            uncounted={name: tuple(operations) for name, operations in self._uncounted.items()},
+            output=None if last is None else last[1],
+        )
 
 
-def count_macs(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of the convolutions and linear layers for one input of `shape`."""
-    calls = layer_calls(network, shape)
-    return sum(math.prod(out) * weighted(network, name).weight[0].numel() for name, out in calls)
+def _sizes(tensor: Tensor) -> list[int]:
+    return [size for size in tensor.shape if size > 1]
+
+
+def _storage(tensor: Tensor) -> int:
+    """Where a tensor's numbers are; views have that of what they look at. -1 where there are none."""
+    try:
+        return tensor.untyped_storage().data_ptr() or -1
+    except (NotImplementedError, RuntimeError):
+        # A sparse tensor has no storage of its own.
+        return -1

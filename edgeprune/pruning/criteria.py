@@ -5,6 +5,8 @@
 | none | as they were; what is gone is masked |
 | least squares | those that minimise E||W x - V x_kept||^2 over calibration data (He et al. 2017, eq. 3) |
 
+A reader that the user froze (requires_grad=False) is never refitted.
+
 Rankings are nested: one order per group serves every width.
 """
 
@@ -69,7 +71,11 @@ class Ranked:
                 self._groups.setdefault(consumer.layer, []).append((coupling.group.name, consumer))
         self._refits: dict[str, _Refit] | None = None
         if grams is not None:
-            self._refits = {layer: self._refit(layer, grams[layer]) for layer in self._groups}
+            self._refits = {
+                layer: self._refit(layer, grams[layer])
+                for layer, groups in self._groups.items()
+                if all(consumer.refit for _, consumer in groups)
+            }
         self._known: dict[_Key, Tensor] = {}
 
     def plan(self, widths: dict[str, int]) -> PruningPlan:
@@ -85,6 +91,10 @@ class Ranked:
             narrowed = [(name, consumer) for name, consumer in groups if name in plan.kept]
             gone = [_gone(self._network, consumer, plan.kept[name]) for name, consumer in narrowed]
             if not any(map(len, gone)):
+                continue
+            if layer not in self._refits:
+                weight = weighted(self._network, layer).weight
+                replaced[id(weight)] = _without(weight, torch.cat(gone))
                 continue
             key = (layer, tuple((name, plan.kept[name]) for name, _ in narrowed))
             if key not in self._known:
@@ -180,6 +190,13 @@ def _gone(network: nn.Module, consumer: Consumer, kept: tuple[int, ...]) -> Tens
     left = torch.ones(len(consumer.columns), dtype=torch.bool)
     left[list(kept)] = False
     return blocks(network, consumer)[left].flatten()
+
+
+def _without(weight: Tensor, gone: Tensor) -> nn.Parameter:
+    """A copy of a reader's weight that is zero in the unrolled columns `gone`, and as it was everywhere else."""
+    values = weight.detach().flatten(1).clone()
+    values[:, gone] = 0.0
+    return nn.Parameter(values.reshape(weight.shape), weight.requires_grad)
 
 
 def _parameters(network: nn.Module, layer: str, fitted: Tensor) -> dict[int, object]:

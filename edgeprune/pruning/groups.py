@@ -8,21 +8,23 @@ heads, layer norms ...) stays as it is and is reported with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import nn
 
 from edgeprune.core.errors import ModelError, NothingToPrune, SurgeryError
-from edgeprune.core.text import shorten
+from edgeprune.core.text import first_line
 from edgeprune.core.types import Group, PruningPlan
-from edgeprune.pruning.cost import WEIGHTED, count_macs, count_parameters, layer_calls, weighted
+from edgeprune.pruning.cost import count_macs, count_parameters, neurons_of, weighted, work
+from edgeprune.pruning.graph import Found, couplings
+from edgeprune.pruning.held import frozen_parameters, tied_parameters, why_held
 from edgeprune.pruning.inputs import flat_input_layer
-from edgeprune.pruning.structure import INPUTS, Consumer, Coupling, Structure
-from edgeprune.pruning.surgery import build_graph, check_equal, cut, mask
+from edgeprune.pruning.stays import Stay, advice, costs_of, list_stays, obstacle, stays
+from edgeprune.pruning.structure import INPUTS, OWN, Consumer, Coupling, Structure
+from edgeprune.pruning.surgery import check_equal, cut, mask
 
 #: Blocked convolution layouts lose at odd widths (measured: 90 % of ResNet-20's width is slower than all of it).
 CONV_MULTIPLE = {"onnxruntime": 8, "litert": 4}
@@ -37,12 +39,14 @@ def discover(
     multiple_of: int | None = None,
     max_sparsity: float = 0.9,
     max_columns: int | None = None,
+    prune_frozen: bool = False,
 ) -> Structure:
     """Find and prove the groups of `network` for inputs (N, *shape).
 
     `prune_inputs` None: input features are a group where one linear layer reads the whole flattened input.
     `multiple_of` None: 1 for neurons, the runtime's block for convolution channels.
     `max_columns`: groups whose readers are wider (inputs times kernel taps) stay: their Gram matrix would not fit.
+    `prune_frozen`: groups may also cut parameters that the user froze (requires_grad=False).
     Raises NothingToPrune where no group stands its trial.
     """
     if not any(True for _ in network.parameters()):
@@ -50,54 +54,102 @@ def discover(
             "the model has nothing to prune: it has no parameters", "give a network with hidden layers"
         )
     network = _stirred(network)
-    classes_shape = _output_shape(network, shape)
+    answer = _output_shape(network, shape)
+    done = work(network, shape)
+    tied, user_frozen = tied_parameters(network, done), frozen_parameters(network)
+    untouchable = () if prune_frozen else user_frozen
     # A layer that runs twice has the place of its first run.
-    runs = dict.fromkeys(name for name, _ in layer_calls(network, shape))
-    order = {name: index for index, name in enumerate(runs)}
-    input_layer = flat_input_layer(network, shape)
+    order = {name: index for index, name in enumerate(done.macs)}
     found: list[Coupling] = []
-    frozen: dict[str, str] = {}
+    staying: list[Stay] = []
     outputs: list[str] = []
-    for coupling in _couplings(network, shape, order):
+    for each in _followed(network, shape, order):
+        coupling = _refitted(network, each.coupling, {*tied, *user_frozen})
         step = multiple_of or (CONV_MULTIPLE[runtime] if coupling.group.kind == "channels" else 1)
         try:
-            trial = _try(network, shape, coupling, max_columns)
-            group = _costed(network, trial, shape, coupling, step, max_sparsity)
+            trial = _try(network, shape, coupling, max_columns, why_held(each.cut, tied, untouchable) or _unread(each))
+            group = _costed(network, trial, shape, coupling, step, max_sparsity, done.total)
         except SurgeryError as error:
-            # Removing an output channel changes what the network answers: that layer is the output, not frozen.
+            # Removing an output channel changes what the network answers: that layer is the output, it does not stay.
             if error.message == _OUTPUT_CHANGED:
                 outputs.extend(coupling.makers)
             else:
-                frozen[coupling.makers[0]] = error.message
+                staying.append(Stay(coupling, error.message))
             continue
         except Exception as error:  # noqa: BLE001 - third-party surgery and the user's forward may raise anything
-            frozen[coupling.makers[0]] = _reason(error)
+            staying.append(Stay(coupling, first_line(error)))
             continue
         found.append(replace(coupling, group=group))
     found.sort(key=lambda coupling: order.get(coupling.makers[0], len(order)))
+    input_layer = flat_input_layer(network, shape)
     if prune_inputs and input_layer is None:
         raise ModelError(
             "no linear layer reads the model's whole input, so input features cannot be pruned",
             "leave out --prune-inputs",
         )
     if input_layer is not None and prune_inputs is not False:
-        inputs = _input_coupling(network, input_layer, max_sparsity)
-        if max_columns is None or inputs.group.channels <= max_columns:
+        inputs = _refitted(network, _input_coupling(network, input_layer, max_sparsity), {*tied, *user_frozen})
+        held = why_held({f"{input_layer}.weight"}, tied, untouchable)
+        if max_columns is not None and inputs.group.channels > max_columns:
+            held = f"{inputs.group.channels} features are more than {max_columns}"
+        if held is None:
             found.insert(0, inputs)
         else:
-            frozen[INPUTS] = f"{inputs.group.channels} features are more than {max_columns}"
+            staying.append(Stay(inputs, held))
     found = [coupling for coupling in found if coupling.group.floor < coupling.group.channels]
-    found = _jointly(network, shape, found, frozen)
+    found = _jointly(network, shape, found, staying)
+    # The trials know the outputs among layers that torch-pruning can cut; the others are known by what they make.
+    if done.output is not None and not any(done.output in coupling.makers for coupling in found):
+        outputs.append(done.output)
+    costs = costs_of(network, done)
+    reasons = stays(network, done, costs, found, staying, outputs, untouchable)
+    structure = Structure(
+        shape=shape,
+        couplings=tuple(found),
+        frozen=reasons,
+        output_layers=tuple(dict.fromkeys(outputs)),
+        hidden_layers=tuple(
+            name for name in order if name not in outputs and neurons_of(network.get_submodule(name)) is not None
+        ),
+        # A network that convolves anywhere before its answer looks at channels, others at single values.
+        inputs=shape[0] if done.convolve.difference(outputs) else math.prod(shape),
+        input_layer=input_layer,
+        costs=costs,
+        bare_neurons=sum(done.bare_neurons.values()),
+        uncounted={name or OWN: operations for name, operations in done.uncounted.items()},
+    )
     if not found:
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(frozen.items())[:3])
         raise NothingToPrune(
-            f"the model has nothing to prune{' (' + why + ')' if why else ''}",
-            f"it needs a hidden Linear or Conv2d layer between input and logits {classes_shape}",
+            f"the model has nothing to prune{': ' + list_stays(structure) if reasons else ''}",
+            advice(structure) or f"it needs a hidden Linear or Conv2d layer between input and logits {answer}",
         )
-    hidden = tuple(dict.fromkeys(name for name, _ in layer_calls(network, shape) if name not in outputs))
-    convolves = any(not isinstance(network.get_submodule(name), nn.Linear) for name in hidden)
-    features = shape[0] if convolves else math.prod(shape)
-    return Structure(shape, tuple(found), frozen, tuple(outputs), hidden, features, input_layer)
+    return structure
+
+
+def _followed(network: nn.Module, shape: tuple[int, ...], order: Mapping[str, int]) -> list[Found]:
+    try:
+        return couplings(network, shape, order)
+    except Exception as error:
+        raise NothingToPrune(
+            f"torch-pruning cannot follow the model: {type(error).__name__}: {first_line(error)}",
+            "simplify its forward, or leave out what it does between the layers that shall be pruned",
+        ) from error
+
+
+def _refitted(network: nn.Module, coupling: Coupling, held: Collection[str]) -> Coupling:
+    """The coupling, whose readers are not refitted where that would change parameters that are `held`."""
+    readers = []
+    for consumer in coupling.consumers:
+        own = (f"{consumer.layer}.{leaf}" for leaf, _ in weighted(network, consumer.layer).named_parameters())
+        readers.append(replace(consumer, refit=not any(name in held for name in own)))
+    return replace(coupling, consumers=tuple(readers))
+
+
+def _unread(found: Found) -> str | None:
+    """Why nothing that reads the group could be narrowed, or None."""
+    for name, why in found.obstacles.items():
+        return f"{name} reads it, and {why}"
+    return None if found.coupling.consumers else "no layer that could be refitted reads it"
 
 
 def _stirred(network: nn.Module) -> nn.Module:
@@ -117,13 +169,7 @@ def _stirred(network: nn.Module) -> nn.Module:
     return network
 
 
-def _reason(error: Exception) -> str:
-    return shorten((str(error).strip() or type(error).__name__).splitlines()[0], 160)
-
-
-def _jointly(
-    network: nn.Module, shape: tuple[int, ...], found: list[Coupling], frozen: dict[str, str]
-) -> list[Coupling]:
+def _jointly(network: nn.Module, shape: tuple[int, ...], found: list[Coupling], staying: list[Stay]) -> list[Coupling]:
     """The groups that can be narrowed together. Each stood its own trial; that all do at once is another question."""
 
     def failure(couplings: list[Coupling]) -> str | None:
@@ -131,7 +177,7 @@ def _jointly(
         try:
             check_equal(mask(network, tuple(couplings), plan), cut(network, shape, plan), shape)
         except Exception as error:  # noqa: BLE001 - third-party surgery and the user's forward may raise anything
-            return _reason(error)
+            return first_line(error)
         return None
 
     if not found or failure(found) is None:
@@ -142,14 +188,20 @@ def _jointly(
         if why is None:
             kept.append(coupling)
         else:
-            frozen[coupling.group.name] = f"narrowed together with the groups before it: {why}"
+            staying.append(Stay(coupling, f"narrowed together with the groups before it: {why}"))
     return kept
 
 
 def _costed(
-    network: nn.Module, trial: nn.Module, shape: tuple[int, ...], coupling: Coupling, step: int, max_sparsity: float
+    network: nn.Module,
+    trial: nn.Module,
+    shape: tuple[int, ...],
+    coupling: Coupling,
+    step: int,
+    max_sparsity: float,
+    macs: int,
 ) -> Group:
-    """The group with what its channels cost, from the trial that lost half of them."""
+    """The group with what its channels cost, from the trial that lost half of them; `macs` are those of all."""
     channels = coupling.group.channels
     # A step as wide as the group would leave no choice: narrow groups take a finer one.
     while step > 1 and channels < 2 * step:
@@ -159,60 +211,14 @@ def _costed(
         coupling.group,
         floor=_floor(channels, max_sparsity, step),
         multiple_of=step,
-        macs_per_channel=(count_macs(network, shape) - count_macs(trial, shape)) / gone,
+        macs_per_channel=(macs - count_macs(trial, shape)) / gone,
         parameters_per_channel=(count_parameters(network) - count_parameters(trial)) / gone,
         layer_parameters=sum(p.numel() for p in weighted(network, coupling.makers[0]).parameters()),
-        neurons_per_channel=(_hidden_units(network) - _hidden_units(trial)) // gone,
+        neurons_per_channel=(_all_neurons(network) - _all_neurons(trial)) // gone,
     )
 
 
 _OUTPUT_CHANGED = "its removal changes the network's output"
-
-
-def _couplings(network: nn.Module, shape: tuple[int, ...], order: Mapping[str, int]) -> list[Coupling]:
-    """Every group of the dependency graph that convolutions and linear layers make, not yet proven.
-
-    A group bears the name of the maker that runs first (by `order`).
-    """
-    graph = build_graph(network, shape)
-    names = {module: name for name, module in network.named_modules()}
-    couplings = []
-    for raw in graph.get_all_groups():
-        makers: list[tuple[bool, int, str]] = []
-        consumers: list[Consumer] = []
-        layers: list[str] = []
-        channels = len(raw[0].idxs)
-        repairable = True
-        for item in raw:
-            module, handler = item.dep.target.module, item.dep.handler.__name__
-            name = names.get(module)
-            if name is None:
-                continue
-            layers.append(name)
-            if not isinstance(module, WEIGHTED):
-                continue
-            three_d = isinstance(module, nn.Conv3d)
-            if handler == "prune_in_channels" and (getattr(module, "groups", 1) > 1 or three_d):
-                repairable = False
-            elif handler == "prune_in_channels":
-                columns: list[list[int]] = [[] for _ in range(channels)]
-                roots = item.root_idxs if item.root_idxs is not None else range(len(item.idxs))
-                for column, root in zip(item.idxs, roots, strict=True):
-                    columns[root].append(column)
-                consumers.append(Consumer(name, tuple(tuple(sorted(own)) for own in columns)))
-            elif getattr(module, "groups", 1) == 1:
-                # A maker whose channels sit elsewhere in the group (behind a concatenation) cannot give it its name.
-                aligned = len(item.idxs) == channels and list(item.idxs) == list(item.root_idxs or item.idxs)
-                makers.append((not aligned, order.get(name, len(order)), name))
-        if makers:
-            ordered = tuple(name for *_, name in sorted(makers))
-            # Without readers that can be refitted the trial below freezes the group.
-            consumers = consumers if repairable else []
-            linear = isinstance(network.get_submodule(ordered[0]), nn.Linear)
-            kind: Literal["neurons", "channels"] = "neurons" if linear else "channels"
-            group = Group(ordered[0], channels, 1, 1, 0.0, 0.0, 0, tuple(dict.fromkeys(layers)), kind)
-            couplings.append(Coupling(group, ordered, tuple(consumers)))
-    return couplings
 
 
 def _input_coupling(network: nn.Module, layer: str, max_sparsity: float) -> Coupling:
@@ -239,10 +245,13 @@ def _floor(channels: int, max_sparsity: float, step: int) -> int:
     return min(channels, -(-least // step) * step)
 
 
-def _try(network: nn.Module, shape: tuple[int, ...], coupling: Coupling, max_columns: int | None) -> nn.Module:
+def _try(
+    network: nn.Module, shape: tuple[int, ...], coupling: Coupling, max_columns: int | None, held: str | None
+) -> nn.Module:
     """Remove half of the channels from a copy, twice, and compare; returns the second.
 
-    Raises SurgeryError with the reason where that fails.
+    `held` is why the group must stay in any case: only whether it is the output is looked at then. Raises SurgeryError
+    with the reason where the group stays.
     """
     channels = coupling.group.channels
     if channels < 2:
@@ -253,10 +262,14 @@ def _try(network: nn.Module, shape: tuple[int, ...], coupling: Coupling, max_col
     for kept in (range(0, channels - channels % 2, 2), sorted(shuffled[: channels // 2])):
         plan = PruningPlan({coupling.group.name: tuple(kept)})
         trial = cut(network, shape, plan)
-        if _output_shape(trial, shape) != before:
+        try:
+            after = _output_shape(trial, shape)
+        except Exception as error:
+            raise SurgeryError(held or obstacle(trial, shape, error)) from error
+        if after != before:
             raise SurgeryError(_OUTPUT_CHANGED)
-        if not coupling.consumers:
-            raise SurgeryError("no layer that could be refitted reads it")
+        if held is not None:
+            raise SurgeryError(held)
         for consumer in coupling.consumers:
             if len({len(columns) for columns in consumer.columns}) != 1 or not consumer.columns[0]:
                 raise SurgeryError(f"its channels do not reach {consumer.layer} alike")
@@ -272,5 +285,5 @@ def _output_shape(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]
         return tuple(network(torch.zeros(2, *shape)).shape)
 
 
-def _hidden_units(network: nn.Module) -> int:
-    return sum(module.weight.shape[0] for module in network.modules() if isinstance(module, WEIGHTED))
+def _all_neurons(network: nn.Module) -> int:
+    return sum(neurons_of(module) or 0 for module in network.modules())

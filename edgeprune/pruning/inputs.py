@@ -38,7 +38,8 @@ def flat_input_layer(network: nn.Module, shape: tuple[int, ...]) -> str | None:
     found: list[str] = []
     hooks = []
     for name, module in network.named_modules():
-        if isinstance(module, nn.Linear):
+        # A layer that reads a sequence step by step has fewer inputs: it does not see the whole at once.
+        if isinstance(module, nn.Linear) and module.in_features == x[0].numel():
 
             def look(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
                 if args[0].numel() == x.numel() and torch.equal(args[0].flatten(), x.flatten()):

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import nn
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Group, PruningPlan
-from edgeprune.pruning.cost import weighted
+from edgeprune.pruning.cost import neurons_of
 from edgeprune.pruning.inputs import SelectedInputs
 
 #: Name of the group of input features.
 INPUTS = "inputs"
+#: Name of the work that the network's own forward does outside of its layers.
+OWN = "(forward)"
 
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A layer that reads the group. `columns[c]` are the input channels (or features) it reads of channel c."""
+    """A layer that reads the group. `columns[c]` are the input channels (or features) it reads of channel c.
+
+    `refit` False: its weights are not fitted anew to what is left, since they are frozen or shared.
+    """
 
     layer: str
     columns: tuple[tuple[int, ...], ...]
+    refit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +42,34 @@ class Coupling:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerCost:
+    """What a module of the unpruned network costs by itself, without the modules inside it; MACs of one input."""
+
+    macs: int = 0
+    parameters: int = 0
+    neurons: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Structure:
-    """What of a network may be pruned. `frozen` maps a layer's name to why it stays."""
+    """What of a network may be pruned. `frozen` maps a layer's name to why it stays; `OWN` is the network itself."""
 
     shape: tuple[int, ...]
     couplings: tuple[Coupling, ...]
     frozen: Mapping[str, str]
     output_layers: tuple[str, ...]
-    #: Convolutions and linear layers that run and are not the output.
+    #: Layers with neurons that run and are not the output.
     hidden_layers: tuple[str, ...]
     #: Neurons of the input: features of a fully connected network, channels of a convolutional one.
     inputs: int
     #: The linear layer that reads the flattened input, if any.
     input_layer: str | None
+    #: Every module that has work or parameters of its own, by name; parameters that are shared count once.
+    costs: Mapping[str, LayerCost] = field(default_factory=dict)
+    #: Neurons made by weights outside of any layer: they never go.
+    bare_neurons: int = 0
+    #: Heavy operations that are not counted as multiply-accumulates, by the module that runs them.
+    uncounted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -57,14 +78,19 @@ class Structure:
 
     def neurons(self, network: nn.Module) -> int:
         """Neurons of input and hidden layers, not the output: NCR's count ([ACNN] 1); a channel is a neuron."""
-        total, inputs = 0, self.inputs
+        total, inputs = self.bare_neurons, self.inputs
         for name in self.hidden_layers:
             module = network.get_submodule(name)
             if isinstance(module, SelectedInputs):
                 inputs = len(module.kept)
-            layer = module.linear if isinstance(module, SelectedInputs) else weighted(network, name)
-            total += layer.weight.shape[0]
+                module = module.linear
+            total += neurons_of(module) or 0
         return total + inputs
+
+    def share(self, name: str) -> float:
+        """The layer's share of the unpruned network's multiply-accumulates, in [0, 1]."""
+        total = sum(cost.macs for cost in self.costs.values())
+        return self.costs[name].macs / total if name in self.costs and total else 0.0
 
 
 def neurons_left(groups: Iterable[Group], total: int, widths: Mapping[str, int]) -> int:

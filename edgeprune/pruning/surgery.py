@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from edgeprune.core.errors import SurgeryError
 from edgeprune.core.types import PruningPlan
@@ -32,13 +36,48 @@ def prune(
 
 
 def build_graph(network: nn.Module, shape: tuple[int, ...]) -> tp.DependencyGraph:
-    """torch-pruning's dependency graph; needs parameters that require gradients, which it switches on."""
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
+    """torch-pruning's dependency graph. It follows gradients, which are required of all parameters meanwhile.
+
+    Recurrent layers are walls in it: torch-pruning does not know most of them, and gets lost in what they do inside.
+    """
+    required = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     example = torch.zeros(2, *shape, dtype=next(network.parameters()).dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return tp.DependencyGraph().build_dependency(network, example_inputs=example, verbose=False)
+    try:
+        for parameter, _ in required:
+            parameter.requires_grad_(True)
+        with warnings.catch_warnings(), torch.enable_grad(), _walls(network):
+            warnings.simplefilter("ignore")
+            return tp.DependencyGraph().build_dependency(network, example_inputs=example, verbose=False)
+    finally:
+        for parameter, was in required:
+            parameter.requires_grad_(was)
+
+
+@contextmanager
+def _walls(network: nn.Module) -> Iterator[None]:
+    """While it lasts no gradient passes through recurrent layers: what they give begins anew."""
+
+    def wall(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with torch.no_grad():
+                out = plain(*args, **kwargs)
+            return tree_map_only(Tensor, lambda x: x.detach().requires_grad_(x.is_floating_point()), out)
+
+        return forward
+
+    # A forward that somebody put on the instance itself stays: it is no longer a plain recurrent layer.
+    recurrent = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase) and "forward" not in vars(module)
+    ]
+    for module in recurrent:
+        module.forward = wall(module.forward)
+    try:
+        yield
+    finally:
+        for module in recurrent:
+            del module.forward
 
 
 def mask(network: nn.Module, couplings: tuple[Coupling, ...], plan: PruningPlan) -> nn.Module:
@@ -71,7 +110,17 @@ def cut(network: nn.Module, shape: tuple[int, ...], plan: PruningPlan) -> nn.Mod
         _select_inputs(pruned, input_layer, plan.kept[INPUTS])
     for parameter in pruned.parameters():
         parameter.grad = None
+    _keep_flags(network, pruned, input_layer)
     return pruned
+
+
+def _keep_flags(network: nn.Module, pruned: nn.Module, input_layer: str | None) -> None:
+    """What the user froze stays frozen: surgery makes new parameters, and one may have moved into a SelectedInputs."""
+    required = {name: parameter.requires_grad for name, parameter in network.named_parameters(remove_duplicate=False)}
+    for name, parameter in pruned.named_parameters():
+        if name not in required and input_layer is not None:
+            name = name.replace(f"{input_layer}.linear.", f"{input_layer}.", 1)  # noqa: PLW2901 - one level down
+        parameter.requires_grad_(required[name])
 
 
 def _select_inputs(network: nn.Module, layer: str, kept: tuple[int, ...]) -> None:

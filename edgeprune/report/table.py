@@ -17,6 +17,7 @@ from edgeprune.core.units import (
     format_figure,
     format_millions,
     format_percent,
+    format_share,
     format_speedup,
 )
 
@@ -103,6 +104,16 @@ def layers_line(result: Result) -> str:
     return (
         f"{'-'.join(str(layer['channels']) for layer in layers)} -> {'-'.join(str(layer['kept']) for layer in layers)}"
     )
+
+
+def staying_lines(result: Result) -> list[str]:
+    """The layers that stay with a tenth of the work or more, and why: what pruning could not reach."""
+    frozen = result["compressed"]["frozen"]
+    return [
+        f"not pruned: {name}, {format_share(layer['macs_share'])} of the MACs: {layer['reason']}"
+        for name, layer in sorted(frozen.items(), key=lambda item: -item[1]["macs_share"])
+        if layer["macs_share"] >= 0.1
+    ]
 
 
 def budget_lines(result: Result) -> list[str]:

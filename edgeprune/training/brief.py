@@ -11,6 +11,7 @@ from torch import nn
 from edgeprune.core.errors import ModelError
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
+from edgeprune.training.frozen import train_mode, trainable
 
 BATCH_SIZE = 128
 #: Of the teacher's answers, which are all it learns from: few steps learn more from soft ones than from labels, and
@@ -52,16 +53,17 @@ class BriefTuning:
         self._steps, self._seed = steps, seed
 
     def __call__(self, network: nn.Module) -> nn.Module:
-        """A tuned copy of `network`, in evaluation mode; the same for the same network.
+        """A tuned copy of `network`, in evaluation mode; the same for the same network. What is frozen stays.
 
         Where the loss becomes NaN or infinite it is an untuned copy, which counts in `diverged`: weights that mean
         nothing are not scored.
         """
         untuned = network
-        network = deepcopy(network).train()
-        for parameter in network.parameters():
-            parameter.requires_grad_(True)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self._rate, fused=True)
+        network = deepcopy(network)
+        if not trainable(network):
+            return network.eval()
+        train_mode(network)
+        optimizer = torch.optim.AdamW(trainable(network), lr=self._rate, fused=True)
         batches = len(self._labels) // BATCH_SIZE or 1
         # Dropout draws from torch's own generator: it is seeded here and given back as it was.
         with torch.random.fork_rng():

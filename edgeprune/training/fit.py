@@ -17,6 +17,7 @@ from edgeprune.core.progress import Progress
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
+from edgeprune.training.frozen import train_mode, trainable
 
 #: AdamW's weight decay, of weights only. A pruned network is tuned with more: Fashion-MNIST at a fifth of its neurons
 #: loses 2.0 points instead of 2.25 so (docs/decisions/0009-inputs-last.md).
@@ -64,9 +65,9 @@ def one_cycle(elapsed: float) -> tuple[float, float]:
 
 
 def adamw(network: nn.Module, learning_rate: float, decay: float) -> torch.optim.AdamW:
-    """AdamW for all parameters; only weights decay, not biases and the scales and shifts of norms."""
-    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    """AdamW for all that is not frozen; only weights decay, not biases and the scales and shifts of norms."""
+    weights = [parameter for parameter in trainable(network) if parameter.ndim > 1]
+    others = [parameter for parameter in trainable(network) if parameter.ndim <= 1]
     return torch.optim.AdamW(
         [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
         lr=learning_rate,
@@ -97,16 +98,20 @@ def train(
     the share of either that is spent. The result follows from the seed with `epochs`; with `minutes` also from the
     machine's speed. The start counts as epoch 0, so training never makes a network worse on validation.
 
+    Frozen parameters, and the statistics of frozen norms, keep their values (see `frozen`); a network that is frozen
+    as a whole comes back as it was, after no epoch.
+
     Raises UsageError unless exactly one of `epochs` and `minutes` is given, ModelError at the first loss that is NaN or
     infinite.
     """
     if (epochs is None) == (minutes is None):
         raise UsageError("training takes either epochs or minutes", "give exactly one of them")
     network = deepcopy(network)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
     began = clock()
     best, accuracy = deepcopy(network), score(network, validation)
+    if not trainable(network):
+        progress.say(f"{title}: every parameter is frozen (requires_grad=False), so there is nothing to train")
+        return Fit(best.eval(), accuracy, (), 0.0)
     # As long as the last validation will take.
     reserve = clock() - began
     generator = torch.Generator().manual_seed(seed)
@@ -125,7 +130,7 @@ def train(
     with progress.task(title, epochs if minutes is None else 60 * minutes) as task, torch.random.fork_rng():
         torch.manual_seed(seed)
         while elapsed() < 1:
-            network.train()
+            train_mode(network)
             for x, labels, softened in source.epoch():
                 if (now := elapsed()) >= 1:
                     break

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from edgeprune.training.frozen import frozen_norms
+
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -15,11 +17,16 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Pruning changes what a layer passes on, and the statistics of the unpruned network no longer describe it (Li et al.
     2020, EagleEye). `batches` are inputs (N, ...), N above 1, as many in each, or their means do not weigh alike.
-    Nothing else is touched, dropout is off, and the network is left in evaluation mode. Without batch-norm layers that
-    keep statistics `batches` is not read.
+    Nothing else is touched, dropout is off, and the network is left in evaluation mode. Norms that the user froze keep
+    their statistics (see `frozen`). Without batch-norm layers to compute `batches` is not read.
     """
     network.eval()
-    norms = [module for module in network.modules() if isinstance(module, _NORMS) and module.track_running_stats]
+    kept = set(frozen_norms(network))
+    norms = [
+        module
+        for module in network.modules()
+        if isinstance(module, _NORMS) and module.track_running_stats and module not in kept
+    ]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]

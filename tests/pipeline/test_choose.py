@@ -7,6 +7,7 @@ from edgeprune.core.errors import BudgetError
 from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial
 from edgeprune.pipeline.choose import Reference, excess, rank
 from edgeprune.pipeline.search import Possible, check_possible, kept_already, settle
+from edgeprune.pruning.structure import LayerCost, Structure
 
 REFERENCE = Reference(latency=0.010, memory=1000, bytes=5000)
 
@@ -51,6 +52,9 @@ def test_what_was_not_measured_cannot_meet_a_bound() -> None:
 
 POSSIBLE = Possible(ncr=2.0, latency_share=0.4, memory_share=0.3, reference=REFERENCE, smallest_bytes=900)
 
+#: Nothing stays.
+FREE = Structure((1,), (), {}, (), (), 1, None, {"fc": LayerCost(100, 100, 10)})
+
 
 def test_impossible_budgets_say_what_is_possible() -> None:
     for budget, says in (
@@ -63,9 +67,9 @@ def test_impossible_budgets_say_what_is_possible() -> None:
         (Budget(min_ncr=2.5), "2.00 is the most here"),
     ):
         with pytest.raises(BudgetError, match=says) as caught:
-            check_possible(budget, POSSIBLE, "d")
+            check_possible(budget, POSSIBLE, "d", FREE)
         assert caught.value.exit_code == 3
-    check_possible(Budget(Bound(0.5, True), Bound(300), Bound(900), 1.0, 2.0), POSSIBLE, "d")
+    check_possible(Budget(Bound(0.5, True), Bound(300), Bound(900), 1.0, 2.0), POSSIBLE, "d", FREE)
 
 
 def test_a_rate_by_default_only_where_nothing_asks_for_less() -> None:
