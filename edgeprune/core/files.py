@@ -54,6 +54,15 @@ def is_temporary(path: Path) -> bool:
     return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 
+def sweep_temporary(folder: Path) -> list[str]:
+    """Remove what `write_bytes` left unfinished in a folder and below, all of whose writers are gone; the names."""
+    left = [each for each in folder.rglob(".*.tmp") if is_temporary(each)]
+    with storing(folder):
+        for each in left:
+            each.unlink(missing_ok=True)
+    return sorted(each.name for each in left)
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as indented JSON, whole or not at all. Raises StorageError."""
     write_bytes(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())

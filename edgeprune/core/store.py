@@ -25,7 +25,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from edgeprune.core.errors import StorageError, UsageError
-from edgeprune.core.files import is_temporary, storing, write_json
+from edgeprune.core.files import is_temporary, storing, sweep_temporary, write_json
 from edgeprune.core.lock import LOCK, OWNER, FolderLock
 from edgeprune.core.reading import Source, short
 from edgeprune.core.schema import check_schema, open_database
@@ -148,13 +148,9 @@ class RunFolder:
 
     def sweep(self) -> list[str]:
         """Remove what an owner that was killed left half done; the names. Only for who owns the folder."""
-        left = [each for each in self.path.iterdir() if each.name == CANDIDATES or is_temporary(each)]
-        for each in left:
-            if each.is_dir():
-                shutil.rmtree(each, ignore_errors=True)
-            else:
-                each.unlink(missing_ok=True)
-        return sorted(each.name for each in left)
+        candidates = [CANDIDATES] if (self.path / CANDIDATES).exists() else []
+        shutil.rmtree(self.path / CANDIDATES, ignore_errors=True)
+        return sorted([*candidates, *sweep_temporary(self.path)])
 
     def discard(self) -> None:
         """Remove the folder of a run that was refused before it made anything."""

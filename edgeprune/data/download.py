@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from edgeprune.core.progress import Progress
 #: Seconds to wait for a connection, or for the next bytes, before the mirror counts as unreachable.
 TIMEOUT_S = 10.0
 _CHUNK = 1 << 18
+#: Seconds after which a half written file has no writer any more.
+_LEFT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,10 @@ def _keep(data: bytes, path: Path) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            # Writing takes seconds: what is as old was left by a process that was killed, of whichever machine.
+            if time.time() - left.stat().st_mtime > _LEFT_S:
+                left.unlink(missing_ok=True)
         try:
             temporary.write_bytes(data)
             temporary.replace(path)

@@ -200,7 +200,9 @@ def _write(file: Path, text: str) -> None:
     """Whole or not at all; for the user alone, or as readable as it was."""
     file = file.resolve()  # a link stays a link
     with _storing(file):
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        for left in file.parent.glob(f".{file.name}.????????.tmp"):  # of edits that were killed: there is one at a time
+            left.unlink(missing_ok=True)
+        descriptor, temporary = tempfile.mkstemp(".tmp", f".{file.name}.", file.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
                 stream.write(text)

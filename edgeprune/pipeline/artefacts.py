@@ -109,9 +109,11 @@ def load_network(run: Path) -> nn.Module:
     """
     if not (run / "plan.json").is_file():
         raise UsageError(f"{run} holds no pruned network", "give the folder of a run that got as far as fine-tuning")
-    said = RunFolder(run).read_json("plan.json", _Stored)
-    check_schema(run / "plan.json", said.schema, PLAN_SCHEMA, "load it with the version that wrote it")
     source = Source(run / "plan.json", StorageError, START_ANEW)
+    # The schema first: what another version wrote need not have our fields, and is not damaged for that.
+    plain = source.read_json(dict[str, Any])
+    check_schema(run / "plan.json", plain.get("schema"), PLAN_SCHEMA, "load it with the version that wrote it")
+    said = source.shaped(plain, _Stored)
     weights = run / said.weights.file
     # What is built from the plan and the weights may not fit: then the surgery, or torch, raises as it likes.
     with source.guarded():

@@ -28,7 +28,7 @@ from torch import nn
 
 from edgeprune import baselines
 from edgeprune.core.errors import UsageError
-from edgeprune.core.files import storing, write_json
+from edgeprune.core.files import storing, sweep_temporary, write_json
 from edgeprune.core.lock import FolderLock, discard_empty
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import PruningPlan
@@ -103,6 +103,8 @@ def run_bench(config: BenchConfig, progress: Progress) -> list[str]:
         with contextlib.closing(FolderLock(config.out, f"bench {config.out}")) as lock:
             if lock.left_by is not None:
                 progress.say(f"taken over from {lock.left_by}, which was killed")
+            if left := sweep_temporary(config.out):
+                progress.say(f"removed what was left half done: {', '.join(left)}")
             return _rows(config, progress)
     finally:
         if made:

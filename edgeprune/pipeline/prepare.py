@@ -209,7 +209,7 @@ def _earlier_baseline(runs: Path, key: str, network: nn.Module, say: Callable[[s
 
     A damaged neighbour is no reason to fail: the baseline is trained again.
     """
-    for note in sorted(runs.glob("*/baseline.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for note in sorted(runs.glob("*/baseline.json"), key=_written, reverse=True):
         weights = note.with_name("baseline.safetensors")
         hint = "it is passed over"
         try:
@@ -224,6 +224,13 @@ def _earlier_baseline(runs: Path, key: str, network: nn.Module, say: Callable[[s
         except StorageError as error:
             say(str(error))
     return None
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # its run, another process, has just been refused and has gone
+        return 0.0
 
 
 def _same_content(folder: RunFolder, dataset: Dataset, network: nn.Module) -> None:

@@ -71,11 +71,14 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     )
     check_unit(config.budget(), spec)
     folder = _known(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
+    if resume:
+        _check_resumable(folder, config)
+        # Nothing is written then, so that it works in a folder that may only be read.
+        if (done := _finished(folder)) is not None:
+            return done
     with contextlib.closing(folder.own()) as lock:
-        if resume:
-            _check_resumable(folder, config)
-            if (done := _finished(folder)) is not None:
-                return done
+        if resume and (done := _finished(folder)) is not None:
+            return done  # whoever had the folder until now came to the end
         return _owned(replace(config, name=folder.path.name), folder, lock, progress or Silent(), spec, resume=resume)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, ModelError
 from edgeprune.core.progress import Progress, Task
+from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.types import MeasureSettings
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.devices.channel import ChannelError
@@ -138,8 +138,8 @@ class ForeignFile:
                 raise
             way = self._ways[0]
             first = self._values(self._dataset.validation.x[:1], way)[0]
-            with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-                here = Path(folder) / "example.npy"
+            with temporary_folder() as folder:
+                here = folder / "example.npy"
                 np.save(here, first, allow_pickle=False)
                 sent = self._session.push(here)
                 try:

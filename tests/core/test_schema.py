@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from edgeprune import load
 from edgeprune.core.errors import EdgepruneError, StorageError, UsageError
 from edgeprune.core.schema import check_schema, open_database
 from edgeprune.core.store import RunFolder, TrialStore
@@ -93,6 +94,14 @@ def test_a_run_of_another_version_is_not_resumed(tmp_path: Path, schema: int, wo
     folder.write_json("config.json", {"future": 1})
     with pytest.raises(UsageError, match=f"was written by {word} edgeprune"):
         RunFolder.existing(tmp_path, "one")
+
+
+def test_a_plan_of_another_version_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"schema": 2, "future": 1}')
+    with pytest.raises(
+        UsageError, match=r"plan\.json was written by a newer edgeprune \(schema 2, this version reads 1\)"
+    ):
+        load(tmp_path)
 
 
 HAMMER = """

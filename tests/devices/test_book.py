@@ -54,6 +54,18 @@ def test_the_file_is_the_users_alone_and_keeps_what_was_given_to_it() -> None:
     assert stat.S_IMODE(book.user_file().stat().st_mode) == 0o640
 
 
+def test_what_a_killed_edit_left_goes_with_the_next_one() -> None:
+    book.add("a", {"address": "ssh://a"})
+    left, theirs = (
+        book.user_file().with_name(f".{book.user_file().name}.{name}") for name in ("abcdefgh.tmp", "original")
+    )
+    left.touch()
+    theirs.touch()
+    book.add("b", {"address": "ssh://b"})
+    assert theirs.exists()
+    assert not left.exists()
+
+
 def test_the_projects_entries_win() -> None:
     book.add("rpi4", {"address": "ssh://user"})
     book.add("rpi4", {"address": "ssh://project"}, project=True)

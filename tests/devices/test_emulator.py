@@ -60,6 +60,13 @@ def test_a_set_up_of_another_version_or_a_broken_one_is_none(tmp_path: Path, sta
         setup.find("rpi4", tmp_path)
 
 
+def test_a_set_up_of_another_version_is_told_from_none(tmp_path: Path) -> None:
+    (tmp_path / "rpi4").mkdir()
+    (tmp_path / "rpi4" / "complete.json").write_text('{"version": 99}')
+    with pytest.raises(DeviceError, match="not set up for this version: it has set-up 99, and 1 is needed"):
+        setup.find("rpi4", tmp_path)
+
+
 @needs(*NEEDED)
 def test_missing_programs_are_named_with_their_packages(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bin_folder: Path

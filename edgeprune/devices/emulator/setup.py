@@ -71,8 +71,10 @@ def find(board: BoardName, folder: Path | None = None) -> Path:
     """The root folder of a board that is set up. Raises DeviceError where it is not."""
     where = (folder or home()).absolute() / board
     if not _complete(where):
+        other = _version(where)
+        why = "" if other in (None, _VERSION) else f" for this version: it has set-up {other}, and {_VERSION} is needed"
         raise DeviceError(
-            f"emulated-{board} is not set up", f"type: edgeprune devices setup emulated-{board}", retryable=False
+            f"emulated-{board} is not set up{why}", f"type: edgeprune devices setup emulated-{board}", retryable=False
         )
     return where / "root"
 
@@ -184,10 +186,16 @@ def guest_environment() -> dict[str, str]:
 
 
 def _complete(folder: Path) -> bool:
+    return _version(folder) == _VERSION
+
+
+def _version(folder: Path) -> int | None:
+    """The version of the set-up in a folder; None where there is none that is whole."""
     try:
-        return bool(json.loads((folder / _STAMP).read_text())["version"] == _VERSION)
+        found = json.loads((folder / _STAMP).read_text())["version"]
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _debian_release() -> str:
