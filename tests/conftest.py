@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
+import hypothesis.configuration
 import pytest
 from boards.board import arm_board, host_board, relay, ssh_keys  # noqa: F401 - fixtures
 
@@ -19,6 +21,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # No test reads, or writes, the developer's own devices.
 os.environ["EDGEPRUNE_CONFIG_DIR"] = tempfile.mkdtemp(prefix="edgeprune-test-config-")
 atexit.register(shutil.rmtree, os.environ["EDGEPRUNE_CONFIG_DIR"], ignore_errors=True)
+# Nothing is written into the checkout, which may be read-only: examples are drawn anew, and caches lie elsewhere.
+hypothesis.configuration.set_hypothesis_home_dir(os.environ["EDGEPRUNE_CONFIG_DIR"])
+hypothesis.settings.register_profile("edgeprune", database=None)
+hypothesis.settings.load_profile("edgeprune")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import warnings
 import zipfile
@@ -30,6 +31,9 @@ MAX_FILE_BYTES = 8 * MAX_PIXELS
 _SMALLER = "scale the pictures to the size that the network reads, or use fewer"
 #: What is decoded, told by a file's content; whatever its name says, nothing else of Pillow's is run.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# What Pillow notes of a damaged file is in our own error; without a handler it would be a line on stderr besides.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 _LAYOUT = "images belong into train/CLASS/ and test/CLASS/"
 _CHUNK = 256

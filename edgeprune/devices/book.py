@@ -123,7 +123,7 @@ def _spec_of(name: str, settings: Any, file: Path) -> DeviceSpec:
             raise UsageError("it is no table of settings", f"write [devices.{name}] and address = ... below it")
         return to_spec(name, settings, file.parent)
     except UsageError as error:
-        raise UsageError(f"{file}, device {quoted(name)}: {error.message}", error.hint) from error
+        raise UsageError(f"{file}, device {quoted(name)}: {error.message}", error.hint or "mend that entry") from error
 
 
 def _text(file: Path) -> str:

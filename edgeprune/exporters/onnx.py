@@ -16,7 +16,7 @@ from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.core.types import Artifact, TensorSpec
 from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
-from edgeprune.exporters.quiet import converting, first_line
+from edgeprune.exporters.quiet import converting
 
 #: Under this key both formats carry our metadata, as a JSON object.
 METADATA_KEY = "edgeprune"
@@ -96,13 +96,12 @@ def onnx_metadata(path: Path) -> str | None:
 
 def load_onnx(path: Path) -> onnx.ModelProto:
     """The file without its external data. Raises ExportError where it is not an ONNX model."""
-    try:
+    source = Source(path, ExportError, "export or copy the file again", "the ONNX file")
+    with source.guarded():
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:
-        raise ExportError(f"cannot read {path} as ONNX: {first_line(error)}") from error
     # Protobuf reads an empty file, and some garbage, as an empty model.
     if not model.graph.output:
-        raise ExportError(f"cannot read {path} as ONNX: it holds no graph")
+        raise source.refusal("it holds no graph")
     return model
 
 

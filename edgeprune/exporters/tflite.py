@@ -20,7 +20,7 @@ from edgeprune.core.reading import Source
 from edgeprune.core.types import Artifact, TensorSpec
 from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
 from edgeprune.exporters.onnx import METADATA_KEY
-from edgeprune.exporters.quiet import converting, first_line
+from edgeprune.exporters.quiet import converting
 
 _IDENTIFIER = b"TFL3"
 #: Where the runtime may map the file, constants must start on this boundary (`force_align` in the schema).
@@ -119,15 +119,13 @@ def tflite_metadata(path: Path) -> bytes | None:
 
 def load_tflite(path: Path) -> schema.ModelT:
     """The file as the objects of its schema. Raises ExportError where it is not a TFLite model."""
-    try:
+    with Source(path, ExportError, "export or copy the file again", "the TFLite file").guarded():
         data = path.read_bytes()
         if data[4:8] != _IDENTIFIER:
             raise ValueError("it does not begin like one")
         model = schema.ModelT.InitFromPackedBuf(data, 0)
         if not model.subgraphs:
             raise ValueError("it holds no graph")
-    except Exception as error:
-        raise ExportError(f"cannot read {path} as TFLite: {first_line(error)}") from error
     return model
 
 

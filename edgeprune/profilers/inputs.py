@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeprune.core.errors import UsageError
+from edgeprune.core.reading import reason
 from edgeprune.core.units import format_bytes
 
 #: The largest file that gives an input its values.
@@ -139,7 +140,10 @@ def _value(text: str) -> tuple[str, str | Path]:
     try:
         # Mapped and not read: only the header and the size are looked at. Objects would need pickle, which runs code.
         np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise UsageError(f"--input {name}: {file} is not an array that numpy.save wrote: {why}", "") from error
+    except Exception as error:
+        # numpy reads the header as Python, and lets through what its tokenizer raises.
+        raise UsageError(
+            f"--input {name}: {file} is not an array that numpy.save wrote: {reason(error)}",
+            "give an array of numbers that numpy.save wrote",
+        ) from error
     return name, file
