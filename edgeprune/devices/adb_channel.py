@@ -13,7 +13,9 @@ predict, outputs   a process per batch (some 50 ms each): a thousand images take
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import math
 import shlex
 import time
@@ -30,8 +32,9 @@ from edgeprune.core.temporary import temporary_folder
 from edgeprune.devices import adb_examples, benchmark_model
 from edgeprune.devices.adb_client import Answer, check_room, while_heard
 from edgeprune.devices.adb_examples import Batches
+from edgeprune.devices.adb_inputs import Feed, feed
 from edgeprune.devices.adb_state import STATE, parse_state
-from edgeprune.devices.adb_tensors import Tensor, tensors
+from edgeprune.devices.adb_tensors import Ends, Tensor, tensors
 from edgeprune.devices.benchmark_model import Report
 from edgeprune.devices.channel import ChannelError
 
@@ -77,7 +80,9 @@ class AdbChannel:
         self._sha256 = binary_sha256
         self._threads = 0
         self._models: dict[str, dict[str, Any]] = {}
-        self._known: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+        self._known: dict[tuple[str, str], Ends] = {}
+        #: What files are fed with, by their requests.
+        self._feeds: dict[str, Feed] = {}
         #: The examples that were fetched last, and their path there: they are run in parts.
         self._images: tuple[str, Any] = ("", None)
         self._warnings: dict[str, None] = {}
@@ -160,7 +165,7 @@ class AdbChannel:
         self._models[id] = model
         taken, given = ([[each.name, list(each.shape), each.dtype] for each in both] for both in (inputs, outputs))
         ports = {"inputs": [each.port for each in inputs], "outputs": [each.port for each in outputs]}
-        return {**times, "inputs": taken, "outputs": given, "ports": ports}
+        return {**times, "inputs": taken, "outputs": given, "ports": ports, "opened": self._opened(model)}
 
     def _unload(self, *, id: str, deadline: Deadline) -> dict[str, Any]:
         del deadline
@@ -220,6 +225,7 @@ class AdbChannel:
             answer[f"warmups_{name}"] = [r.warmup_s for r in each]
             answer[f"load_s_{name}"] = [r.init_s for r in each]
             answer[f"first_s_{name}"] = [r.first_s for r in each]
+            answer[f"opened_{name}"] = self._opened(racers[name]) if racers[name].get("shapes") is not None else None
         return {**answer, "runs": {name: min(r.count for r in each) for name, each in reports.items() if each}}
 
     def _operators(self, *, runs: int, scratch: str = "", deadline: Deadline, **model: Any) -> dict[str, Any]:
@@ -248,7 +254,9 @@ class AdbChannel:
         path = str(model["path"])
         if not checked:
             self._check(path, str(model["sha256"]), deadline)
-        shapes = model.get("shapes")
+        # What an input takes stands in the file, which is fetched for it: candidates of a search need none of it.
+        told = any(model.get(key) is not None for key in ("shapes", "values", "signature"))
+        fed = self._feed_of(model) if told else Feed(None, {}, [], [])
         options = benchmark_model.arguments(
             path,
             threads=self._threads,
@@ -257,13 +265,26 @@ class AdbChannel:
             warmup_runs=warmup_runs,
             warmup_s=warmup_s,
             most_s=max(0.1, min(most_s, deadline.left() / 2)),
-            shapes=None if shapes is None else self._all_shapes(model, shapes),
+            shapes=fed.shapes,
             operators=operators,
         )
+        if fed.values:
+            # Relative names: the option's value may hold no colon or comma.
+            files = (f"input{index}:{_value_name(data)}" for index, data in fed.values.items())
+            options.append(f"--input_layer_value_files={','.join(files)}")
+        ends = self._ends(model) if told else None
+        if ends is not None and len(ends.signatures) > 1 and ends.signature:
+            options.append(f"--signature_to_run_for={ends.signature}")
         answer = self._alone(shlex.join([self._binary, *options]), deadline)
         if answer.code != 0:
             raise benchmark_model.failure(answer.code, answer.text)
         report = benchmark_model.parse(answer.text)
+        if (
+            ends is not None
+            and not ends.first
+            and any("signature_to_run_for" in warning for warning in report.warnings)
+        ):
+            raise ChannelError("refused", "this benchmark_model cannot choose a signature", "get one of LiteRT")
         self._warnings.update(dict.fromkeys(report.warnings))
         return report
 
@@ -298,21 +319,41 @@ class AdbChannel:
                 "lost", "the file on the phone is missing or not the one that was sent (SHA-256 differs)"
             )
 
-    def _all_shapes(self, model: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
-        """benchmark_model wants every input's, in the model's order."""
-        inputs, _ = self._tensors(model)
-        unknown = set(shapes) - {each.name for each in inputs}
-        if unknown:
-            known = ", ".join(each.name for each in inputs)
-            raise ChannelError("refused", f"the model has no input {min(unknown)!r:.80}; it has {known[:200]}")
-        return {each.name: each.sized(shapes.get(each.name)) for each in inputs}
+    def _feed_of(self, model: Mapping[str, Any]) -> Feed:
+        """What a model is fed with; values are put on the phone the first time."""
+        key = json.dumps({**model, "path": ""}, sort_keys=True)
+        if key not in self._feeds:
+            given: dict[str, Any] = {}
+            for name, value in (model.get("values") or {}).items():
+                given[name] = value.get("text")
+                if given[name] is None:
+                    given[name] = np.load(io.BytesIO(self._fetch(str(value["path"]))), allow_pickle=False)
+            fed = feed(self._ends(model).inputs, model, given)
+            for data in fed.values.values():
+                self._store(data, self._phone.scratch(_value_name(data)))
+            self._feeds[key] = fed
+        return self._feeds[key]
+
+    def _opened(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        fed, ends = self._feed_of(model), self._ends(model)
+        return {
+            "inputs": fed.inputs,
+            "signature": ends.signature,
+            "signatures": ends.signatures,
+            "binding": "",
+            "unused": fed.unused,
+        }
+
+    def _ends(self, model: Mapping[str, Any]) -> Ends:
+        """Inputs and outputs of a model on the phone, of its signature where one is asked for."""
+        key = str(model["sha256"]), str(model.get("signature") or "")
+        if key not in self._known:
+            self._known[key] = tensors(self._fetch(str(model["path"])), key[1])
+        return self._known[key]
 
     def _tensors(self, model: Mapping[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
-        """Inputs and outputs of a model on the phone."""
-        sha256 = str(model["sha256"])
-        if sha256 not in self._known:
-            self._known[sha256] = tensors(self._fetch(str(model["path"])))
-        return self._known[sha256]
+        ends = self._ends(model)
+        return ends.inputs, ends.outputs
 
     def _fetch(self, remote: str) -> bytes:
         with temporary_folder() as folder:
@@ -431,6 +472,10 @@ class AdbChannel:
     def _warned(self) -> dict[str, str]:
         """What benchmark_model warned of since `hello`: a model that a delegate left to the CPU is no secret."""
         return {"warnings": " | ".join(self._warnings)[:200]} if self._warnings else {}
+
+
+def _value_name(data: bytes) -> str:
+    return f"value-{hashlib.sha256(data).hexdigest()[:32]}"
 
 
 def end_leftover(pid: str) -> str:

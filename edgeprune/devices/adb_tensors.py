@@ -101,17 +101,50 @@ class Tensor:
         return values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
 
 
-def tensors(model: bytes) -> tuple[list[Tensor], list[Tensor]]:
-    """Inputs and outputs of a .tflite file, in its order. Raises ChannelError("refused") where it is none."""
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What one signature of a file, or its first subgraph, takes and gives; and the names of all signatures."""
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    #: The signature that this is; "" where none names the first subgraph.
+    signature: str
+    signatures: list[str]
+    #: Whether it is the first subgraph, which runs where no signature is asked for.
+    first: bool
+
+
+def tensors(model: bytes, signature: str = "") -> Ends:
+    """Inputs and outputs of a .tflite file in its order, under the signature's names where one is given.
+
+    Raises ChannelError("refused") where it is none, or has no such signature.
+    """
     try:
-        graph = schema.ModelT.InitFromPackedBuf(model, 0).subgraphs[0]
-        both = [[_tensor(graph.tensors[index]) for index in indices] for indices in (graph.inputs, graph.outputs)]
+        whole = schema.ModelT.InitFromPackedBuf(model, 0)
+        signatures = {_text(each.signatureKey): each for each in whole.signatureDefs or ()}
+        chosen = signature or next((name for name, each in signatures.items() if each.subgraphIndex == 0), "")
+        if signature and signature not in signatures:
+            has = f"it has {', '.join(sorted(signatures))[:200]}" if signatures else "it has none"
+            raise ChannelError("refused", f"the model has no signature {signature!r:.80}; {has}")
+        number = signatures[chosen].subgraphIndex if chosen else 0
+        graph = whole.subgraphs[number]
+        both = []
+        for indices, maps in (
+            (graph.inputs, signatures[chosen].inputs if signature else ()),
+            (graph.outputs, signatures[chosen].outputs if signature else ()),
+        ):
+            names = {each.tensorIndex: _text(each.name) for each in maps or ()}
+            both.append([_tensor(graph.tensors[index], names.get(index)) for index in indices])
     except (struct.error, IndexError, TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
         raise ChannelError("refused", f"the model's inputs cannot be read: {str(error)[:100]}") from error
-    return both[0], both[1]
+    return Ends(both[0], both[1], chosen, sorted(signatures), number == 0)
 
 
-def _tensor(tensor: schema.TensorT) -> Tensor:
+def _text(name: bytes | str | None) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else name or ""
+
+
+def _tensor(tensor: schema.TensorT, called: str | None = None) -> Tensor:
     signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
     shape = tuple(max(1, int(side)) for side in (() if signature is None else signature))
     quantization = tensor.quantization
@@ -119,7 +152,7 @@ def _tensor(tensor: schema.TensorT) -> Tensor:
     zeros = None if quantization is None else quantization.zeroPoint
     scale = float(scales[0]) if scales is not None and len(scales) == 1 else 0.0
     zero = int(zeros[0]) if zeros is not None and len(zeros) == 1 else 0
-    name = tensor.name.decode(errors="replace") if tensor.name else ""
+    name = _text(tensor.name) if called is None else called
     opened = tuple(axis for axis, side in enumerate(() if signature is None else signature) if side < 1)
     found = Tensor(name, shape, _TYPES[tensor.type], scale, zero, opened)
     if found.nbytes > _LARGEST:

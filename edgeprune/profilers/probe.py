@@ -1274,7 +1274,7 @@ class Probe:
             if name not in given
         ]
         if sizes:
-            return "these sizes run: type " + " ".join(options)
+            return "these sizes run (yours may be others): type " + " ".join(options)
         return "give them, like %s (no sizes that were tried run: %s)" % (" ".join(options), failed)
 
     def escalating(self, work: Callable[..., Dict[str, Any]]) -> Callable[..., Dict[str, Any]]:

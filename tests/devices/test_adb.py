@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from fakes.fake_adbd import FakePhone
+from fakes.foreign import write_signatures
 from fakes.stateful_tflite import write_double, write_recurrent
 from fakes.tiny_tflite import write_tflite
 from needs import needs
@@ -35,9 +36,10 @@ from edgeprune.devices.adb import AdbSession
 from edgeprune.devices.adb_channel import AdbChannel
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.accuracy import accuracy_on_device
-from edgeprune.profilers.client import PROBE
+from edgeprune.profilers.client import PROBE, Fed, Opened, ProbeClient, push
 from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.fresh import compare_fresh
+from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
@@ -118,7 +120,7 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.files import sha256_file
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.adb import AdbSession
-from edgeprune.profilers.client import PROBE
+from edgeprune.profilers.client import PROBE, Fed, Opened, ProbeClient, push
 address, binary, model = sys.argv[1:]
 with AdbSession(DeviceSpec("phone", "adb", address, benchmark_model=binary)) as session:
     channel = session.start(PROBE)
@@ -519,6 +521,28 @@ class TestChannel:
     def test_no_further_round_when_the_time_is_up(self, session: AdbSession, models: tuple[Path, Path]) -> None:
         answer = race(greeted(session), pushed(session, models[0]), None, rounds=9, most_s=0.0)
         assert len(answer["samples_a"]) == 3
+
+    def test_values_and_signatures(self, session: AdbSession, phone: FakePhone, tmp_path: Path) -> None:
+        phone.env["FAKE_BENCHMARK_PACKAGE"] = str(Path(__file__).parents[2])
+        model = write_signatures(tmp_path / "m.tflite")
+        np.save(tmp_path / "x.npy", np.arange(5, dtype=np.float32)[None])
+        given = GivenInputs(values={"in": tmp_path / "x.npy"}, signature="decode")
+        channel = greeted(session)
+        client = ProbeClient(channel, MeasureSettings("litert", rounds=1, round_s=0.0, min_runs=2))
+        opened = client.race(push(session, model, given), None, Deadline.after(SOON)).opened
+        assert opened == Opened((Fed("in", (1, 5), "float32", "given"),), "decode", ("decode", "encode"))
+        first = client.race(push(session, model, GivenInputs()), None, Deadline.after(SOON)).opened
+        assert (first.signature, first.inputs[0].name, first.inputs[0].how) == ("encode", "encode_x", "random")
+        for wrong, says in (
+            (GivenInputs(values={"in": "x"}, signature="decode"), r"input in takes a number \(float32\), got x"),
+            (GivenInputs(values={"other": "1"}), "no input 'other'; it has encode_x"),
+            (GivenInputs(signature="train"), "no signature 'train'; it has decode, encode"),
+        ):
+            with pytest.raises(ChannelError, match=says):
+                client.race(push(session, model, wrong), None, Deadline.after(SOON))
+        phone.env["FAKE_BENCHMARK"] = "old"
+        with pytest.raises(ChannelError, match="this benchmark_model cannot choose a signature"):
+            client.race(push(session, model, given), None, Deadline.after(SOON))
 
     def test_memory(self, session: AdbSession, models: tuple[Path, Path], phone: FakePhone) -> None:
         channel = greeted(session)

@@ -169,7 +169,8 @@ def test_any_state_is_short_figures_and_words(lines: list[str]) -> None:
 
 
 def test_tensors_of_a_model(tmp_path: Path) -> None:
-    taken, given_back = tensors(write_tflite(tmp_path / "m.tflite", (6, 5, 3)).read_bytes())
+    ends = tensors(write_tflite(tmp_path / "m.tflite", (6, 5, 3)).read_bytes())
+    taken, given_back = ends.inputs, ends.outputs
     assert taken == [Tensor("x", (1, 6), "float32")]
     assert given_back == [Tensor("y1", (1, 3), "float32")]
     assert (taken[0].nbytes, taken[0].sized(None)) == (24, (1, 6))

@@ -134,7 +134,7 @@ def test_operators_are_timed_and_nothing_is_left_behind(ort: Ask, full_model: Pa
 def test_open_axes_are_given_or_asked_for(ort: Ask, sequence_model: Path) -> None:
     asked = ort("single", **model(sequence_model), **SINGLE)
     assert asked["kind"] == "refused"
-    assert asked["hint"] == "these sizes run: type --shape ids=1x16 --shape mask=1x16"
+    assert asked["hint"] == "these sizes run (yours may be others): type --shape ids=1x16 --shape mask=1x16"
     assert "(length): the inputs are ids [n, length], mask [n, length], flag [n, 3]" in asked["error"]
     assert ort("load", id="m", **model(sequence_model, ids=[1, 7], mask=[1, 7]))["inputs"] == [
         ["ids", [1, 7], "int64"],
