@@ -20,8 +20,8 @@ Shown = Callable[[Any], str]
 
 #: How a file was run that could not be run as others are; some microseconds of each run are that.
 _BINDINGS = {
-    "renewed": "outputs bound anew before each run (their shape changes or is not as declared); the figures include that",
-    "none": "inputs and outputs handed over in each run (they cannot be bound); the figures include that",
+    "renewed": "outputs bound anew before each run (their shape changes or is not as declared); the figures count that",
+    "none": "inputs and outputs handed over in each run (they cannot be bound); the figures count that",
 }
 
 
