@@ -746,36 +746,26 @@ class _Onnx:
         if self._binding == "none":
             return self._run
         # Bound once: `run` hands names and arrays over each time, up to a sixth of what a small network takes.
-        try:
-            bound = self._session.io_binding()
-            for name, value in self._feed.items():
-                if name in self._values:
-                    bound.bind_ortvalue_input(name, self._values[name])
-                else:
-                    bound.bind_cpu_input(name, value)
-            for name in self._names:
-                bound.bind_output(name)
-        except Exception as error:
-            raise _BindingError(_one_line(error)) from error
+        bound = self._session.io_binding()
+        for name, value in self._feed.items():
+            if name in self._values:
+                bound.bind_ortvalue_input(name, self._values[name])
+            else:
+                bound.bind_cpu_input(name, value)
+        for name in self._names:
+            bound.bind_output(name)
         run = self._session.run_with_iobinding
-        names, renew, bind = self._names, bound.clear_binding_outputs, bound.bind_output
-
-        def kept() -> None:
-            try:
-                run(bound)
-            except Exception as error:
-                raise _BindingError(_one_line(error)) from error
+        if self._binding == "kept":
+            return lambda: run(bound)
+        names, forget, bind = self._names, bound.clear_binding_outputs, bound.bind_output
 
         def renewed() -> None:
-            try:
-                renew()
-                for name in names:
-                    bind(name)
-                run(bound)
-            except Exception as error:
-                raise _BindingError(_one_line(error)) from error
+            forget()
+            for name in names:
+                bind(name)
+            run(bound)
 
-        return kept if self._binding == "kept" else renewed
+        return renewed
 
     def _run(self, options: Any = None) -> Any:
         """One run that is handed its inputs and hands out its outputs."""
@@ -1260,6 +1250,8 @@ class Probe:
         except (ProbeError, _BindingError):
             raise
         except Exception as error:
+            if self.runtime is _Onnx and self.binding != _BINDINGS[-1]:
+                raise _BindingError(_one_line(error)) from error
             raise ProbeError("refused", "%s cannot run the model: %s" % (self.name, _one_line(error))) from error
 
     def _proposal(self, path: str, file: Dict[str, Any], values: Dict[str, Any], error: _OpenAxesError) -> str:
@@ -1284,11 +1276,8 @@ class Probe:
             while True:
                 try:
                     return work(**fields)
-                except _BindingError as error:
-                    left = _BINDINGS[_BINDINGS.index(self.binding) + 1 :]
-                    if not left:
-                        raise ProbeError("refused", "%s cannot run the model: %s" % (self.name, error)) from error
-                    self.binding = left[0]
+                except _BindingError:
+                    self.binding = _BINDINGS[_BINDINGS.index(self.binding) + 1]
 
         return done
 
@@ -1461,10 +1450,9 @@ class Probe:
         begin.set()
         for thread in threads:
             thread.join()
-        if errors and isinstance(errors[0], _BindingError):
-            raise errors[0]
         if errors:
-            raise ProbeError("refused", "the runtime cannot run several at once: " + _one_line(errors[0]))
+            with self._running():
+                raise errors[0]
         return {"inferences": sum(counts), "seconds": max(ends) - start, "per_stream": counts}
 
     def operators(self, *, runs: int, scratch: str, **file: Any) -> Dict[str, Any]:
