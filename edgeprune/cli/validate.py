@@ -18,7 +18,7 @@ from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import resolve
 from edgeprune.devices import find_device, open_session
-from edgeprune.profilers.accuracy import Accuracy, accuracy_on_device
+from edgeprune.profilers.accuracy import accuracy_on_device
 from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.inputs import given_for
 from edgeprune.profilers.recognition import runtime_of
@@ -125,25 +125,9 @@ def validate_command(
     # The time an emulator or a simulation takes is its host's.
     spent = f", {format_cost(found.seconds_per_image, 's')} an image with sending and fetching"
     click.echo(f"  layout {found.layout}, preprocessing {found.preprocessing}{spent if spec.unit == 's' else ''}")
-    for line in (*found.conventions, *_tried(found), *found.advice):
+    for line in (*found.conventions, *found.advice):
         click.echo(f"  {line}")
     return 0
-
-
-def _tried(found: Accuracy) -> list[str]:
-    """What was tried and how it did, one line."""
-    if not found.tried:
-        return []
-    several = len({way.layout for way in found.tried}) > 1
-    ways = ", ".join(
-        f"{way.preprocessing}{f' ({way.layout})' if several else ''} {format_percent(way.correct / way.images)}"
-        for way in found.tried
-    )
-    what = "preprocessing and layout" if several else "preprocessing"
-    first = found.tried[0]
-    kept = (found.preprocessing, found.layout) == (first.preprocessing, first.layout)
-    why = "; the first was kept, as none is clearly better" if kept else ""
-    return [f"{what} tried on {first.images:,} training images: {ways}{why}"]
 
 
 def _scalings(file: Path, dataset: Dataset, choice: str) -> tuple[Scaling, ...]:

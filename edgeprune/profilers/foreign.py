@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from edgeprune.core.errors import DeviceError, ModelError
 from edgeprune.core.progress import Progress, Task
 from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.types import MeasureSettings
+from edgeprune.core.units import format_percent
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.answers import Reading, choose
@@ -115,6 +117,7 @@ class ForeignFile:
         self.port: Port
         self._ways: list[Way] = []
         self._others: list[str] = []
+        self._trial = ""
         with progress.task(f"opening {file.name}, first image", None):
             outputs, self._first_s = self._look()
         batch = self._ways[0].layout.batch
@@ -228,11 +231,16 @@ class ForeignFile:
                 right += [self._classes(part)[0] == labels for part in np.split(rows, len(group))]
         best = max(range(len(ways)), key=lambda index: int(right[index].sum()))
         won, lost = int(np.sum(right[best] & ~right[0])), int(np.sum(right[0] & ~right[best]))
-        if best and binomtest(won, max(1, won + lost), 0.5, alternative="greater").pvalue > _SIGNIFICANT:
-            best = 0
+        hits, chance = int(right[best].sum()), float(np.bincount(labels).max() / count)
+        verdict = "taken"
+        if binomtest(hits, count, chance, alternative="greater").pvalue > _SIGNIFICANT:
+            best, verdict = 0, "kept, as none is better than chance"
+        elif not best or binomtest(won, max(1, won + lost), 0.5, alternative="greater").pvalue > _SIGNIFICANT:
+            best, verdict = 0, "kept, as none is clearly better"
         tried = tuple(
             Tried(way.layout.name, way.name, int(each.sum()), count) for way, each in zip(ways, right, strict=True)
         )
+        self._trial = _said(tried, best, verdict)
         return ways[best], tried
 
     # ------------------------------------------------------------------------------------------------- predicting
@@ -287,7 +295,7 @@ class ForeignFile:
 
     # ---------------------------------------------------------------------------------------------------- telling
 
-    def told(self, chosen: Way, *, tried: bool) -> list[str]:
+    def told(self, chosen: Way) -> list[str]:
         """What was decided, a sentence each."""
         port, layout = self.port, chosen.layout
         lines = [f"images go into {port}, {layout.name}", *self._others]
@@ -300,7 +308,9 @@ class ForeignFile:
                 f"input {port.name} takes {port.dtype}: values are divided by its scale {port.scale:.6g}, {where}, and "
                 f"shifted by its zero point {port.zero}"
             )
-        if len(self._ways) > 1 and not tried:
+        if self._trial:
+            lines.append(self._trial)
+        elif len(self._ways) > 1:
             others = ", ".join(f"{way.name} ({way.layout.name})" for way in self._ways[1:])
             stream = self._asked.stream
             why = "a stream cannot be tried" if stream else f"{self._first_s:.0f} s an image are too long to try"
@@ -317,3 +327,14 @@ class ForeignFile:
                 how = "kept from image to image, in the data's order (--stream)"
             lines.append(f"the file has {what} {how}")
         return lines
+
+
+def _said(tried: Sequence[Tried], best: int, verdict: str) -> str:
+    """What was tried, how it did, and what was made of it."""
+    several = len({way.layout for way in tried}) > 1
+    names = [f"{way.preprocessing} ({way.layout})" if several else way.preprocessing for way in tried]
+    figures = ", ".join(
+        f"{name} {format_percent(way.correct / way.images)}" for name, way in zip(names, tried, strict=True)
+    )
+    what = "preprocessing and layout" if several else "preprocessing"
+    return f"{what} tried on {tried[0].images:,} training images: {figures}; {names[best]} is {verdict}"

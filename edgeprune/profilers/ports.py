@@ -87,7 +87,7 @@ def read_ports(told: Any) -> Ports:
             "garbled", f"the probe told of inputs and outputs in an unknown form: {told!r:.80}"
         ) from error
     if not inputs or not outputs or max(len(inputs), len(outputs)) > _MOST:
-        raise ChannelError("refused", f"the model has {len(inputs)} inputs and {len(outputs)} outputs: both are needed")
+        raise ChannelError("refused", f"expected inputs and outputs, got {len(inputs)} and {len(outputs)}")
     return Ports(tuple(inputs), tuple(outputs))
 
 

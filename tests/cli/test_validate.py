@@ -45,13 +45,13 @@ def test_conventions_are_on_the_screen_and_in_the_json(runs: Runs, tmp_path: Pat
     assert "images go into x 1x2 (float32), as they come" in out
     assert "the class is read from y: the largest of 3 values, class k is the model's k + 1" in out
     assert "preprocessing tried on 40 training images: of the data 100.00 %, unit 100.00 %" in out
-    assert "the first was kept, as none is clearly better" in out
+    assert "; of the data is kept, as none is clearly better" in out
     code, out, _ = runs("three.onnx", "--data", "two.npz", "--json", "--label-offset", "1", "--output", "y")
     told = json.loads(out)
     assert (told["accuracy"], told["input"], told["output"], told["batch"]) == (1, "x", "y", 1)
     assert told["preprocessing"] == "of the data"
     assert [(way["preprocessing"], way["images"]) for way in told["tried"]][:2] == [("of the data", 40), ("unit", 40)]
-    assert len(told["conventions"]) == 2
+    assert len(told["conventions"]) == 3
     assert told["advice"] == []
 
 

@@ -401,3 +401,16 @@ def test_the_input_that_is_left_takes_the_images(judge: Judge, pixels: Dataset, 
     assert judge(file, pixels, given=given_for([file], inputs=["sign=-1", "h=0"])[0]).correct == 0
     with pytest.raises(ModelError, match="none is left for the images"):
         judge(file, pixels, given=given_for([file], inputs=["sign=1", "h=0", "x=0"])[0])
+
+
+def test_no_scaling_that_only_guesses_is_chosen(judge: Judge, levels: Dataset, tmp_path: Path) -> None:
+    """With the data's own scaling every answer is wrong; with the others all images are of one class, which is more."""
+    data = dataset(levels.train.x, np.array([1, 2, 3, 0])[levels.train.y])
+    mean, std = data.preprocessing.mean[0], data.preprocessing.std[0]
+    found = judge(write_levels(tmp_path / "net.onnx", FLOAT, 1 / 255 / std, -mean / std), data, auto(data))
+    shares = {way.preprocessing: way.correct / way.images for way in found.tried}
+    assert shares["of the data"] == 0
+    assert 0.2 < shares["raw"] < 0.3
+    assert found.preprocessing == "of the data"
+    assert any("of the data is kept, as none is better than chance" in line for line in found.conventions)
+    assert any("another order 100.00 %" in line for line in found.advice)
