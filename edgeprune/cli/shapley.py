@@ -37,6 +37,7 @@ from edgeprune.core.progress import Silent
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, metavar="N", help="of everything random"
 )
 @click.option("--images", type=int, metavar="N", help="validation images that coalitions are scored on [all]")
+@click.option("--prune-frozen", is_flag=True, help="as for run")
 @click.option("--finetune-epochs", type=int, default=20, show_default=True, metavar="N", help="epochs of distillation")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="a new folder [in runs/, from model and data]"

@@ -60,6 +60,7 @@ class ShapleyConfig:
     permutations: int = 200
     seed: int = 0
     images: int | None = None
+    prune_frozen: bool = False
     finetune_epochs: int = 20
     out: Path | None = None
 
@@ -102,6 +103,7 @@ def run_shapley(config: ShapleyConfig, progress: Progress) -> ShapleyOutcome:
         criterion="shapley",
         repair=False,
         validation_share=VALIDATION_SHARE,
+        prune_frozen=config.prune_frozen,
         finetune_epochs=config.finetune_epochs,
         runs_dir=Path("runs") if config.out is None else config.out.parent,
     )
@@ -213,7 +215,8 @@ def _players(
         # A mistyped layer should not cost a training first.
         dataset = load_data(plain.data, plain.data_dir, seed=plain.seed, progress=progress)
         untrained = make_model(plain.model, dataset.input_shape, len(dataset.classes))
-        _layer(discover(untrained, dataset.input_shape, runtime=RUNTIME), config.layer)
+        structure = discover(untrained, dataset.input_shape, runtime=RUNTIME, prune_frozen=config.prune_frozen)
+        _layer(structure, config.layer)
     prepared = prepare(plain, folder, progress, RUNTIME)
     coupling = _layer(prepared.structure, config.layer)
     progress.say(f"players: the {coupling.group.channels} {coupling.group.kind} of layer {coupling.group.name}")

@@ -50,6 +50,14 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Staying:
+    """A layer that stays as it is."""
+
+    reason: str
+    macs_share: Share
+
+
+@dataclass(frozen=True, slots=True)
 class After:
     """The pruned network."""
 
@@ -61,6 +69,7 @@ class After:
     parameters: Count
     macs: Count
     layers: tuple[Layer, ...]
+    frozen: dict[str, Staying]
 
 
 @dataclass(frozen=True, slots=True)

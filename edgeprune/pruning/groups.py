@@ -98,8 +98,8 @@ def discover(
             staying.append(Stay(inputs, held))
     found = [coupling for coupling in found if coupling.group.floor < coupling.group.channels]
     found = _jointly(network, shape, found, staying)
-    # The trials know the outputs among layers that torch-pruning can cut; the others are known by what they make.
-    if done.output is not None and not any(done.output in coupling.makers for coupling in found):
+    # The trials know the outputs among layers that torch-pruning can cut; another one is known by what it makes.
+    if not outputs and done.output is not None and not any(done.output in coupling.makers for coupling in found):
         outputs.append(done.output)
     costs = costs_of(network, done)
     reasons = stays(network, done, costs, found, staying, outputs, untouchable)
