@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from edgeprune.core.errors import NothingToPrune
 from edgeprune.core.types import PruningPlan
+from edgeprune.pipeline.finetune import widen
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices
 from edgeprune.pruning.cost import count_macs, count_parameters
@@ -151,12 +152,20 @@ def test_tied_parameters_stay_tied_and_say_so(kind: type[nn.Module], prunable: l
     for name, reason in why.items():
         assert structure.frozen[name] == reason
     criterion = repaired(network, structure, (64,))
-    pruned = prune(criterion, structure, criterion.plan({group.name: 6 for group in structure.groups}), check=True)
+    plan = criterion.plan({group.name: 6 for group in structure.groups})
+    pruned = prune(criterion, structure, plan, check=True)
     names = {id(p): n for n, p in network.named_parameters()}
     ties = [(n, names[id(p)]) for n, p in network.named_parameters(remove_duplicate=False) if names[id(p)] != n]
     for one, other in ties:
         assert pruned.get_parameter(one) is pruned.get_parameter(other)
     assert count_parameters(pruned) < count_parameters(network)
+    # Back in the full size, and read back from its state, it computes the same.
+    again = cut(kind().eval(), (64,), plan)
+    again.load_state_dict(pruned.state_dict())
+    x = torch.randn(4, 64)
+    with torch.no_grad():
+        for other in (again.eval(), widen(network, structure, plan, pruned)):
+            torch.testing.assert_close(other(x), pruned(x))
 
 
 def test_nothing_is_left_to_prune_of_a_network_that_is_tied_all_through() -> None:
