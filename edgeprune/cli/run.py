@@ -22,7 +22,15 @@ from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units, to_plain
 from edgeprune.pipeline.stored import stored_config
-from edgeprune.report.table import budget_lines, drawback_lines, layers_line, next_step, staying_lines, summary_table
+from edgeprune.report.table import (
+    budget_lines,
+    drawback_lines,
+    input_line,
+    layers_line,
+    next_step,
+    staying_lines,
+    summary_table,
+)
 
 Command = Callable[..., Any]
 
@@ -108,6 +116,7 @@ def _show(result: Any, folder: Path, quiet: bool) -> None:
         console.print(f"layers {layers_line(result)}", soft_wrap=True)
         for line in staying_lines(result):
             console.print(line, soft_wrap=True)
+        console.print(input_line(result), soft_wrap=True)
         if result["search"]["agent_sparsity"] is not None:
             console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
     for line in (*budget_lines(result), *drawback_lines(result)):

@@ -29,6 +29,8 @@ RuntimeName = Literal["onnxruntime", "litert"]
 FailureKind = Literal["refused", "crashed", "killed", "timeout", "garbled", "lost", "full", "busy"]
 
 Verdict = Literal["", "stable", "noisy", "throttled", "busy"]
+#: What answers are judged by: the share that is right, or the mean of that share over the classes.
+MetricName = Literal["accuracy", "balanced-accuracy"]
 
 #: Building an adapter takes milliseconds, using one microseconds.
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}

@@ -49,12 +49,12 @@ def parse_numbers(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def write_numbers(preprocessing: Preprocessing, unit: float) -> str:
-    """What to give to --preprocessing for this one, where raw values are first multiplied with `unit`."""
+    """What to give to --preprocessing for it, to four digits, where raw values are multiplied with `unit` first."""
     share = unit / preprocessing.scale
     parts = [tuple(value * share for value in values) for values in (preprocessing.mean, preprocessing.std)]
     alike = [part[:1] if len(set(part)) == 1 else part for part in parts]
     chosen = alike if len(alike[0]) == len(alike[1]) else parts
-    return ",".join(f"{value:.6g}" for part in chosen for value in part)
+    return ",".join(f"{value:.4g}" for part in chosen for value in part)
 
 
 def resolve(text: str, dataset: Dataset) -> Preprocessing:

@@ -41,10 +41,20 @@ def excess(trial: Trial, budget: Budget, baseline: Reference) -> float:
     return worst
 
 
-def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference) -> list[Trial]:
-    """Distinct plans, best first: those that meet every bound by accuracy, then the others by how nearly they do."""
+def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference, chance: float = 0.0) -> list[Trial]:
+    """Distinct plans, best first: those that meet every bound by accuracy, then the others by how nearly they do.
+
+    Behind all of these come, in the same order, those whose accuracy is not above `chance`: how it ranks them is luck.
+    """
     distinct = {trial.plan.key: trial for trial in reversed(trials)}
     missed = {key: excess(trial, budget, baseline) for key, trial in distinct.items()}
     return sorted(
-        distinct.values(), key=lambda trial: (missed[trial.plan.key], -trial.accuracy, -trial.ncr, trial.index)
+        distinct.values(),
+        key=lambda trial: (
+            trial.accuracy <= chance,
+            missed[trial.plan.key],
+            -trial.accuracy,
+            -trial.ncr,
+            trial.index,
+        ),
     )

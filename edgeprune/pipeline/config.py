@@ -12,8 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.types import Budget, RuntimeName
+from edgeprune.core.types import Budget, MetricName, RuntimeName
 from edgeprune.core.units import parse_bytes, parse_latency, refuse_unit
+from edgeprune.data.preprocessing import WORDS, parse_numbers
 from edgeprune.search.names import MethodName
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
@@ -44,6 +45,18 @@ class RunConfig:
     )
     weights: Path | None = _option(
         None, "trained weights (.safetensors, or a state dict); none: a baseline is trained", "job", "FILE"
+    )
+    preprocessing: str = _option(
+        "auto",
+        "how inputs are scaled: data (its own), none, unit ([0, 1]), or MEAN,STD of pictures in [0, 1]; auto: what "
+        "trained weights fit best on validation, else data",
+        "job",
+        "SCALING",
+    )
+    metric: MetricName = _option(
+        "accuracy",
+        "what search, fine-tuning, --max-drop and the verdict judge by: balanced-accuracy where a class is rare",
+        "job",
     )
     device: str = _option("local", "where it is measured and validated", "job", "NAME")
     runtime: RuntimeName | None = _option(
@@ -206,6 +219,8 @@ class RunConfig:
                     f"{option} means nothing to --method {self.method}",
                     f"leave it out, or give --method {' or '.join(methods)}",
                 )
+        if self.preprocessing not in WORDS:
+            parse_numbers(self.preprocessing)
         _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
         self.budget()
 

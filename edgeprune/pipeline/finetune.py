@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import Budget, PruningPlan, Trial
+from edgeprune.core.types import Budget, MetricName, PruningPlan, Trial
 from edgeprune.pipeline.choose import Reference, excess
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
@@ -77,16 +77,23 @@ def fine_tune(
     budget: Budget,
     reference: Reference,
     progress: Progress,
+    chance: float = 0.0,
 ) -> Tuned:
     """Distil the best of `trials` (best first) from the unpruned network.
 
     The first `config.finalists` that meet the bounds are pruned in one step and tuned for a fifth of the epochs each;
     the best on validation is then pruned in `config.iterations` steps and gets them all. With minutes, finalists and
-    winner share them in the same proportion. Where no trial meets the bounds only the nearest is tuned.
+    winner share them in the same proportion. Where no trial above `chance` meets the bounds the nearest of them is
+    tuned, and beside it the first one at chance that meets them: tuning may bring it back.
 
     `criterion` is the unpruned network's; `make_criterion` ranks the partly pruned ones.
     """
-    finalists = [trial for trial in trials[: config.finalists] if excess(trial, budget, reference) == 0.0] or trials[:1]
+    finalists, rescue = choose_finalists(trials, config.finalists, budget, reference, chance)
+    if rescue is not None:
+        progress.say(
+            f"no trial above chance meets every bound; trial {rescue.index} does but guesses before it is tuned "
+            f"({100 * rescue.accuracy:.1f} %), so it is tuned as well"
+        )
     schedule = prepared.schedule
     settings = FineTune(
         epochs=schedule.finetune_epochs if config.finetune_minutes is None else None,
@@ -114,6 +121,7 @@ def fine_tune(
             seed=config.seed,
             progress=progress,
             title=title,
+            metric=config.metric,
         )
 
     best = finalists[0]
@@ -128,9 +136,29 @@ def fine_tune(
                 f"{100 * fit.accuracy:.2f} % in {round(fit.epochs, 2):g} epochs"
             )
         best = finalists[max(range(len(finalists)), key=lambda index: (scores[index], -index))]
+        # It meets the bounds, which the other one does not.
+        if rescue is not None and scores[-1] > chance:
+            best = rescue
     before, fit, plan = tune(best, settings, config.iterations, "fine-tuning")
     progress.say(f"fine-tuned for {round(fit.epochs, 2):g} epochs: validation {100 * fit.accuracy:.2f} %")
     return Tuned(best, plan, before, fit)
+
+
+def choose_finalists(
+    trials: list[Trial], wanted: int, budget: Budget, reference: Reference, chance: float
+) -> tuple[list[Trial], Trial | None]:
+    """Which of `trials` (best first) are tuned and compared, and which of them only because tuning may bring it back.
+
+    A trial at chance stands for another that misses its bounds, never for one that meets them.
+    """
+    able = [t for t in trials[:wanted] if t.accuracy > chance and excess(t, budget, reference) == 0.0]
+    if able:
+        return able, None
+    nearest = trials[:1]
+    guessing = [t for t in trials if t.accuracy <= chance and excess(t, budget, reference) == 0.0]
+    if not guessing or guessing[0] is nearest[0]:
+        return nearest, None
+    return [*nearest, guessing[0]], guessing[0]
 
 
 def _shares(settings: FineTune, finalists: int) -> tuple[FineTune, FineTune]:
@@ -154,6 +182,7 @@ def prune_and_tune(
     seed: int,
     progress: Progress,
     title: str = "fine-tuning",
+    metric: MetricName = "accuracy",
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[nn.Module, Fit, PruningPlan]:
     """Prune `network` to `widths` and tune it, in `iterations` steps, with `network` as the teacher.
@@ -209,6 +238,7 @@ def prune_and_tune(
             distillation=distillation,
             augmentation=settings.augmentation,
             weight_decay=FINETUNE_DECAY,
+            metric=metric,
             clock=clock,
         )
         history += fit.history

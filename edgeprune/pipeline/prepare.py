@@ -17,20 +17,23 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import RuntimeName
+from edgeprune.core.types import RuntimeName, to_json
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
+from edgeprune.data.split import preprocessed
 from edgeprune.models.source import load_weights, make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import ZOO, is_finite
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.guessing import check_baseline
+from edgeprune.pipeline.scaling import Scaling, settle_scaling
 from edgeprune.pipeline.staying import tell_frozen, tell_stays
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.held import frozen_parameters
 from edgeprune.pruning.structure import Structure
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import score, train
+from edgeprune.training.fit import train
 
 #: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
 MAX_COLUMNS = 8192
@@ -68,10 +71,23 @@ class Prepared:
     network: nn.Module
     structure: Structure
     schedule: Schedule
-    #: Share of the validation images the unpruned network classifies right.
+    #: The unpruned network's score on validation, by the run's metric.
     validation_accuracy: float
-    #: How the baseline came about: {"source": "weights" | "trained" | "cached", ...}.
+    #: How the baseline came about: {"source": "weights" | "model" | "trained" | "cached", ...}.
     baseline: dict[str, Any]
+    #: How inputs are scaled, and why so; `dataset` has it already.
+    scaling: Scaling
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What content.json holds: a hash of data, weights and code that trials were made with, and how inputs are scaled.
+
+    `scaling` is None in the folders of older versions.
+    """
+
+    content: str
+    scaling: Scaling | None = None
 
 
 def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: RuntimeName) -> Prepared:
@@ -89,8 +105,6 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: R
     )
     torch.manual_seed(config.seed)
     network = make_model(config.model, dataset.input_shape, len(dataset.classes))
-    train_set = Batches(dataset.train, dataset.preprocessing)
-    validation = Batches(dataset.validation, dataset.preprocessing)
     tell_frozen(network, config.prune_frozen, progress)
     # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
     structure = discover(
@@ -104,20 +118,24 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: R
         prune_frozen=config.prune_frozen,
     )
     schedule = _schedule(config, dataset, convolutional(network))
-    baseline = _baseline(config, folder, network, train_set, validation, schedule, dataset, progress)
+    if config.weights is not None:
+        load_weights(network, config.weights, progress.say)
+    stored = _stored(folder)
+    scaling, trained = settle_scaling(config, stored.scaling if stored else None, network, dataset, progress)
+    as_loaded, dataset = dataset, preprocessed(dataset, scaling.preprocessing)
+    train_set = Batches(dataset.train, dataset.preprocessing)
+    validation = Batches(dataset.validation, dataset.preprocessing)
+    baseline = _baseline(config, folder, network, train_set, validation, schedule, dataset, trained, progress)
     network.eval()
     tell_stays(structure, progress, folder.log)
-    accuracy = score(network, validation)
-    progress.say(
-        f"unpruned network: validation accuracy {100 * accuracy:.2f} %, {len(structure.groups)} groups to prune"
+    accuracy = check_baseline(
+        config.metric, network, as_loaded, validation, scaling.preprocessing, progress, foreign=trained
     )
-    if accuracy <= 1.0 / len(dataset.classes):
-        raise ModelError(
-            f"the unpruned network is no better than guessing ({100 * accuracy:.1f} % on validation)",
-            "give trained --weights, train longer (--train-epochs), or check the order of the classes",
-        )
-    _same_content(folder, dataset, network)
-    return Prepared(dataset, train_set, validation, network, structure, schedule, accuracy, baseline)
+    progress.say(
+        f"unpruned network: validation {config.metric} {100 * accuracy:.2f} %, {len(structure.groups)} groups to prune"
+    )
+    _same_content(folder, stored, dataset, network, scaling)
+    return Prepared(dataset, train_set, validation, network, structure, schedule, accuracy, baseline, scaling)
 
 
 def convolutional(network: nn.Module) -> bool:
@@ -150,14 +168,25 @@ def _baseline(
     validation: Batches,
     schedule: Schedule,
     dataset: Dataset,
+    trained: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Fill `network` with trained weights: the user's, those of an earlier run of the same content, or fresh ones."""
+    """Fill `network` with trained weights: those of an earlier run of the same content, or fresh ones.
+
+    The user's own, from a file or from the function that made the network, stay as they are. Training goes on from the
+    latter where epochs are asked for.
+    """
     how: dict[str, Any]
     if config.weights is not None:
-        load_weights(network, config.weights, progress.say)
         how = {"source": "weights", "file": str(config.weights), "sha256": sha256_file(config.weights)}
+    elif trained and not config.train_epochs:
+        how = {"source": "model", "file": config.model}
+        progress.say(
+            f"{config.model} returns a trained network, which is taken as it is; --train-epochs N trains it further"
+        )
     else:
+        if trained:
+            progress.say(f"{config.model} returns a trained network; training goes on from its weights")
         key = _training_key(config, schedule, dataset, network)
         how = {"source": "trained", "epochs": schedule.train_epochs, "key": key}
         earlier = _earlier_baseline(config.runs_dir, key, network, progress.say)
@@ -176,6 +205,7 @@ def _baseline(
                 progress=progress,
                 title="training the baseline",
                 augmentation=schedule.augmentation,
+                metric=config.metric,
             )
             if not is_finite(fit.network):
                 raise ModelError("training the baseline diverged", "check the data, or give trained --weights")
@@ -191,7 +221,9 @@ def _training_key(config: RunConfig, schedule: Schedule, dataset: Dataset, netwo
     digest = hashlib.sha256()
     # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
     training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
-    digest.update(repr((config.model, training, config.seed, dataset.fingerprint)).encode())
+    # Which epoch is kept hangs on the metric.
+    judged = () if config.metric == "accuracy" else (config.metric,)
+    digest.update(repr((config.model, training, config.seed, dataset.fingerprint, *judged)).encode())
     digest.update(_frozen(network))
     # The untrained weights stand for the user's code and the seed in one.
     for name, tensor in network.state_dict().items():
@@ -233,15 +265,21 @@ def _written(path: Path) -> float:
         return 0.0
 
 
-def _same_content(folder: RunFolder, dataset: Dataset, network: nn.Module) -> None:
+def _stored(folder: RunFolder) -> Content | None:
+    """What the run that is resumed began with; None for a new one. Raises StorageError where it is damaged."""
+    return folder.read_json("content.json", Content) if (folder / "content.json").exists() else None
+
+
+def _same_content(
+    folder: RunFolder, stored: Content | None, dataset: Dataset, network: nn.Module, scaling: Scaling
+) -> None:
     """Raises UsageError where a resumed run's data, weights or code are not what its trials were made with."""
     digest = hashlib.sha256((dataset.fingerprint + repr(network)).encode() + _frozen(network))
     for name, tensor in network.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
-    content = {"content": digest.hexdigest()}
-    if not (folder / "content.json").exists():
-        folder.write_json("content.json", content)
-    elif folder.read_json("content.json", dict[str, Any]) != content:
+    if stored is None:
+        folder.write_json("content.json", to_json(Content(digest.hexdigest(), scaling)))
+    elif stored.content != digest.hexdigest():
         raise UsageError(
             f"data, weights or model changed since run '{folder.path.name}' began",
             "start a new run instead of resuming",

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeprune.core.types import Budget, DeviceSpec, Measurement, to_json
+import numpy as np
+
+from edgeprune.core.types import Budget, DeviceSpec, Measurement, MetricName, to_json
 from edgeprune.core.version import RESULT_SCHEMA, VERSION
+from edgeprune.data.preprocessing import describe
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.finetune import Tuned
 from edgeprune.pipeline.outcome import drawbacks, is_worse
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.staying import staying
 from edgeprune.pipeline.validate import HostAccuracy, NotValidated, Validated
@@ -70,7 +74,7 @@ def assemble(
 ) -> dict[str, Any]:
     """The whole result of a run that got to its end."""
     structure, original = prepared.structure, prepared.network
-    network = tuned.fit.network
+    network, metric = tuned.fit.network, config.metric
     neurons, left = structure.neurons(original), structure.neurons(network)
     primary = next(item for item in validated if isinstance(item, Validated) and item.runtime == config.runtime)
     result = {
@@ -88,9 +92,12 @@ def assemble(
             "train": len(prepared.dataset.train),
             "validation": len(prepared.dataset.validation),
             "test": len(prepared.dataset.test),
+            "preprocessing": _preprocessing(prepared.scaling),
         },
+        "metric": config.metric,
         "baseline": {
-            "accuracy": accuracy.baseline,
+            "accuracy": accuracy.baseline.accuracy,
+            "balanced_accuracy": accuracy.baseline.balanced_accuracy,
             "validation_accuracy": prepared.validation_accuracy,
             "neurons": neurons,
             "parameters": count_parameters(original),
@@ -99,10 +106,12 @@ def assemble(
             **prepared.baseline,
         },
         "compressed": {
-            "accuracy_before_finetune": accuracy.before_finetune,
-            "accuracy": accuracy.compressed,
+            "accuracy_before_finetune": accuracy.before_finetune.accuracy,
+            "balanced_accuracy_before_finetune": accuracy.before_finetune.balanced_accuracy,
+            "accuracy": accuracy.compressed.accuracy,
+            "balanced_accuracy": accuracy.compressed.balanced_accuracy,
             "validation_accuracy": tuned.fit.accuracy,
-            "error_points": round(100 * (accuracy.baseline - accuracy.compressed), 4),
+            "error_points": round(100 * (accuracy.baseline.score(metric) - accuracy.compressed.score(metric)), 4),
             "ncr": neurons / left,
             "neurons": left,
             "parameters": count_parameters(network),
@@ -114,13 +123,14 @@ def assemble(
             ],
             "frozen": staying(structure),
         },
+        "classes": _classes(prepared, accuracy),
         "artifacts": [_artifact(item) for item in validated],
         "search": {**searched.summary, "best_trial": tuned.trial.index},
         "possible": to_json(searched.possible),
         "seconds": round(seconds, 2),
     }
     asked = config.budget()
-    checks = _checks(searched.budget, primary, result, asked)
+    checks = [*_checks(searched.budget, primary, result, asked), _above_chance(accuracy, metric)]
     met = all(check["met"] for check in checks)
     found = drawbacks(primary)
     result["budget"] = {
@@ -132,6 +142,33 @@ def assemble(
     }
     status: Status = "budget-not-met" if not met else "worse" if is_worse(found) else "done"
     return {**header(config, status, "done"), **result}
+
+
+def _preprocessing(scaling: Scaling) -> dict[str, Any]:
+    """How inputs are scaled, in numbers and in words, and what was tried."""
+    return {
+        **to_json(scaling.preprocessing),
+        "formula": describe(scaling.preprocessing),
+        "source": scaling.source,
+        "tried": [to_json(tried) for tried in scaling.tried],
+    }
+
+
+def _classes(prepared: Prepared, accuracy: HostAccuracy) -> list[dict[str, Any]]:
+    """Recall of every class on the test set, before and after; null where no test image is of it."""
+    counts = np.bincount(prepared.dataset.test.y, minlength=len(prepared.dataset.classes))
+    before, after = accuracy.baseline.recall, accuracy.compressed.recall
+    return [
+        {"name": name, "images": int(count), "baseline_recall": old, "recall": new}
+        for name, count, old, new in zip(prepared.dataset.classes, counts, before, after, strict=True)
+    ]
+
+
+def _above_chance(accuracy: HostAccuracy, metric: MetricName) -> dict[str, Any]:
+    """Whatever was asked for: a network whose answers are not told from guessing has met nothing."""
+    limit, value = 100 * accuracy.chance_level, 100 * accuracy.compressed.score(metric)
+    check = {"bound": "above_chance", "limit": limit, "value": value, "unit": "%", "default": True}
+    return {**check, "met": value > limit}
 
 
 def _artifact(item: Validated | NotValidated) -> dict[str, Any]:
@@ -154,8 +191,10 @@ def _artifact(item: Validated | NotValidated) -> dict[str, Any]:
     measured = item.measurement
     return {
         **exported,
-        "device_accuracy": item.device_accuracy,
-        "baseline_device_accuracy": item.baseline_device_accuracy,
+        "device_accuracy": item.device.accuracy,
+        "device_balanced_accuracy": item.device.balanced_accuracy,
+        "baseline_device_accuracy": item.baseline_device.accuracy,
+        "baseline_device_balanced_accuracy": item.baseline_device.balanced_accuracy,
         "agreement": item.agreement,
         "latency": _latency(measured.samples, measured.median, measured),
         "baseline_latency": _latency(measured.against, measured.against_median, measured),

@@ -148,6 +148,7 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
             searched.budget,
             searched.possible.reference,
             watch,
+            searched.chance,
         )
         watch.stage("export")
         network, plan = tuned.fit.network, tuned.plan
@@ -157,7 +158,7 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
         # Two counts that agree prove as much as many.
         processes = 2 if spec.unit == "instructions" else config.processes
         final = replace(settings, rounds=15, round_s=0.01, processes=processes)
-        accuracy, validated = validate(prepared, tuned.before, network, exported, session, final, watch)
+        accuracy, validated = validate(prepared, config.metric, tuned.before, network, exported, session, final, watch)
     result = assemble(config, prepared, searched, tuned, accuracy, validated, spec, time.monotonic() - started)
     folder.write_json("result.json", result)
     for item in result["artifacts"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from edgeprune.core.types import PruningPlan
+from edgeprune.core.types import MetricName, PruningPlan
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.pruning.surgery import prune
 from edgeprune.training.batches import Batches
@@ -26,12 +26,15 @@ class Scoring:
         validation: Batches,
         tuning: BriefTuning | None,
         images: int | None = None,
+        metric: MetricName = "accuracy",
     ) -> None:
         self._structure = structure
         self._criterion = criterion
         self._validation = validation
         self._tuning = tuning
-        self._images = images
+        #: How many validation images are looked at; None: all.
+        self.images = images
+        self._metric: MetricName = metric
         self._neurons = structure.neurons(network)
 
     @property
@@ -40,8 +43,8 @@ class Scoring:
         return 0 if self._tuning is None else self._tuning.diverged
 
     def __call__(self, plan: PruningPlan) -> tuple[nn.Module, float, float]:
-        """The pruned network, not tuned; its accuracy once it is (share), and its neuron compression rate."""
+        """The pruned network, not tuned; its score once it is (share), and its neuron compression rate."""
         pruned = prune(self._criterion, self._structure, plan)
         tuned = pruned if self._tuning is None else self._tuning(pruned)
-        accuracy = score(tuned, self._validation, self._images)
+        accuracy = score(tuned, self._validation, self.images, metric=self._metric)
         return pruned, accuracy, self._neurons / self._structure.neurons(pruned)

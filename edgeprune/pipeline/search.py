@@ -33,6 +33,7 @@ from edgeprune.search.environment import Environment, Episode, StopSearch
 from edgeprune.search.methods import make_method
 from edgeprune.search.reward import Candidate, Reward
 from edgeprune.training.brief import BriefTuning
+from edgeprune.training.metrics import chance_level
 
 #: The rate that is asked for when nothing else is (or half-way to the most that is possible), and the points that may
 #: be lost when nobody said: a network that is fast and wrong is of no use to anybody.
@@ -63,6 +64,8 @@ class Searched:
     possible: Possible
     criterion: Criterion
     summary: dict[str, Any]
+    #: The score up to which a trial is not told from guessing.
+    chance: float
 
 
 def run_search(
@@ -78,6 +81,7 @@ def run_search(
     criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
     kind = FORMAT[settings.runtime]
     scoring = _scoring(config, prepared, criterion)
+    chance = chance_level(config.metric, prepared.validation.y[: scoring.images].numpy())
     work = folder / CANDIDATES
     store = TrialStore(folder / "trials.sqlite")
     try:
@@ -135,7 +139,7 @@ def run_search(
                 progress.say(
                     f"tuning {scoring.diverged} candidates came to NaN or infinite losses: they are scored untuned"
                 )
-            confirmed = rank(trials, budget, possible.reference)
+            confirmed = rank(trials, budget, possible.reference, chance)
             if result.stopped:
                 if not trials:
                     raise StopSearch(result.stopped)
@@ -143,17 +147,26 @@ def run_search(
             else:
                 store.trim(len(trials))
                 try:
-                    confirmed = _confirm(trials, evaluator, budget, possible.reference, config.finalists, progress)
+                    confirmed = _confirm(
+                        trials, evaluator, budget, possible.reference, config.finalists, progress, chance
+                    )
                 except StopSearch as stop:
                     result = replace(result, stopped=str(stop))
                     progress.say(f"the best trials are not measured again: {stop}")
             summary = _summary(config, result, trials, evaluator, profiler, files, seconds, credit, reward)
+            guessing = sum(trial.accuracy <= chance for trial in trials)
+            summary |= {"chance_level": chance, "at_chance": guessing}
+            if guessing:
+                progress.say(
+                    f"{guessing} of {len(trials)} trials are not told from guessing ({config.metric} up to "
+                    f"{100 * chance:.1f} %): they rank last"
+                )
     except StopSearch as stop:
         raise DeviceError(str(stop), f"when it is back, continue with --resume {config.name}") from stop
     finally:
         store.close()
         shutil.rmtree(work, ignore_errors=True)
-    return Searched(confirmed, budget, possible, criterion, summary)
+    return Searched(confirmed, budget, possible, criterion, summary, chance)
 
 
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
@@ -165,7 +178,7 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
     if steps:
         rate = prepared.schedule.learning_rate
         tuning = BriefTuning(prepared.train, prepared.network, steps=steps, learning_rate=rate, seed=config.seed)
-    return Scoring(prepared.network, prepared.structure, criterion, prepared.validation, tuning, images)
+    return Scoring(prepared.network, prepared.structure, criterion, prepared.validation, tuning, images, config.metric)
 
 
 def settle(budget: Budget, possible: Possible) -> Budget:
@@ -300,7 +313,13 @@ def _recorder(
 
 
 def _confirm(
-    trials: list[Trial], evaluator: Evaluator, budget: Budget, reference: Reference, wanted: int, progress: Progress
+    trials: list[Trial],
+    evaluator: Evaluator,
+    budget: Budget,
+    reference: Reference,
+    wanted: int,
+    progress: Progress,
+    chance: float,
 ) -> list[Trial]:
     """The trials in order of choice; the best are measured once more, past the cache, until `wanted` keep their bounds.
 
@@ -308,12 +327,12 @@ def _confirm(
     judged by from then on is the second figure.
     """
     if budget.max_latency is None and budget.max_memory is None:
-        return rank(trials, budget, reference)
+        return rank(trials, budget, reference, chance)
     left = {trial.plan.key: trial for trial in reversed(trials)}
     again: set[str] = set()
     with progress.task("measuring the best again", None) as task:
         while True:
-            ordered = rank(list(left.values()), budget, reference)
+            ordered = rank(list(left.values()), budget, reference, chance)
             # Those that miss their bounds need no second chance, but the nearest of them must be known for certain.
             doubtful = [t for t in ordered[:wanted] if t.plan.key not in again]
             doubtful = [t for t in doubtful if excess(t, budget, reference) == 0.0] or doubtful[:1]

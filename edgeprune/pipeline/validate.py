@@ -10,7 +10,7 @@ from torch import nn
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import Failure, Measurement, MeasureSettings, RuntimeName
+from edgeprune.core.types import Failure, Measurement, MeasureSettings, MetricName, RuntimeName
 from edgeprune.core.units import format_speedup
 from edgeprune.devices.channel import ChannelError
 from edgeprune.pipeline.artefacts import Exported
@@ -21,17 +21,20 @@ from edgeprune.profilers.predict import predict_on_device
 from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
+from edgeprune.training.metrics import Classes, Judged, chance_level, judge
 
 RUNTIME: dict[str, RuntimeName] = {kind: runtime for runtime, kind in FORMAT.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class HostAccuracy:
-    """Shares of the test set classified right, by PyTorch on the host."""
+    """What the answers to the test set are worth, by PyTorch on the host."""
 
-    baseline: float
-    before_finetune: float
-    compressed: float
+    baseline: Judged
+    before_finetune: Judged
+    compressed: Judged
+    #: The score, by the run's metric, up to which the compressed network's answers are not told from guessing.
+    chance_level: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ class Validated:
 
     exported: Exported
     runtime: RuntimeName
-    device_accuracy: float
-    baseline_device_accuracy: float
+    device: Judged
+    baseline_device: Judged
     #: Share of the test images on which device and host give the same class.
     agreement: float
     measurement: Measurement
@@ -59,6 +62,7 @@ class NotValidated:
 
 def validate(
     prepared: Prepared,
+    metric: MetricName,
     before: nn.Module,
     network: nn.Module,
     exported: list[Exported],
@@ -76,14 +80,15 @@ def validate(
     inputs = test.inputs(slice(None)).numpy()
     labels = test.y.numpy()
 
-    def share(classes: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float:
-        return float(np.mean(classes == labels))
+    def judged(classes: Classes) -> Judged:
+        return judge(labels, classes, len(prepared.dataset.classes))
 
     host = predict(network, test).argmax(1).numpy()
     accuracy = HostAccuracy(
-        baseline=share(predict(prepared.network, test).argmax(1).numpy()),
-        before_finetune=share(predict(before, test).argmax(1).numpy()),
-        compressed=share(host),
+        baseline=judged(predict(prepared.network, test).argmax(1).numpy()),
+        before_finetune=judged(predict(before, test).argmax(1).numpy()),
+        compressed=judged(host),
+        chance_level=chance_level(metric, labels, host),
     )
 
     def on_device(item: Exported, alike: MeasureSettings) -> Validated:
@@ -100,12 +105,13 @@ def validate(
             )
         speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
         agreement = float(np.mean(ours == host))
+        faster = format_speedup(speedup.value, measured.unit)
         progress.say(
-            f"{item.format} on {session.spec.name} ({alike.runtime}): accuracy {100 * share(ours):.2f} %, agreement "
-            f"with the host {100 * agreement:.2f} %, {format_speedup(speedup.value, measured.unit)} "
+            f"{item.format} on {session.spec.name} ({alike.runtime}): {metric} "
+            f"{100 * judged(ours).score(metric):.2f} %, agreement with the host {100 * agreement:.2f} %, {faster} "
             f"({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
         )
-        return Validated(item, alike.runtime, share(ours), share(theirs), agreement, measured, speedup)
+        return Validated(item, alike.runtime, judged(ours), judged(theirs), agreement, measured, speedup)
 
     done: list[Validated | NotValidated] = []
     for item in exported:

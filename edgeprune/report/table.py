@@ -39,24 +39,39 @@ def summary_table(result: Result) -> Table:
     table.add_column("")
     for column in ("unpruned", "pruned", "change"):
         table.add_column(column, justify="right")
-    drop = after["error_points"]
-    table.add_row(
-        "test accuracy, host",
-        format_percent(before["accuracy"]),
-        format_percent(after["accuracy"]),
-        f"{-drop:+.2f} points",
-    )
-    table.add_row("  before fine-tuning", "", format_percent(after["accuracy_before_finetune"]), "")
+    score = _score(result)
+    table.add_row(f"test {score.replace('_', ' ')}, host", *_shares(before[score], after[score]))
+    table.add_row("  before fine-tuning", "", format_percent(after[f"{score}_before_finetune"]), "")
+    if (worst := worst_class(result)) is not None:
+        shares = _shares(worst["baseline_recall"], worst["recall"])
+        table.add_row(f"  worst class: {escape(worst['name'])}, recall", *shares)
+    if score != "accuracy":
+        table.add_row("test accuracy, host", *_shares(before["accuracy"], after["accuracy"]))
     table.add_row("neurons (NCR)", f"{before['neurons']:,}", f"{after['neurons']:,}", f"NCR {after['ncr']:.2f}")
     for name, key in (("parameters", "parameters"), ("MACs", "macs")):
         share = after[key] / before[key]
         table.add_row(name, f"{before[key]:,}", f"{after[key]:,}", f"{100 * share:.1f} % left")
     for item in result["artifacts"]:
-        _artifact_rows(table, item, where)
+        _artifact_rows(table, item, where, score)
     return table
 
 
-def _artifact_rows(table: Table, item: Result, where: str) -> None:
+def _score(result: Result) -> str:
+    """The field that holds what the run judged by."""
+    return str(result.get("metric", "accuracy")).replace("-", "_")
+
+
+def _shares(before: float, after: float) -> tuple[str, str, str]:
+    return format_percent(before), format_percent(after), f"{100 * (after - before):+.2f} points"
+
+
+def worst_class(result: Result) -> Result | None:
+    """The class that lost most recall on the test set; of several the one with the least left."""
+    known = [item for item in result["classes"] if item["recall"] is not None]
+    return min(known, key=lambda item: (item["recall"] - item["baseline_recall"], item["recall"]), default=None)
+
+
+def _artifact_rows(table: Table, item: Result, where: str, score: str) -> None:
     table.add_section()
     if not item["validated"]:
         table.add_row(f"{_FILE[item['format']]} on {where}", "", "", "not validated")
@@ -64,13 +79,8 @@ def _artifact_rows(table: Table, item: Result, where: str) -> None:
         return
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
     table.add_row(f"{_FILE[item['format']]} on {where}", "", "", item["runtime"])
-    change = item["device_accuracy"] - item["baseline_device_accuracy"]
-    table.add_row(
-        "  accuracy on device",
-        format_percent(item["baseline_device_accuracy"]),
-        format_percent(item["device_accuracy"]),
-        f"{100 * change:+.2f} points",
-    )
+    shares = _shares(item[f"baseline_device_{score}"], item[f"device_{score}"])
+    table.add_row(f"  {score.replace('_', ' ')} on device", *shares)
     table.add_row("  same class as host", "", format_percent(item["agreement"]), "")
     counted = ours["unit"] == "instructions"
     table.add_row(
@@ -116,11 +126,17 @@ def staying_lines(result: Result) -> list[str]:
     ]
 
 
+def input_line(result: Result) -> str:
+    """What the files take: `input (x / 255 - 0.5) / 0.5, x as the data hold it`."""
+    return f"input {result['data']['preprocessing']['formula']}, x as the data hold it"
+
+
 def budget_lines(result: Result) -> list[str]:
     """One line a bound: what was asked, what there is, whether it is met."""
     lines = []
     names = {"max_latency": "latency at most", "max_memory": "heap at most", "max_bytes": "file at most",
-             "max_drop": "points lost at most", "expect_ncr": "NCR at least"}  # fmt: skip
+             "max_drop": "points lost at most", "expect_ncr": "NCR at least",
+             "above_chance": f"{_score(result).replace('_', ' ')} above what guessing gets,"}  # fmt: skip
     for check in result["budget"]["checks"]:
         unit = check["unit"]
         limit, value = (_show(check[key], unit) for key in ("limit", "value"))
@@ -145,13 +161,21 @@ def judged(result: Result) -> Result:
 def next_step(result: Result, folder: Path) -> str:
     """What to do with the outcome. A file is only recommended where no figure speaks against it."""
     if not result["budget"]["met"]:
+        if any(check["bound"] == "above_chance" and not check["met"] for check in result["budget"]["checks"]):
+            return (
+                "next: the pruned network's answers are not told from guessing, so no file is to be used; ask for "
+                "less, or allow more --episodes, --search-steps or --finetune-epochs"
+            )
         missed = ", ".join(
             "--" + check["bound"].replace("_", "-") for check in result["budget"]["checks"] if not check["met"]
         )
         return f"next: the nearest result is kept; loosen {missed}, or allow more --episodes or --finetune-epochs"
     item = judged(result)
     if result["budget"]["recommended"]:
-        return f"next: copy {folder / item['path']} into your application; it takes the same input as before"
+        return (
+            f"next: copy {folder / item['path']} into your application; it takes the input that the "
+            f"unpruned network took here: {result['data']['preprocessing']['formula']}"
+        )
     against = {drawback["what"] for drawback in item["drawbacks"]}
     better = [
         other for other in result["artifacts"] if other is not item and other["validated"] and not other["drawbacks"]
@@ -177,4 +201,6 @@ def _show(value: float, unit: str) -> str:
         return format_cost(value, unit)  # type: ignore[arg-type]
     if unit == "bytes":
         return format_bytes(value)
+    if unit == "%":
+        return f"{value:.2f} %"
     return f"{format_figure(value)}x" if unit.startswith("share") else f"{value:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ class Batches:
         # memory format, and a user's view() then fails on what they return.
         self.x = torch.empty(split.x.shape, dtype=torch.from_numpy(split.x[:0]).dtype).copy_(torch.from_numpy(split.x))
         self.y = torch.from_numpy(split.y)
+        self._set(preprocessing)
+
+    def _set(self, preprocessing: Preprocessing) -> None:
         self._scale = preprocessing.scale
         trailing = (1,) * (self.x.ndim - 2)
         self._mean = torch.tensor(preprocessing.mean, dtype=torch.float32).reshape(1, -1, *trailing)
@@ -31,6 +35,18 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def scaled(self, preprocessing: Preprocessing) -> Batches:
+        """The same examples in the same memory, preprocessed otherwise."""
+        other = copy(self)
+        other._set(preprocessing)
+        return other
+
+    def reversed(self, limit: int) -> Batches:
+        """The first `limit` examples with their channels in reverse order: BGR for RGB."""
+        other = copy(self)
+        other.x, other.y = self.x[:limit].flip(1), self.y[:limit]
+        return other
 
     @property
     def together(self) -> int:

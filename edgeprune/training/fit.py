@@ -14,10 +14,12 @@ from torch.nn import functional as F
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Progress
+from edgeprune.core.types import MetricName
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.frozen import train_mode, trainable
+from edgeprune.training.metrics import score_of
 
 #: AdamW's weight decay, of weights only. A pruned network is tuned with more: Fashion-MNIST at a fifth of its neurons
 #: loses 2.0 points instead of 2.25 so (docs/decisions/0009-inputs-last.md).
@@ -26,7 +28,7 @@ DECAY, FINETUNE_DECAY = 5e-4, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A trained network at its best epoch by validation accuracy (share), and every epoch's accuracy.
+    """A trained network at its best epoch on validation, and every epoch's score there: a share by `train`'s metric.
 
     `epochs` is how often the training set was gone through: a fraction where the time was over in the middle, and the
     last entry of `history` then stands for less than an epoch.
@@ -45,10 +47,10 @@ def predict(network: nn.Module, batches: Batches, limit: int | None = None) -> T
         return torch.cat([network(x) for x, _ in batches.ordered(min(500, batches.together), limit)])
 
 
-def score(network: nn.Module, batches: Batches, limit: int | None = None) -> float:
-    """Share of the first `limit` images that are classified right."""
-    logits = predict(network, batches, limit)
-    return float((logits.argmax(1) == batches.y[: len(logits)]).double().mean())
+def score(network: nn.Module, batches: Batches, limit: int | None = None, *, metric: MetricName = "accuracy") -> float:
+    """What `metric` says of the answers to the first `limit` images, a share."""
+    answers = predict(network, batches, limit).argmax(1).numpy()
+    return score_of(metric, batches.y[: len(answers)].numpy(), answers)
 
 
 def one_cycle(elapsed: float) -> tuple[float, float]:
@@ -90,9 +92,10 @@ def train(
     distillation: Distillation | None = None,
     augmentation: Augmentation | None = None,
     weight_decay: float = DECAY,
+    metric: MetricName = "accuracy",
     clock: Callable[[], float] = time.monotonic,
 ) -> Fit:
-    """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch.
+    """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by `metric`.
 
     It takes so many `epochs`, or as many as fit into `minutes` by `clock`, validation included; the schedule follows
     the share of either that is spent. The result follows from the seed with `epochs`; with `minutes` also from the
@@ -108,7 +111,7 @@ def train(
         raise UsageError("training takes either epochs or minutes", "give exactly one of them")
     network = deepcopy(network)
     began = clock()
-    best, accuracy = deepcopy(network), score(network, validation)
+    best, accuracy = deepcopy(network), score(network, validation, metric=metric)
     if not trainable(network):
         progress.say(f"{title}: every parameter is frozen (requires_grad=False), so there is nothing to train")
         return Fit(best.eval(), accuracy, (), 0.0)
@@ -148,7 +151,7 @@ def train(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 done += 1
-            history.append(score(network, validation))
+            history.append(score(network, validation, metric=metric))
             if history[-1] > accuracy:
                 best, accuracy = deepcopy(network), history[-1]
             before, share = share, min(1.0, elapsed())

@@ -6,6 +6,7 @@ import pytest
 from edgeprune.core.errors import BudgetError
 from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial
 from edgeprune.pipeline.choose import Reference, excess, rank
+from edgeprune.pipeline.finetune import choose_finalists
 from edgeprune.pipeline.search import Possible, check_possible, kept_already, settle
 from edgeprune.pruning.structure import LayerCost, Structure
 
@@ -98,3 +99,27 @@ def test_bounds_that_ask_for_nothing_are_named() -> None:
     first, second = kept_already(asked, POSSIBLE)
     assert "--max-latency as it is (10 ms)" in first
     assert "--max-memory as it is (1 kB)" in second
+
+
+def test_what_guesses_ranks_last_whatever_it_meets() -> None:
+    trials = [trial(0, 0.11, latency=0.4), trial(1, 0.95, latency=0.9), trial(2, 0.90, latency=0.5)]
+    fast = Budget(max_latency=Bound(0.6, relative=True))
+    assert [t.index for t in rank(trials, fast, REFERENCE, chance=0.15)] == [2, 1, 0]
+    assert [t.index for t in rank(trials[:2], fast, REFERENCE, chance=0.15)] == [1, 0]
+    assert [t.index for t in rank(trials[:2], fast, REFERENCE, chance=0.11)] == [1, 0]
+    assert [t.index for t in rank(trials[:2], fast, REFERENCE)] == [0, 1]
+
+
+def test_a_trial_at_chance_is_tuned_only_where_no_other_meets_the_bounds() -> None:
+    fast = Budget(max_latency=Bound(0.6, relative=True))
+
+    def finalists(*trials: Trial) -> tuple[list[int], int | None]:
+        ordered = rank(trials, fast, REFERENCE, chance=0.15)
+        chosen, rescue = choose_finalists(ordered, 3, fast, REFERENCE, 0.15)
+        return [t.index for t in chosen], None if rescue is None else rescue.index
+
+    able, slow, lost = trial(0, 0.9), trial(1, 0.95, latency=0.9), trial(2, 0.1)
+    assert finalists(able, slow, lost) == ([0], None)
+    assert finalists(slow, lost) == ([1, 2], 2)
+    assert finalists(slow, trial(3, 0.1, latency=0.9)) == ([1], None)
+    assert finalists(lost, trial(3, 0.12)) == ([3], None)

@@ -1,0 +1,96 @@
+"""How a network's answers are judged, and what guessing would be given by the same measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+from sklearn.metrics import recall_score
+
+from edgeprune.core.types import MetricName
+
+Classes = NDArray[np.int64]
+
+#: How often guessing would be taken for more than that.
+ALPHA = 0.05
+#: Whoever gets less than this share of the way from guessing to all right guesses, however many images say so: random
+#: weights are often a few points off.
+WORTH = 0.05
+#: Shuffled answers that balanced accuracy is compared with.
+_DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Answers to a set of images: shares in [0, 1]. `recall` is per class, None for one that no image is of."""
+
+    accuracy: float
+    balanced_accuracy: float
+    recall: tuple[float | None, ...]
+
+    def score(self, metric: MetricName) -> float:
+        """The share that `metric` looks at."""
+        return self.accuracy if metric == "accuracy" else self.balanced_accuracy
+
+
+def judge(labels: Classes, answers: Classes, classes: int) -> Judged:
+    """Everything at once, of `labels` and `answers` (N,), 0 to classes - 1."""
+    present = np.unique(labels)
+    found = dict(zip(present.tolist(), _recalls(labels, answers).tolist(), strict=True))
+    recall = tuple(found.get(label) for label in range(classes))
+    return Judged(score_of("accuracy", labels, answers), score_of("balanced-accuracy", labels, answers), recall)
+
+
+def score_of(metric: MetricName, labels: Classes, answers: Classes) -> float:
+    """Share of right answers (N,), or the mean over the classes there are of the share that is right of each."""
+    if metric == "accuracy":
+        return float(np.mean(answers == labels))
+    return float(_recalls(labels, answers).mean())
+
+
+def majority(labels: Classes) -> tuple[int, float]:
+    """The most frequent class, and its share: what a network gets that always answers it."""
+    values, counts = np.unique(labels, return_counts=True)
+    most = int(counts.argmax())
+    return int(values[most]), float(counts[most] / len(labels))
+
+
+def chance_level(metric: MetricName, labels: Classes, answers: Classes | None = None) -> float:
+    """The score up to which `answers` (N,) are not told from guessing; None: of whoever knows how frequent classes are.
+
+    Accuracy is compared with the most frequent class's share: what always answering it exceeds with a probability of
+    5 % (binomial). Balanced accuracy is compared with the same answers given to other images: what 5 % of 1,000
+    shufflings exceed. Where so few images, or so few of a class, cannot tell even perfect answers from guessing, it is
+    what guessing gets on average. `WORTH` comes on top of that average at least.
+
+    Example: 144 images of 10 equal classes -> 0.145; 1,000 images of which 98 % are of one class -> 0.987.
+    """
+    if metric == "accuracy":
+        mean = majority(labels)[1]
+        beyond = float(binom.isf(ALPHA, len(labels), mean) / len(labels))
+    else:
+        mean = 1 / len(np.unique(labels))
+        beyond = _shuffled(labels, labels if answers is None else answers)
+    least = mean + WORTH * (1 - mean)
+    # Sums of shares miss 1 by a rounding error.
+    return max(least, beyond) if beyond < 1 - 1e-9 else least
+
+
+def _recalls(labels: Classes, answers: Classes) -> NDArray[np.float64]:
+    """Of every class that `labels` hold, in order, the share that is answered right."""
+    recalls: NDArray[np.float64] = recall_score(
+        labels, answers, labels=np.unique(labels), average=None, zero_division=0.0
+    )
+    return recalls
+
+
+def _shuffled(labels: Classes, answers: Classes) -> float:
+    """The balanced accuracy that `ALPHA` of all ways to give these answers to other images exceed."""
+    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = 1 / (len(counts) * counts[places])
+    rng = np.random.default_rng(0)
+    draws = [float(weights[rng.permutation(answers) == labels].sum()) for _ in range(_DRAWS)]
+    # A score counts as guessing when it is no better than what chance gives that often.
+    return float(np.quantile(draws, 1 - ALPHA, method="higher"))
