@@ -102,6 +102,11 @@ def neurons_of(module: nn.Module) -> int | None:
     return None
 
 
+def input_dtype(network: nn.Module) -> torch.dtype:
+    """The type of number that a network computes with: that of its first parameter that is a floating-point one."""
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+
+
 def weighted(network: nn.Module, name: str) -> Weighted:
     """The convolution or linear layer `name`. Raises TypeError where it is something else."""
     module = network.get_submodule(name)
@@ -112,13 +117,12 @@ def weighted(network: nn.Module, name: str) -> Weighted:
 
 def _run(network: nn.Module, batch: tuple[int, ...]) -> Work:
     counter = _Counter(network)
-    like = next(network.parameters(), torch.empty(0))
     # The fused path of attention and encoder layers is one opaque operation: the plain one does the same work.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), counter.listening(), counter:
-            answer = network(torch.zeros(batch, dtype=like.dtype))
+            answer = network(torch.zeros(batch, dtype=input_dtype(network)))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return counter.work(answer)

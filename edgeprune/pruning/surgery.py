@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from edgeprune.core.errors import SurgeryError
 from edgeprune.core.types import PruningPlan
-from edgeprune.pruning.cost import weighted
+from edgeprune.pruning.cost import input_dtype, weighted
 from edgeprune.pruning.inputs import SelectedInputs, flat_input_layer
 from edgeprune.pruning.structure import INPUTS, Coupling, Criterion, Structure
 
@@ -41,10 +41,11 @@ def build_graph(network: nn.Module, shape: tuple[int, ...]) -> tp.DependencyGrap
     Recurrent layers are walls in it: torch-pruning does not know most of them, and gets lost in what they do inside.
     """
     required = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    example = torch.zeros(2, *shape, dtype=next(network.parameters()).dtype)
+    example = torch.zeros(2, *shape, dtype=input_dtype(network))
     try:
         for parameter, _ in required:
-            parameter.requires_grad_(True)
+            # Tables of integers have no gradients, and cannot be asked for any.
+            parameter.requires_grad_(parameter.is_floating_point())
         with warnings.catch_warnings(), torch.enable_grad(), _walls(network):
             warnings.simplefilter("ignore")
             return tp.DependencyGraph().build_dependency(network, example_inputs=example, verbose=False)

@@ -277,3 +277,20 @@ def test_discovery_of_a_network_without_frozen_parts_is_not_changed_by_the_optio
     network = chain()
     one, other = found(network, (64,)), found(deepcopy(network), (64,), prune_frozen=True)
     assert one == other
+
+
+def test_a_table_of_integers_is_frozen_by_nature_and_no_obstacle() -> None:
+    class Looked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.order = nn.Parameter(torch.arange(63, -1, -1), requires_grad=False)
+            self.fc1, self.fc2 = nn.Linear(64, 24), nn.Linear(24, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc2(F.relu(self.fc1(x[:, self.order])))
+
+    network = Looked().eval()
+    structure = found(network, (64,))
+    assert [group.name for group in structure.groups] == ["fc1"]
+    pruned = cut(network, (64,), PruningPlan({"fc1": (1, 2, 3)}))
+    assert [name for name, parameter in pruned.named_parameters() if not parameter.requires_grad] == ["order"]
