@@ -775,9 +775,8 @@ class _Onnx:
 
     def settle(self) -> None:
         """Run until the memory held is what every later run needs: the first runs leave chunks that none uses again."""
-        run = self.runner()
-        run()
-        run()
+        self.runner()()
+        self.runner()()
         self._run(self._shrinking)
         self.runner()()
 
@@ -885,6 +884,7 @@ class _LiteRt:
         self.outputs = [self._spec(detail) for detail in self._give]
         for detail in self._take:
             self._interpreter.set_tensor(detail["index"], self._given.feed[detail["name"]])
+        self._given.feed.clear()  # the interpreter has its own copy, and ours would count as the model's memory
 
     def _renamed(
         self, declared: List[_Declared], file: Dict[str, Any], values: Dict[str, Any]
