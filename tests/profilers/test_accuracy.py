@@ -306,9 +306,9 @@ def test_outputs_that_fit_alike_are_not_chosen_from(judge: Judge, pixels: Datase
 
 
 def test_what_is_not_a_number_counts_as_wrong(judge: Judge, pixels: Dataset, tmp_path: Path) -> None:
-    """The logarithm of values below 0, which the largest of them would otherwise hide."""
-    nodes = [node("Sub", ["flat", "third"], ["s"]), node("Log", ["s"], ["y"])]
-    file = write_outputs(tmp_path / "net.onnx", *nodes, outputs={"y": (FLOAT, [1, 10])}, third=np.float32(1 / 3))
+    """The logarithm of a value below 0 is taken for the largest by argmax, and here it is where the right class is."""
+    nodes = [node("Sub", ["half", "flat"], ["s"]), node("Log", ["s"], ["y"])]
+    file = write_outputs(tmp_path / "net.onnx", *nodes, outputs={"y": (FLOAT, [1, 10])}, half=np.float32(1 / 2))
     found = judge(file, pixels)
     assert found.correct == 0
     assert any("60 of 60 images gave NaN" in line for line in found.conventions)

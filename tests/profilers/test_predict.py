@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from onnx import TensorProto, helper
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import DeviceSpec, MeasureSettings
 from edgeprune.devices import open_session
+from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.local import LocalSession
 from edgeprune.profilers import predict
+from edgeprune.profilers.client import ProbeClient
 from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
 
@@ -102,16 +105,26 @@ def test_state_is_reset_before_each_example_or_kept(kind: str, python: str, tmp_
 
 
 def test_a_stream_that_is_cut_begins_again(
-    session: LocalSession, fails_once: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: LocalSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its state is lost with the process."""
-    monkeypatch.setattr(predict, "_PART_BYTES", 8)
-    images = np.ones((4, 2), np.float32)
+    calls = []
+    ask = ProbeClient.predict
+
+    def cut_once(client: ProbeClient, *given: Any, **named: Any) -> int:
+        calls.append(named["part"])
+        if len(calls) == 3:
+            raise ChannelError("crashed", "the process is gone")
+        return ask(client, *given, **named)
+
+    monkeypatch.setattr(ProbeClient, "predict", cut_once)
+    monkeypatch.setattr(predict, "_GROWTH", 1)
+    images, bar = np.ones((4, 2), np.float32), Bar()
     file = write_recurrent(tmp_path / "stateful.tflite", 2, recurrence=1.0)
-    kept = predict_on_device(
-        session, LITERT, file, images, feeding=Feeding(keep=True), probe_file=fails_once("die", "predict")
-    )
+    kept = predict_on_device(session, LITERT, file, images, feeding=Feeding(keep=True), task=bar)
     np.testing.assert_allclose(kept, np.cumsum(images, axis=0))
+    assert calls[:4] == [(0, 1), (1, 2), (2, 3), (0, 1)]
+    assert sum(bar.steps) == 4
 
 
 def test_fixed_batches_are_filled(session: LocalSession, quick: MeasureSettings, tmp_path: Path) -> None:
