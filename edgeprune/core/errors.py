@@ -29,11 +29,17 @@ class EdgepruneError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = " ".join(message.split())
+        self.message = _at_most(" ".join(message.split()))
         self.hint = " ".join(hint.split())
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+def _at_most(message: str) -> str:
+    """A message that repeats what somebody wrote, or a damaged file holds, keeps its beginning and its end."""
+    most, end = 1000, 300
+    return message if len(message) <= most else f"{message[: most - end]} ... {message[-end:]}"
 
 
 class UsageError(EdgepruneError):

@@ -45,6 +45,7 @@ def read_npz(path: Path) -> Raw:
     # Checked first: numpy.load takes anything else for an .npy file or a pickle.
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is truncated or no .npz file", _SAVE)
+    found: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
             # Before numpy makes room for what the headers say; a member cannot give more than this.

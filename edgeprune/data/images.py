@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.progress import Progress
+from edgeprune.core.reading import reason
 from edgeprune.core.units import format_bytes
 from edgeprune.data.arrays import Raw, from_arrays
 from edgeprune.data.room import require_room
@@ -183,9 +184,8 @@ def _image(tree: _Tree, file: str, like: tuple[str, tuple[int, ...]] | None) -> 
         raise _too_large(tree, file, f"more pixels than can be; at most {MAX_PIXELS:,} in all") from error
     except Exception as error:
         # Decoders for seven formats, which raise anything on damaged files.
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        reason = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else first
-        raise DataError(f"{tree.what}: cannot read {file}: {reason}", "replace or remove it") from error
+        why = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else reason(error)
+        raise DataError(f"{tree.what}: cannot read {file}: {why}", "replace or remove it") from error
     return pixels[:, :, None] if grey else pixels
 
 

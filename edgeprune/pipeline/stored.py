@@ -5,6 +5,7 @@ A file that lacks one of them, or holds another type, is damaged, and is refused
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -69,7 +70,7 @@ class After:
     parameters: Count
     macs: Count
     layers: tuple[Layer, ...]
-    frozen: dict[str, Staying]
+    frozen: Mapping[str, Staying]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,14 @@ class NotValidated:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawback:
+    """A figure in which the file is no better than the unpruned one."""
+
+    what: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Validated:
     """A file and the one it was compared to."""
 
@@ -128,6 +137,8 @@ class Validated:
     baseline_bytes: Count
     verdict: str
     advice: str
+    baseline_path: str
+    drawbacks: tuple[Drawback, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,7 @@ class Check:
     unit: str
     default: bool
     met: bool
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,7 @@ class Judged:
     artifact: str
     checks: tuple[Check, ...]
     met: bool
+    recommended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,13 @@ class Searched:
     """What the table says of the search."""
 
     agent_sparsity: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Possible:
+    """What the narrowest network costs."""
+
+    latency_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +189,12 @@ class Finished:
     compressed: After
     artifacts: tuple[Annotated[Validated | NotValidated, Field(discriminator="validated")], ...]
     search: Searched
+    possible: Possible
     budget: Judged
+
+    def __post_init__(self) -> None:
+        if not any(isinstance(each, Validated) and each.path == self.budget.artifact for each in self.artifacts):
+            raise ValueError("expected the file that was judged among the validated artifacts")
 
 
 def stored_config(folder: RunFolder) -> RunConfig:

@@ -86,7 +86,7 @@ def _result() -> dict[str, Any]:
         "baseline_device_accuracy": 0.91, "agreement": 1.0, "latency": {"median": 1e-5, "unit": "s", "samples": [1e-5]},
         "baseline_latency": {"median": 2e-5, "unit": "s", "samples": [2e-5]}, "peak_bytes": 10,
         "baseline_peak_bytes": 20, "bytes": 10, "baseline_bytes": 20, "verdict": "stable", "advice": "",
-        "speedup": {"value": 2.0, "ci_low": 1.9, "ci_high": 2.1},
+        "speedup": {"value": 2.0, "ci_low": 1.9, "ci_high": 2.1}, "baseline_path": "baseline.onnx", "drawbacks": [],
     }  # fmt: skip
     check = {"bound": "max_drop", "limit": 1.0, "value": 0.5, "unit": "points", "default": True, "met": True}
     return {
@@ -96,10 +96,12 @@ def _result() -> dict[str, Any]:
         "compressed": {
             "accuracy": 0.9, "accuracy_before_finetune": 0.8, "error_points": 0.0, "ncr": 2.0, "neurons": 5,
             "parameters": 50, "macs": 45, "layers": [{"name": "fc1", "channels": 6, "kept": 3}],
+            "frozen": {"head": {"macs_share": 0.1, "reason": "it gives the output"}},
         },
         "artifacts": [artifact, {"format": "tflite", "path": "m", "validated": False, "why_not": "no runtime"}],
         "search": {"agent_sparsity": 0.9},
-        "budget": {"artifact": "model.onnx", "checks": [check], "met": True},
+        "budget": {"artifact": "model.onnx", "checks": [check], "met": True, "recommended": True},
+        "possible": {"latency_share": 0.4},
     }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import os
 import signal
@@ -9,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,15 @@ import pytest
 import torch
 
 import edgeprune
+from edgeprune.cli.run import _show
 from edgeprune.core.errors import BudgetError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Silent
+from edgeprune.core.store import RunFolder
 from edgeprune.data.catalog import load_data
 from edgeprune.exporters import read_metadata, run_model
 from edgeprune.pipeline.result import RunResult
+from edgeprune.pipeline.stored import finished
 
 SMALL: dict[str, Any] = {
     "episodes": 8,
@@ -130,6 +136,48 @@ def test_one_seed_and_the_same_measurements_give_the_same_trials(done: RunResult
     assert again.result["search"]["measured"] == 0
     assert again.result["baseline"]["source"] == "cached"
     assert again.result["compressed"] == done.result["compressed"]
+
+
+def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths to all that is in a tree of JSON, raw samples left out."""
+    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in list(inside)[:40]:
+        yield (*path, key)
+        if not (isinstance(value, list) and len(value) > 8):
+            yield from _places(value, (*path, key))
+
+
+def test_a_result_that_is_damaged_anywhere_is_refused_or_shown(
+    done: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = json.loads((done.folder / "result.json").read_text())
+    folder = RunFolder(tmp_path)
+    refused = 0
+    for *holders, last in _places(whole):
+        for value in ("gone", None, "x", -1, [], {}):
+            damaged = copy.deepcopy(whole)
+            inside = damaged
+            for key in holders:
+                inside = inside[key]
+            if value == "gone" and isinstance(inside, dict):
+                del inside[last]
+            else:
+                inside[last] = value
+            folder.write_json("result.json", damaged)
+            try:
+                found = finished(folder)
+            except StorageError:
+                refused += 1
+                continue
+            # What was not refused, the table must be able to print: `stored.Finished` names all that it reads.
+            if found is not None:
+                _show(found, tmp_path, quiet=False)
+    assert refused > 300
+    capsys.readouterr()
+    for text in ("[1]", "{}", "{", "", '{"status": "done"}', '{"status": ["done"]}'):
+        (tmp_path / "result.json").write_text(text)
+        with contextlib.suppress(StorageError):
+            assert finished(folder) is None
 
 
 def test_a_damaged_run_is_not_loaded(done: RunResult, tmp_path: Path) -> None:
