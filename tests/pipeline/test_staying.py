@@ -179,7 +179,7 @@ def run(tmp_path: Path) -> Callable[..., tuple[nn.Module, list[str], str]]:
     model.write_text(BACKBONE)
 
     def start(function: str = "network", **options: object) -> tuple[nn.Module, list[str], str]:
-        config = RunConfig(data="digits", model=f"{model}:{function}", train_epochs=1, runs_dir=tmp_path, **options)
+        config = RunConfig(data="digits", model=f"{model}:{function}", train_epochs=6, runs_dir=tmp_path, **options)
         said = Said()
         prepared = prepare(config, RunFolder.create(tmp_path, None, "run"), said, "onnxruntime")
         return prepared.network, said.lines, prepared.baseline["source"]
