@@ -246,6 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="kills in all, spread over the stages")
     parser.add_argument("--chain", type=int, default=6, help="kills of one run before it may come to its end")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="where to kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cold", action="store_true", help="start a command for each run")
     parser.add_argument("--folder", type=Path, required=True, help="a new folder for everything")
@@ -257,9 +258,11 @@ def main() -> None:
     number = 0
     while tally.kills.total() < given.kills:
         wanted = min(given.chain, given.kills - tally.kills.total())
-        stages = [STAGES[(number * given.chain + each) % len(STAGES)] for each in range(wanted)]
+        stages = [given.stages[(number * given.chain + each) % len(given.stages)] for each in range(wanted)]
         chain(bench, "undisturbed", f"run-{number}", sorted(stages, key=STAGES.index), chance, tally)
         number += 1
+        if tally.kills.total() < number:
+            raise SystemExit("a run ended before it could be killed: does result.json tell its stages?")
         print(
             f"{tally.kills.total()} kills, {tally.same} of {tally.ends} ends the same",
             *tally.differences[-3:],

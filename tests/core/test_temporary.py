@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import edgeprune
 from edgeprune.core.temporary import LONG, SHORT, TemporaryFolder, sweep, temporary_folder
 from edgeprune.core.types import DeviceSpec
 from edgeprune.devices import open_session
@@ -75,6 +77,17 @@ def test_what_is_not_certainly_ours_stays(here: Path) -> None:
     assert sorted(here.iterdir()) == before
     os.utime(here / f".{LONG}just-begun", (time.time() - 7200,) * 2)
     assert here / f".{LONG}just-begun" in sweep()
+
+
+def test_no_part_of_the_product_makes_temporary_folders_in_another_way() -> None:
+    package = Path(edgeprune.__file__).parent
+    others = {"core/temporary.py", "devices/emulator/setup.py"}  # the set-up has a lock of its own
+    found = {
+        str(each.relative_to(package))
+        for each in package.rglob("*.py")
+        if re.search(r"\b(mkdtemp|TemporaryDirectory)\b", each.read_text(encoding="utf-8"))
+    }
+    assert found == others
 
 
 def test_opening_a_device_says_what_it_removed(here: Path, caplog: pytest.LogCaptureFixture) -> None:
