@@ -622,9 +622,8 @@ def _nested(name: str, value: Any, dtype: str) -> Tuple[Any, str]:
         inner = inner[len("seq(") : -1]
     element = _element(inner)
     if "(" in element or value is None or isinstance(value, str):
-        can = "" if "(" in element else " of equal shapes" if sequence else ""
         hint = "" if "(" in element else _npy(name) + (": its first axis runs over the sequence" if sequence else "")
-        said = "input %s is of type %s, for which nothing%s can be made up" % (name, dtype, can)
+        said = "input %s is of type %s, for which no values are made up" % (name, dtype)
         raise ProbeError("refused", said, hint)
     array = _from_array(name, value, element)
     if not sequence:
@@ -757,10 +756,9 @@ class _Onnx:
         run = self._session.run_with_iobinding
         if self._binding == "kept":
             return lambda: run(bound)
-        names, forget, bind = self._names, bound.clear_binding_outputs, bound.bind_output
+        names, bind = self._names, bound.bind_output
 
         def renewed() -> None:
-            forget()
             for name in names:
                 bind(name)
             run(bound)
