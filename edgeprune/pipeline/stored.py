@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.types import Format, RuntimeName, Unit
 from edgeprune.pipeline.config import RunConfig, make_config
 
+#: How a run that got to its end may have ended.
+Ended = Literal["done", "budget-not-met", "worse"]
 Count = Annotated[int, Field(ge=0)]
 #: What shares are taken of.
 Whole = Annotated[int, Field(ge=1)]
@@ -37,9 +39,23 @@ class Before:
     """The unpruned network."""
 
     accuracy: Share
+    balanced_accuracy: Share
     neurons: Whole
     parameters: Whole
     macs: Whole
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A class on the test set; None where no image is of it."""
+
+    name: str
+    baseline_recall: Share | None
+    recall: Share | None
+
+    def __post_init__(self) -> None:
+        if (self.baseline_recall is None) != (self.recall is None):
+            raise ValueError("expected recall before and after, or neither")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,8 @@ class After:
 
     accuracy: Share
     accuracy_before_finetune: Share
+    balanced_accuracy: Share
+    balanced_accuracy_before_finetune: Share
     error_points: float
     ncr: float
     neurons: Count
@@ -127,6 +145,8 @@ class Validated:
     runtime: RuntimeName
     device_accuracy: Share
     baseline_device_accuracy: Share
+    device_balanced_accuracy: Share
+    baseline_device_balanced_accuracy: Share
     agreement: Share
     latency: Latency
     baseline_latency: Latency
@@ -145,7 +165,7 @@ class Validated:
 class Check:
     """A bound, and what the file has."""
 
-    bound: Literal["max_latency", "max_memory", "max_bytes", "max_drop", "expect_ncr"]
+    bound: Literal["max_latency", "max_memory", "max_bytes", "max_drop", "expect_ncr", "above_chance"]
     limit: float
     value: float
     unit: str
@@ -182,11 +202,13 @@ class Possible:
 class Finished:
     """A run that got to its end."""
 
-    status: Literal["done", "budget-not-met"]
+    status: Ended
     config: Asked
     device: Device
     baseline: Before
+    metric: Literal["accuracy", "balanced-accuracy"]
     compressed: After
+    classes: tuple[Recall, ...]
     artifacts: tuple[Annotated[Validated | NotValidated, Field(discriminator="validated")], ...]
     search: Searched
     possible: Possible
@@ -214,7 +236,7 @@ def finished(folder: RunFolder) -> dict[str, Any] | None:
     if not (folder / "result.json").is_file():
         return None
     result = folder.read_json("result.json", dict[str, Any])
-    if result.get("status") not in ("done", "budget-not-met"):
+    if result.get("status") not in get_args(Ended):
         return None
     Source(folder / "result.json", StorageError, START_ANEW).shaped(result, Finished)
     return result

@@ -72,7 +72,9 @@ def _json(data: bytes, draw: Random) -> bytes:
         if isinstance(holder, dict) and draw.random() < 0.3:
             del holder[key]
         elif draw.random() < 0.05:
+            # The last change: walking such a tree is more than Python does.
             holder[key] = _nested(draw.choice((50, 200)))
+            break
         else:
             holder[key] = draw.choice(LEAVES)
     return json.dumps(draw.choice(LEAVES) if draw.random() < 0.03 else tree).encode()

@@ -83,7 +83,8 @@ def _measured() -> Measurement:
 def _result() -> dict[str, Any]:
     artifact = {
         "format": "onnx", "path": "model.onnx", "validated": True, "runtime": "onnxruntime", "device_accuracy": 0.9,
-        "baseline_device_accuracy": 0.91, "agreement": 1.0, "latency": {"median": 1e-5, "unit": "s", "samples": [1e-5]},
+        "baseline_device_accuracy": 0.91, "device_balanced_accuracy": 0.9, "baseline_device_balanced_accuracy": 0.91,
+        "agreement": 1.0, "latency": {"median": 1e-5, "unit": "s", "samples": [1e-5]},
         "baseline_latency": {"median": 2e-5, "unit": "s", "samples": [2e-5]}, "peak_bytes": 10,
         "baseline_peak_bytes": 20, "bytes": 10, "baseline_bytes": 20, "verdict": "stable", "advice": "",
         "speedup": {"value": 2.0, "ci_low": 1.9, "ci_high": 2.1}, "baseline_path": "baseline.onnx", "drawbacks": [],
@@ -92,9 +93,11 @@ def _result() -> dict[str, Any]:
     return {
         "schema": RESULT_SCHEMA, "status": "done", "config": to_plain(RunConfig()),
         "device": {"name": "local", "kind": "local", "emulated": False},
-        "baseline": {"accuracy": 0.9, "neurons": 10, "parameters": 100, "macs": 90},
+        "metric": "accuracy", "classes": [{"name": "0", "images": 9, "baseline_recall": 0.9, "recall": 0.8}],
+        "baseline": {"accuracy": 0.9, "balanced_accuracy": 0.9, "neurons": 10, "parameters": 100, "macs": 90},
         "compressed": {
-            "accuracy": 0.9, "accuracy_before_finetune": 0.8, "error_points": 0.0, "ncr": 2.0, "neurons": 5,
+            "accuracy": 0.9, "accuracy_before_finetune": 0.8, "balanced_accuracy": 0.9,
+            "balanced_accuracy_before_finetune": 0.8, "error_points": 0.0, "ncr": 2.0, "neurons": 5,
             "parameters": 50, "macs": 45, "layers": [{"name": "fc1", "channels": 6, "kept": 3}],
             "frozen": {"head": {"macs_share": 0.1, "reason": "it gives the output"}},
         },
