@@ -264,7 +264,8 @@ def main() -> None:
         if tally.kills.total() < number:
             raise SystemExit("a run ended before it could be killed: does result.json tell its stages?")
         print(
-            f"{tally.kills.total()} kills, {tally.same} of {tally.ends} ends the same",
+            f"{tally.kills.total()} kills, {tally.probes.total()} probes left,",
+            f"{tally.same} of {tally.ends} ends the same",
             *tally.differences[-3:],
             flush=True,
         )
