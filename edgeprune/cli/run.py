@@ -121,7 +121,7 @@ def _show(result: Any, folder: Path, quiet: bool) -> None:
             console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
     for line in (*budget_lines(result), *drawback_lines(result)):
         console.print(line, soft_wrap=True)
-    for item in result["artifacts"]:
+    for item in (each for each in result["artifacts"] if each["exported"]):
         console.print(f"{folder / item['path']}", soft_wrap=True)
     if not quiet:
         console.print(f"{folder / 'result.json'}: every figure and raw sample", soft_wrap=True)

@@ -7,3 +7,5 @@ RESULT_SCHEMA = 3
 
 #: The plan file (`plan.json`) carries it as `schema`.
 PLAN_SCHEMA = 1
+#: Of the ONNX files that are written: the operators' version and the format's. A runtime must be as new as they are.
+ONNX_OPSET, ONNX_IR = 20, 10

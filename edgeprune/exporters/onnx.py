@@ -15,6 +15,7 @@ from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.core.types import Artifact, TensorSpec
+from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
 from edgeprune.exporters.quiet import converting
 
@@ -57,6 +58,7 @@ def convert_onnx(network: nn.Module, example: Tensor) -> onnx.ModelProto:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             input_names=["input"],
             output_names=["logits"],
+            opset_version=ONNX_OPSET,
             verbose=False,
         )
         if program is None:
@@ -65,8 +67,13 @@ def convert_onnx(network: nn.Module, example: Tensor) -> onnx.ModelProto:
     if len(model.graph.input) != 1 or len(model.graph.output) != 1:
         raise ExportError("cannot export to ONNX: the network must take one tensor and give one")
     if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-        raise ExportError("cannot export to ONNX: the batch dimension was frozen", "let forward not depend on len(x)")
+        raise ExportError(
+            "cannot export to ONNX: the batch dimension was frozen",
+            "take the batch size from x.shape[0] in forward, not from len(x) and not as a number",
+        )
     _strip(model)
+    # What is new in later versions of the format is not used.
+    model.ir_version = ONNX_IR
     return model
 
 

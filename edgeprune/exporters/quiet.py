@@ -15,10 +15,15 @@ from pathlib import Path
 
 from edgeprune.core.errors import EdgepruneError, ExportError
 from edgeprune.core.files import storing
+from edgeprune.core.text import shorten
 
 #: File descriptors belong to the process, so one conversion at a time.
 _LOCK = threading.RLock()
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+#: How the converters name an operator, and the line that calls it, below the first line of what they say.
+_OVERLOAD = re.compile(r"<OpOverload\(op='([\w.:]+)', overload='(\w+)'\)>")
+_TARGET = re.compile(r"^While executing .*call_function\[target=torch\.ops\.([\w.]+)\]", re.MULTILINE)
+_FRAME = re.compile(r"^File \"([^\"]+)\", line (\d+), in forward$", re.MULTILINE)
 #: How much of a failed converter's output is worth keeping.
 _NOTE_BYTES = 8000
 
@@ -47,13 +52,24 @@ def converting(what: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's innermost cause, without colours, at most 200 characters."""
+    """What an exception's innermost cause says in its first line, without colours, at most 200 characters.
+
+    Where the lines below name the operator that could not be converted, and the line that calls it, these follow.
+    """
     seen = {id(error)}
     while error.__cause__ is not None and id(error.__cause__) not in seen:
         error = error.__cause__
         seen.add(id(error))
-    lines = [line.strip() for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]
+    said = _OVERLOAD.sub(r"\1.\2", _ANSI.sub("", str(error)))
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    target = _TARGET.search(said)
+    frames = [(file, line) for file, line in _FRAME.findall(said) if "/site-packages/" not in file]
+    where = [f"at {target[1]}"] if target is not None and target[1] not in first else []
+    if frames:
+        file, line = frames[-1]
+        where.append(f"{Path(file).name} line {line}")
+    return shorten(f"{first} ({', '.join(where)})" if where else first, 200)
 
 
 @contextmanager

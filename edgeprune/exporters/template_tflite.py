@@ -27,6 +27,8 @@ class TfliteSkeleton:
 
     def __init__(self, model: schema.ModelT, atlas: Atlas) -> None:
         """Takes `model` over. Raises TemplateError where a constant mixes parameters with other numbers."""
+        if len(model.subgraphs) != 1:
+            raise TemplateError("cannot slice: the TFLite file has several subgraphs")
         self._model = model
         self._graph = graph = model.subgraphs[0]
         self._codes: dict[int, Ints] = {}

@@ -57,8 +57,9 @@ def convert_tflite(network: nn.Module, example: Tensor) -> schema.ModelT:
         litert_torch = importlib.import_module("litert_torch")
         converted = litert_torch.convert(network.cpu().float(), (example[:1].detach().cpu().float(),))
         model = schema.ModelT.InitFromPackedBuf(converted.model_content(), 0)
+    # Further subgraphs are bodies of composite operators: runtimes know them or not, which only running them shows.
     graph = model.subgraphs[0]
-    if len(model.subgraphs) != 1 or len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ExportError("cannot export to TFLite: the network must take one tensor and give one")
     graph.tensors[graph.inputs[0]].name = b"input"
     graph.tensors[graph.outputs[0]].name = b"logits"
@@ -84,7 +85,7 @@ def pack(model: schema.ModelT) -> bytearray:
     """The model as the bytes of a .tflite file; writable, so that shapes can be corrected in place."""
     constants = sum(len(buffer.data) + 64 for buffer in model.buffers if buffer.data is not None)
     # Room from the start: the builder grows by doubling and copying.
-    builder = _Builder(constants + 512 * len(model.subgraphs[0].tensors) + 4096)
+    builder = _Builder(constants + 512 * sum(len(graph.tensors) for graph in model.subgraphs) + 4096)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytearray(builder.Output())
 

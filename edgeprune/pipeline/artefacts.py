@@ -19,16 +19,15 @@ from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.types import Artifact, Format, PruningPlan, to_json
 from edgeprune.core.version import PLAN_SCHEMA, VERSION
 from edgeprune.data.dataset import Preprocessing
-from edgeprune.exporters import EXPORTERS, Parity, check_parity
+from edgeprune.exporters import EXPORTERS, Parity, describe, read_metadata
 from edgeprune.models.source import make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.rehearse import NAMES, check_file
 from edgeprune.pruning.structure import INPUTS
 from edgeprune.pruning.surgery import cut
 
-#: Largest difference from PyTorch that an exported file may show, relative to the outputs' scale.
-PARITY = 1e-4
 PARITY_IMAGES = 256
 
 
@@ -59,6 +58,14 @@ class Exported:
     artifact: Artifact
     baseline: Artifact
     parity: Parity
+
+
+@dataclass(frozen=True, slots=True)
+class NotExported:
+    """One format that was asked for and does not ship: it cannot be exported."""
+
+    format: Format
+    why: str
 
 
 def metadata(config: RunConfig, prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
@@ -128,27 +135,42 @@ def load_network(run: Path) -> nn.Module:
 
 
 def export_all(
-    config: RunConfig, prepared: Prepared, folder: RunFolder, network: nn.Module, plan: PruningPlan, progress: Progress
-) -> list[Exported]:
+    config: RunConfig,
+    prepared: Prepared,
+    folder: RunFolder,
+    network: nn.Module,
+    plan: PruningPlan,
+    progress: Progress,
+    measured: Format | None = None,
+) -> tuple[list[Exported], list[NotExported]]:
     """Really export the pruned and the unpruned network in every format and check both against PyTorch.
 
-    Parity is checked on real validation images. Raises ExportError where a file computes something else.
+    Parity is checked on real validation images. Where a format was measured, another one that fails is left out and
+    said; of the measured one, or without one, ExportError is raised where a file cannot be made or computes something
+    else.
     """
     example = prepared.validation.inputs(slice(0, 2))
     inputs = prepared.validation.inputs(slice(0, PARITY_IMAGES)).numpy()
-    done = []
-    with progress.task("exporting", 2 * len(EXPORTERS)) as task:
-        for kind, export in EXPORTERS.items():
+    done, lost = [], [NotExported(kind, why) for kind, why in prepared.shipped.left_out.items()]
+    with progress.task("exporting", 2 * len(prepared.shipped.formats)) as task:
+        for kind in prepared.shipped.formats:
             files = {}
-            for stem, source, its_plan in (("baseline", prepared.network, None), ("model", network, plan)):
-                artifact = export(source, example, folder / f"{stem}.{kind}", metadata(config, prepared, its_plan))
-                parity = check_parity(source, artifact, inputs)
-                if not parity.max_abs <= PARITY * max(1.0, parity.scale):
-                    raise ExportError(
-                        f"{artifact.path.name} differs from PyTorch by {parity.max_abs:.1e} on real inputs"
-                    )
-                files[stem] = (artifact, parity)
-                task.advance(1, artifact.path.name)
+            try:
+                for stem, source, its_plan in (("baseline", prepared.network, None), ("model", network, plan)):
+                    path, said = folder / f"{stem}.{kind}", metadata(config, prepared, its_plan)
+                    # The search has exported the unpruned network of the measured format.
+                    there = stem == "baseline" and path.exists() and read_metadata(path) == said
+                    artifact = describe(path) if there else EXPORTERS[kind](source, example, path, said)
+                    files[stem] = (artifact, check_file(source, artifact, inputs))
+                    task.advance(1, artifact.path.name)
+            except ExportError as error:
+                if measured in (None, kind):
+                    raise
+                for stem in ("baseline", "model"):
+                    (folder / f"{stem}.{kind}").unlink(missing_ok=True)
+                progress.say(f"{error}; the pruned network ships without {NAMES[kind]}")
+                lost.append(NotExported(kind, str(error)))
+                continue
             done.append(Exported(kind, files["model"][0], files["baseline"][0], files["model"][1]))
             progress.say(f"{kind}: parity with PyTorch {files['model'][1].max_abs:.1e} on {len(inputs)} images")
-    return done
+    return done, lost

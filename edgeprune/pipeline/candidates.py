@@ -14,7 +14,7 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import TrialStore
-from edgeprune.core.types import Failure, Format, Measurement, MeasureSettings, PruningPlan, RuntimeName, to_json
+from edgeprune.core.types import Failure, Format, Measurement, MeasureSettings, PruningPlan, to_json
 from edgeprune.exporters import EXPORTERS
 from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
@@ -28,9 +28,6 @@ from edgeprune.pruning.structure import INPUTS, Criterion
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.search.environment import StopSearch, Widths
 from edgeprune.search.reward import Candidate
-
-#: Which format each runtime runs.
-FORMAT: dict[RuntimeName, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
 
 
 class FileMaker:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.types import Budget, MetricName, RuntimeName
+from edgeprune.core.types import Budget, Format, MetricName, RuntimeName
 from edgeprune.core.units import parse_bytes, parse_latency, refuse_unit
 from edgeprune.data.preprocessing import WORDS, parse_numbers
 from edgeprune.search.names import MethodName
 
+#: Which format each runtime runs, and the other way round.
+FORMAT: Mapping[RuntimeName, Format] = MappingProxyType({"onnxruntime": "onnx", "litert": "tflite"})
+RUNTIME: Mapping[Format, RuntimeName] = MappingProxyType({kind: runtime for runtime, kind in FORMAT.items()})
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
 #: A bound on weights and durations: beyond it sums lose what small terms say.
@@ -61,6 +66,12 @@ class RunConfig:
     device: str = _option("local", "where it is measured and validated", "job", "NAME")
     runtime: RuntimeName | None = _option(
         None, "the runtime that is measured while searching [the device's own setting, else onnxruntime]", "job"
+    )
+    formats: str = _option(
+        "onnx,tflite",
+        "files that ship: onnx, tflite, or both; the one that --runtime runs must be among them",
+        "job",
+        "FORMATS",
     )
     threads: int | None = _option(
         None, "threads of the runtime on the device [the device's own setting, else 1]", "job", "N"
@@ -221,8 +232,25 @@ class RunConfig:
                 )
         if self.preprocessing not in WORDS:
             parse_numbers(self.preprocessing)
+        self._check_formats()
         _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
         self.budget()
+
+    @property
+    def exported(self) -> tuple[Format, ...]:
+        """The formats that ship, each once, in the order of `FORMAT`."""
+        asked = self.formats.split(",")
+        return tuple(kind for kind in RUNTIME if kind in asked)
+
+    def _check_formats(self) -> None:
+        for kind in self.formats.split(","):
+            if kind not in RUNTIME:
+                raise UsageError(f"--formats: there is no format {kind!r:.60}", "write onnx, tflite or onnx,tflite")
+        if self.runtime is not None and FORMAT[self.runtime] not in self.exported:
+            raise UsageError(
+                f"--formats {self.formats} leaves out {FORMAT[self.runtime]}, which is what {self.runtime} measures",
+                f"add it, or give --runtime {RUNTIME[self.exported[0]]}",
+            )
 
     @property
     def repairs(self) -> bool:

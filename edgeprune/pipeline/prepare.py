@@ -26,6 +26,7 @@ from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import ZOO, is_finite
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.guessing import check_baseline
+from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling, settle_scaling
 from edgeprune.pipeline.staying import tell_frozen, tell_stays
 from edgeprune.pruning.groups import discover
@@ -77,6 +78,8 @@ class Prepared:
     baseline: dict[str, Any]
     #: How inputs are scaled, and why so; `dataset` has it already.
     scaling: Scaling
+    #: The formats that are exported.
+    shipped: Shipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,17 @@ class Content:
     scaling: Scaling | None = None
 
 
-def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: RuntimeName) -> Prepared:
+def prepare(
+    config: RunConfig,
+    folder: RunFolder,
+    progress: Progress,
+    runtime: RuntimeName,
+    try_formats: Callable[[nn.Module, Batches], Shipped] | None = None,
+) -> Prepared:
     """Load or train everything; `runtime` is the one that widths are snapped for.
 
+    `try_formats` is asked for what ships before anything is trained, with the untrained network and the validation
+    data (see `rehearse`); without it all formats of `config` do.
     Raises UsageError and its children for what cannot be used.
     """
     dataset = load_data(
@@ -117,6 +128,10 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: R
         max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
         prune_frozen=config.prune_frozen,
     )
+    # So is a format that cannot be exported, or that the device does not run.
+    shipped = Shipped(config.exported)
+    if try_formats is not None:
+        shipped = try_formats(network, Batches(dataset.validation, dataset.preprocessing))
     schedule = _schedule(config, dataset, convolutional(network))
     if config.weights is not None:
         load_weights(network, config.weights, progress.say)
@@ -135,7 +150,7 @@ def prepare(config: RunConfig, folder: RunFolder, progress: Progress, runtime: R
         f"unpruned network: validation {config.metric} {100 * accuracy:.2f} %, {len(structure.groups)} groups to prune"
     )
     _same_content(folder, stored, dataset, network, scaling)
-    return Prepared(dataset, train_set, validation, network, structure, schedule, accuracy, baseline, scaling)
+    return Prepared(dataset, train_set, validation, network, structure, schedule, accuracy, baseline, scaling, shipped)
 
 
 def convolutional(network: nn.Module) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from edgeprune.core.types import Budget, DeviceSpec, Measurement, MetricName, to_json
 from edgeprune.core.version import RESULT_SCHEMA, VERSION
 from edgeprune.data.preprocessing import describe
+from edgeprune.pipeline.artefacts import NotExported
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.finetune import Tuned
 from edgeprune.pipeline.outcome import drawbacks, is_worse
@@ -68,7 +69,7 @@ def assemble(
     searched: Searched,
     tuned: Tuned,
     accuracy: HostAccuracy,
-    validated: list[Validated | NotValidated],
+    files: list[Validated | NotValidated | NotExported],
     spec: DeviceSpec,
     seconds: float,
 ) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def assemble(
     structure, original = prepared.structure, prepared.network
     network, metric = tuned.fit.network, config.metric
     neurons, left = structure.neurons(original), structure.neurons(network)
-    primary = next(item for item in validated if isinstance(item, Validated) and item.runtime == config.runtime)
+    primary = next(item for item in files if isinstance(item, Validated) and item.runtime == config.runtime)
     result = {
         "device": {
             "name": config.device,
@@ -124,7 +125,7 @@ def assemble(
             "frozen": staying(structure),
         },
         "classes": _classes(prepared, accuracy),
-        "artifacts": [_artifact(item) for item in validated],
+        "artifacts": [_artifact(item) for item in files],
         "search": {**searched.summary, "best_trial": tuned.trial.index},
         "possible": to_json(searched.possible),
         "seconds": round(seconds, 2),
@@ -171,10 +172,13 @@ def _above_chance(accuracy: HostAccuracy, metric: MetricName) -> dict[str, Any]:
     return {**check, "met": value > limit}
 
 
-def _artifact(item: Validated | NotValidated) -> dict[str, Any]:
+def _artifact(item: Validated | NotValidated | NotExported) -> dict[str, Any]:
+    if isinstance(item, NotExported):
+        return {"format": item.format, "exported": False, "path": None, "validated": False, "why_not": item.why}
     artifact = item.exported.artifact
     exported = {
         "format": artifact.format,
+        "exported": True,
         "precision": artifact.precision,
         "path": artifact.path.name,
         "sha256": artifact.sha256,

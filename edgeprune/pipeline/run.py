@@ -18,10 +18,11 @@ from edgeprune.core.text import shorten
 from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.artefacts import export_all, save_network
-from edgeprune.pipeline.config import RunConfig, make_config, to_plain
+from edgeprune.pipeline.config import FORMAT, RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.finetune import fine_tune
 from edgeprune.pipeline.prepare import default_stem, prepare
+from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import RunResult, Status, assemble, header
 from edgeprune.pipeline.search import run_search
 from edgeprune.pipeline.stored import finished, stored_config
@@ -135,7 +136,13 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
     settings = MeasureSettings(runtime=config.runtime or "onnxruntime", threads=config.threads or 1)
     with open_session(spec) as session:
         watch.stage("prepare")
-        prepared = prepare(config, folder, watch, settings.runtime)
+        prepared = prepare(
+            config,
+            folder,
+            watch,
+            settings.runtime,
+            lambda network, images: rehearse(config, network, images, folder, session, settings, watch),
+        )
         watch.stage("search")
         searched = run_search(config, prepared, folder, session, settings, watch)
         watch.stage("fine-tune")
@@ -153,13 +160,14 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
         watch.stage("export")
         network, plan = tuned.fit.network, tuned.plan
         save_network(config, prepared, folder, network, plan)
-        exported = export_all(config, prepared, folder, network, plan, watch)
+        exported, lost = export_all(config, prepared, folder, network, plan, watch, FORMAT[settings.runtime])
         watch.stage("validate")
         # Two counts that agree prove as much as many.
         processes = 2 if spec.unit == "instructions" else config.processes
         final = replace(settings, rounds=15, round_s=0.01, processes=processes)
         accuracy, validated = validate(prepared, config.metric, tuned.before, network, exported, session, final, watch)
-    result = assemble(config, prepared, searched, tuned, accuracy, validated, spec, time.monotonic() - started)
+    files = [*validated, *lost]
+    result = assemble(config, prepared, searched, tuned, accuracy, files, spec, time.monotonic() - started)
     folder.write_json("result.json", result)
     for item in result["artifacts"]:
         for drawback in item.get("drawbacks", ()):

@@ -18,9 +18,9 @@ from edgeprune.core.types import Bound, Budget, Failure, MeasureSettings, Trial,
 from edgeprune.core.units import format_bytes, format_cost, format_speedup
 from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.artefacts import metadata
-from edgeprune.pipeline.candidates import FORMAT, Evaluator, FileMaker
+from edgeprune.pipeline.candidates import Evaluator, FileMaker
 from edgeprune.pipeline.choose import Reference, excess, rank
-from edgeprune.pipeline.config import AGENTS, RunConfig
+from edgeprune.pipeline.config import AGENTS, FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.prepare import Prepared, convolutional
 from edgeprune.pipeline.scoring import Scoring
@@ -87,7 +87,8 @@ def run_search(
     try:
         work.mkdir(exist_ok=True)
         files = FileMaker(prepared, criterion, kind, work, progress)
-        baseline_file = work / f"baseline.{kind}"
+        # It stays in the run folder: what ships is compared with it at the end.
+        baseline_file = folder / f"baseline.{kind}"
         example = prepared.validation.inputs(slice(0, 2))
         EXPORTERS[kind](prepared.network, example, baseline_file, metadata(config, prepared, None))
         reference_bytes = baseline_file.stat().st_size

@@ -178,7 +178,7 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
 
     progress.stage("8 deploy")
     save_network(plain, prepared, folder, fit.network, plan)
-    exported = export_all(plain, prepared, folder, fit.network, plan, progress)
+    exported, _ = export_all(plain, prepared, folder, fit.network, plan, progress)
     result = {
         "schema": SCHEMA,
         "edgeprune": VERSION,

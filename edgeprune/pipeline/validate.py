@@ -14,7 +14,7 @@ from edgeprune.core.types import Failure, Measurement, MeasureSettings, MetricNa
 from edgeprune.core.units import format_speedup
 from edgeprune.devices.channel import ChannelError
 from edgeprune.pipeline.artefacts import Exported
-from edgeprune.pipeline.candidates import FORMAT
+from edgeprune.pipeline.config import RUNTIME
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.predict import predict_on_device
@@ -22,8 +22,6 @@ from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
 from edgeprune.training.metrics import Classes, Judged, chance_level, judge
-
-RUNTIME: dict[str, RuntimeName] = {kind: runtime for runtime, kind in FORMAT.items()}
 
 
 @dataclass(frozen=True, slots=True)

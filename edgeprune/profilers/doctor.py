@@ -11,13 +11,14 @@ from typing import Any, Literal
 from edgeprune.core.clock import Deadline
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, EdgepruneError
-from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.types import DeviceSpec, MeasureSettings, RuntimeName
 from edgeprune.core.units import format_bytes
+from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.devices import open_session
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import PROBE, ProbeClient, probe, push
 from edgeprune.profilers.tiny_models import TINY_MODELS
+from edgeprune.profilers.versions import needed
 
 Status = Literal["PASS", "WARN", "FAIL", "SKIP"]
 State = Mapping[str, Any]
@@ -103,26 +104,24 @@ class _Examination:
         spec = self._session.spec
         settings = MeasureSettings(runtime, threads=spec.threads or 1)
         wanted = runtime == (spec.runtime or "onnxruntime")
-        name, content = TINY_MODELS[runtime]
         try:
-            with (
-                temporary_folder() as folder,
-                probe(self._session, settings, self._probe_file) as client,
-            ):
+            with probe(self._session, settings, self._probe_file) as client:
                 deadline = Deadline.after(self._timeout_s)
                 if self.seen is None and not self.stateless:
                     self._watch(client, deadline)
                 facts = client.hello([], deadline)
                 self.facts = {**self.facts, **facts}
-                model = folder / name
-                model.write_bytes(content)
-                pushed = push(self._session, model)
+                pushed = push(self._session, TINY_MODELS[runtime])
                 client.load("tiny", pushed, deadline)
                 self._session.remove(pushed.path)
         except DeviceError as error:
             self.unanswered = error
             why = "" if wanted else "; it is needed for --runtime " + runtime + " only"
-            return Check(runtime, "FAIL" if wanted else "WARN", error.message + why, error.hint or _setup(spec))
+            status: Status = "FAIL" if wanted else "WARN"
+            if newer := needed(error.message):
+                written = f"; this version writes opset {ONNX_OPSET} and IR version {ONNX_IR}"
+                return Check(runtime, status, error.message + written + why, f"install {newer} there")
+            return Check(runtime, status, error.message + why, error.hint or _setup(spec))
         self.unanswered = None
         return Check(
             runtime, "PASS", f"{facts.get('runtime', runtime)} {facts.get('runtime_version', '')} runs a model"

@@ -1,28 +1,19 @@
-"""The smallest model of each runtime: y = relu(x), float32 (1, 4). To find out whether a runtime opens models at all.
+"""A small model of each runtime, written by this version's exporters: does a runtime open what a run would send it?
 
-Constants, so that asking takes no time to build files; tests/profilers/test_doctor.py says what is in them.
+Kept as files, so that asking loads no converter. `edgeprune.exporters.tiny` writes them anew.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from edgeprune.core.types import RuntimeName
 
-_ONNX = "CAc6OwoMCgF4EgF5IgRSZWx1EgFnWhMKAXgSDgoMCAESCAoCCAEKAggEYhMKAXkSDgoMCAESCAoCCAEKAggEQgQKABAN"
-_TFLITE = (
-    "GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAAAcAAAA2AAAAAMAAAABAAAACAAAAAQABAAEAAAAAQAAABAAAAAMABQAEAAMAAgABAAMAAAA"
-    "EAAAADwAAABAAAAARAAAAAEAAAAQAAAAAAAKAAwAAAAIAAQACgAAAAgAAAAMAAAAAQAAAAEAAAABAAAAAAAAAAEAAAABAAAAAQAAAAAAAAACAAAA"
-    "NAAAAAQAAADg////CAAAAAwAAAABAAAAeQAAAAIAAAABAAAABAAAAAwADAAIAAAAAAAEAAwAAAAIAAAADAAAAAEAAAB4AAAAAgAAAAEAAAAEAAAA"
-    "AQAAABAAAAAMAAwACwAAAAAABAAMAAAAEwAAAAAAABM="
-)
+_HERE = Path(__file__).parent
 
-#: File name and bytes, per runtime.
-TINY_MODELS: Mapping[RuntimeName, tuple[str, bytes]] = MappingProxyType(
-    {
-        "onnxruntime": ("tiny.onnx", base64.b64decode(_ONNX)),
-        "litert": ("tiny.tflite", base64.b64decode(_TFLITE)),
-    }
+#: The file of each runtime: float32 images (1, 1, 4, 4) to logits (1, 3).
+TINY_MODELS: Mapping[RuntimeName, Path] = MappingProxyType(
+    {"onnxruntime": _HERE / "tiny.onnx", "litert": _HERE / "tiny.tflite"}
 )

@@ -11,9 +11,6 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-#: What the exporters of this package write; `tiny_models` holds a file of it.
-WRITTEN_OPSET, WRITTEN_IR = 20, 10
-
 #: The last release that the tables below know of.
 LATEST = "1.31"
 FIRST_FOR_IR: Mapping[int, str] = MappingProxyType({9: "1.15", 10: "1.18", 11: "1.23", 12: "1.24", 13: "1.24"})
@@ -28,15 +25,24 @@ _OLD_LITERT = re.compile(r"Didn't find op for builtin opcode|Op builtin_code out
 _CUSTOM_OP = re.compile(r"unresolved custom op: ([\w.:-]+)|Select TensorFlow op|(\S+) is not a registered function/op")
 
 
+_KINDS = ((_IR, FIRST_FOR_IR, "IR version"), (_OPSET, FIRST_FOR_OPSET, "opset"))
+
+
+def needed(message: str) -> str | None:
+    """The release that opens a file which a runtime refused with this message: "onnxruntime>=1.18"; None: unknown."""
+    for pattern, first, _ in _KINDS:
+        if (found := pattern.search(message)) and int(found[1]) in first:
+            return f"onnxruntime>={first[int(found[1])]}"
+    return None
+
+
 def advice(message: str) -> str:
     """What to type where a runtime refused a file with this message (as the probe gives it); "" where nothing helps."""
-    for pattern, first, name in ((_IR, FIRST_FOR_IR, "IR version"), (_OPSET, FIRST_FOR_OPSET, "opset")):
+    for pattern, _, name in _KINDS:
         if found := pattern.search(message):
-            wanted, most = int(found[1]), int(found[2])
-            lower = f"export the file with {name} {most} or lower"
-            if wanted in first:
-                return f"install onnxruntime>={first[wanted]} there, or {lower}"
-            return f"onnxruntime {LATEST} does not open it either: {lower}"
+            lower = f"export the file with {name} {found[2]} or lower"
+            newer = needed(message)
+            return f"install {newer} there, or {lower}" if newer else f"no onnxruntime up to {LATEST} opens it: {lower}"
     if _OLD_LITERT.search(message):
         return "install a newer ai-edge-litert there, or give the model as an .onnx file"
     if _CUSTOM_OP.search(message):

@@ -74,7 +74,9 @@ def worst_class(result: Result) -> Result | None:
 def _artifact_rows(table: Table, item: Result, where: str, score: str) -> None:
     table.add_section()
     if not item["validated"]:
-        table.add_row(f"{_FILE[item['format']]} on {where}", "", "", "not validated")
+        table.add_row(
+            f"{_FILE[item['format']]} on {where}", "", "", "not validated" if item["exported"] else "not exported"
+        )
         table.add_row(f"  {escape(item['why_not'])}", "", "", "")
         return
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]

@@ -17,7 +17,7 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings, RuntimeName
 from edgeprune.devices import open_session
 from edgeprune.exporters import EXPORTERS
-from edgeprune.pipeline.candidates import FORMAT
+from edgeprune.pipeline.config import FORMAT
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.profilers.predict import predict_on_device

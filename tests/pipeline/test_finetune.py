@@ -17,6 +17,7 @@ from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig, make_config
 from edgeprune.pipeline.finetune import FineTune, fine_tune, prune_and_tune, widen
 from edgeprune.pipeline.prepare import Prepared, Schedule
+from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.groups import discover
@@ -284,7 +285,9 @@ def prepared(config: RunConfig) -> Prepared:
     train_set, validation = (Batches(part, preprocessing) for part in splits[:2])
     structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
     schedule = Schedule(0, 10, 16, 2e-3, config.temperature or 1.0, None)
-    return Prepared(dataset, train_set, validation, net, structure, schedule, 0.3, {}, Scaling(preprocessing, "data"))
+    shipped = Shipped(("onnx", "tflite"))
+    scaling = Scaling(preprocessing, "data")
+    return Prepared(dataset, train_set, validation, net, structure, schedule, 0.3, {}, scaling, shipped)
 
 
 def stage(config: RunConfig, said: list[str] | None = None) -> finetune.Tuned:

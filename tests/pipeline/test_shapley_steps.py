@@ -30,7 +30,7 @@ class Heard(Silent):
 @pytest.fixture(autouse=True)
 def _no_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     # The exporters have tests of their own, and the command's test runs them.
-    monkeypatch.setattr(shapley, "export_all", lambda *_: [])
+    monkeypatch.setattr(shapley, "export_all", lambda *_: ([], []))
 
 
 def test_eight_steps_and_what_they_leave(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from fakes.old_onnxruntime import write_old_python
 
 from edgeprune.core.types import DeviceSpec
+from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.devices import find_device
 from edgeprune.devices.local import LocalSession
+from edgeprune.exporters.tiny import write_tiny_models
 from edgeprune.profilers import doctor
 from edgeprune.profilers.client import PROBE
 from edgeprune.profilers.doctor import Check, check
@@ -55,13 +58,38 @@ def test_this_machine_runs_both_runtimes() -> None:
     assert found["load"].status in ("PASS", "WARN")
 
 
-def test_the_tiny_models_are_one_relu_each() -> None:
-    model = onnx.load_from_string(TINY_MODELS["onnxruntime"][1])
-    onnx.checker.check_model(model, full_check=True)
-    assert [node.op_type for node in model.graph.node] == ["Relu"]
-    lite = schema.ModelT.InitFromPackedBuf(TINY_MODELS["litert"][1], 0)
-    assert lite.operatorCodes[0].builtinCode == schema.BuiltinOperator.RELU
-    assert all(len(content) < 1000 for _, content in TINY_MODELS.values())
+def versions_and_operators(file: Path) -> list[Any]:
+    """What decides whether a runtime opens a file."""
+    if file.suffix == ".onnx":
+        model = onnx.load(file)
+        opsets = [(each.domain, each.version) for each in model.opset_import]
+        return [model.ir_version, opsets, [node.op_type for node in model.graph.node]]
+    lite = schema.ModelT.InitFromPackedBuf(file.read_bytes(), 0)
+    return [lite.version, [(code.builtinCode, code.version, code.customCode) for code in lite.operatorCodes]]
+
+
+def test_the_tiny_models_are_what_the_exporters_write_today(tmp_path: Path) -> None:
+    write_tiny_models(tmp_path)
+    for kept in TINY_MODELS.values():
+        written = versions_and_operators(tmp_path / kept.name)
+        assert versions_and_operators(kept) == written, "type: python -m edgeprune.exporters.tiny"
+    ir, opsets, operators = versions_and_operators(tmp_path / "tiny.onnx")
+    assert (ir, opsets) == (ONNX_IR, [("", ONNX_OPSET)])
+    assert operators == ["Conv", "Relu", "MaxPool", "Reshape", "Gemm"]
+    assert all(kept.stat().st_size < 4000 for kept in TINY_MODELS.values())
+
+
+def test_an_old_onnxruntime_is_found_and_what_to_install(tmp_path: Path) -> None:
+    board = DeviceSpec("x", "local", python=str(write_old_python(tmp_path)))
+    found = by_name(check(board, watch_s=0.01))
+    assert found["litert"].status == "PASS"
+    assert found["onnxruntime"] == Check(
+        "onnxruntime",
+        "FAIL",
+        "onnxruntime 1.16.3 cannot open the model: Unsupported model IR version: 10, max supported IR version: 9; this "
+        "version writes opset 20 and IR version 10",
+        "install onnxruntime>=1.18 there",
+    )
 
 
 def test_a_device_that_is_not_there_fails_once_and_says_what_to_type() -> None:

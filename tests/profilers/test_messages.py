@@ -122,7 +122,7 @@ def cut_onnx(folder: Path) -> Path:
 
 def changed_lite(change: Callable[[schema.ModelT], None]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
-        model = schema.ModelT.InitFromPackedBuf(TINY_MODELS["litert"][1], 0)
+        model = schema.ModelT.InitFromPackedBuf(TINY_MODELS["litert"].read_bytes(), 0)
         change(model)
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), b"TFL3")
@@ -147,7 +147,7 @@ def unknown_operator(model: schema.ModelT) -> None:
 
 
 def cut_lite(folder: Path) -> Path:
-    content = TINY_MODELS["litert"][1]
+    content = TINY_MODELS["litert"].read_bytes()
     # The offset of the root table lies beyond the end.
     (folder / "net.tflite").write_bytes(struct.pack("<I", len(content)) + content[4:40])
     return folder / "net.tflite"

@@ -1,0 +1,161 @@
+"""Before anything long: every format is exported once and run on the device, with the network as it is untrained.
+
+What can be exported, and which file a runtime opens, depends on the network's operations and not on its weights. A
+format that fails here would fail after hours of training and search as well.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgeprune.core.clock import Deadline
+from edgeprune.core.devices import Session
+from edgeprune.core.errors import DeviceError, EdgepruneError, ExportError, ModelError
+from edgeprune.core.progress import Progress
+from edgeprune.core.store import CANDIDATES, RunFolder
+from edgeprune.core.types import Format, MeasureSettings
+from edgeprune.devices.channel import ChannelError
+from edgeprune.exporters import EXPORTERS, Parity, check_parity
+from edgeprune.pipeline.config import FORMAT, RUNTIME, RunConfig
+from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
+from edgeprune.profilers.versions import needed
+from edgeprune.training.batches import Batches
+
+#: How formats are written for people.
+NAMES: Mapping[Format, str] = {"onnx": "ONNX", "tflite": "TFLite"}
+#: Largest difference from PyTorch that an exported file may show, relative to the outputs' scale.
+PARITY = 1e-4
+_IMAGES, _TIMEOUT_S = 16, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """The formats that a run exports, and why it does not export the others that were asked for."""
+
+    formats: tuple[Format, ...]
+    left_out: Mapping[Format, str] = field(default_factory=dict)
+
+
+def rehearse(
+    config: RunConfig,
+    network: nn.Module,
+    validation: Batches,
+    folder: RunFolder,
+    session: Session,
+    settings: MeasureSettings,
+    progress: Progress,
+) -> Shipped:
+    """Export `network` in every format of `config`, compare the files with PyTorch, open and run them on the device.
+
+    A format that is not measured while searching may fail: it is left out where it cannot be exported, and ships
+    without being validated where the device cannot run it; either is said. Raises ModelError where the measured format
+    cannot be exported, DeviceError where the device does not run it, with what to type; and where the device is gone.
+    """
+    measured = FORMAT[settings.runtime]
+    check_training(network, validation.inputs(slice(0, 2)))
+    faults: dict[Format, EdgepruneError] = {}
+    work = folder / CANDIDATES
+    work.mkdir(exist_ok=True)
+    try:
+        # Exporters draw random numbers; the training that follows must not depend on which formats there are.
+        with torch.random.fork_rng(), progress.task("trying every format first", len(config.exported)) as task:
+            for kind in config.exported:
+                try:
+                    _try(kind, network, validation, work, session, replace(settings, runtime=RUNTIME[kind]))
+                except ExportError as error:
+                    faults[kind] = error
+                except DeviceError as error:
+                    if _gone(error):
+                        raise
+                    faults[kind] = error
+                task.advance(1, NAMES[kind])
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    good = [kind for kind in config.exported if kind not in faults]
+    if measured in faults:
+        raise _refusal(measured, faults, good, session)
+    left_out = {kind: str(error) for kind, error in faults.items() if isinstance(error, ExportError)}
+    for kind, why in left_out.items():
+        progress.say(f"{why}; the run goes on with {NAMES[measured]} (--formats {measured} leaves {NAMES[kind]} out)")
+    for kind, fault in faults.items():
+        if kind not in left_out:
+            progress.say(f"{NAMES[kind]} is exported but not validated: {fault} (--formats {measured} leaves it out)")
+    tried = ", ".join(NAMES[kind] for kind in good)
+    progress.say(f"{tried}: the untrained network is exported, equals PyTorch and runs on {session.spec.name}")
+    return Shipped(tuple(kind for kind in config.exported if kind not in left_out), left_out)
+
+
+def check_training(network: nn.Module, inputs: Tensor) -> None:
+    """Raises ModelError unless the network answers `inputs` (N, ...) in training mode as it does in evaluation mode."""
+    trial = deepcopy(network)
+    with torch.random.fork_rng(), torch.no_grad():
+        wanted = tuple(trial.eval()(inputs).shape)
+        answer = trial.train()(inputs)
+    if not isinstance(answer, Tensor) or tuple(answer.shape) != wanted:
+        raise ModelError(
+            f"while training, the model gives {_kind(answer)}; expected one tensor of shape {wanted}, as in evaluation",
+            "let forward return the logits alone, or give a FILE.py:FUNCTION that wraps the model so",
+        )
+
+
+def check_file(source: nn.Module, artifact: Any, inputs: Any) -> Parity:
+    """Parity of a file with its network on `inputs` (N, ...). Raises ExportError where they are not the same."""
+    parity = check_parity(source, artifact, inputs)
+    if not parity.max_abs <= PARITY * max(1.0, parity.scale):
+        raise ExportError(f"{artifact.path.name} differs from PyTorch by {parity.max_abs:.1e} on real inputs")
+    return parity
+
+
+def _try(
+    kind: Format, network: nn.Module, validation: Batches, work: Path, session: Session, settings: MeasureSettings
+) -> None:
+    inputs = validation.inputs(slice(0, _IMAGES))
+    artifact = EXPORTERS[kind](network, inputs[:2], work / f"untrained.{kind}", {})
+    check_file(network.eval(), artifact, inputs.numpy())
+    pushed = push_patiently(session, artifact.path)
+
+    def load(client: ProbeClient, deadline: Deadline) -> None:
+        client.hello([], deadline)
+        client.load("untrained", pushed, deadline)
+
+    try:
+        in_fresh_process(session, settings, load, timeout_s=_TIMEOUT_S)
+    finally:
+        with suppress(DeviceError):
+            session.remove(pushed.path)
+
+
+def _gone(error: DeviceError) -> bool:
+    return error.kind in ("lost", "busy") if isinstance(error, ChannelError) else error.retryable
+
+
+def _refusal(
+    measured: Format, faults: Mapping[Format, EdgepruneError], good: list[Format], session: Session
+) -> EdgepruneError:
+    """Why the search cannot even begin, and what to type instead."""
+    error = faults[measured]
+    newer = needed(error.message)
+    hint = f"install {newer} there" if newer else error.hint
+    way_out = [hint] if hint else []
+    way_out += [f"type --runtime {RUNTIME[kind]}, for which {NAMES[kind]} works" for kind in good]
+    if isinstance(error, DeviceError):
+        message = f"{session.spec.name} does not run this network's {NAMES[measured]} file: {error.message}"
+        return DeviceError(message, ", or ".join(way_out), retryable=False)
+    others = "".join(f"; {faults[kind].message}" for kind in faults if kind != measured)
+    return ModelError(f"{error.message}{others}", ", or ".join(way_out) or "let forward do without that operation")
+
+
+def _kind(answer: object) -> str:
+    if isinstance(answer, Tensor):
+        return f"a tensor of shape {tuple(answer.shape)}"
+    size = f" of {len(answer)}" if isinstance(answer, tuple | list | dict) else ""
+    return f"a {type(answer).__name__}{size}"
