@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file
 from torch import nn
@@ -158,10 +161,9 @@ def export_all(
             try:
                 for stem, source, its_plan in (("baseline", prepared.network, None), ("model", network, plan)):
                     path, said = folder / f"{stem}.{kind}", metadata(config, prepared, its_plan)
-                    # The search has exported the unpruned network of the measured format.
-                    there = stem == "baseline" and path.exists() and read_metadata(path) == said
-                    artifact = describe(path) if there else EXPORTERS[kind](source, example, path, said)
-                    files[stem] = (artifact, check_file(source, artifact, inputs))
+                    known = _known(source, path, said, inputs) if stem == "baseline" else None
+                    artifact = known[0] if known else EXPORTERS[kind](source, example, path, said)
+                    files[stem] = known or (artifact, check_file(source, artifact, inputs))
                     task.advance(1, artifact.path.name)
             except ExportError as error:
                 if measured in (None, kind):
@@ -174,3 +176,16 @@ def export_all(
             done.append(Exported(kind, files["model"][0], files["baseline"][0], files["model"][1]))
             progress.say(f"{kind}: parity with PyTorch {files['model'][1].max_abs:.1e} on {len(inputs)} images")
     return done, lost
+
+
+def _known(
+    network: nn.Module, path: Path, said: Mapping[str, Any], inputs: NDArray[np.float32]
+) -> tuple[Artifact, Parity] | None:
+    """The file of the unpruned network that the search has exported; None where it is another one, or damaged."""
+    if not path.exists():
+        return None
+    try:
+        artifact = describe(path)
+        return (artifact, check_file(network, artifact, inputs)) if read_metadata(path) == said else None
+    except ExportError:
+        return None

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ExportError, ModelError, StorageError
 from edgeprune.core.types import Format, TensorSpec
-from edgeprune.exporters import EXPORTERS, SUFFIXES, check_parity, describe, read_metadata, run_model
+from edgeprune.exporters import (
+    EXPORTERS,
+    SUFFIXES,
+    Template,
+    TemplateError,
+    check_parity,
+    describe,
+    read_metadata,
+    run_model,
+)
 from edgeprune.exporters.tflite import pack
 
 FORMATS: tuple[Format, ...] = ("onnx", "tflite")
@@ -117,6 +126,17 @@ class Bessel(nn.Module):
         return torch.special.bessel_j0(self.fc(x))
 
 
+def test_the_reason_names_the_operator_and_the_line_of_the_users_forward(tmp_path: Path) -> None:
+    file = tmp_path / "spectral.py"
+    text = "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
+    text += "        return torch.fft.rfft(x, dim=-1).permute(1, 0).abs()\n"
+    file.write_text(text)
+    space: dict[str, type[nn.Module]] = {}
+    exec(compile(text, str(file), "exec"), space)
+    with pytest.raises(ExportError, match=r"complex<f32> \(at aten\.\w+\.\w+, spectral\.py line 4\)$"):
+        EXPORTERS["tflite"](space["Net"]().eval(), images(1, 4), tmp_path / "net.tflite", {})
+
+
 class Two(Bessel):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.fc(x), x
@@ -134,6 +154,19 @@ def test_unknown_operation_is_named_in_one_line(format: Format, tmp_path: Path) 
     assert "\n" not in str(caught.value)
     assert caught.value.__notes__
     assert not list(tmp_path.iterdir())
+
+
+def test_a_composite_operator_makes_a_second_subgraph_and_runs(tmp_path: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.LocalResponseNorm(3), nn.Flatten(), nn.Linear(32, 10)).eval()
+    x = images(4, 1, 4, 4)
+    artifact = EXPORTERS["tflite"](network, x, tmp_path / "net.tflite", METADATA)
+    assert len(schema.ModelT.InitFromPackedBuf(artifact.path.read_bytes(), 0).subgraphs) > 1
+    assert check_parity(network, artifact, x.numpy()).max_abs < 1e-5
+    # Its candidates are exported one by one: of several subgraphs slicing knows nothing.
+    with pytest.raises(TemplateError, match="several subgraphs"):
+        Template.build(network, x, "tflite")
 
 
 @pytest.mark.parametrize("format", FORMATS)

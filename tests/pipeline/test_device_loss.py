@@ -32,6 +32,7 @@ WHILE_SEARCHING = 40
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LoopProfiler.__init__.__kwdefaults__ or {}, "patience_s", 0.5)
+    monkeypatch.setattr("edgeprune.profilers.client.PATIENCE_S", 0.5)
 
 
 def device(folder: Path, *faults: str) -> str:

@@ -12,15 +12,17 @@ import pytest
 from fakes.old_onnxruntime import write_old_python
 
 import edgeprune
-from edgeprune.core.errors import DeviceError, ModelError, UsageError
+from edgeprune.core.errors import DeviceError, ExportError, ModelError, UsageError
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import DeviceSpec, MeasureSettings
+from edgeprune.core.types import DeviceSpec, MeasureSettings, PruningPlan
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.devices import find_device, open_session
 from edgeprune.exporters import EXPORTERS
 from edgeprune.models.source import make_model
+from edgeprune.pipeline.artefacts import NotExported, export_all
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.prepare import prepare
 from edgeprune.pipeline.rehearse import Shipped, rehearse
 from edgeprune.report.table import summary_table
 from edgeprune.training import fit
@@ -193,3 +195,42 @@ def test_the_format_that_is_measured_must_ship() -> None:
     for wrong in ("", "onnx,", "onnxx", "onnx tflite"):
         with pytest.raises(UsageError, match=r"there is no format .*; write onnx, tflite or onnx,tflite"):
             RunConfig(formats=wrong)
+
+
+def test_a_format_that_fails_at_the_end_is_left_out_unless_it_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(model="mlp-32-16", train_epochs=1, runs_dir=tmp_path)
+    folder = RunFolder.create(tmp_path, "late", "run")
+    prepared = prepare(config, folder, Silent(), "onnxruntime")
+    made: list[str] = []
+    onnx = EXPORTERS["onnx"]
+
+    def counting(network: Any, example: Any, path: Path, metadata: Any) -> Any:
+        made.append(path.name)
+        return onnx(network, example, path, metadata)
+
+    def failing(*_: object) -> None:
+        (folder / "baseline.tflite").write_bytes(b"half")
+        raise ExportError("cannot export to TFLite: no memory")
+
+    monkeypatch.setitem(EXPORTERS, "onnx", counting)
+    monkeypatch.setitem(EXPORTERS, "tflite", failing)
+    plan = PruningPlan({})
+    exported, lost = export_all(config, prepared, folder, prepared.network, plan, Silent(), "onnx")
+    assert [item.format for item in exported] == ["onnx"]
+    assert lost == [NotExported("tflite", "cannot export to TFLite: no memory")]
+    assert not (folder / "baseline.tflite").exists()
+    for measured in ("tflite", None):
+        with pytest.raises(ExportError, match="no memory"):
+            export_all(config, prepared, folder, prepared.network, plan, Silent(), measured)
+    # The unpruned file of the first time is there, as after a search, and still what the network computes.
+    assert made == ["baseline.onnx", "model.onnx", "model.onnx", "model.onnx"]
+    for spoil in (
+        lambda: (folder / "baseline.onnx").write_bytes(b"damaged"),
+        lambda: next(prepared.network.parameters()).data.add_(1.0),
+    ):
+        spoil()
+        made.clear()
+        export_all(config, prepared, folder, prepared.network, plan, Silent(), "onnx")
+        assert made == ["baseline.onnx", "model.onnx"]
