@@ -18,7 +18,7 @@ from edgeprune.core.store import RunFolder
 from edgeprune.core.types import DeviceSpec, MeasureSettings, PruningPlan
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.devices import find_device, open_session
-from edgeprune.exporters import EXPORTERS
+from edgeprune.exporters import EXPORTERS, describe
 from edgeprune.models.source import make_model
 from edgeprune.pipeline.artefacts import NotExported, export_all
 from edgeprune.pipeline.config import RunConfig
@@ -208,7 +208,11 @@ def test_a_format_that_fails_at_the_end_is_left_out_unless_it_was_measured(
 
     def counting(network: Any, example: Any, path: Path, metadata: Any) -> Any:
         made.append(path.name)
-        return onnx(network, example, path, metadata)
+        if path.name == "baseline.onnx":
+            return onnx(network, example, path, metadata)
+        # Nothing is pruned here, so that one export is enough.
+        path.write_bytes((folder / "baseline.onnx").read_bytes())
+        return describe(path)
 
     def failing(*_: object) -> None:
         (folder / "baseline.tflite").write_bytes(b"half")
