@@ -18,7 +18,7 @@ from edgeprune.pruning.cost import count_macs, count_parameters
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import INPUTS, OWN, Structure
-from edgeprune.pruning.surgery import cut, prune
+from edgeprune.pruning.surgery import build_graph, cut, prune
 
 
 def found(network: nn.Module, shape: tuple[int, ...], *, prune_frozen: bool = False) -> Structure:
@@ -294,3 +294,12 @@ def test_a_table_of_integers_is_frozen_by_nature_and_no_obstacle() -> None:
     assert [group.name for group in structure.groups] == ["fc1"]
     pruned = cut(network, (64,), PruningPlan({"fc1": (1, 2, 3)}))
     assert [name for name, parameter in pruned.named_parameters() if not parameter.requires_grad] == ["order"]
+
+
+def test_the_dependency_graph_leaves_the_users_word() -> None:
+    network = freeze(chain(), "0.weight", "4.bias")
+    build_graph(network, (64,))
+    assert [name for name, parameter in network.named_parameters() if not parameter.requires_grad] == [
+        "0.weight",
+        "4.bias",
+    ]
