@@ -135,7 +135,8 @@ def _scalings(file: Path, dataset: Dataset, choice: str) -> tuple[Scaling, ...]:
     if choice != "auto":
         names = {"data": "of the data", **dict.fromkeys(_RAW, "raw")}
         return (Scaling(names.get(choice, choice), resolve("none" if choice in _RAW else choice, dataset)),)
-    if own := _own_preprocessing(file, dataset.input_shape[0]):
+    # A file in ONNX Runtime's own format carries nothing of ours.
+    if file.suffix.lower() != ".ort" and (own := _own_preprocessing(file, dataset.input_shape[0])):
         return (Scaling("of the file", own),)
     found = {dataset.preprocessing: "of the data"}
     for name in ("unit", "raw", "0.5,0.5"):
