@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.foreign import FLOAT, INT64, value, write_external, write_onnx, write_signatures
+from fakes.foreign import FLOAT, INT64, value, write_external, write_onnx, write_ort, write_signatures
+from fakes.tiny_models import write_mlp
 from onnx import helper
 
 from edgeprune.cli.main import main
@@ -96,3 +97,11 @@ def test_what_is_no_model_is_refused_before_anything_runs(run: Run, tmp_path: Pa
         assert (code, out) == (2, "")
         assert says in err
         assert len(err.splitlines()) == 1
+
+
+def test_onnxruntimes_own_format_is_measured(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(str(write_ort(write_mlp(tmp_path / "net.onnx"))), "--json")
+    assert code == 0, err
+    (profile,) = json.loads(out)["profiles"]
+    assert profile["samples"]
+    assert profile["inputs"][0]["name"] == "x"

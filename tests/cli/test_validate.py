@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
+from fakes.foreign import write_ort
 from fakes.tiny_models import write_endless, write_onnx
 from onnx import TensorProto, helper
 
@@ -81,10 +81,7 @@ def test_wrong_words_are_named(runs: Runs, tmp_path: Path) -> None:
 def test_onnxruntimes_own_format(runs: Runs, tmp_path: Path) -> None:
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
     write_onnx(tmp_path / "net.onnx", nodes, {"x": (TensorProto.FLOAT, [1, 2])}, {"y": (TensorProto.FLOAT, [1, 2])})
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "net.ort")
-    options.add_session_config_entry("session.save_model_format", "ORT")
-    onnxruntime.InferenceSession(tmp_path / "net.onnx", options)
+    write_ort(tmp_path / "net.onnx")
     code, out, err = runs("net.ort", "--data", "two.npz", "--quiet")
     assert code == 0, err
     assert "100.00 % right" in out

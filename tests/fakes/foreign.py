@@ -8,6 +8,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 import onnx
+import onnxruntime
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
@@ -30,6 +31,15 @@ def write_onnx(
     graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
     return path
+
+
+def write_ort(model: Path) -> Path:
+    """The ONNX file `model` in ONNX Runtime's own format, beside it."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(model.with_suffix(".ort"))
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(model, options)
+    return model.with_suffix(".ort")
 
 
 def write_external(path: Path, location: str = "weights/w.bin") -> Path:

@@ -61,3 +61,14 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert match
     assert match[1].endswith("pytest -n 2")
     assert "<!-- tests -->" in text(".ci/run")
+
+
+def test_every_case_names_tests_that_exist() -> None:
+    for row in text("docs/cases.md").splitlines():
+        if not row.startswith("| ") or row.startswith("| kind"):
+            continue
+        source = ""
+        for file, test in re.findall(r"([\w/]+\.py)|::(?:[A-Z]\w*::)?(\w+)", row.rpartition(" | ")[2]):
+            source = text(file if file.startswith("benchmarks/") else f"tests/{file}") if file else source
+            assert file or f"def {test}(" in source, f"{test}: {row}"
+        assert source, row
