@@ -35,6 +35,20 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaled:
+    """How inputs are scaled, as a formula."""
+
+    formula: str
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is said of the data."""
+
+    preprocessing: Scaled
+
+
+@dataclass(frozen=True, slots=True)
 class Before:
     """The unpruned network."""
 
@@ -119,12 +133,17 @@ class Speedup:
 
 @dataclass(frozen=True, slots=True)
 class NotValidated:
-    """A format that the device has no runtime for."""
+    """A format that could not be exported (then it has no path), or that the device has no runtime for."""
 
     format: Format
-    path: str
+    path: str | None
     validated: Literal[False]
+    exported: bool
     why_not: str
+
+    def __post_init__(self) -> None:
+        if self.exported == (self.path is None):
+            raise ValueError("expected the path of a file that was exported, and none of one that was not")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +161,7 @@ class Validated:
     format: Format
     path: str
     validated: Literal[True]
+    exported: Literal[True]
     runtime: RuntimeName
     device_accuracy: Share
     baseline_device_accuracy: Share
@@ -205,6 +225,7 @@ class Finished:
     status: Ended
     config: Asked
     device: Device
+    data: Data
     baseline: Before
     metric: Literal["accuracy", "balanced-accuracy"]
     compressed: After

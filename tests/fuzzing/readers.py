@@ -82,7 +82,8 @@ def _measured() -> Measurement:
 
 def _result() -> dict[str, Any]:
     artifact = {
-        "format": "onnx", "path": "model.onnx", "validated": True, "runtime": "onnxruntime", "device_accuracy": 0.9,
+        "format": "onnx", "path": "model.onnx", "validated": True, "exported": True, "runtime": "onnxruntime",
+        "device_accuracy": 0.9,
         "baseline_device_accuracy": 0.91, "device_balanced_accuracy": 0.9, "baseline_device_balanced_accuracy": 0.91,
         "agreement": 1.0, "latency": {"median": 1e-5, "unit": "s", "samples": [1e-5]},
         "baseline_latency": {"median": 2e-5, "unit": "s", "samples": [2e-5]}, "peak_bytes": 10,
@@ -93,6 +94,7 @@ def _result() -> dict[str, Any]:
     return {
         "schema": RESULT_SCHEMA, "status": "done", "config": to_plain(RunConfig()),
         "device": {"name": "local", "kind": "local", "emulated": False},
+        "data": {"name": "digits", "preprocessing": {"formula": "x / 16"}},
         "metric": "accuracy", "classes": [{"name": "0", "images": 9, "baseline_recall": 0.9, "recall": 0.8}],
         "baseline": {"accuracy": 0.9, "balanced_accuracy": 0.9, "neurons": 10, "parameters": 100, "macs": 90},
         "compressed": {
@@ -101,7 +103,10 @@ def _result() -> dict[str, Any]:
             "parameters": 50, "macs": 45, "layers": [{"name": "fc1", "channels": 6, "kept": 3}],
             "frozen": {"head": {"macs_share": 0.1, "reason": "it gives the output"}},
         },
-        "artifacts": [artifact, {"format": "tflite", "path": "m", "validated": False, "why_not": "no runtime"}],
+        "artifacts": [
+            artifact,
+            {"format": "tflite", "path": None, "validated": False, "exported": False, "why_not": "no such operator"},
+        ],
         "search": {"agent_sparsity": 0.9},
         "budget": {"artifact": "model.onnx", "checks": [check], "met": True, "recommended": True},
         "possible": {"latency_share": 0.4},
