@@ -25,8 +25,6 @@ from edgeprune.pruning.cost import count_macs, count_parameters
 
 Status = Literal["running", "done", "budget-not-met", "worse", "impossible", "failed", "interrupted"]
 EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "worse": 3, "impossible": 3, "interrupted": 130}
-#: How a run ends that got to its end: there is nothing to continue.
-FINISHED: tuple[Status, ...] = ("done", "budget-not-met", "worse")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from fakes.tiny_models import write_mlp
 from fakes.tiny_tflite import write_tflite
 
 import edgeprune
+from edgeprune.core.store import RunFolder
 from edgeprune.core.types import Measurement, MeasureSettings
 from edgeprune.exporters import describe
 from edgeprune.exporters.contents import contents
@@ -18,6 +20,7 @@ from edgeprune.exporters.parity import Parity
 from edgeprune.pipeline.artefacts import Exported
 from edgeprune.pipeline.outcome import drawbacks, is_worse
 from edgeprune.pipeline.result import EXIT_CODES, RunResult
+from edgeprune.pipeline.stored import finished
 from edgeprune.pipeline.validate import Validated
 from edgeprune.profilers.statistics import Interval
 from edgeprune.report.table import budget_lines, drawback_lines, next_step
@@ -170,3 +173,11 @@ def test_a_relative_bound_shows_the_interval_it_was_judged_in() -> None:
     check |= {"met": True, "interval": [0.46, 0.52]}
     lines = budget_lines({"budget": {"checks": [check]}})
     assert lines == ["met      latency at most 0.5x: 0.49x (0.46x to 0.52x)"]
+
+
+def test_a_run_that_ended_is_not_begun_again_however_it_ended(flat: RunResult, tmp_path: Path) -> None:
+    for status in ("done", "budget-not-met", "worse"):
+        (tmp_path / "result.json").write_text(json.dumps({**flat.result, "status": status}))
+        found = finished(RunFolder(tmp_path))
+        assert found is not None, status
+        assert found["status"] == status

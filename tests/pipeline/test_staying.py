@@ -160,16 +160,13 @@ BACKBONE = """
 import torch
 from torch import nn
 
-def network(backbone=True, head=False):
+def network(backbone=True):
     torch.manual_seed(3)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.BatchNorm1d(24), nn.ReLU(),
                         nn.Linear(24, 20), nn.ReLU(), nn.Linear(20, 10))
     net[1].requires_grad_(not backbone)
     net[2].requires_grad_(not backbone)
     return net
-
-def free():
-    return network(False)
 """
 
 
@@ -178,8 +175,8 @@ def run(tmp_path: Path) -> Callable[..., tuple[nn.Module, list[str], str]]:
     model = tmp_path / "net.py"
     model.write_text(BACKBONE)
 
-    def start(function: str = "network", **options: object) -> tuple[nn.Module, list[str], str]:
-        config = RunConfig(data="digits", model=f"{model}:{function}", train_epochs=6, runs_dir=tmp_path, **options)
+    def start() -> tuple[nn.Module, list[str], str]:
+        config = RunConfig(data="digits", model=f"{model}:network", train_epochs=6, runs_dir=tmp_path)
         said = Said()
         prepared = prepare(config, RunFolder.create(tmp_path, None, "run"), said, "onnxruntime")
         return prepared.network, said.lines, prepared.baseline["source"]
@@ -187,7 +184,9 @@ def run(tmp_path: Path) -> Callable[..., tuple[nn.Module, list[str], str]]:
     return start
 
 
-def test_a_baseline_is_trained_around_what_is_frozen(run: Callable[..., tuple[nn.Module, list[str], str]]) -> None:
+def test_a_baseline_is_trained_around_what_is_frozen(
+    run: Callable[..., tuple[nn.Module, list[str], str]], tmp_path: Path
+) -> None:
     torch.manual_seed(3)
     given = nn.Linear(64, 24)
     network, lines, source = run()
@@ -199,8 +198,9 @@ def test_a_baseline_is_trained_around_what_is_frozen(run: Callable[..., tuple[nn
         "1,608 of 2,318 parameters are frozen (requires_grad=False): they keep their values, their layers are not "
         in ("\n".join(lines))
     )
-    # The same weights without the user's word are another baseline.
-    network, lines, source = run("free")
+    # The same weights of the same function, without the user's word, are another baseline.
+    (tmp_path / "net.py").write_text(BACKBONE.replace("backbone=True", "backbone=False"))
+    network, lines, source = run()
     assert source == "trained"
     assert not torch.equal(network[1].weight, given.weight)
     assert not any("frozen" in line for line in lines)
