@@ -68,6 +68,12 @@ _TABLE_COLUMNS = 110
     "--max-seconds", type=click.FloatRange(0), metavar="S", help=f"but no longer than this [{_MAX_SECONDS:.0f}]"
 )
 @click.option("--cool-below", type=float, metavar="C", help="before each process wait for this many degrees Celsius")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="the longest that one inference may take [60, on an emulated board 600]",
+)
 @click.option("--per-operator", is_flag=True, help="also the time of every operator (onnxruntime)")
 @click.option("--throughput", is_flag=True, help="also inferences per second, a thread of one process per core")
 @click.option("--json", "as_json", is_flag=True, help="print everything as JSON instead of the table")
@@ -87,6 +93,7 @@ def profile_command(
     half_width: str | None,
     max_seconds: float | None,
     cool_below: float | None,
+    timeout: float | None,
     per_operator: bool,
     throughput: bool,
     as_json: bool,
@@ -120,7 +127,7 @@ def profile_command(
     screen = Silent() if quiet or as_json else Screen(ErrorConsole())
     wanted = Wanted(throughput=throughput, operators=per_operator)
     with open_session(spec) as session:
-        found = profile_files(session, targets, settings, given, wanted, screen)
+        found = profile_files(session, targets, settings, given, wanted, screen, longest_s=timeout)
         _check_found(targets, found, spec.name)
         compared: list[Comparison] = []
         trouble: DeviceError | None = None

@@ -27,13 +27,12 @@ from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.layouts import Layout, layouts
 from edgeprune.profilers.modelfile import scale_in_graph, variables
 from edgeprune.profilers.ports import Feeding, Output, Port, Ports, written
-from edgeprune.profilers.predict import OPEN_S, longest_example, predict_on_device, took_too_long
+from edgeprune.profilers.predict import ENDLESS, OPEN_S, longest_example, predict_on_device, took_too_long
 
 #: Images that a choice between layouts and scalings is made with, and seconds that it may take: with few images more.
 _MOST_TRIED, _LEAST_TRIED, _TRY_S, _LONGEST_TRY_S = 500, 20, 20.0, 120.0
 #: A convention is given up for another one where chance explains their difference with less than this probability.
 _SIGNIFICANT = 0.05
-_SLOW = "a loop in the file may never end; where it is only slow there, give --timeout SECONDS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,7 @@ class ForeignFile:
         try:
             return in_fresh_process(self._session, self._settings, look, timeout_s=OPEN_S)
         except ChannelError as error:
-            hint = error.hint or (_SLOW if error.kind == "timeout" else "")
+            hint = error.hint or (ENDLESS if error.kind == "timeout" else "")
             said = f"{self._file.name} does not run on {self._session.spec.name}: {error.message}"
             raise DeviceError(said, hint, retryable=error.retryable) from error
 
@@ -273,7 +272,7 @@ class ForeignFile:
                 task=task,
             )
         except ChannelError as error:
-            hint = error.hint or (_SLOW if error.kind == "timeout" else "")
+            hint = error.hint or (ENDLESS if error.kind == "timeout" else "")
             raise ChannelError(error.kind, error.message, hint, retryable=error.retryable) from error
 
     def _feeding(self, way: Way) -> Feeding:

@@ -27,6 +27,8 @@ _PART_BYTES = 32 << 20
 OPEN_S = 300.0
 #: How long it may take for one example. An emulated processor is some tens of times slower than the real one.
 EXAMPLE_S, EMULATED_EXAMPLE_S = 60.0, 600.0
+#: What to do about an example that took longer.
+ENDLESS = "a loop in the file may never end; where it is only slow there, give --timeout SECONDS"
 #: Seconds of work asked for at once, so that progress is seen; and how many times that it may take beyond `EXAMPLE_S`.
 _CHUNK_S, _SLACK = 2.0, 10.0
 #: Each request is at most so many times as large as the one before: the first example is often the slowest.

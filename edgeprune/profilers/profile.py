@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from edgeprune.profilers.client import (
 from edgeprune.profilers.external import external_files
 from edgeprune.profilers.fresh import Collector, cool_down, median_or_none, memory_processes, race_fresh
 from edgeprune.profilers.inputs import GivenInputs, Shapes
+from edgeprune.profilers.predict import ENDLESS, longest_example
 from edgeprune.profilers.recognition import runtime_of
 from edgeprune.profilers.statistics import Interval, percentile, quotient_interval
 from edgeprune.profilers.verdict import State, judge
@@ -34,6 +36,8 @@ from edgeprune.profilers.verdict import State, judge
 T = TypeVar("T")
 
 _TIMEOUT_S = 900.0
+#: How many times as long a file may take to open as it did a moment ago.
+_REOPENED = 5.0
 #: A process stops timing after so long, also before it has its minimum of runs.
 _LONGEST_S = 30.0
 _OPERATOR_RUNS, _THROUGHPUT_S = 30, 2.0
@@ -159,8 +163,12 @@ def profile_files(
     given: Sequence[GivenInputs],
     wanted: Wanted,
     progress: Progress | None = None,
+    *,
+    longest_s: float | None = None,
 ) -> list[Profile | Failure]:
     """Profile every file in fresh processes: process i of each file before process i + 1 of any.
+
+    Before that each is run once; one inference may take `longest_s` (None: `longest_example`), or the file fails.
 
     `settings` holds for each, with the runtime of its type; `given` has an entry a file. A file that cannot be run
     becomes a Failure, and the others go on. Raises DeviceError where the device is lost or has no runtime, UsageError
@@ -174,7 +182,9 @@ def profile_files(
     readings = memory_processes(session, settings)
     extra = wanted.throughput + wanted.operators
     watch = progress or Silent()
-    with watch.task("fresh processes", len(files) * (settings.processes + readings + extra)) as bar:
+    with watch.task("fresh processes", len(files) * (1 + settings.processes + readings + extra)) as bar:
+        for work in works:
+            work.step(lambda work=work: work.run_once(longest_s or longest_example(session)), bar)  # type: ignore[misc]
         timed = 0
         while untimed := [work for work in works if work.more_to_time()]:
             timed += 1
@@ -285,6 +295,28 @@ class _Work:
     def more_to_time(self) -> bool:
         """Whether one more process is to time it."""
         return self.failure is None and self._timings.wanted()
+
+    def run_once(self, longest_s: float) -> str:
+        """Run it once: an inference that never ends would be waited for in every process, each time for long."""
+        # On a phone nothing runs just once: benchmark_model repeats a run, and ends by its own limits.
+        if self._session.spec.kind == "adb":
+            return ""
+
+        def once(client: ProbeClient, deadline: Deadline) -> None:
+            client.hello([], deadline)
+            start = time.monotonic()
+            client.open("once", self._pushed, deadline)
+            opened_s = time.monotonic() - start
+            try:
+                client.load("once", self._pushed, Deadline.after(longest_s + _REOPENED * opened_s))
+            except ChannelError as error:
+                if error.kind != "timeout":
+                    raise
+                said = f"one inference took longer than {longest_s:.0f} s"
+                raise ChannelError("timeout", said, ENDLESS, retryable=False) from error
+
+        in_fresh_process(self._session, self._settings, once, timeout_s=_TIMEOUT_S)
+        return f"{self._file.name} runs"
 
     def time(self) -> str:
         """Time it in one more process."""

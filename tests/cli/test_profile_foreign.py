@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.foreign import FLOAT, INT64, value, write_external, write_onnx, write_ort, write_signatures
-from fakes.tiny_models import write_mlp
+from fakes.tiny_models import write_endless, write_mlp
 from onnx import helper
 
 from edgeprune.cli.main import main
@@ -105,3 +105,12 @@ def test_onnxruntimes_own_format_is_measured(run: Run, tmp_path: Path) -> None:
     (profile,) = json.loads(out)["profiles"]
     assert profile["samples"]
     assert profile["inputs"][0]["name"] == "x"
+
+
+def test_an_endless_file_ends_soon_and_is_not_tried_again(run: Run, tmp_path: Path) -> None:
+    write_endless(tmp_path / "endless.onnx", 2)
+    write_mlp(tmp_path / "net.onnx")
+    code, out, err = run("endless.onnx", "net.onnx", "--timeout", "1")
+    assert code == 4
+    assert "one inference took longer than 1 s" in " ".join(out.split())
+    assert "net.onnx" in out
