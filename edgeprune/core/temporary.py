@@ -21,8 +21,8 @@ import filelock
 _LOCK = ".lock"
 #: First letters of our folders; the short one leaves room for the name of a socket.
 LONG, SHORT = "edgeprune-", "ep-"
-#: Seconds after which a folder that never got as far as its lock was left by a process that is gone.
-_UNFINISHED_S = 3600.0
+#: Seconds after which a folder without its name was left by a process that is gone: to lock one takes milliseconds.
+_UNFINISHED_S = 20.0
 
 
 class TemporaryFolder:

@@ -110,7 +110,7 @@ def test_onnxruntimes_own_format_is_measured(run: Run, tmp_path: Path) -> None:
 def test_an_endless_file_ends_soon_and_is_not_tried_again(run: Run, tmp_path: Path) -> None:
     write_endless(tmp_path / "endless.onnx", 2)
     write_mlp(tmp_path / "net.onnx")
-    code, out, err = run("endless.onnx", "net.onnx", "--timeout", "1")
+    code, out, _ = run("endless.onnx", "net.onnx", "--timeout", "1")
     assert code == 4
     assert "one inference took longer than 1 s" in " ".join(out.split())
     assert "net.onnx" in out

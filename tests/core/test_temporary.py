@@ -75,7 +75,7 @@ def test_what_is_not_certainly_ours_stays(here: Path) -> None:
     before = sorted(here.iterdir())
     assert not [each for each in sweep() if each.parent == here]
     assert sorted(here.iterdir()) == before
-    os.utime(here / f".{LONG}just-begun", (time.time() - 7200,) * 2)
+    os.utime(here / f".{LONG}just-begun", (time.time() - 60,) * 2)
     assert here / f".{LONG}just-begun" in sweep()
 
 
