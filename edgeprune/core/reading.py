@@ -87,6 +87,9 @@ class Source:
 
     def parse_json(self, text: str | bytes, kind: type[T]) -> T:
         """`text` as a value of type `kind` (as `from_json`): finite numbers, `MAX_DIGITS`, `MAX_DEPTH`."""
+        if not isinstance(text, str | bytes):
+            # A damaged database holds anything where text belongs.
+            raise self.refusal(f"expected text, got {type(text).__name__}")
         if len(text) > MAX_JSON_BYTES:
             raise self.refusal(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {len(text):,}")
         with self.guarded():

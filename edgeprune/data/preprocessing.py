@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -88,6 +89,11 @@ def read_entry(entry: Any, features: int, what: str) -> Preprocessing:
     cannot be: NaN, a standard deviation of 0, a list of another length.
     """
     said = f"{what}: preprocessing"
+    if isinstance(entry, np.ndarray) and entry.dtype.kind == "U":
+        # numpy makes strings of whatever a damaged file holds, and the first use of such a one fails.
+        codes = np.frombuffer(entry.astype(entry.dtype.newbyteorder("=")).tobytes(), np.uint32)
+        if codes.size and codes.max() > sys.maxunicode:
+            raise DataError(f"{said}: expected text, got characters that do not exist", _ENTRY)
     if isinstance(entry, np.ndarray) and entry.ndim == 0:
         entry = entry.item()
     if isinstance(entry, bytes):

@@ -126,6 +126,7 @@ def test_data_may_say_how_they_are_scaled(entry: Any, scale: float, mean: Any, s
         ({"scale": 1.0, "mean": 10**400, "std": 1.0}, "a number is too large"),
         ('{"scale": 1, "mean": NaN, "std": 1}', "expected finite numbers in mean, got nan"),
         ({"scale": 1e38, "mean": 0.0, "std": 1e-3}, "makes inputs too large for float32"),
+        (np.full(3, 0xFFFFFFFF, np.uint32).view("<U3")[0:1].reshape(()), "expected text, got characters that do not"),
     ],
 )
 def test_entries_that_cannot_be_are_refused(entry: Any, says: str) -> None:

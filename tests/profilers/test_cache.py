@@ -89,8 +89,8 @@ def test_damage_that_is_found_later_is_set_aside_too(tmp_path: Path) -> None:
     assert "malformed" in said[0]
 
 
-@pytest.mark.parametrize("data", ["", "{", "[]", '{"unit": "s"}', "[" * 5000])
-def test_a_row_that_cannot_be_read_is_none_and_said(tmp_path: Path, data: str) -> None:
+@pytest.mark.parametrize("data", ["", "{", "[]", '{"unit": "s"}', "[" * 5000, None, 7])
+def test_a_row_that_cannot_be_read_is_none_and_said(tmp_path: Path, data: object) -> None:
     said: list[str] = []
     with MeasurementCache(tmp_path / "c", said.append) as one:
         one.put("k", MEASURED)
