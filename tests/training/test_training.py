@@ -54,6 +54,19 @@ def test_the_best_epoch_is_kept() -> None:
     assert score(result.network, toy(200, 1)) == result.accuracy
 
 
+def test_the_metric_chooses_the_epoch() -> None:
+    rare = toy(200, 1)
+    # One image in ten is of the second class: accuracy says little of it.
+    index = torch.tensor([i for i in range(200) if i % 2 == 0 or i % 20 == 1])
+    some = Batches(Split(rare.x[index].numpy(), rare.y[index].numpy()), Preprocessing(1.0, (0.0,) * 6, (1.0,) * 6))
+    result = train(
+        net(), some, some, epochs=2, learning_rate=2e-3, batch_size=32, seed=0, progress=Silent(), title="",
+        metric="balanced-accuracy",
+    )  # fmt: skip
+    assert result.accuracy == max(result.history) == score(result.network, some, metric="balanced-accuracy")
+    assert result.accuracy != score(result.network, some)
+
+
 @pytest.mark.parametrize("teach", [False, True])
 def test_one_seed_one_network(teach: bool) -> None:
     distillation = Distillation(fit(net()).network) if teach else None
