@@ -177,7 +177,9 @@ class RunConfig:
         "mirrored",
         "training",
     )
-    finalists: int = _option(3, "best trials that are fine-tuned and compared", "training", "N")
+    finalists: int = _option(
+        3, "best trials of different widths that are fine-tuned and compared, at most", "training", "N"
+    )
     # --- measuring at the end
     processes: int = _option(
         7, "fresh processes of the final measurement (emulated boards: always 2)", "measuring", "N"

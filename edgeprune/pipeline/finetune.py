@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import Budget, MetricName, PruningPlan, Trial
-from edgeprune.pipeline.choose import Reference, excess
+from edgeprune.core.types import MetricName, PruningPlan, Trial
+from edgeprune.pipeline.choose import choose_finalists
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.search import Searched
 from edgeprune.pruning.structure import INPUTS, Criterion, Structure
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.training.augmentation import Augmentation
@@ -71,24 +72,23 @@ class Tuned:
 def fine_tune(
     config: RunConfig,
     prepared: Prepared,
-    criterion: Criterion,
+    searched: Searched,
     make_criterion: MakeCriterion,
-    trials: list[Trial],
-    budget: Budget,
-    reference: Reference,
     progress: Progress,
-    chance: float = 0.0,
 ) -> Tuned:
-    """Distil the best of `trials` (best first) from the unpruned network.
+    """Distil the best of the trials from the unpruned network.
 
-    The first `config.finalists` that meet the bounds are pruned in one step and tuned for a fifth of the epochs each;
-    the best on validation is then pruned in `config.iterations` steps and gets them all. With minutes, finalists and
-    winner share them in the same proportion. Where no trial above `chance` meets the bounds the nearest of them is
-    tuned, and beside it the first one at chance that meets them: tuning may bring it back.
+    The finalists (see `choose_finalists`) are pruned in one step and tuned for a fifth of the epochs each; the best of
+    them on validation goes on for the rest. Where it is not pruned in one step, since there are `config.iterations` or
+    its inputs go last, it begins again, and gets all epochs. With minutes, finalists and winner share them in the same
+    proportion.
 
-    `criterion` is the unpruned network's; `make_criterion` ranks the partly pruned ones.
+    `make_criterion` ranks the partly pruned networks.
     """
-    finalists, rescue = choose_finalists(trials, config.finalists, budget, reference, chance)
+    reference, chance = searched.possible.reference, searched.chance
+    finalists, rescue = choose_finalists(
+        searched.trials, config.finalists, searched.budget, reference, chance, searched.images
+    )
     if rescue is not None:
         progress.say(
             f"no trial above chance meets every bound; trial {rescue.index} does but guesses before it is tuned "
@@ -106,7 +106,7 @@ def fine_tune(
     )
 
     def rank(network: nn.Module, structure: Structure) -> Criterion:
-        return criterion if network is prepared.network else make_criterion(network, structure)
+        return searched.criterion if network is prepared.network else make_criterion(network, structure)
 
     def tune(trial: Trial, settings: FineTune, iterations: int, title: str) -> tuple[nn.Module, Fit, PruningPlan]:
         return prune_and_tune(
@@ -125,48 +125,81 @@ def fine_tune(
         )
 
     best = finalists[0]
+    known: tuple[nn.Module, Fit, PruningPlan] | None = None
     if len(finalists) > 1 and settings.epochs not in (0, 1):
-        settings, short = _shares(settings, len(finalists))
-        scores = []
+        goes_on = all(_in_one_step(prepared.structure, trial, config.iterations, settings) for trial in finalists)
+        short, settings = _shares(settings, len(finalists), goes_on=goes_on)
+        tuned = []
         for number, trial in enumerate(finalists, start=1):
-            _, fit, _ = tune(trial, short, 1, f"finalist {number} of {len(finalists)}")
-            scores.append(fit.accuracy)
+            tuned.append(tune(trial, short, 1, f"finalist {number} of {len(finalists)}"))
+            fit = tuned[-1][1]
             progress.say(
                 f"trial {trial.index}: validation {100 * trial.accuracy:.2f} % -> "
                 f"{100 * fit.accuracy:.2f} % in {round(fit.epochs, 2):g} epochs"
             )
-        best = finalists[max(range(len(finalists)), key=lambda index: (scores[index], -index))]
+        winner = max(range(len(finalists)), key=lambda index: (tuned[index][1].accuracy, -index))
         # It meets the bounds, which the other one does not.
-        if rescue is not None and scores[-1] > chance:
-            best = rescue
-    before, fit, plan = tune(best, settings, config.iterations, "fine-tuning")
+        if rescue is not None and tuned[-1][1].accuracy > chance:
+            winner = len(finalists) - 1
+        best = finalists[winner]
+        known = tuned[winner] if goes_on else None
+    if known is None:
+        before, fit, plan = tune(best, settings, config.iterations, "fine-tuning")
+    else:
+        before, fit, plan = known
+        teacher = Distillation(prepared.network, settings.temperature, settings.distillation)
+        fit = go_on(
+            fit, teacher, prepared.train, prepared.validation, settings, config.seed, progress, metric=config.metric
+        )
     progress.say(f"fine-tuned for {round(fit.epochs, 2):g} epochs: validation {100 * fit.accuracy:.2f} %")
     return Tuned(best, plan, before, fit)
 
 
-def choose_finalists(
-    trials: list[Trial], wanted: int, budget: Budget, reference: Reference, chance: float
-) -> tuple[list[Trial], Trial | None]:
-    """Which of `trials` (best first) are tuned and compared, and which of them only because tuning may bring it back.
+def _in_one_step(structure: Structure, trial: Trial, iterations: int, settings: FineTune) -> bool:
+    return len(_way(structure, trial.plan.widths, iterations, inputs_last=_inputs_last(settings, iterations))) == 1
 
-    A trial at chance stands for another that misses its bounds, never for one that meets them.
+
+def go_on(
+    fit: Fit,
+    teacher: Distillation,
+    train_set: Batches,
+    validation: Batches,
+    settings: FineTune,
+    seed: int,
+    progress: Progress,
+    title: str = "fine-tuning",
+    metric: MetricName = "accuracy",
+) -> Fit:
+    """Tune a network that was tuned before for the epochs or minutes of `settings`; all of its history in one.
+
+    The one-cycle schedule begins anew, and images come in another order.
     """
-    able = [t for t in trials[:wanted] if t.accuracy > chance and excess(t, budget, reference) == 0.0]
-    if able:
-        return able, None
-    nearest = trials[:1]
-    guessing = [t for t in trials if t.accuracy <= chance and excess(t, budget, reference) == 0.0]
-    if not guessing or guessing[0] is nearest[0]:
-        return nearest, None
-    return [*nearest, guessing[0]], guessing[0]
+    more = _train(
+        fit.network,
+        teacher,
+        train_set,
+        validation,
+        settings,
+        seed=seed + round(1000 * fit.epochs),
+        progress=progress,
+        title=title,
+        metric=metric,
+    )
+    return replace(more, history=fit.history + more.history, epochs=fit.epochs + more.epochs)
 
 
-def _shares(settings: FineTune, finalists: int) -> tuple[FineTune, FineTune]:
-    """What the winner gets, and each finalist: a fifth of that. Epochs are the winner's own, minutes are for all."""
+def _shares(settings: FineTune, finalists: int, *, goes_on: bool) -> tuple[FineTune, FineTune]:
+    """What each finalist gets, and what the winner gets after it: a fifth of what it gets in all, and the rest.
+
+    Where the winner does not go on from its finalist it gets all in one. Epochs are the winner's own, minutes are for
+    all.
+    """
     if settings.minutes is not None:
-        minutes = settings.minutes * 5 / (5 + finalists)
-        return replace(settings, minutes=minutes), replace(settings, minutes=minutes / 5)
-    return settings, replace(settings, epochs=max(1, (settings.epochs or 0) // 5))
+        minutes = settings.minutes * 5 / (5 + finalists - goes_on)
+        return replace(settings, minutes=minutes / 5), replace(settings, minutes=minutes * (4 / 5 if goes_on else 1))
+    epochs = settings.epochs or 0
+    short = max(1, epochs // 5)
+    return replace(settings, epochs=short), replace(settings, epochs=epochs - short if goes_on else epochs)
 
 
 def prune_and_tune(
@@ -218,26 +251,25 @@ def prune_and_tune(
     before = narrowed(criterion, criterion.plan(dict(widths)))
     history: tuple[float, ...] = ()
     epochs = 0.0
-    way = _way(structure, widths, iterations, inputs_last=settings.epochs is None or settings.epochs > iterations)
+    way = _way(structure, widths, iterations, inputs_last=_inputs_last(settings, iterations))
     steps = len(way)
     for step, narrower in enumerate(way, start=1):
         last = step == steps
         plan = criterion.plan(narrower)
         pruned = before if steps == 1 else narrowed(criterion, plan)
-        fit = train(
+        fit = _train(
             pruned,
+            distillation,
             train_set,
             validation,
-            epochs=None if settings.epochs is None else _step_epochs(settings.epochs, step, steps),
-            minutes=None if deadline is None else deadline.left() / 60 * _step_share(step, steps),
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
+            replace(
+                settings,
+                epochs=None if settings.epochs is None else _step_epochs(settings.epochs, step, steps),
+                minutes=None if deadline is None else deadline.left() / 60 * _step_share(step, steps),
+            ),
             seed=seed,
             progress=progress,
             title=title if steps == 1 else f"{title}, step {step} of {steps}",
-            distillation=distillation,
-            augmentation=settings.augmentation,
-            weight_decay=FINETUNE_DECAY,
             metric=metric,
             clock=clock,
         )
@@ -246,6 +278,42 @@ def prune_and_tune(
         if not last:
             criterion = make_criterion(widen(network, structure, plan, fit.network), structure)
     return before, replace(fit, history=history, epochs=epochs), plan
+
+
+def _train(
+    network: nn.Module,
+    teacher: Distillation,
+    train_set: Batches,
+    validation: Batches,
+    settings: FineTune,
+    *,
+    seed: int,
+    progress: Progress,
+    title: str,
+    metric: MetricName,
+    clock: Callable[[], float] = time.monotonic,
+) -> Fit:
+    return train(
+        network,
+        train_set,
+        validation,
+        epochs=settings.epochs,
+        minutes=settings.minutes,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        seed=seed,
+        progress=progress,
+        title=title,
+        distillation=teacher,
+        augmentation=settings.augmentation,
+        weight_decay=FINETUNE_DECAY,
+        metric=metric,
+        clock=clock,
+    )
+
+
+def _inputs_last(settings: FineTune, iterations: int) -> bool:
+    return settings.epochs is None or settings.epochs > iterations
 
 
 def _way(

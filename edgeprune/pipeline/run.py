@@ -149,13 +149,9 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
         tuned = fine_tune(
             config,
             prepared,
-            searched.criterion,
+            searched,
             lambda network, structure: criterion_of(config, prepared, network, structure, watch),
-            searched.trials,
-            searched.budget,
-            searched.possible.reference,
             watch,
-            searched.chance,
         )
         watch.stage("export")
         network, plan = tuned.fit.network, tuned.plan

@@ -19,7 +19,7 @@ from edgeprune.core.units import format_bytes, format_cost, format_speedup
 from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.candidates import Evaluator, FileMaker
-from edgeprune.pipeline.choose import Reference, excess, rank
+from edgeprune.pipeline.choose import Reference, choose_finalists, rank
 from edgeprune.pipeline.config import AGENTS, FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.prepare import Prepared, convolutional
@@ -33,7 +33,7 @@ from edgeprune.search.environment import Environment, Episode, StopSearch
 from edgeprune.search.methods import make_method
 from edgeprune.search.reward import Candidate, Reward
 from edgeprune.training.brief import BriefTuning
-from edgeprune.training.metrics import chance_level
+from edgeprune.training.metrics import chance_level, telling_images
 
 #: The rate that is asked for when nothing else is (or half-way to the most that is possible), and the points that may
 #: be lost when nobody said: a network that is fast and wrong is of no use to anybody.
@@ -66,6 +66,8 @@ class Searched:
     summary: dict[str, Any]
     #: The score up to which a trial is not told from guessing.
     chance: float
+    #: How many images a score is worth (see `telling_images`).
+    images: float
 
 
 def run_search(
@@ -81,7 +83,8 @@ def run_search(
     criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
     kind = FORMAT[settings.runtime]
     scoring = _scoring(config, prepared, criterion)
-    chance = chance_level(config.metric, prepared.validation.y[: scoring.images].numpy())
+    labels = prepared.validation.y[: scoring.images].numpy()
+    chance, images = chance_level(config.metric, labels), telling_images(config.metric, labels)
     work = folder / CANDIDATES
     store = TrialStore(folder / "trials.sqlite")
     try:
@@ -149,7 +152,7 @@ def run_search(
                 store.trim(len(trials))
                 try:
                     confirmed = _confirm(
-                        trials, evaluator, budget, possible.reference, config.finalists, progress, chance
+                        trials, evaluator, budget, possible.reference, config.finalists, progress, chance, images
                     )
                 except StopSearch as stop:
                     result = replace(result, stopped=str(stop))
@@ -167,7 +170,7 @@ def run_search(
     finally:
         store.close()
         shutil.rmtree(work, ignore_errors=True)
-    return Searched(confirmed, budget, possible, criterion, summary, chance)
+    return Searched(confirmed, budget, possible, criterion, summary, chance, images)
 
 
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
@@ -321,8 +324,9 @@ def _confirm(
     wanted: int,
     progress: Progress,
     chance: float,
+    images: float,
 ) -> list[Trial]:
-    """The trials in order of choice; the best are measured once more, past the cache, until `wanted` keep their bounds.
+    """The trials in order of choice; who would be a finalist is measured once more, past the cache, until none is new.
 
     The best of many noisy figures is lucky: a trial that kept its bound only by luck is found out here, and what it is
     judged by from then on is the second figure.
@@ -334,9 +338,8 @@ def _confirm(
     with progress.task("measuring the best again", None) as task:
         while True:
             ordered = rank(list(left.values()), budget, reference, chance)
-            # Those that miss their bounds need no second chance, but the nearest of them must be known for certain.
-            doubtful = [t for t in ordered[:wanted] if t.plan.key not in again]
-            doubtful = [t for t in doubtful if excess(t, budget, reference) == 0.0] or doubtful[:1]
+            finalists = choose_finalists(ordered, wanted, budget, reference, chance, images)[0]
+            doubtful = [t for t in finalists if t.plan.key not in again]
             if not doubtful:
                 return ordered
             for trial in doubtful:

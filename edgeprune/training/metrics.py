@@ -78,6 +78,18 @@ def chance_level(metric: MetricName, labels: Classes, answers: Classes | None = 
     return max(least, beyond) if beyond < 1 - 1e-9 else least
 
 
+def telling_images(metric: MetricName, labels: Classes) -> float:
+    """How many images with independent answers a score on `labels` (N,) is worth: N, or fewer where a class is rare.
+
+    The variance of a score p is p (1 - p) over this number, were every class's recall p: balanced accuracy is a mean of
+    C recalls, of variance sum_c 1 / (C^2 n_c). Example: 90 images of one class, 10 of another -> 36.
+    """
+    if metric == "accuracy":
+        return float(len(labels))
+    counts = np.unique(labels, return_counts=True)[1]
+    return float(len(counts) ** 2 / (1 / counts).sum())
+
+
 def _recalls(labels: Classes, answers: Classes) -> NDArray[np.float64]:
     """Of every class that `labels` hold, in order, the share that is answered right."""
     recalls: NDArray[np.float64] = recall_score(

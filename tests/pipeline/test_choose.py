@@ -5,8 +5,7 @@ import pytest
 
 from edgeprune.core.errors import BudgetError
 from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial
-from edgeprune.pipeline.choose import Reference, excess, rank
-from edgeprune.pipeline.finetune import choose_finalists
+from edgeprune.pipeline.choose import Reference, choose_finalists, excess, rank
 from edgeprune.pipeline.search import Possible, check_possible, kept_already, settle
 from edgeprune.pruning.structure import LayerCost, Structure
 
@@ -14,14 +13,21 @@ REFERENCE = Reference(latency=0.010, memory=1000, bytes=5000)
 
 
 def trial(
-    index: int, accuracy: float, latency: float = 0.5, ncr: float = 4.0, size: int = 1000, failed: bool = False
+    index: int,
+    accuracy: float,
+    latency: float = 0.5,
+    ncr: float = 4.0,
+    size: int = 1000,
+    failed: bool = False,
+    widths: tuple[int, ...] | None = None,
 ) -> Trial:
     cost: Measurement | Failure = Measurement(
         "s", (latency,) * 2, (), (1.0,) * 2, 400, 1000, "mallinfo2", "", "", "d", {}, MeasureSettings("litert")
     )
     if failed:
         cost = Failure("crashed", "died", retryable=True)
-    return Trial(index, PruningPlan({"a": tuple(range(index + 1))}), accuracy, ncr, cost, size, 1.0, 0.0)
+    kept = {str(group): tuple(range(width)) for group, width in enumerate(widths or (index + 1,))}
+    return Trial(index, PruningPlan(kept), accuracy, ncr, cost, size, 1.0, 0.0)
 
 
 def order(trials: list[Trial], budget: Budget) -> list[int]:
@@ -115,7 +121,7 @@ def test_a_trial_at_chance_is_tuned_only_where_no_other_meets_the_bounds() -> No
 
     def finalists(*trials: Trial) -> tuple[list[int], int | None]:
         ordered = rank(trials, fast, REFERENCE, chance=0.15)
-        chosen, rescue = choose_finalists(ordered, 3, fast, REFERENCE, 0.15)
+        chosen, rescue = choose_finalists(ordered, 3, fast, REFERENCE, 0.15, 1000)
         return [t.index for t in chosen], None if rescue is None else rescue.index
 
     able, slow, lost = trial(0, 0.9), trial(1, 0.95, latency=0.9), trial(2, 0.1)
@@ -123,3 +129,31 @@ def test_a_trial_at_chance_is_tuned_only_where_no_other_meets_the_bounds() -> No
     assert finalists(slow, lost) == ([1, 2], 2)
     assert finalists(slow, trial(3, 0.1, latency=0.9)) == ([1], None)
     assert finalists(lost, trial(3, 0.12)) == ([3], None)
+
+
+def finalists_of(trials: list[Trial], wanted: int = 3, images: float = 100) -> list[int]:
+    ordered = rank(trials, Budget(), REFERENCE)
+    return [t.index for t in choose_finalists(ordered, wanted, Budget(), REFERENCE, 0.15, images)[0]]
+
+
+def test_of_near_identical_plans_one_is_a_finalist() -> None:
+    near = [trial(0, 0.90, widths=(64, 64)), trial(1, 0.89, widths=(64, 56)), trial(2, 0.88, widths=(56, 64))]
+    assert finalists_of(near) == [0]
+    # Far from the best, and from each other.
+    far = [trial(3, 0.87, widths=(64, 48)), trial(4, 0.86, widths=(64, 47)), trial(5, 0.85, widths=(40, 64))]
+    assert finalists_of([*near, *far]) == [0, 3, 5]
+    assert finalists_of([*near, *far], wanted=2) == [0, 3]
+
+
+def test_what_scores_worse_than_noise_explains_is_no_finalist() -> None:
+    trials = [trial(0, 0.95, widths=(64,)), trial(1, 0.90, widths=(32,)), trial(2, 0.80, widths=(16,))]
+    assert finalists_of(trials, images=100) == [0, 1]
+    assert finalists_of(trials, images=1000) == [0]
+    assert finalists_of(trials, images=10) == [0, 1, 2]
+    # Right on every image is no score without an error.
+    assert finalists_of([trial(0, 1.0, widths=(64,)), trial(1, 0.99, widths=(32,))]) == [0, 1]
+
+
+def test_finalists_are_taken_from_all_trials_that_meet_the_bounds() -> None:
+    near = [trial(index, 0.95 - 0.001 * index, widths=(64 - index,)) for index in range(5)]
+    assert finalists_of([*near, trial(9, 0.93, widths=(20,))], wanted=2) == [0, 9]

@@ -19,6 +19,7 @@ from edgeprune.pipeline.finetune import FineTune, fine_tune, prune_and_tune, wid
 from edgeprune.pipeline.prepare import Prepared, Schedule
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
+from edgeprune.pipeline.search import Possible, Searched
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Structure
@@ -277,32 +278,33 @@ def test_batch_norm_is_recalibrated_after_surgery() -> None:
     torch.testing.assert_close(before.norm.running_var, passed.transpose(0, 1).flatten(1).var(1), rtol=1e-4, atol=1e-5)
 
 
-def prepared(config: RunConfig) -> Prepared:
+def prepared(config: RunConfig, prune_inputs: bool = True) -> Prepared:
     net = network()
     preprocessing = Preprocessing(1.0, (0.0,), (1.0,))
     splits = (split(120), split(60, seed=1), split(9, seed=2))
     dataset = Dataset("toy", *splits, ("a", "b", "c"), preprocessing, "")
     train_set, validation = (Batches(part, preprocessing) for part in splits[:2])
-    structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
+    structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9, prune_inputs=prune_inputs)
     schedule = Schedule(0, 10, 16, 2e-3, config.temperature or 1.0, None)
     shipped = Shipped(("onnx", "tflite"))
     scaling = Scaling(preprocessing, "data")
     return Prepared(dataset, train_set, validation, net, structure, schedule, 0.3, {}, scaling, shipped)
 
 
-def stage(config: RunConfig, said: list[str] | None = None) -> finetune.Tuned:
-    ready = prepared(config)
+def stage(config: RunConfig, said: list[str] | None = None, *, prune_inputs: bool = True) -> finetune.Tuned:
+    ready = prepared(config, prune_inputs)
     criterion = ByReaders(ready.network, ready.structure)
-    lost = Failure("lost", "", False)
+    lost, names = Failure("lost", "", False), [group.name for group in ready.structure.groups]
     trials = [
-        Trial(index, criterion.plan(widths), 0.5, 3.0, lost, 1, 1.0, 0.0)
-        for index, widths in enumerate((WIDTHS, {"inputs": 14, "fc1": 12, "fc2": 5}))
+        Trial(index, criterion.plan({name: widths[name] for name in names}), 0.5, 3.0, lost, 1, 1.0, 0.0)
+        for index, widths in enumerate((WIDTHS, {"inputs": 14, "fc1": 13, "fc2": 4}))
     ]
     watch = Silent()
     if said is not None:
         watch.say = said.append  # type: ignore[method-assign]
-    reference = Reference(1.0, 1, 1)
-    return fine_tune(config, ready, criterion, ByReaders, trials, Budget(), reference, watch)
+    possible = Possible(9.0, 0.1, 0.1, Reference(1.0, 1, 1), 1)
+    searched = Searched(trials, Budget(), possible, criterion, {}, chance=0.0, images=60)
+    return fine_tune(config, ready, searched, ByReaders, watch)
 
 
 def test_the_stage_tunes_a_trial_at_its_widths() -> None:
@@ -312,6 +314,45 @@ def test_the_stage_tunes_a_trial_at_its_widths() -> None:
     assert tuned.fit.epochs == 10
     assert len([line for line in said if "in 2 epochs" in line]) == 2
     cut(network(), SHAPE, tuned.plan).load_state_dict(tuned.fit.network.state_dict())
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_the_winner_goes_on_from_its_finalist(monkeypatch: pytest.MonkeyPatch, winner: int) -> None:
+    trained: list[tuple[nn.Module, finetune.Fit]] = []
+    real = finetune.train
+
+    def watch(start: nn.Module, *args, **options):  # type: ignore[no-untyped-def]
+        fit = real(start, *args, **options)
+        if len(trained) < 2:
+            fit = replace(fit, accuracy=float(len(trained) == winner))
+        trained.append((start, fit))
+        return fit
+
+    monkeypatch.setattr(finetune, "train", watch)
+    tuned = stage(RunConfig(), prune_inputs=False)
+    assert tuned.trial.index == winner
+    assert [len(fit.history) for _, fit in trained] == [2, 2, 8]
+    assert trained[2][0] is trained[winner][1].network
+    assert tuned.fit.history == trained[winner][1].history + trained[2][1].history
+    assert tuned.fit.epochs == 10
+    cut(network(), SHAPE, tuned.plan).load_state_dict(tuned.fit.network.state_dict())
+
+
+def test_what_is_pruned_in_steps_begins_again_as_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent: list[float] = []
+    real = finetune.train
+
+    def watch(*args, **options):  # type: ignore[no-untyped-def]
+        spent.append(options["epochs"])
+        return real(*args, **options)
+
+    monkeypatch.setattr(finetune, "train", watch)
+    # A quarter of the epochs of each is before its inputs go.
+    assert stage(RunConfig()).fit.epochs == 10
+    assert spent == [1, 1, 1, 1, 2, 8]
+    spent.clear()
+    assert stage(RunConfig(iterations=2), prune_inputs=False).fit.epochs == 10
+    assert spent == [2, 2, 2, 8]
 
 
 def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,6 +367,15 @@ def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.Monke
     stage(RunConfig(finetune_minutes=7, distillation=0.2, temperature=5.0, finalists=2))
     assert [settings.minutes for settings in seen] == [1.0, 1.0, 5.0]
     assert {(settings.distillation, settings.temperature, settings.epochs) for settings in seen} == {(0.2, 5.0, None)}
+
+
+def test_finalists_and_winner_share_the_minutes() -> None:
+    for finalists, goes_on in ((3, True), (3, False), (2, True)):
+        short, rest = finetune._shares(FineTune(minutes=7.0), finalists, goes_on=goes_on)
+        assert short.minutes is not None
+        assert rest.minutes is not None
+        assert finalists * short.minutes + rest.minutes == pytest.approx(7)
+        assert rest.minutes == pytest.approx((4 if goes_on else 5) * short.minutes)
 
 
 @pytest.mark.parametrize(
