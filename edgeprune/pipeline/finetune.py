@@ -24,6 +24,7 @@ from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import FINETUNE_DECAY, Fit, train
+from edgeprune.training.place import PLAIN, Place
 from edgeprune.training.recalibration import recalibrate
 
 #: Ranks the channels of a network of the given structure.
@@ -122,6 +123,7 @@ def fine_tune(
             progress=progress,
             title=title,
             metric=config.metric,
+            place=prepared.place,
         )
 
     best = finalists[0]
@@ -217,6 +219,7 @@ def prune_and_tune(
     title: str = "fine-tuning",
     metric: MetricName = "accuracy",
     clock: Callable[[], float] = time.monotonic,
+    place: Place = PLAIN,
 ) -> tuple[nn.Module, Fit, PruningPlan]:
     """Prune `network` to `widths` and tune it, in `iterations` steps, with `network` as the teacher.
 
@@ -244,7 +247,7 @@ def prune_and_tune(
     def narrowed(criterion: Criterion, plan: PruningPlan) -> nn.Module:
         pruned = prune(criterion, structure, plan, check=True, inputs=validation.inputs(slice(0, 16)))
         size = min(500, train_set.together)
-        recalibrate(pruned, (x for x, _ in train_set.ordered(size, RECALIBRATION_IMAGES) if len(x) > 1))
+        recalibrate(pruned, (x for x, _ in train_set.ordered(size, RECALIBRATION_IMAGES) if len(x) > 1), place)
         return pruned
 
     criterion = make_criterion(network, structure)
@@ -272,6 +275,7 @@ def prune_and_tune(
             title=title if steps == 1 else f"{title}, step {step} of {steps}",
             metric=metric,
             clock=clock,
+            place=place,
         )
         history += fit.history
         epochs += fit.epochs

@@ -35,6 +35,7 @@ from edgeprune.pruning.structure import Structure
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import train
+from edgeprune.training.place import PLAIN, Place
 
 #: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
 MAX_COLUMNS = 8192
@@ -80,6 +81,8 @@ class Prepared:
     scaling: Scaling
     #: The formats that are exported.
     shipped: Shipped
+    #: Where networks are trained and scored.
+    place: Place = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

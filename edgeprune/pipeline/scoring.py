@@ -10,12 +10,13 @@ from edgeprune.pruning.surgery import prune
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.fit import score
+from edgeprune.training.place import PLAIN, Place
 
 
 class Scoring:
     """Prunes by a criterion, tunes for a moment where there is a `tuning`, scores on the first `images` of validation.
 
-    `images` None: all of them.
+    `images` None: all of them. `place` is where answers are computed; the `tuning` has its own.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Scoring:
         tuning: BriefTuning | None,
         images: int | None = None,
         metric: MetricName = "accuracy",
+        place: Place = PLAIN,
     ) -> None:
         self._structure = structure
         self._criterion = criterion
@@ -35,6 +37,7 @@ class Scoring:
         #: How many validation images are looked at; None: all.
         self.images = images
         self._metric: MetricName = metric
+        self._place = place
         self._neurons = structure.neurons(network)
 
     @property
@@ -46,5 +49,5 @@ class Scoring:
         """The pruned network, not tuned; its score once it is (share), and its neuron compression rate."""
         pruned = prune(self._criterion, self._structure, plan)
         tuned = pruned if self._tuning is None else self._tuning(pruned)
-        accuracy = score(tuned, self._validation, self.images, metric=self._metric)
+        accuracy = score(tuned, self._validation, self.images, metric=self._metric, place=self._place)
         return pruned, accuracy, self._neurons / self._structure.neurons(pruned)

@@ -180,9 +180,24 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
     steps = 150 if steps is None else steps
     tuning = None
     if steps:
-        rate = prepared.schedule.learning_rate
-        tuning = BriefTuning(prepared.train, prepared.network, steps=steps, learning_rate=rate, seed=config.seed)
-    return Scoring(prepared.network, prepared.structure, criterion, prepared.validation, tuning, images, config.metric)
+        tuning = BriefTuning(
+            prepared.train,
+            prepared.network,
+            steps=steps,
+            learning_rate=prepared.schedule.learning_rate,
+            seed=config.seed,
+            place=prepared.place,
+        )
+    return Scoring(
+        prepared.network,
+        prepared.structure,
+        criterion,
+        prepared.validation,
+        tuning,
+        images,
+        config.metric,
+        prepared.place,
+    )
 
 
 def settle(budget: Budget, possible: Possible) -> Budget:

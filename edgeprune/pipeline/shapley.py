@@ -251,6 +251,7 @@ def _fine_tuned(config: ShapleyConfig, prepared: Prepared, pruned: nn.Module, pr
         distillation=Distillation(prepared.network, schedule.temperature),
         augmentation=schedule.augmentation,
         weight_decay=FINETUNE_DECAY,
+        place=prepared.place,
     )
 
 

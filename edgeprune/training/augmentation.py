@@ -55,13 +55,16 @@ class Augmentation:
     def apply(self, x: Tensor, generator: torch.Generator, changes: int = 128) -> Tensor:
         """Images (N, C, H, W) changed at random, in a fresh tensor; beyond the border they are continued.
 
+        `generator` is one of the CPU, wherever the images are: the same seed draws the same changes.
+
         Image i gets change i modulo `changes`, so consecutive batches of that size hold each change once: one grid of
         sampling points serves many images, which costs a fifth of a grid for each. Pixels are interpolated bilinearly
         where images are turned or scaled, and copied where they are only moved or mirrored.
         """
         count, channels, height, width = x.shape
         changes = min(changes, count)
-        grid = F.affine_grid(self._matrices(changes, height, width, generator), [changes, 1, height, width], False)
+        matrices = self._matrices(changes, height, width, generator).to(x.device)
+        grid = F.affine_grid(matrices, [changes, 1, height, width], False)
         # The images that share a change become channels of one; the last round is filled up with any images.
         rounds = -(-count // changes)
         missing = rounds * changes - count

@@ -12,6 +12,7 @@ from edgeprune.core.errors import ModelError
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.frozen import train_mode, trainable
+from edgeprune.training.place import PLAIN, Place
 
 BATCH_SIZE = 128
 #: Of the teacher's answers, which are all it learns from: few steps learn more from soft ones than from labels, and
@@ -25,22 +26,33 @@ FASTER = 5
 class BriefTuning:
     """Tunes any network on the answers of `teacher` to the same `steps` batches of training images.
 
-    `learning_rate` is that of the fine-tuning that would follow. Raises ModelError where the teacher's answers are NaN.
+    `learning_rate` is that of the fine-tuning that would follow, `place` where it is done. Raises ModelError where the
+    teacher's answers are NaN.
 
     Accuracy before fine-tuning ranks candidates by what they have lost, but some losses come back and others do not: a
     hidden neuron's do, an input feature's do not (docs/decisions/0007). So many steps tell them apart, in about 0.1 s
     for the papers' networks.
     """
 
-    def __init__(self, train_set: Batches, teacher: nn.Module, *, steps: int, learning_rate: float, seed: int) -> None:
+    def __init__(
+        self,
+        train_set: Batches,
+        teacher: nn.Module,
+        *,
+        steps: int,
+        learning_rate: float,
+        seed: int,
+        place: Place = PLAIN,
+    ) -> None:
+        self._place = place
         self._distillation = Distillation(teacher, TEMPERATURE, share=1.0)
         self._rate = FASTER * learning_rate
         count = min(len(train_set), steps * BATCH_SIZE)
         index = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(seed))[:count]
-        self._inputs, self._labels = train_set.inputs(index), train_set.y[index]
-        teacher.eval()
+        self._inputs, self._labels = place.inputs(train_set.inputs(index)), place.moved(train_set.y[index])
+        there = (teacher if place == PLAIN else place.copy(teacher)).eval()
         with torch.no_grad():
-            parts = [teacher(part) for part in torch.split(self._inputs, train_set.together)]
+            parts = [place.forward(there, part) for part in torch.split(self._inputs, train_set.together)]
         answers = torch.cat(parts)
         if not torch.isfinite(answers).all():
             raise ModelError(
@@ -59,9 +71,9 @@ class BriefTuning:
         nothing are not scored.
         """
         untuned = network
-        network = deepcopy(network)
         if not trainable(network):
-            return network.eval()
+            return deepcopy(network).eval()
+        network = self._place.copy(network)
         train_mode(network)
         optimizer = torch.optim.AdamW(trainable(network), lr=self._rate, fused=True)
         batches = len(self._labels) // BATCH_SIZE or 1
@@ -72,11 +84,12 @@ class BriefTuning:
                 for group in optimizer.param_groups:
                     group["lr"] = self._rate * (0.5 + 0.5 * math.cos(math.pi * step / self._steps))
                 part = slice(step % batches * BATCH_SIZE, (step % batches + 1) * BATCH_SIZE)
-                loss = self._distillation.loss(network(self._inputs[part]), self._labels[part], self._softened[part])
+                logits = self._place.forward(network, self._inputs[part])
+                loss = self._distillation.loss(logits, self._labels[part], self._softened[part])
                 if not math.isfinite(loss.item()):
                     self.diverged += 1
                     return deepcopy(untuned).eval()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-        return network.eval()
+        return self._place.back(network).eval()

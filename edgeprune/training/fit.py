@@ -20,6 +20,7 @@ from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.frozen import train_mode, trainable
 from edgeprune.training.metrics import score_of
+from edgeprune.training.place import PLAIN, Place
 
 #: AdamW's weight decay, of weights only. A pruned network is tuned with more: Fashion-MNIST at a fifth of its neurons
 #: loses 2.0 points instead of 2.25 so (docs/decisions/0009-inputs-last.md).
@@ -40,16 +41,36 @@ class Fit:
     epochs: float
 
 
-def predict(network: nn.Module, batches: Batches, limit: int | None = None) -> Tensor:
-    """Logits (N, classes) of the first `limit` images, in evaluation mode."""
-    network.eval()
-    with torch.no_grad():
-        return torch.cat([network(x) for x, _ in batches.ordered(min(500, batches.together), limit)])
+def predict(network: nn.Module, batches: Batches, limit: int | None = None, place: Place = PLAIN) -> Tensor:
+    """Logits (N, classes) of the first `limit` images, in evaluation mode; the network is copied to another `place`.
+
+    In float32 everywhere: a network is judged as it ships.
+    """
+    return _predict(network if place == PLAIN else place.copy(network), batches, limit, place)
 
 
-def score(network: nn.Module, batches: Batches, limit: int | None = None, *, metric: MetricName = "accuracy") -> float:
+def score(
+    network: nn.Module,
+    batches: Batches,
+    limit: int | None = None,
+    *,
+    metric: MetricName = "accuracy",
+    place: Place = PLAIN,
+) -> float:
     """What `metric` says of the answers to the first `limit` images, a share."""
-    answers = predict(network, batches, limit).argmax(1).numpy()
+    return _judged(predict(network, batches, limit, place), batches, metric)
+
+
+def _predict(there: nn.Module, batches: Batches, limit: int | None, place: Place) -> Tensor:
+    """`predict`, of a network that is in `place` already."""
+    there.eval()
+    with torch.no_grad():
+        parts = [there(place.inputs(x)) for x, _ in batches.ordered(min(500, batches.together), limit)]
+        return torch.cat(parts).cpu()
+
+
+def _judged(logits: Tensor, batches: Batches, metric: MetricName) -> float:
+    answers = logits.argmax(1).numpy()
     return score_of(metric, batches.y[: len(answers)].numpy(), answers)
 
 
@@ -94,6 +115,7 @@ def train(
     weight_decay: float = DECAY,
     metric: MetricName = "accuracy",
     clock: Callable[[], float] = time.monotonic,
+    place: Place = PLAIN,
 ) -> Fit:
     """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by `metric`.
 
@@ -102,24 +124,28 @@ def train(
     machine's speed. The start counts as epoch 0, so training never makes a network worse on validation.
 
     Frozen parameters, and the statistics of frozen norms, keep their values (see `frozen`); a network that is frozen
-    as a whole comes back as it was, after no epoch.
+    as a whole comes back as it was, after no epoch. It trains in `place`, and comes back from there.
 
     Raises UsageError unless exactly one of `epochs` and `minutes` is given, ModelError at the first loss that is NaN or
     infinite.
     """
     if (epochs is None) == (minutes is None):
         raise UsageError("training takes either epochs or minutes", "give exactly one of them")
-    network = deepcopy(network)
+    network = place.copy(network)
+
+    def validated() -> float:
+        return _judged(_predict(network, validation, None, place), validation, metric)
+
     began = clock()
-    best, accuracy = deepcopy(network), score(network, validation, metric=metric)
+    best, accuracy = deepcopy(network), validated()
     if not trainable(network):
         progress.say(f"{title}: every parameter is frozen (requires_grad=False), so there is nothing to train")
-        return Fit(best.eval(), accuracy, (), 0.0)
+        return Fit(place.back(best).eval(), accuracy, (), 0.0)
     # As long as the last validation will take.
     reserve = clock() - began
     generator = torch.Generator().manual_seed(seed)
     optimizer = adamw(network, learning_rate, weight_decay)
-    source = _Source(train_set, batch_size, generator, distillation, augmentation)
+    source = _Source(train_set, batch_size, generator, distillation, augmentation, place)
     total = (epochs or 0) * source.batches if minutes is None else 60 * minutes - reserve
     done = 0
 
@@ -140,7 +166,7 @@ def train(
                 rate, beta = one_cycle(now)
                 for group in optimizer.param_groups:
                     group["lr"], group["betas"] = rate * learning_rate, (beta, 0.999)
-                logits = network(x)
+                logits = place.forward(network, x)
                 if distillation is None or softened is None:
                     loss = F.cross_entropy(logits, labels)
                 else:
@@ -151,13 +177,13 @@ def train(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 done += 1
-            history.append(score(network, validation, metric=metric))
+            history.append(validated())
             if history[-1] > accuracy:
                 best, accuracy = deepcopy(network), history[-1]
             before, share = share, min(1.0, elapsed())
             passed = 1 if minutes is None else 60 * minutes * (share - before)
             task.advance(passed, f"validation {100 * history[-1]:.2f} %")
-    return Fit(best.eval(), accuracy, tuple(history), done / max(1, source.batches))
+    return Fit(place.back(best).eval(), accuracy, tuple(history), done / max(1, source.batches))
 
 
 def _diverged(title: str, loss: float, epoch: int, step: int, rate: float) -> ModelError:
@@ -179,8 +205,10 @@ class _Source:
         generator: torch.Generator,
         distillation: Distillation | None,
         augmentation: Augmentation | None,
+        place: Place,
     ) -> None:
         self._set = train_set
+        self._place = place
         self._size = batch_size
         self._generator = generator
         self._distillation = distillation if distillation is not None and distillation.share > 0 else None
@@ -188,17 +216,22 @@ class _Source:
         # Images that never change get the same answers every time.
         self._known: Tensor | None = None
         if self._distillation is not None and augmentation is None:
-            self._known = self._distillation.soften(predict(self._distillation.teacher, train_set))
+            known = predict(self._distillation.teacher, train_set, place=place)
+            self._known = self._distillation.soften(known)
+        elif self._distillation is not None:
+            teacher = self._distillation.teacher
+            self._teacher = teacher if place == PLAIN else place.copy(teacher)
         #: Batches of an epoch; a last one of a single image is left out, since batch norm cannot use it.
         self.batches = len(train_set) // batch_size + (len(train_set) % batch_size > 1)
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Inputs, labels and the teacher's softened answers, in random order."""
+        """Inputs, labels and the teacher's softened answers, in random order and in place."""
         order = torch.randperm(len(self._set), generator=self._generator)
         for index in torch.split(order, self._size * max(1, self._set.together // self._size)):
-            x, labels = self._set.inputs(index), self._set.y[index]
+            x, labels = self._place.moved(self._set.inputs(index)), self._place.moved(self._set.y[index])
             if self._augmentation is not None:
                 x = self._augmentation.apply(x, self._generator, self._size)
+            x = self._place.inputs(x)
             softened = self._softened(x, index)
             for start in range(0, len(index), self._size):
                 part = slice(start, start + self._size)
@@ -209,7 +242,7 @@ class _Source:
         if self._distillation is None:
             return None
         if self._known is not None:
-            return self._known[index]
-        self._distillation.teacher.eval()
+            return self._place.moved(self._known[index])
+        self._teacher.eval()
         with torch.no_grad():
-            return self._distillation.soften(self._distillation.teacher(x))
+            return self._distillation.soften(self._place.forward(self._teacher, x))

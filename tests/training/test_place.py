@@ -1,0 +1,106 @@
+"""Networks leave every place as they would leave the plain one: same strides, same answers but for rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeprune.core.progress import Silent
+from edgeprune.data.dataset import Preprocessing, Split
+from edgeprune.training.augmentation import Augmentation
+from edgeprune.training.batches import Batches
+from edgeprune.training.brief import BriefTuning
+from edgeprune.training.distillation import Distillation
+from edgeprune.training.fit import Fit, predict, train
+from edgeprune.training.place import PLAIN, Place
+from edgeprune.training.recalibration import recalibrate
+
+CHANNELS_LAST = Place(memory_format="channels_last")
+BFLOAT16 = Place(memory_format="channels_last", precision="bfloat16")
+
+
+def images(count: int = 96) -> Batches:
+    """Two classes: brighter to the left, or to the right."""
+    rng = np.random.default_rng(0)
+    y = np.arange(count) % 2
+    x = rng.normal(size=(count, 2, 8, 8)).astype(np.float32)
+    x[:, :, :, :4] += (2 * y - 1)[:, None, None, None]
+    return Batches(Split(x, y.astype(np.int64)), Preprocessing(1.0, (0.0, 0.0), (1.0, 1.0)))
+
+
+def net(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 2, 1, groups=8), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2),
+    )  # fmt: skip
+
+
+def fit(place: Place) -> Fit:
+    return train(
+        net(), images(), images(), epochs=2, learning_rate=1e-3, batch_size=32, seed=0, progress=Silent(), title="",
+        distillation=Distillation(net(1)), augmentation=Augmentation(shift=0.2), place=place,
+    )  # fmt: skip
+
+
+def assert_usual(network: nn.Module) -> None:
+    for tensor in network.state_dict().values():
+        assert tensor.stride() == torch.empty(tensor.shape).stride()
+        assert tensor.device.type == "cpu"
+        assert tensor.dtype in (torch.float32, torch.int64)
+
+
+def assert_near(one: nn.Module, two: nn.Module, tolerance: float) -> None:
+    for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("place", [PLAIN, CHANNELS_LAST, BFLOAT16])
+def test_there_and_back_changes_nothing(place: Place) -> None:
+    network = net()
+    there = place.copy(network)
+    assert there is not network
+    assert_usual(network)
+    assert_usual(place.back(there))
+    assert_near(there, network, 0)
+
+
+def test_a_place_is_where_networks_and_images_are() -> None:
+    convolution = CHANNELS_LAST.copy(net())[3]
+    assert isinstance(convolution, nn.Conv2d)
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    x = torch.rand(2, 3, 4, 4)
+    assert CHANNELS_LAST.inputs(x).is_contiguous(memory_format=torch.channels_last)
+    assert CHANNELS_LAST.inputs(torch.rand(2, 3)).shape == (2, 3)
+    assert PLAIN.inputs(x) is x
+    with torch.no_grad():
+        assert BFLOAT16.forward(BFLOAT16.copy(net()), BFLOAT16.inputs(torch.rand(2, 2, 8, 8))).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("place", "tolerance"), [(CHANNELS_LAST, 1e-3), (BFLOAT16, 5e-2)])
+def test_training_comes_to_the_same_anywhere(place: Place, tolerance: float) -> None:
+    plain, there = fit(PLAIN), fit(place)
+    assert_usual(there.network)
+    assert_near(there.network, plain.network, tolerance)
+    assert there.accuracy == pytest.approx(plain.accuracy, abs=0.05)
+    # What is judged ships in float32.
+    assert_near(nn.Sequential(fit(place).network), nn.Sequential(there.network), 0)
+
+
+def test_answers_brief_tuning_and_statistics_too() -> None:
+    data, network = images(), net()
+    torch.testing.assert_close(predict(network, data, place=CHANNELS_LAST), predict(network, data))
+    tuned = [
+        BriefTuning(data, net(1), steps=3, learning_rate=1e-4, seed=0, place=p)(network) for p in (PLAIN, CHANNELS_LAST)
+    ]
+    assert_usual(tuned[1])
+    assert_near(tuned[0], tuned[1], 1e-3)
+    here, there = net(), net()
+    recalibrate(here, [data.inputs(slice(0, 64))])
+    recalibrate(there, [data.inputs(slice(0, 64))], CHANNELS_LAST)
+    assert_usual(there)
+    assert_near(here, there, 1e-5)
+    assert not torch.equal(there.state_dict()["1.running_mean"], net().state_dict()["1.running_mean"])
