@@ -29,6 +29,8 @@ RuntimeName = Literal["onnxruntime", "litert"]
 FailureKind = Literal["refused", "crashed", "killed", "timeout", "garbled", "lost", "full", "busy"]
 
 Verdict = Literal["", "stable", "noisy", "throttled", "busy"]
+#: Whether a figure keeps its bound; "open": the measurement cannot tell it apart from the bound.
+Answer = Literal["met", "not met", "open"]
 #: What answers are judged by: the share that is right, or the mean of that share over the classes.
 MetricName = Literal["accuracy", "balanced-accuracy"]
 
@@ -179,6 +181,9 @@ class MeasureSettings:
     #: Fresh processes are added until the 95 % interval (of the quotient, or of one latency) is at most this share
     #: of it to either side, or `max_s` seconds are spent. 0: exactly `processes`.
     half_width: float = 0.0
+    #: Or until the interval lies wholly on one side of this bound (relative: the interval of the quotient; absolute: of
+    #: the candidate's own latency), or `max_s` seconds are spent. None: whatever side it lies on.
+    until_off: Bound | None = None
     max_s: float = 0.0
     #: Before each process, wait until the hottest sensor is at or below this many degrees Celsius. None: do not wait.
     cool_below_c: float | None = None

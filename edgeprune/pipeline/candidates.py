@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,32 +141,53 @@ class Evaluator:
         """Measured cost of a plan's widths, from the cache unless `fresh`."""
         key = self._key(plan)
         # Disturbed figures are for the resume of this run, not for other runs.
-        own = f"{key} {self._config.runs_dir.resolve()} {self._config.name}"
+        own = self._own(key)
         found = None if fresh else self._cache.get(own) or self._cache.get(key)
         if found is not None:
             self.cache_hits += 1
             return found
         path = self._files.make(pruned or prune(self._criterion, self._prepared.structure, plan), plan)
-        cost = self._measure(path)
+        cost = self._measure(plan, path, self._profiler.measure)
+        if isinstance(cost, Measurement) and not fresh:
+            # A second look must not change what a resumed search sees at the first.
+            self._cache.put(own if cost.verdict else key, cost)
+        return cost
+
+    def again(
+        self, plan: PruningPlan, settings: MeasureSettings, race: Callable[[Path], Measurement | Failure]
+    ) -> Measurement | Failure:
+        """Cost of a plan as `race` measures its file with `settings`; kept for a resume of this run, not for others."""
+        key = f"{self._own(self._key(plan))} {json.dumps(to_json(settings), sort_keys=True)}"
+        found = self._cache.get(key)
+        if found is not None:
+            self.cache_hits += 1
+            return found
+        # Another process races on the device now, and two would disturb each other.
+        self._profiler.close()
+        cost = self._measure(plan, self._files.make(prune(self._criterion, self._prepared.structure, plan), plan), race)
+        if isinstance(cost, Measurement):
+            self._cache.put(key, cost)
+        return cost
+
+    def _measure(
+        self, plan: PruningPlan, path: Path, race: Callable[[Path], Measurement | Failure]
+    ) -> Measurement | Failure:
+        cost = self._patiently(path, race)
         if isinstance(cost, Failure):
             self.failures += 1
             return cost
         self.measured += 1
         # Candidates carry no metadata, what ships does: it counts for a bound on the file.
         extra = len(json.dumps(metadata(self._config, self._prepared, plan)))
-        cost = replace(cost, bytes=path.stat().st_size + extra)
-        if not fresh:
-            # A second look must not change what a resumed search sees at the first.
-            self._cache.put(own if cost.verdict else key, cost)
-        return cost
+        return replace(cost, bytes=path.stat().st_size + extra)
 
-    def _measure(self, path: Path) -> Measurement | Failure:
+    def _patiently(self, path: Path, race: Callable[[Path], Measurement | Failure]) -> Measurement | Failure:
         """Raises DeviceError or StopSearch, as --on-device-loss says, where the device is gone: without it the next
         candidates would only fail as well, and teach the agent nonsense.
         """
         told = False
         while True:
-            cost = self._profiler.measure(path)
+            cost = race(path)
             if isinstance(cost, Measurement) or cost.kind not in ("lost", "busy"):
                 return cost
             policy, name = self._config.on_device_loss, self._config.device
@@ -180,6 +201,10 @@ class Evaluator:
             if not told:
                 self._progress.say(f"{name} is {cost.kind}; waiting for it (Ctrl-C keeps the run): {cost.message}")
             told = True
+
+    def _own(self, key: str) -> str:
+        """The key of a figure that is for this run alone."""
+        return f"{key} {self._config.runs_dir.resolve()} {self._config.name}"
 
     def _key(self, plan: PruningPlan) -> str:
         """The unpruned file, widths, runtime, settings and device: whatever else a cost depends on is noise."""

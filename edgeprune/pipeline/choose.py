@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from edgeprune.core.types import Budget, Measurement, PruningPlan, Trial
+from edgeprune.core.types import Bound, Budget, Failure, Measurement, PruningPlan, Trial
+from edgeprune.profilers.statistics import Interval, cost_interval
 
+#: By how much the quotient of a living process, which cannot tell how fresh ones differ, may lie under theirs: added to
+#: it as a share before it is held against a bound. Seven processes give a file against itself a half-width of 1.1 to
+#: 1.4 % (docs/decisions/0003-measuring.md), so that single ones scatter by 1.2 to 1.5 %, and 19 of 20 of them lie no
+#: more than about 2 % under the mean.
+BETWEEN_PROCESSES = 0.02
 #: Plans nearer than this (see `distance`) are near-identical: a tenth more channels in every group.
 APART = 0.1
 
@@ -22,20 +29,59 @@ class Reference:
     bytes: float
 
 
+def confirmed(trial: Trial) -> bool:
+    """Whether its cost was measured as the end will measure it, in fresh processes."""
+    return isinstance(trial.cost, Measurement) and trial.cost.settings.processes > 0
+
+
+def latency_interval(cost: Measurement, bound: Bound, baseline: float) -> Interval:
+    """Where the latency lies that `bound` is about, as a share of the unpruned network's or in the cost's unit.
+
+    Of fresh processes it is the interval that the end will judge by. Of a living process it is at least
+    `BETWEEN_PROCESSES` wide to either side, but for instructions and simulated seconds, which do not depend on the
+    process; an absolute bound is then held against the quotient times `baseline`.
+    """
+    fresh = cost.settings.processes > 0
+    found = _interval(cost.samples, cost.against, cost.process, relative=bound.relative or not fresh)
+    if not fresh and cost.unit == "s":
+        wider = 1 + BETWEEN_PROCESSES
+        found = replace(found, low=min(found.low, found.value / wider), high=max(found.high, found.value * wider))
+    if fresh or bound.relative:
+        return found
+    return Interval(found.value * baseline, found.low * baseline, found.high * baseline)
+
+
+@lru_cache(maxsize=4096)
+def _interval(
+    samples: tuple[float, ...], against: tuple[float, ...], process: tuple[int, ...], *, relative: bool
+) -> Interval:
+    # A resampled interval takes milliseconds, and trials are ranked again and again.
+    return cost_interval(samples, against, process, relative=relative)
+
+
 def excess(trial: Trial, budget: Budget, baseline: Reference) -> float:
     """By how much a trial misses its bounds: 0 when it meets all, else the largest relative excess.
 
-    A trial without a measurement cannot be shown to meet a bound on latency or memory: infinite. `max_drop` is not
-    judged here: the trials are not fine-tuned yet.
+    Of a latency the upper end of its interval counts: a trial meets the bound where it is known to. A trial without a
+    measurement cannot be shown to meet a bound on latency or memory: infinite. `max_drop` is not judged here: the
+    trials are not fine-tuned yet.
     """
+    return _excess(trial, budget, baseline, lambda latency: latency.high)
+
+
+def _may_meet(trial: Trial, budget: Budget, baseline: Reference) -> bool:
+    """Whether it may yet turn out to meet all bounds, when its latency is measured again."""
+    return _excess(trial, budget, baseline, lambda latency: latency.low) == 0.0
+
+
+def _excess(trial: Trial, budget: Budget, baseline: Reference, end: Callable[[Interval], float]) -> float:
     worst = 0.0
     cost = trial.cost
+    if (latency := budget.max_latency) is not None:
+        if not isinstance(cost, Measurement):
+            return float("inf")
+        worst = max(worst, end(latency_interval(cost, latency, baseline.latency)) / latency.value - 1.0)
     for bound, value, reference in (
-        (
-            budget.max_latency,
-            cost.quotient * baseline.latency if isinstance(cost, Measurement) else float("inf"),
-            baseline.latency,
-        ),
         (budget.max_memory, cost.peak_bytes if isinstance(cost, Measurement) else float("inf"), baseline.memory),
         (budget.max_bytes, trial.bytes or float("inf"), baseline.bytes),
     ):
@@ -63,6 +109,40 @@ def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference, chance: f
             trial.index,
         ),
     )
+
+
+def confirm(
+    trials: Sequence[Trial],
+    wanted: int,
+    budget: Budget,
+    baseline: Reference,
+    chance: float,
+    images: float,
+    again: Callable[[Trial], Measurement | Failure],
+) -> list[Trial]:
+    """As `rank`, with who would be a finalist measured once more by `again`, in fresh processes, until none is new.
+
+    The best of many noisy figures is lucky: a trial that kept its bound only by luck is found out here, and what it is
+    judged by from then on is the second figure. Those that keep it come first. Where none does, those that may are
+    measured again as well. After `2 * wanted + 2` trials that is enough.
+    """
+    if budget.max_latency is None and budget.max_memory is None:
+        return rank(trials, budget, baseline, chance)
+    left = {trial.plan.key: trial for trial in reversed(trials)}
+    tried: set[str] = set()
+    while True:
+        ordered = rank(list(left.values()), budget, baseline, chance)
+        proven = [trial for trial in ordered if confirmed(trial) and excess(trial, budget, baseline) == 0.0]
+        finalists = choose_finalists(ordered, wanted, budget, baseline, chance, images)[0]
+        hopes = [] if proven else [trial for trial in ordered if _may_meet(trial, budget, baseline)]
+        doubtful = [trial for trial in (*finalists, *hopes) if trial.plan.key not in tried]
+        if not doubtful or len(tried) == 2 * wanted + 2:
+            break
+        trial = doubtful[0]
+        tried.add(trial.plan.key)
+        left[trial.plan.key] = replace(trial, cost=again(trial))
+    keys = {trial.plan.key for trial in proven if trial.accuracy > chance}
+    return sorted(ordered, key=lambda trial: trial.plan.key not in keys)
 
 
 def choose_finalists(

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from edgeprune.core.devices import Session
@@ -14,18 +15,20 @@ from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
-from edgeprune.core.types import Bound, Budget, Failure, MeasureSettings, Trial, Unit
-from edgeprune.core.units import format_bytes, format_cost, format_speedup
+from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, Trial, Unit
+from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
 from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.candidates import Evaluator, FileMaker
-from edgeprune.pipeline.choose import Reference, choose_finalists, rank
+from edgeprune.pipeline.choose import Reference, confirm, latency_interval, rank
 from edgeprune.pipeline.config import AGENTS, FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.prepare import Prepared, convolutional
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.pipeline.staying import Measure, because_of
+from edgeprune.pipeline.validate import as_at_the_end
 from edgeprune.profilers.cache import MeasurementCache
+from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.search.algorithm import SearchResult
@@ -40,6 +43,8 @@ from edgeprune.training.metrics import chance_level, telling_images
 DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
 #: Groups up to which the reward is given after every one of them, as in the paper; beyond, evaluations get too many.
 STEP_CREDIT_UP_TO = 4
+#: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
+CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +157,9 @@ def run_search(
                 store.trim(len(trials))
                 try:
                     confirmed = _confirm(
-                        trials, evaluator, budget, possible.reference, config.finalists, progress, chance, images
-                    )
+                        trials, evaluator, budget, possible.reference, config.finalists, progress, chance, images,
+                        session, settings, baseline_file,
+                    )  # fmt: skip
                 except StopSearch as stop:
                     result = replace(result, stopped=str(stop))
                     progress.say(f"the best trials are not measured again: {stop}")
@@ -340,27 +346,33 @@ def _confirm(
     progress: Progress,
     chance: float,
     images: float,
+    session: Session,
+    settings: MeasureSettings,
+    baseline: Path,
 ) -> list[Trial]:
-    """The trials in order of choice; who would be a finalist is measured once more, past the cache, until none is new.
-
-    The best of many noisy figures is lucky: a trial that kept its bound only by luck is found out here, and what it is
-    judged by from then on is the second figure.
-    """
-    if budget.max_latency is None and budget.max_memory is None:
-        return rank(trials, budget, reference, chance)
-    left = {trial.plan.key: trial for trial in reversed(trials)}
-    again: set[str] = set()
+    """The trials in order of choice, the best of them raced once more beside `baseline`, as the end will race them."""
+    bound = budget.max_latency
+    # A count is the same in every process.
+    processes = 1 if session.spec.unit == "instructions" else CONFIRMING_PROCESSES
+    alike = as_at_the_end(settings, session.spec.unit, processes, bound, CONFIRMING_S)
+    memories = 1 if budget.max_memory is None else None
     with progress.task("measuring the best again", None) as task:
-        while True:
-            ordered = rank(list(left.values()), budget, reference, chance)
-            finalists = choose_finalists(ordered, wanted, budget, reference, chance, images)[0]
-            doubtful = [t for t in finalists if t.plan.key not in again]
-            if not doubtful:
-                return ordered
-            for trial in doubtful:
-                again.add(trial.plan.key)
-                left[trial.plan.key] = replace(trial, cost=evaluator.cost(trial.plan, fresh=True))
-                task.advance()
+
+        def again(trial: Trial) -> Measurement | Failure:
+            cost = evaluator.again(
+                trial.plan, alike, lambda file: compare_fresh(session, alike, file, baseline, memories=memories)
+            )
+            task.advance()
+            if isinstance(cost, Measurement) and bound is not None:
+                latency = latency_interval(cost, bound, reference.latency)
+                low, value, high = (
+                    f"{format_figure(figure)}x" if bound.relative else format_cost(figure, cost.unit)
+                    for figure in (latency.low, latency.value, latency.high)
+                )
+                progress.say(f"trial {trial.index} in fresh processes: latency {value} ({low} to {high})")
+            return cost
+
+        return confirm(trials, wanted, budget, reference, chance, images, again)
 
 
 def _summary(

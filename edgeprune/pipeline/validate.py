@@ -10,7 +10,7 @@ from torch import nn
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import Failure, Measurement, MeasureSettings, MetricName, RuntimeName
+from edgeprune.core.types import Bound, Failure, Measurement, MeasureSettings, MetricName, RuntimeName, Unit
 from edgeprune.core.units import format_speedup
 from edgeprune.devices.channel import ChannelError
 from edgeprune.pipeline.artefacts import Exported
@@ -22,6 +22,23 @@ from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
 from edgeprune.training.metrics import Classes, Judged, chance_level, judge
+
+#: Rounds of the races that count, longer ones than the search's.
+_ROUNDS, _ROUND_S = 15, 0.01
+
+
+def as_at_the_end(
+    settings: MeasureSettings, unit: Unit, processes: int, bound: Bound | None = None, max_s: float = 0.0
+) -> MeasureSettings:
+    """How the shipped file is raced, and a trial that is to hold at the end: in `processes` fresh ones or more.
+
+    More follow until the latency's interval is off `bound`, or `max_s` seconds are spent. Counts of instructions get
+    two processes at most: two that agree prove as much as many.
+    """
+    alike = replace(settings, rounds=_ROUNDS, round_s=_ROUND_S)
+    if unit == "instructions":
+        return replace(alike, processes=min(processes, 2))
+    return replace(alike, processes=processes, until_off=bound, max_s=max_s if bound else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

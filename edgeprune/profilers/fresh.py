@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,12 +16,17 @@ from edgeprune.core.progress import Progress, Silent, Task
 from edgeprune.core.types import Failure, Measurement, MeasureSettings, Unit
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, Race, in_fresh_process, push_patiently
-from edgeprune.profilers.statistics import Interval, quotient_interval
+from edgeprune.profilers.statistics import Interval, cost_interval
 from edgeprune.profilers.verdict import State, judge, taint
 
 _MEMORY_PROCESSES = 5
 #: Seconds that each process may wait for a hot device to cool; between two looks.
 _COOLING_S, _LOOK_S = 120.0, 2.0
+#: While more processes may follow, an interval counts as off a bound where even one so many times as wide is. Who looks
+#: after each process and stops at the first interval that happens to be off is wrong far more often than once in 20
+#: times: a figure that lies on its bound, looked at up to 90 times, in 30 % of the races, with this factor in 9 %
+#: (python benchmarks/stopping.py). A figure 1 % off its bound costs 17 processes instead of 11.
+_CLEAR = 1.5
 
 
 class Watched(Protocol):
@@ -40,7 +46,8 @@ class Collector(Generic[W]):
 
     Processes during which the device was throttled or busy are set aside and made up for, at most as many as were asked
     for; where too few good ones are left, those set aside are kept after all, and the verdict says so. With a
-    `half_width` further ones are wanted until the interval is as narrow, or `max_s` seconds after the first was asked.
+    `half_width` further ones are wanted until the interval is as narrow, with `until_off` until it is clearly off that
+    bound, and in either case no longer than `max_s` seconds after the first was asked.
     """
 
     settings: MeasureSettings
@@ -60,10 +67,13 @@ class Collector(Generic[W]):
         self._limit = self._limit or Deadline.after(self.settings.max_s)
         if len(self._good) < self.settings.processes:
             return len(self._good) + len(self._set_aside) < 2 * self.settings.processes
-        if not self.settings.half_width or not self._limit.left():
+        narrow, bound = self.settings.half_width, self.settings.until_off
+        if (not narrow and bound is None) or not self._limit.left():
             return False
         interval = self.interval(self._good)
-        return interval is None or interval.half_width > self.settings.half_width
+        if interval is None or (narrow and interval.half_width > narrow):
+            return True
+        return bound is not None and interval.answer(bound.value, _CLEAR) == "open"
 
     def kept(self) -> list[W]:
         """The processes that count."""
@@ -113,11 +123,8 @@ class Raced:
 
     @property
     def interval(self) -> Interval:
-        """The quotient, candidate / baseline; counts of instructions do not vary."""
-        if self.unit == "instructions" and len(self.samples) == 1:
-            share = self.samples[0] / self.against[0]
-            return Interval(share, share, share)
-        return quotient_interval(self.samples, self.against, self.process)
+        """The quotient, candidate / baseline."""
+        return cost_interval(self.samples, self.against, self.process)
 
     @property
     def judged(self) -> Interval | None:
@@ -132,15 +139,16 @@ def compare_fresh(
     baseline: Path,
     progress: Progress | None = None,
     *,
+    memories: int | None = None,
     timeout_s: float = 900.0,
     probe_file: Path = PROBE,
 ) -> Measurement | Failure:
     """Race `candidate` and `baseline` in `settings.processes` fresh processes (5 or more for an interval worth having).
 
-    More follow where the settings ask for a narrower interval, and in place of processes that were disturbed (see
-    `Collector`). Memory, load and first-inference time are medians over the processes; five further processes only read
-    memory, the order of the two files alternating. A process that fails is repeated (see `retry.persist`); each has
-    `timeout_s`.
+    More follow where the settings ask for a narrower interval or one that is off a bound, and in place of processes
+    that were disturbed (see `Collector`). Memory, load and first-inference time are medians over the processes; five
+    further processes (or so many `memories`) only read memory, the order of the two files alternating. A process that
+    fails is repeated (see `retry.persist`); each has `timeout_s`.
 
     Raises ValueError unless `settings.processes` is above 0, and DeviceError where a file cannot be pushed or the
     runtime is not there.
@@ -148,11 +156,12 @@ def compare_fresh(
     if settings.processes < 1:
         raise ValueError("a fresh comparison needs settings.processes >= 1")
     watch = progress or Silent()
+    readings = memory_processes(session, settings) if memories is None else memories
     try:
         ours, theirs = push_patiently(session, candidate), push_patiently(session, baseline)
-        with watch.task("fresh processes", settings.processes + memory_processes(session, settings)) as bar:
+        with watch.task("fresh processes", settings.processes + readings) as bar:
             raced = race_fresh(session, settings, ours, theirs, bar, timeout_s=timeout_s, probe_file=probe_file)
-            memories = list(_memories(session, settings, ours, theirs, timeout_s, probe_file, bar))
+            read = list(_memories(session, settings, ours, theirs, readings, timeout_s, probe_file, bar))
     except ChannelError as error:
         return error.failure()
     verdict, advice = judge(raced.states, raced.judged, settings)
@@ -161,9 +170,9 @@ def compare_fresh(
         samples=raced.samples,
         warmups=tuple(sample for race in raced.races for sample in race.warmups),
         against=raced.against,
-        peak_bytes=int(statistics.median(memory.candidate for memory in memories)),
-        against_peak_bytes=int(statistics.median(memory.baseline for memory in memories)),
-        memory_method=memories[0].method,
+        peak_bytes=int(statistics.median(memory.candidate for memory in read)),
+        against_peak_bytes=int(statistics.median(memory.baseline for memory in read)),
+        memory_method=read[0].method,
         sha256=ours.sha256,
         against_sha256=theirs.sha256,
         device=session.spec.name,
@@ -190,7 +199,8 @@ def race_fresh(
     probe_file: Path = PROBE,
 ) -> Raced:
     """The races of `compare_fresh`, without memory. Raises ChannelError."""
-    collector: Collector[Race] = Collector(settings, _interval)
+    bound = settings.until_off
+    collector: Collector[Race] = Collector(settings, partial(_interval, relative=bound is None or bound.relative))
     unit: Unit = "s"
     facts: Mapping[str, Any] = {}
 
@@ -256,11 +266,12 @@ def _memories(
     settings: MeasureSettings,
     ours: Pushed,
     theirs: Pushed,
+    count: int,
     timeout_s: float,
     probe_file: Path,
     bar: Task,
 ) -> Iterator[_Memory]:
-    for index in range(memory_processes(session, settings)):
+    for index in range(count):
 
         def read(client: ProbeClient, deadline: Deadline, swap: bool = bool(index % 2)) -> _Memory:
             client.hello([ours, theirs], deadline)
@@ -276,8 +287,9 @@ def _memories(
         bar.advance()
 
 
-def _interval(races: Sequence[Race]) -> Interval | None:
-    """The quotient's; None where a single process says nothing of how fresh ones differ."""
+def _interval(races: Sequence[Race], *, relative: bool) -> Interval | None:
+    """The figure's that is judged; None where a single process says nothing of how fresh ones differ."""
     if len(races) < 2:
         return None
-    return Raced(tuple(races), 0, "s", {}).interval
+    raced = Raced(tuple(races), 0, "s", {})
+    return cost_interval(raced.samples, raced.against, raced.process, relative=relative)

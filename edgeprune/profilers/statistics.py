@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from edgeprune.core.types import Answer
+
 Array = NDArray[np.float64]
 
 #: A process this improbable, given the others, is left out (see `quotient_interval`).
@@ -41,6 +43,15 @@ class Interval:
     def half_width(self) -> float:
         """Half the interval's width, as a share of the value."""
         return (self.high - self.low) / 2 / self.value
+
+    def answer(self, limit: float, clear: float = 1.0) -> Answer:
+        """Whether the true quotient is at most `limit`; "open" where the interval holds `limit`.
+
+        The interval is taken `clear` times as wide to either side.
+        """
+        if self.value + clear * (self.high - self.value) <= limit:
+            return "met"
+        return "not met" if self.value - clear * (self.value - self.low) > limit else "open"
 
     def inverse(self) -> Interval:
         """The quotient the other way round: cost 0.25 (0.2 to 0.5) is a speed-up of 4 (2 to 5)."""
@@ -93,6 +104,20 @@ def quotient_interval(samples: Sequence[float], against: Sequence[float], proces
         processes=max(1, len(set(process))),
         left_out=len(points) - len(kept),
     )
+
+
+def cost_interval(
+    samples: Sequence[float], against: Sequence[float], process: Sequence[int] = (), *, relative: bool = True
+) -> Interval:
+    """What a bound on latency is judged by: the quotient, or (not `relative`) the candidate's own cost.
+
+    As `quotient_interval`, but a single round is enough: it is a count of instructions, which does not vary.
+    """
+    others = against if relative else (1.0,) * len(samples)
+    if len(samples) == len(others) == 1:
+        share = samples[0] / others[0]
+        return Interval(share, share, share)
+    return quotient_interval(samples, others, process)
 
 
 def percentile(samples: Sequence[float], percent: int) -> float | None:

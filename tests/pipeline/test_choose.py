@@ -4,8 +4,16 @@ from dataclasses import replace
 import pytest
 
 from edgeprune.core.errors import BudgetError
-from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial
-from edgeprune.pipeline.choose import Reference, choose_finalists, excess, rank
+from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial, Unit
+from edgeprune.pipeline.choose import (
+    Reference,
+    choose_finalists,
+    confirm,
+    confirmed,
+    excess,
+    latency_interval,
+    rank,
+)
 from edgeprune.pipeline.search import Possible, check_possible, kept_already, settle
 from edgeprune.pruning.structure import LayerCost, Structure
 
@@ -28,6 +36,16 @@ def trial(
         cost = Failure("crashed", "died", retryable=True)
     kept = {str(group): tuple(range(width)) for group, width in enumerate(widths or (index + 1,))}
     return Trial(index, PruningPlan(kept), accuracy, ncr, cost, size, 1.0, 0.0)
+
+
+def fresh(*latencies: float, unpruned: float = 1.0) -> Measurement:
+    """A cost by so many fresh processes, as shares of the unpruned network's."""
+    samples = tuple(latency * unpruned for latency in latencies for _ in range(2))
+    settings = MeasureSettings("litert", processes=len(latencies))
+    process = tuple(index for index, _ in enumerate(latencies) for _ in range(2))
+    return Measurement(
+        "s", samples, (), (unpruned,) * len(samples), 400, 1000, "mallinfo2", "", "", "d", {}, settings, process
+    )
 
 
 def order(trials: list[Trial], budget: Budget) -> list[int]:
@@ -55,6 +73,85 @@ def test_what_was_not_measured_cannot_meet_a_bound() -> None:
     lost = trial(0, 0.99, failed=True)
     assert excess(lost, Budget(max_latency=Bound(9.0)), REFERENCE) == math.inf
     assert excess(lost, Budget(min_ncr=3.0), REFERENCE) == 0.0
+
+
+def measured(latency: float, unit: Unit) -> Trial:
+    found = trial(0, 0.9, latency=latency)
+    assert isinstance(found.cost, Measurement)
+    return replace(found, cost=replace(found.cost, unit=unit))
+
+
+def test_a_figure_that_the_processes_scatter_past_the_bound_does_not_meet_it() -> None:
+    asked = Budget(max_latency=Bound(0.7, relative=True))
+    assert excess(measured(0.699, "s"), asked, REFERENCE) > 0
+    assert excess(measured(0.68, "s"), asked, REFERENCE) == 0
+    # These do not scatter.
+    assert excess(measured(0.699, "instructions"), asked, REFERENCE) == 0
+    assert excess(measured(0.699, "simulated s"), asked, REFERENCE) == 0
+    assert order([replace(measured(0.699, "s"), index=7), trial(1, 0.8, latency=0.6)], asked) == [1, 7]
+
+
+def test_a_figure_of_fresh_processes_is_judged_by_its_own_interval() -> None:
+    asked = Bound(0.7, relative=True)
+    narrow, wide = (replace(trial(0, 0.9), cost=fresh(0.69 - w, 0.69, 0.69 + w)) for w in (0.002, 0.02))
+    assert excess(narrow, Budget(max_latency=asked), REFERENCE) == 0
+    assert excess(wide, Budget(max_latency=asked), REFERENCE) > 0
+    # An absolute bound is about the candidate's own latency, whatever the unpruned network takes.
+    own = latency_interval(fresh(0.5, 0.5, 0.5, unpruned=0.02), Bound(0.005), REFERENCE.latency)
+    assert (own.low, own.value, own.high) == pytest.approx((0.01, 0.01, 0.01))
+
+
+def confirming(
+    trials: list[Trial], wanted: int, found: dict[int, Measurement | Failure], asked: Budget | None = None
+) -> tuple[list[int], list[int]]:
+    """Order of choice, and which were measured again; `found` is what that gives (else what it was)."""
+    again: list[int] = []
+
+    def measure(trial: Trial) -> Measurement | Failure:
+        assert isinstance(trial.cost, Measurement)
+        again.append(trial.index)
+        return found.get(trial.index, fresh(*(trial.cost.quotient,) * 3))
+
+    budget = asked or Budget(max_latency=Bound(0.7, relative=True))
+    return [t.index for t in confirm(trials, wanted, budget, REFERENCE, 0.0, 100, measure)], again
+
+
+def test_the_best_are_measured_again_until_enough_keep_their_bound() -> None:
+    trials = [trial(n, 0.9 - n / 100, latency=0.6) for n in range(5)]
+    assert confirming(trials, 2, {}) == ([0, 1, 2, 3, 4], [0, 1])
+    # Lucky the first time, gone, and open: each makes way for the next.
+    found = {0: fresh(0.72, 0.72, 0.72), 1: Failure("crashed", "died", True), 2: fresh(0.7, 0.7, 0.701)}
+    assert confirming(trials, 1, found) == ([3, 4, 2, 0, 1], [0, 1, 2, 3])
+
+
+def test_what_was_shown_to_keep_its_bound_goes_before_what_was_not() -> None:
+    trials = [trial(n, 0.9 - n / 100, latency=0.6) for n in range(9)]
+    found: dict[int, Measurement | Failure] = {n: fresh(0.8, 0.8, 0.8) for n in (0, 1, 3)}
+    ordered, again = confirming(trials, 1, found)
+    assert (ordered[0], again) == (2, [0, 1, 2])
+    # Enough is enough.
+    _, again = confirming(trials, 2, {n: fresh(0.8, 0.8, 0.8) for n in range(9)})
+    assert again == [0, 1, 2, 3, 4, 5]
+
+
+def test_where_none_is_known_to_keep_it_those_that_may_are_measured_again() -> None:
+    trials = [trial(0, 0.9, latency=0.699), trial(1, 0.8, latency=0.705), trial(2, 0.95, latency=0.9)]
+    assert confirming(trials, 3, {}) == ([0, 1, 2], [0])
+    found: dict[int, Measurement | Failure] = {0: fresh(0.71, 0.71, 0.71), 1: fresh(0.69, 0.69, 0.69)}
+    assert confirming(trials, 3, found) == ([1, 0, 2], [0, 1])
+
+
+def test_nothing_is_measured_again_for_bounds_that_no_device_has_a_say_in() -> None:
+    assert confirming([trial(0, 0.9), trial(1, 0.95)], 3, {}, Budget(min_ncr=3.0, max_bytes=Bound(2000))) == (
+        [1, 0],
+        [],
+    )
+
+
+def test_a_trial_tells_whether_it_was_confirmed() -> None:
+    assert not confirmed(trial(0, 0.9))
+    assert not confirmed(trial(0, 0.9, failed=True))
+    assert confirmed(replace(trial(0, 0.9), cost=fresh(0.5, 0.5)))
 
 
 POSSIBLE = Possible(ncr=2.0, latency_share=0.4, memory_share=0.3, reference=REFERENCE, smallest_bytes=900)

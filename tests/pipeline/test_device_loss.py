@@ -11,6 +11,8 @@ import pytest
 
 import edgeprune
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.types import Measurement, Trial
+from edgeprune.pipeline.choose import confirmed
 from edgeprune.profilers.loop import LoopProfiler
 
 SMALL: dict[str, Any] = {
@@ -35,17 +37,18 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeprune.profilers.client.PATIENCE_S", 0.5)
 
 
-def device(folder: Path, *faults: str) -> str:
+def device(folder: Path, *faults: str, noise: float = 0.0) -> str:
     path = folder / "device.toml"
     path.write_text(
-        f"seed = 1\n[latency]\nbase_s = 1e-4\ns_per_byte = 2e-10\n[faults]\nat = {json.dumps(list(faults))}\n"
+        f"seed = 1\n[latency]\nbase_s = 1e-4\ns_per_byte = 2e-10\nnoise = {noise}\n"
+        f"[faults]\nat = {json.dumps(list(faults))}\n"
     )
     return f"simulated://{path}"
 
 
-def run(folder: Path, *faults: str, resume: bool = False, **settings: Any) -> Any:
+def run(folder: Path, *faults: str, resume: bool = False, noise: float = 0.0, **settings: Any) -> Any:
     config = edgeprune.RunConfig(
-        device=device(folder, *faults), runs_dir=folder / "runs", name="lossy", **SMALL, **settings
+        device=device(folder, *faults, noise=noise), runs_dir=folder / "runs", name="lossy", **{**SMALL, **settings}
     )
     return edgeprune.run(config, resume=resume)
 
@@ -95,3 +98,27 @@ def test_a_device_that_goes_for_good_is_an_error_whatever_is_asked(tmp_path: Pat
 def test_a_bound_in_another_unit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(edgeprune.core.errors.UsageError, match="not instructions"):
         run(tmp_path, max_latency="12Minsn")
+
+
+def test_the_best_are_raced_again_in_fresh_processes_and_a_resume_comes_to_the_same_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[list[Trial]] = []
+
+    def gone(*given: Any) -> Any:
+        chosen.append(next(each for each in given if isinstance(each, list)))
+        raise DeviceError("gone", "put it back")
+
+    monkeypatch.setattr("edgeprune.pipeline.run.fine_tune", gone)
+    # Noise that another measurement would not have again.
+    for resume in (False, True):
+        with pytest.raises(DeviceError, match="gone"):
+            run(tmp_path, noise=0.001, max_latency="0.95x", resume=resume, episodes=2, formats="onnx")
+    first, second = chosen
+    assert [each.plan.key for each in first] == [each.plan.key for each in second]
+    assert confirmed(first[0])
+    assert first[0].cost == second[0].cost
+    # What the search saw stays what it was.
+    stored = {index: share for index, _, share, _ in trials(tmp_path)}
+    assert isinstance(first[0].cost, Measurement)
+    assert first[0].cost.quotient != stored[first[0].index]

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.types import Failure, Measurement, MeasureSettings
+from edgeprune.core.types import Bound, Failure, Measurement, MeasureSettings
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.local import LocalSession
 from edgeprune.profilers.client import Race
 from edgeprune.profilers.fresh import Collector, compare_fresh, cool_down
-from edgeprune.profilers.statistics import Interval, quotient_interval
+from edgeprune.profilers.statistics import Interval, cost_interval, quotient_interval
 from edgeprune.profilers.verdict import judge
 
 
@@ -125,6 +125,35 @@ def test_more_processes_until_the_interval_is_narrow_enough(quick: MeasureSettin
         assert spent.wanted()
         spent.add(race(GOOD))
     assert not spent.wanted()
+
+
+def test_more_processes_until_the_interval_is_off_the_bound(quick: MeasureSettings) -> None:
+    settings = replace(quick, processes=3, until_off=Bound(0.7, relative=True), max_s=1000.0)
+
+    def processes(*intervals: Interval, settings: MeasureSettings = settings) -> int:
+        left = iter(intervals)
+        collector: Collector[Race] = Collector(settings, lambda races: next(left))
+        while collector.wanted():
+            collector.add(race(GOOD))
+        assert next(left, None) is None
+        return len(collector.kept())
+
+    holds, off = Interval(0.7, 0.68, 0.72), Interval(0.66, 0.64, 0.68)
+    assert processes(off) == 3
+    assert processes(holds, holds, off) == 5
+    # Barely off is not enough while there is time: who looks often would find that by luck.
+    assert processes(Interval(0.68, 0.66, 0.699), off) == 4
+    assert processes(settings=replace(settings, max_s=0.0)) == 3
+
+
+def test_an_absolute_bound_is_about_the_latency_of_the_file_itself(
+    session: LocalSession, quick: MeasureSettings, half_model: Path
+) -> None:
+    # The quotient of a file and itself never leaves 1; its latency is far from a second.
+    settings = replace(quick, processes=2, until_off=Bound(1.0), max_s=1000.0)
+    measured = compare_fresh(session, settings, half_model, half_model, memories=1)
+    assert isinstance(measured, Measurement)
+    assert cost_interval(measured.samples, measured.against, measured.process, relative=False).answer(1.0) == "met"
 
 
 class Thermometer:

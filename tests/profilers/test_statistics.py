@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.profilers.statistics import percentile, quotient_interval
+from edgeprune.profilers.statistics import Interval, cost_interval, percentile, quotient_interval
 
 times = st.floats(1e-6, 10.0)
 
@@ -122,3 +122,16 @@ def test_percentiles_only_where_the_count_supports_them() -> None:
     assert percentile(runs[:100], 90) is not None
     assert percentile(runs[:99], 90) is None
     assert percentile(runs[:19], 50) is None
+
+
+def test_an_interval_that_holds_the_limit_leaves_it_open() -> None:
+    interval = Interval(0.7, 0.69, 0.72)
+    answers = {limit: interval.answer(limit) for limit in (0.68, 0.69, 0.7, 0.71, 0.72, 0.73)}
+    assert answers == {0.68: "not met", 0.69: "open", 0.7: "open", 0.71: "open", 0.72: "met", 0.73: "met"}
+    assert [interval.answer(limit, 2.0) for limit in (0.679, 0.68, 0.739, 0.741)] == ["not met", "open", "open", "met"]
+    assert Interval(0.7, 0.7, 0.7).answer(0.7) == "met"
+
+
+def test_a_count_needs_no_second_round() -> None:
+    assert cost_interval([30.0], [40.0]) == Interval(0.75, 0.75, 0.75)
+    assert cost_interval([30.0], [40.0], relative=False) == Interval(30.0, 30.0, 30.0)
