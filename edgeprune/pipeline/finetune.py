@@ -51,6 +51,7 @@ class FineTune:
     distillation: float = 0.5
     temperature: float = 1.0
     augmentation: Augmentation | None = None
+    place: Place = PLAIN
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
@@ -104,6 +105,7 @@ def fine_tune(
         distillation=config.distillation,
         temperature=schedule.temperature,
         augmentation=schedule.augmentation,
+        place=prepared.place,
     )
 
     def rank(network: nn.Module, structure: Structure) -> Criterion:
@@ -123,7 +125,6 @@ def fine_tune(
             progress=progress,
             title=title,
             metric=config.metric,
-            place=prepared.place,
         )
 
     best = finalists[0]
@@ -219,7 +220,6 @@ def prune_and_tune(
     title: str = "fine-tuning",
     metric: MetricName = "accuracy",
     clock: Callable[[], float] = time.monotonic,
-    place: Place = PLAIN,
 ) -> tuple[nn.Module, Fit, PruningPlan]:
     """Prune `network` to `widths` and tune it, in `iterations` steps, with `network` as the teacher.
 
@@ -247,7 +247,7 @@ def prune_and_tune(
     def narrowed(criterion: Criterion, plan: PruningPlan) -> nn.Module:
         pruned = prune(criterion, structure, plan, check=True, inputs=validation.inputs(slice(0, 16)))
         size = min(500, train_set.together)
-        recalibrate(pruned, (x for x, _ in train_set.ordered(size, RECALIBRATION_IMAGES) if len(x) > 1), place)
+        recalibrate(pruned, (x for x, _ in train_set.ordered(size, RECALIBRATION_IMAGES) if len(x) > 1), settings.place)
         return pruned
 
     criterion = make_criterion(network, structure)
@@ -275,7 +275,6 @@ def prune_and_tune(
             title=title if steps == 1 else f"{title}, step {step} of {steps}",
             metric=metric,
             clock=clock,
-            place=place,
         )
         history += fit.history
         epochs += fit.epochs
@@ -313,6 +312,7 @@ def _train(
         weight_decay=FINETUNE_DECAY,
         metric=metric,
         clock=clock,
+        place=settings.place,
     )
 
 
