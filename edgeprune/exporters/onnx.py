@@ -16,8 +16,8 @@ from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.core.types import Artifact, TensorSpec
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
-from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
 from edgeprune.exporters.quiet import converting
+from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 #: Under this key both formats carry our metadata, as a JSON object.
 METADATA_KEY = "edgeprune"

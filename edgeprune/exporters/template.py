@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from edgeprune.core.errors import ExportError
 from edgeprune.core.types import Format
 from edgeprune.exporters.codes import Atlas, Gather, Lookup, TemplateError, assign_codes, decode
-from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
 from edgeprune.exporters.onnx import convert_onnx
 from edgeprune.exporters.parity import compare
 from edgeprune.exporters.template_onnx import OnnxSkeleton
 from edgeprune.exporters.template_tflite import TfliteSkeleton
 from edgeprune.exporters.tflite import convert_tflite
+from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
 from edgeprune.pruning.inputs import SelectedInputs
 
 #: A sliced file that differs by more than this from its network, relative to the outputs' scale, is refused.

@@ -18,9 +18,9 @@ from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.core.types import Artifact, TensorSpec
-from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm
 from edgeprune.exporters.onnx import METADATA_KEY
 from edgeprune.exporters.quiet import converting
+from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 _IDENTIFIER = b"TFL3"
 #: Where the runtime may map the file, constants must start on this boundary (`force_align` in the schema).

@@ -11,10 +11,11 @@ from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.progress import Progress
 from edgeprune.core.units import format_cost
 from edgeprune.pipeline.config import CriterionName, RunConfig
-from edgeprune.pipeline.prepare import Prepared, convolutional
+from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import fisher_matrices, gram_matrices
 from edgeprune.pruning.criteria import Ranked, Ranking
+from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.shapley import Game, NetworkGame, evaluations, seconds_per_evaluation, shapley_values
 from edgeprune.pruning.structure import Structure
 from edgeprune.training.batches import Batches

@@ -108,6 +108,9 @@ def fine_tune(
         place=prepared.place,
     )
 
+    # One for all: finalists see the same images, and it keeps what the unpruned network answers.
+    teacher = Distillation(prepared.network, settings.temperature, settings.distillation)
+
     def rank(network: nn.Module, structure: Structure) -> Criterion:
         return searched.criterion if network is prepared.network else make_criterion(network, structure)
 
@@ -125,6 +128,7 @@ def fine_tune(
             progress=progress,
             title=title,
             metric=config.metric,
+            teacher=teacher,
         )
 
     best = finalists[0]
@@ -150,7 +154,6 @@ def fine_tune(
         before, fit, plan = tune(best, settings, config.iterations, "fine-tuning")
     else:
         before, fit, plan = known
-        teacher = Distillation(prepared.network, settings.temperature, settings.distillation)
         fit = go_on(
             fit, teacher, prepared.train, prepared.validation, settings, config.seed, progress, metric=config.metric
         )
@@ -220,8 +223,11 @@ def prune_and_tune(
     title: str = "fine-tuning",
     metric: MetricName = "accuracy",
     clock: Callable[[], float] = time.monotonic,
+    teacher: Distillation | None = None,
 ) -> tuple[nn.Module, Fit, PruningPlan]:
     """Prune `network` to `widths` and tune it, in `iterations` steps, with `network` as the teacher.
+
+    A `teacher` made before, of the same network and settings, shares the answers it keeps.
 
     Widths shrink by the same factor in each step (rounded to allowed ones); after each the network is tuned, and the
     next criterion is made on what came of it. Input features go in one more step at the end: which of them are worth
@@ -242,7 +248,7 @@ def prune_and_tune(
             "change --iterations or raise --finetune-epochs",
         )
     deadline = None if settings.minutes is None else Deadline.after(60 * settings.minutes, clock)
-    distillation = Distillation(network, settings.temperature, settings.distillation)
+    teacher = teacher or Distillation(network, settings.temperature, settings.distillation)
 
     def narrowed(criterion: Criterion, plan: PruningPlan) -> nn.Module:
         pruned = prune(criterion, structure, plan, check=True, inputs=validation.inputs(slice(0, 16)))
@@ -262,7 +268,7 @@ def prune_and_tune(
         pruned = before if steps == 1 else narrowed(criterion, plan)
         fit = _train(
             pruned,
-            distillation,
+            teacher,
             train_set,
             validation,
             replace(

@@ -31,6 +31,7 @@ from edgeprune.pipeline.scaling import Scaling, settle_scaling
 from edgeprune.pipeline.staying import tell_frozen, tell_stays
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.held import frozen_parameters
+from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Structure
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
@@ -154,11 +155,6 @@ def prepare(
     )
     _same_content(folder, stored, dataset, network, scaling)
     return Prepared(dataset, train_set, validation, network, structure, schedule, accuracy, baseline, scaling, shipped)
-
-
-def convolutional(network: nn.Module) -> bool:
-    """Whether the network convolves: images cost more then, and defaults differ."""
-    return any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in network.modules())
 
 
 def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:

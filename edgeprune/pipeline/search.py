@@ -23,13 +23,14 @@ from edgeprune.pipeline.candidates import Evaluator, FileMaker
 from edgeprune.pipeline.choose import Reference, confirm, latency_interval, rank
 from edgeprune.pipeline.config import AGENTS, FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
-from edgeprune.pipeline.prepare import Prepared, convolutional
+from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.pipeline.staying import Measure, because_of
 from edgeprune.pipeline.validate import as_at_the_end
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.search.algorithm import SearchResult
 from edgeprune.search.environment import Environment, Episode, StopSearch

@@ -50,9 +50,7 @@ class BriefTuning:
         count = min(len(train_set), steps * BATCH_SIZE)
         index = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(seed))[:count]
         self._inputs, self._labels = place.inputs(train_set.inputs(index)), place.moved(train_set.y[index])
-        there = (teacher if place == PLAIN else place.copy(teacher)).eval()
-        with torch.no_grad():
-            parts = [place.forward(there, part) for part in torch.split(self._inputs, train_set.together)]
+        parts = [self._distillation.asked(part, place) for part in torch.split(self._inputs, train_set.together)]
         answers = torch.cat(parts)
         if not torch.isfinite(answers).all():
             raise ModelError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from edgeprune.training.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,12 +15,17 @@ class Distillation:
     """A teacher, and how much its answers count (Hinton et al. 2015).
 
     `temperature` (above 0) softens the answers of both, `share` in [0, 1] is their part in the loss: at 0 only the
-    labels count, at 1 only the teacher.
+    labels count, at 1 only the teacher. Whatever is trained with the same Distillation shares the answers it keeps.
     """
 
     teacher: nn.Module
     temperature: float = 1.0
     share: float = 0.5
+    #: Who is asked for the teacher's answers.
+    asked: Teacher = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asked", Teacher(self.teacher))
 
     def soften(self, logits: Tensor) -> Tensor:
         """The teacher's logits (N, classes) as softened probabilities."""

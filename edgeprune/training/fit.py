@@ -216,33 +216,27 @@ class _Source:
         # Images that never change get the same answers every time.
         self._known: Tensor | None = None
         if self._distillation is not None and augmentation is None:
-            known = predict(self._distillation.teacher, train_set, place=place)
-            self._known = self._distillation.soften(known)
-        elif self._distillation is not None:
-            teacher = self._distillation.teacher
-            self._teacher = teacher if place == PLAIN else place.copy(teacher)
+            self._known = self._distillation.soften(self._distillation.asked.known(train_set, place))
         #: Batches of an epoch; a last one of a single image is left out, since batch norm cannot use it.
         self.batches = len(train_set) // batch_size + (len(train_set) % batch_size > 1)
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Inputs, labels and the teacher's softened answers, in random order and in place."""
+        # The generator's state tells this epoch's images from all others: their order, and how each is changed.
+        key = (self._set, self._generator.get_state().numpy().tobytes(), self._size, self._augmentation, self._place)
         order = torch.randperm(len(self._set), generator=self._generator)
-        for index in torch.split(order, self._size * max(1, self._set.together // self._size)):
+        together = self._size * max(1, self._set.together // self._size)
+        for number, index in enumerate(torch.split(order, together)):
             x, labels = self._place.moved(self._set.inputs(index)), self._place.moved(self._set.y[index])
             if self._augmentation is not None:
                 x = self._augmentation.apply(x, self._generator, self._size)
             x = self._place.inputs(x)
-            softened = self._softened(x, index)
+            softened = None
+            if self._known is not None:
+                softened = self._known[self._place.moved(index)]
+            elif self._distillation is not None:
+                softened = self._distillation.soften(self._distillation.asked.chunk(key, number, x, self._place))
             for start in range(0, len(index), self._size):
                 part = slice(start, start + self._size)
                 if len(labels[part]) > 1:
                     yield x[part], labels[part], None if softened is None else softened[part]
-
-    def _softened(self, x: Tensor, index: Tensor) -> Tensor | None:
-        if self._distillation is None:
-            return None
-        if self._known is not None:
-            return self._place.moved(self._known[index])
-        self._teacher.eval()
-        with torch.no_grad():
-            return self._distillation.soften(self._place.forward(self._teacher, x))

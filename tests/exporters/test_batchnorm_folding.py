@@ -7,7 +7,7 @@ import torch
 from exporter_nets import MobileNet, ResNet20, images, seasoned
 from torch import Tensor, nn
 
-from edgeprune.exporters.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
+from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
 
 
 class Shared(nn.Module):
