@@ -47,13 +47,14 @@ from edgeprune.pipeline.workbench import (
 )
 from edgeprune.pruning.cost import count_macs
 from edgeprune.pruning.structure import check_reachable
-from edgeprune.pruning.surgery import cut, prune
-from edgeprune.search.algorithm import SearchResult
+from edgeprune.pruning.surgery import cut
+from edgeprune.search.drive import SearchResult
 from edgeprune.search.environment import Episode
 from edgeprune.search.methods import METHODS, Method
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
+from edgeprune.training.narrow import narrow
 
 #: Values of beta for the paper's figure 4.
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -189,7 +190,7 @@ def _searched(label: Label, ncr: float, episodes: int, bench: Workbench) -> Outc
     plan = pick(found, ncr).candidate.plan
     ranked, _ = bench.criterion(criterion, method.repair)
     return Outcome(
-        network=prune(ranked, ground.structure, plan, check=True, inputs=ground.validation.inputs(slice(0, 16))),
+        network=narrow(ranked, ground.structure, plan, ground.train, check=ground.validation.inputs(slice(0, 16))),
         plan=plan,
         seconds=seconds,
         ncr=ncr,

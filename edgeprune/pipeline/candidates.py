@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
 from torch import nn
 
+from edgeprune.core.clock import Laps
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.progress import Progress
@@ -26,7 +30,7 @@ from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.structure import INPUTS, Criterion
 from edgeprune.pruning.surgery import cut, prune
-from edgeprune.search.environment import StopSearch, Widths
+from edgeprune.search.environment import StopSearch, Underway, Widths
 from edgeprune.search.reward import Candidate
 
 
@@ -46,6 +50,7 @@ class FileMaker:
         self._template: Template | None = None
         self._progress = progress
         self.how = "sliced"
+        self._made = 0
         structure = prepared.structure
         gathers = any(group.name == INPUTS for group in structure.groups)
         try:
@@ -60,8 +65,9 @@ class FileMaker:
             self._give_up(error)
 
     def make(self, pruned: nn.Module, plan: PruningPlan) -> Path:
-        """Write the candidate's file and return its path."""
-        path = self._folder / f"candidate.{self._kind}"
+        """Write the candidate's file, under a name of its own, and return its path."""
+        self._made += 1
+        path = self._folder / f"candidate-{self._made}.{self._kind}"
         if self._template is not None:
             try:
                 write_bytes(path, self._slice(pruned, plan))
@@ -82,7 +88,11 @@ class FileMaker:
 
 
 class Evaluator:
-    """`evaluate` of the search: accuracy on the host, cost from the device, both remembered."""
+    """`evaluate` of the search: score on the host, cost from the device, both remembered. A context manager.
+
+    With `ahead` the device measures on a thread of its own, so that the host may go on to the next candidate meanwhile;
+    stores are only touched by the thread that calls.
+    """
 
     def __init__(
         self,
@@ -97,6 +107,8 @@ class Evaluator:
         network_id: str,
         settings: MeasureSettings,
         progress: Progress,
+        *,
+        ahead: bool,
     ) -> None:
         self._config = config
         self._progress = progress
@@ -112,46 +124,92 @@ class Evaluator:
         self._known: dict[str, Candidate] = {}
         # What failed before a resume is not tried again: another outcome would lead the search elsewhere.
         self._failed = {trial.plan.key: trial.cost for trial in store.trials() if isinstance(trial.cost, Failure)}
+        self._device = ThreadPoolExecutor(1, "device") if ahead else None
+        self._closing = threading.Event()
+        self._lost: DeviceError | StopSearch | None = None
         self.cache_hits = 0
         self.measured = 0
         self.failures = 0
+        #: Seconds that each part took, all candidates together.
+        self.laps = Laps()
 
-    def __call__(self, widths: Widths) -> Candidate:
-        """Accuracy and cost of the network with these widths; groups not named stay whole."""
-        plan = self._criterion.plan(dict(widths))
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._closing.set()
+        if self._device is not None:
+            # What is being measured when the search ends early is not waited for.
+            if error is not None:
+                self._profiler.abandon()
+            self._device.shutdown(cancel_futures=True)
+
+    def __call__(self, widths: Widths) -> Candidate | Underway:
+        """Score and cost of the network with these widths; groups not named stay whole."""
+        plan = self.plan(widths)
         if plan.key in self._known:
             self.cache_hits += 1
-        else:
-            self._known[plan.key] = self._evaluate(plan)
-        return self._known[plan.key]
-
-    def _evaluate(self, plan: PruningPlan) -> Candidate:
+            return self._known[plan.key]
         pruned: nn.Module | None = None
         remembered = self._store.recall(plan.key)
         if remembered is None:
-            pruned, accuracy, ncr = self._scoring(plan)
-            self._store.remember(plan.key, accuracy, ncr)
-        else:
-            accuracy, ncr = remembered
-        cost = self._failed.get(plan.key) or self.cost(plan, pruned)
-        size = cost.bytes if isinstance(cost, Measurement) else 0
-        return Candidate(plan, accuracy, ncr, cost, size)
+            with self.laps("narrowing"):
+                pruned = self._scoring.network(plan)
+            with self.laps("scoring"):
+                remembered = self._scoring(pruned)
+            self._store.remember(plan.key, *remembered)
+        accuracy, ncr = remembered
+        cost = self._failed.get(plan.key)
+        begun = _Known(cost) if cost is not None else self._begin(plan, pruned)
 
-    def cost(self, plan: PruningPlan, pruned: nn.Module | None = None, *, fresh: bool = False) -> Measurement | Failure:
+        def finish() -> Candidate:
+            cost = begun.result()
+            size = cost.bytes if isinstance(cost, Measurement) else 0
+            return self._known.setdefault(plan.key, Candidate(plan, accuracy, ncr, cost, size))
+
+        return _Finishing(finish)
+
+    def evaluate(self, widths: Widths) -> Candidate:
+        """`self(widths)`, waited for."""
+        found = self(widths)
+        return found if isinstance(found, Candidate) else found.result()
+
+    def plan(self, widths: Widths) -> PruningPlan:
+        """The plan of these widths."""
+        return self._criterion.plan(dict(widths))
+
+    def cost(self, plan: PruningPlan, *, fresh: bool = False) -> Measurement | Failure:
         """Measured cost of a plan's widths, from the cache unless `fresh`."""
+        return self._begin(plan, None, fresh=fresh).result()
+
+    def _begin(self, plan: PruningPlan, pruned: nn.Module | None, *, fresh: bool = False) -> _Known | _Measuring:
         key = self._key(plan)
         # Disturbed figures are for the resume of this run, not for other runs.
         own = self._own(key)
         found = None if fresh else self._cache.get(own) or self._cache.get(key)
         if found is not None:
             self.cache_hits += 1
-            return found
-        path = self._files.make(pruned or prune(self._criterion, self._prepared.structure, plan), plan)
-        cost = self._measure(plan, path, self._profiler.measure)
-        if isinstance(cost, Measurement) and not fresh:
-            # A second look must not change what a resumed search sees at the first.
-            self._cache.put(own if cost.verdict else key, cost)
-        return cost
+            return _Known(found)
+        with self.laps("file"):
+            path = self._file(plan, pruned)
+
+        def measure() -> Measurement | Failure:
+            with self.laps("device"):
+                return self._patiently(path, self._profiler.measure)
+
+        def keep(cost: Measurement | Failure) -> Measurement | Failure:
+            cost = self._counted(plan, path, cost)
+            if isinstance(cost, Measurement) and not fresh:
+                # A second look must not change what a resumed search sees at the first.
+                self._cache.put(own if cost.verdict else key, cost)
+            return cost
+
+        future: Future[Measurement | Failure] = Future()
+        if self._device is not None:
+            future = self._device.submit(measure)
+        else:
+            future.set_result(measure())
+        return _Measuring(future, keep)
 
     def again(
         self, plan: PruningPlan, settings: MeasureSettings, race: Callable[[Path], Measurement | Failure]
@@ -164,22 +222,27 @@ class Evaluator:
             return found
         # Another process races on the device now, and two would disturb each other.
         self._profiler.close()
-        cost = self._measure(plan, self._files.make(prune(self._criterion, self._prepared.structure, plan), plan), race)
+        path = self._file(plan, None)
+        cost = self._counted(plan, path, self._patiently(path, race))
         if isinstance(cost, Measurement):
             self._cache.put(key, cost)
         return cost
 
-    def _measure(
-        self, plan: PruningPlan, path: Path, race: Callable[[Path], Measurement | Failure]
-    ) -> Measurement | Failure:
-        cost = self._patiently(path, race)
+    def _file(self, plan: PruningPlan, pruned: nn.Module | None) -> Path:
+        # What the weights are does not change the cost.
+        return self._files.make(pruned or prune(self._criterion, self._prepared.structure, plan), plan)
+
+    def _counted(self, plan: PruningPlan, path: Path, cost: Measurement | Failure) -> Measurement | Failure:
+        """What was found out of a file, which is no longer needed, with its size."""
         if isinstance(cost, Failure):
             self.failures += 1
-            return cost
-        self.measured += 1
-        # Candidates carry no metadata, what ships does: it counts for a bound on the file.
-        extra = len(json.dumps(metadata(self._config, self._prepared, plan)))
-        return replace(cost, bytes=path.stat().st_size + extra)
+        else:
+            self.measured += 1
+            # Candidates carry no metadata, what ships does: it counts for a bound on the file.
+            extra = len(json.dumps(metadata(self._config, self._prepared, plan)))
+            cost = replace(cost, bytes=path.stat().st_size + extra)
+        path.unlink()
+        return cost
 
     def _patiently(self, path: Path, race: Callable[[Path], Measurement | Failure]) -> Measurement | Failure:
         """Raises DeviceError or StopSearch, as --on-device-loss says, where the device is gone: without it the next
@@ -187,17 +250,20 @@ class Evaluator:
         """
         told = False
         while True:
+            # One candidate was lost, the next is not waited for as well.
+            if self._lost is not None:
+                raise self._lost
             cost = race(path)
-            if isinstance(cost, Measurement) or cost.kind not in ("lost", "busy"):
+            if isinstance(cost, Measurement) or cost.kind not in ("lost", "busy") or self._closing.is_set():
                 return cost
             policy, name = self._config.on_device_loss, self._config.device
             if policy == "stop":
-                raise DeviceError(
-                    f"{name} is {cost.kind}: {cost.message}",
-                    f"when it is back, continue with --resume {self._config.name}",
-                )
+                hint = f"when it is back, continue with --resume {self._config.name}"
+                self._lost = DeviceError(f"{name} is {cost.kind}: {cost.message}", hint)
+                continue
             if policy == "continue":
-                raise StopSearch(f"{name} is {cost.kind}: {cost.message}")
+                self._lost = StopSearch(f"{name} is {cost.kind}: {cost.message}")
+                continue
             if not told:
                 self._progress.say(f"{name} is {cost.kind}; waiting for it (Ctrl-C keeps the run): {cost.message}")
             told = True
@@ -217,3 +283,34 @@ class Evaluator:
             self._files.how,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A cost that need not be waited for."""
+
+    cost: Measurement | Failure
+
+    def result(self) -> Measurement | Failure:
+        return self.cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    """A cost that the device is finding out; `keep` remembers it, on the thread that asks."""
+
+    future: Future[Measurement | Failure]
+    keep: Callable[[Measurement | Failure], Measurement | Failure]
+
+    def result(self) -> Measurement | Failure:
+        return self.keep(self.future.result())
+
+
+@dataclass(frozen=True, slots=True)
+class _Finishing:
+    """An `Underway` of what makes the candidate."""
+
+    finish: Callable[[], Candidate]
+
+    def result(self) -> Candidate:
+        return self.finish()

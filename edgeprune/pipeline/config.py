@@ -105,7 +105,7 @@ class RunConfig:
     )
     episodes: int = _option(80, "episodes: walks through the network, each of which tries a plan", "search", "N")
     search_steps: int | None = _option(
-        None, "steps that a candidate is tuned for before it is scored [150; with convolutions 0]", "search", "N"
+        None, "steps that a candidate is tuned for before it is scored [150; with convolutions 60]", "search", "N"
     )
     criterion: CriterionName = _option("reconstruction", "which channels go first", "search")
     repair: bool | None = _option(
@@ -129,9 +129,15 @@ class RunConfig:
     credit: Literal["step", "episode"] | None = _option(
         None, "reward acnn after every group as in its paper, or for the finished plan [step up to 4 groups]", "search"
     )
-    beta: float = _option(1.0, "weight of the neuron compression rate in the reward", "search", "WEIGHT")
-    gamma: float = _option(1.0, "weight of measured latency in the reward", "search", "WEIGHT")
-    delta: float = _option(1.0, "weight of measured memory in the reward", "search", "WEIGHT")
+    beta: float | None = _option(
+        None, "weight of the neuron compression rate in the reward [1; 0 where there are bounds]", "search", "WEIGHT"
+    )
+    gamma: float | None = _option(
+        None, "weight of measured latency in the reward [1; 0 where there are bounds]", "search", "WEIGHT"
+    )
+    delta: float | None = _option(
+        None, "weight of measured memory in the reward [1; 0 where there are bounds]", "search", "WEIGHT"
+    )
     penalty: float | None = _option(
         None, "lambda, the agent's L1 penalty [edgeprune 0.6, acnn 0.15; 0: plain DDPG]", "search", "LAMBDA"
     )
@@ -216,7 +222,8 @@ class RunConfig:
             raise UsageError("--finetune-epochs and --finetune-minutes exclude each other", "give one of them")
         for name in ("beta", "gamma", "delta"):
             # Only their proportions to each other and to accuracy, which weighs 1, count.
-            _check(0 <= getattr(self, name) <= LARGEST, name, f"between 0 and {LARGEST:,}")
+            weight = getattr(self, name)
+            _check(weight is None or 0 <= weight <= LARGEST, name, f"between 0 and {LARGEST:,}")
         _check(self.penalty is None or 0 <= self.penalty <= LARGEST, "penalty", f"between 0 and {LARGEST:,}")
         # Adam moves every weight by about this much a step, and weights are below 1.
         _check(self.agent_lr is None or 0 < self.agent_lr <= 1, "agent_lr", "above 0 and at most 1")

@@ -19,19 +19,17 @@ from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.search import Searched
 from edgeprune.pruning.structure import INPUTS, Criterion, Structure
-from edgeprune.pruning.surgery import cut, prune
+from edgeprune.pruning.surgery import cut
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import FINETUNE_DECAY, Fit, train
+from edgeprune.training.narrow import narrow
 from edgeprune.training.place import PLAIN, Place
-from edgeprune.training.recalibration import recalibrate
 
 #: Ranks the channels of a network of the given structure.
 MakeCriterion = Callable[[nn.Module, Structure], Criterion]
 
-#: Training images that batch-norm statistics are taken from.
-RECALIBRATION_IMAGES = 2000
 #: One part in so many of the epochs or minutes is for all steps before the last, in which what ships is tuned.
 EARLY = 4
 
@@ -251,10 +249,8 @@ def prune_and_tune(
     teacher = teacher or Distillation(network, settings.temperature, settings.distillation)
 
     def narrowed(criterion: Criterion, plan: PruningPlan) -> nn.Module:
-        pruned = prune(criterion, structure, plan, check=True, inputs=validation.inputs(slice(0, 16)))
-        size = min(500, train_set.together)
-        recalibrate(pruned, (x for x, _ in train_set.ordered(size, RECALIBRATION_IMAGES) if len(x) > 1), settings.place)
-        return pruned
+        example = validation.inputs(slice(0, 16))
+        return narrow(criterion, structure, plan, train_set, check=example, place=settings.place)
 
     criterion = make_criterion(network, structure)
     before = narrowed(criterion, criterion.plan(dict(widths)))

@@ -1,4 +1,4 @@
-"""What a plan is worth on the host: accuracy on validation images, and the neurons that are left."""
+"""What a plan is worth on the host: its network's score on validation images, and the neurons that are left."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from torch import nn
 
 from edgeprune.core.types import MetricName, PruningPlan
 from edgeprune.pruning.structure import Criterion, Structure
-from edgeprune.pruning.surgery import prune
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.fit import score
+from edgeprune.training.narrow import CANDIDATE_IMAGES, narrow
 from edgeprune.training.place import PLAIN, Place
 
 
 class Scoring:
-    """Prunes by a criterion, tunes for a moment where there is a `tuning`, scores on the first `images` of validation.
+    """Narrows by a criterion, tunes for a moment where there is a `tuning`, scores on the first `images` of validation.
 
-    `images` None: all of them. `place` is where answers are computed; the `tuning` has its own.
+    `images` None: all of them. Batch-norm statistics are taken from `train_set`. `place` is where the network runs; the
+    `tuning` has its own.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class Scoring:
         network: nn.Module,
         structure: Structure,
         criterion: Criterion,
+        train_set: Batches,
         validation: Batches,
         tuning: BriefTuning | None,
         images: int | None = None,
@@ -32,6 +34,7 @@ class Scoring:
     ) -> None:
         self._structure = structure
         self._criterion = criterion
+        self._train = train_set
         self._validation = validation
         self._tuning = tuning
         #: How many validation images are looked at; None: all.
@@ -45,9 +48,12 @@ class Scoring:
         """Plans whose tuning came to NaN; they were scored untuned."""
         return 0 if self._tuning is None else self._tuning.diverged
 
-    def __call__(self, plan: PruningPlan) -> tuple[nn.Module, float, float]:
-        """The pruned network, not tuned; its score once it is (share), and its neuron compression rate."""
-        pruned = prune(self._criterion, self._structure, plan)
+    def network(self, plan: PruningPlan) -> nn.Module:
+        """The network of a plan, not tuned."""
+        return narrow(self._criterion, self._structure, plan, self._train, images=CANDIDATE_IMAGES, place=self._place)
+
+    def __call__(self, pruned: nn.Module) -> tuple[float, float]:
+        """The score (share) of the network of a plan once it is tuned, and its neuron compression rate."""
         tuned = pruned if self._tuning is None else self._tuning(pruned)
         accuracy = score(tuned, self._validation, self.images, metric=self._metric, place=self._place)
-        return pruned, accuracy, self._neurons / self._structure.neurons(pruned)
+        return accuracy, self._neurons / self._structure.neurons(pruned)

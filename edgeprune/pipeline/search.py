@@ -15,7 +15,7 @@ from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
-from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, Trial, Unit
+from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, Trial, Unit, to_json
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
 from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.artefacts import metadata
@@ -31,11 +31,14 @@ from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.kinds import convolutional
-from edgeprune.pruning.structure import Criterion, Structure
-from edgeprune.search.algorithm import SearchResult
+from edgeprune.pruning.shares import LayerShares
+from edgeprune.pruning.structure import Criterion, Structure, neurons_left
+from edgeprune.search.costs import Costs
+from edgeprune.search.drive import SearchResult, drive
 from edgeprune.search.environment import Environment, Episode, StopSearch
+from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import make_method
-from edgeprune.search.reward import Candidate, Reward
+from edgeprune.search.reward import BoundedReward, Candidate, Limits, Reward
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.metrics import chance_level, telling_images
 
@@ -44,6 +47,8 @@ from edgeprune.training.metrics import chance_level, telling_images
 DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
 #: Groups up to which the reward is given after every one of them, as in the paper; beyond, evaluations get too many.
 STEP_CREDIT_UP_TO = 4
+#: Validation images that a candidate with convolutions is scored on, and the steps it is tuned for before.
+CONVOLVED_IMAGES, CONVOLVED_STEPS = 1000, 60
 #: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
 CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
 
@@ -91,6 +96,12 @@ def run_search(
     scoring = _scoring(config, prepared, criterion)
     labels = prepared.validation.y[: scoring.images].numpy()
     chance, images = chance_level(config.metric, labels), telling_images(config.metric, labels)
+    groups = prepared.structure.groups
+    method = make_method(
+        config.method, learning_rate=config.agent_lr, penalty=config.penalty, buffer_size=config.buffer_size
+    )
+    # Where the device is this machine a candidate that is tuned would disturb the one that is measured.
+    ahead = 0 if session.spec.kind == "local" else method.ahead
     work = folder / CANDIDATES
     store = TrialStore(folder / "trials.sqlite")
     try:
@@ -104,14 +115,14 @@ def run_search(
         with (
             MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as cache,
             LoopProfiler(session, settings, baseline_file, log=folder.log) as profiler,
-        ):
-            network_id = sha256_file(baseline_file)
-            evaluator = Evaluator(
-                config, prepared, criterion, scoring, files, profiler, cache, store, network_id, settings, progress
-            )
-            original = prepared.structure.neurons(prepared.network)
+            Evaluator(
+                config, prepared, criterion, scoring, files, profiler, cache, store, sha256_file(baseline_file),
+                settings, progress, ahead=ahead > 0,
+            ) as evaluator,
+        ):  # fmt: skip
             possible, smallest = _possible(evaluator, prepared, reference_bytes)
-            budget = settle(config.budget(), possible)
+            asked = config.budget()
+            budget = settle(asked, possible)
             _report(possible, smallest, progress)
             for line in kept_already(budget, possible):
                 progress.say(line)
@@ -121,29 +132,34 @@ def run_search(
                 # One noisy reading, perhaps of another day, must not end a run.
                 again = _possible(evaluator, prepared, reference_bytes, fresh=True)[0]
                 check_possible(budget, again, config.device, prepared.structure)
-            reward = _reward(config, budget, possible, prepared.validation_accuracy)
-            groups = prepared.structure.groups
-            method = make_method(
-                config.method,
-                learning_rate=config.agent_lr,
-                penalty=config.penalty,
-                buffer_size=config.buffer_size,
-            )
             credit = config.credit or (method.credit if len(groups) <= STEP_CREDIT_UP_TO else "episode")
+            original = prepared.structure.neurons(prepared.network)
+            limits = limits_of(asked, possible.reference)
+            reward = make_reward(config, budget, limits, possible, prepared.validation_accuracy, paper=not method.bound)
+            frontier = None
+            if limits and method.bound:
+                work_of = LayerShares(prepared.network, prepared.structure)
+                costs = Costs(groups, work_of, reference_bytes)
+                if isinstance(smallest.cost, Measurement):
+                    costs.learn(smallest.plan.widths, smallest.cost)
+                frontier = Frontier(groups, limits, costs, lambda w: original / neurons_left(groups, original, w))
+                _learn_costs(frontier, prepared.structure, evaluator, progress)
             environment = Environment(
                 groups,
                 evaluator,
                 reward,
                 neurons=original,
-                min_ncr=budget.min_ncr,
+                min_ncr=budget.min_ncr if method.bound else None,
                 credit=credit,
                 states=method.states(groups, criterion.ranking.lost),
+                frontier=frontier,
             )
             started = time.monotonic()
             trials: list[Trial] = []
             with progress.task("searching", config.episodes) as task:
                 on_episode = _recorder(trials, store, task.advance)
-                result = method.search(environment, episodes=config.episodes, seed=config.seed, on_episode=on_episode)
+                searching = method.search(environment, episodes=config.episodes, seed=config.seed)
+                result = drive(searching, environment, ahead=ahead, on_episode=on_episode)
             seconds = time.monotonic() - started
             if scoring.diverged:
                 progress.say(
@@ -165,6 +181,8 @@ def run_search(
                     result = replace(result, stopped=str(stop))
                     progress.say(f"the best trials are not measured again: {stop}")
             summary = _summary(config, result, trials, evaluator, profiler, files, seconds, credit, reward)
+            if frontier is not None:
+                summary["cost_model"] = _say_fit(frontier, progress)
             guessing = sum(trial.accuracy <= chance for trial in trials)
             summary |= {"chance_level": chance, "at_chance": guessing}
             if guessing:
@@ -183,7 +201,7 @@ def run_search(
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
     images, steps = config.search_images, config.search_steps
     if convolutional(prepared.network):
-        images, steps = images or 1000, steps or 0
+        images, steps = images or CONVOLVED_IMAGES, CONVOLVED_STEPS if steps is None else steps
     steps = 150 if steps is None else steps
     tuning = None
     if steps:
@@ -199,12 +217,74 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
         prepared.network,
         prepared.structure,
         criterion,
+        prepared.train,
         prepared.validation,
         tuning,
         images,
         config.metric,
         prepared.place,
     )
+
+
+def limits_of(asked: Budget, reference: Reference) -> Limits:
+    """What the user bounded, as shares of the unpruned network's."""
+
+    def share(bound: Bound | None, whole: float) -> float | None:
+        return None if bound is None else bound.limit(whole) / whole
+
+    return Limits(
+        latency=share(asked.max_latency, reference.latency),
+        memory=share(asked.max_memory, reference.memory),
+        bytes=share(asked.max_bytes, reference.bytes),
+        ncr=asked.min_ncr,
+    )
+
+
+def _learn_costs(frontier: Frontier, structure: Structure, evaluator: Evaluator, progress: Progress) -> None:
+    """Measure some plans near the bounds, untuned, so that the first proposals already lie there.
+
+    One sparsity for all groups, again as better is known where the bound lies; then, around it, each group as wide and
+    as narrow as it may be.
+    """
+    groups = structure.groups
+    limits = frontier.limits
+    if limits.latency is None and limits.memory is None and limits.bytes is None:
+        return
+    with progress.task("measuring what widths cost", 2 + 2 * len(groups)) as task:
+
+        def learn(widths: dict[str, int]) -> None:
+            plan = evaluator.plan(widths)
+            cost = evaluator.cost(plan)
+            if isinstance(cost, Measurement):
+                frontier.costs.learn(widths, cost)
+            task.advance()
+
+        alike = [0.5 * group.channels for group in groups]
+        for _ in range(2):
+            learn(frontier.fit(alike))
+        base = frontier.fit(alike)
+        for group in groups:
+            for width in (group.floor, group.channels):
+                learn({**base, group.name: width})
+
+
+def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Any]:
+    """How good the cost models of what is bounded were, for the result and for the user."""
+    found = {}
+    for name, limit, model in (
+        ("latency", frontier.limits.latency, frontier.costs.latency),
+        ("memory", frontier.limits.memory, frontier.costs.memory),
+        ("bytes", frontier.limits.bytes, frontier.costs.bytes),
+    ):
+        if limit is None:
+            continue
+        fit = model.fit
+        found[name] = to_json(fit)
+        progress.say(
+            f"{name} of {fit.measured} plans, each predicted from the others: off by {100 * fit.median_error:.1f} % "
+            f"(median), {100 * fit.p90_error:.1f} % (90th percentile)"
+        )
+    return found
 
 
 def settle(budget: Budget, possible: Possible) -> Budget:
@@ -272,7 +352,7 @@ def _possible(
 ) -> tuple[Possible, Candidate]:
     # From the cache where it holds them: the reward's aims hang on these figures, and with the same cached measurements
     # a seed must give the same trials. What ships is measured afresh at the end.
-    smallest = evaluator({group.name: group.floor for group in prepared.structure.groups})
+    smallest = evaluator.evaluate({group.name: group.floor for group in prepared.structure.groups})
     cost = evaluator.cost(smallest.plan, fresh=True) if fresh else smallest.cost
     assert cost is not None
     if isinstance(cost, Failure):
@@ -294,24 +374,35 @@ def _report(possible: Possible, smallest: Candidate, progress: Progress) -> None
     )
 
 
-def _reward(config: RunConfig, budget: Budget, possible: Possible, accuracy: float) -> Reward:
-    """Expectations: what the user asks for; otherwise half-way between the unpruned and the narrowest network."""
+def make_reward(
+    config: RunConfig, budget: Budget, limits: Limits, possible: Possible, accuracy: float, *, paper: bool
+) -> Reward | BoundedReward:
+    """[ACNN] (3) with measured terms where nothing is bounded, or for the `paper`'s own agent; else quality in bounds.
+
+    Expectations are what the user asks for; otherwise half-way between the unpruned and the narrowest network.
+    """
 
     def aim(bound: Bound | None, share: float, reference: float) -> float:
         if bound is not None:
             return bound.limit(reference) / reference
         return 0.5 * (1.0 + min(share, 1.0))
 
+    def weighed(otherwise: float) -> Reward:
+        weights = {name: getattr(config, name) for name in ("beta", "gamma", "delta")}
+        return Reward(
+            accuracy=accuracy,
+            ncr=budget.min_ncr or default_ncr(possible),
+            latency=aim(budget.max_latency, possible.latency_share, reference.latency),
+            memory=aim(budget.max_memory, possible.memory_share, reference.memory),
+            **{name: otherwise if weight is None else weight for name, weight in weights.items()},
+        )
+
     reference = possible.reference
-    return Reward(
-        accuracy=accuracy,
-        ncr=budget.min_ncr or default_ncr(possible),
-        latency=aim(budget.max_latency, possible.latency_share, reference.latency),
-        memory=aim(budget.max_memory, possible.memory_share, reference.memory),
-        beta=config.beta,
-        gamma=config.gamma,
-        delta=config.delta,
-    )
+    if paper or not limits:
+        return weighed(1.0)
+    extras = weighed(0.0)
+    by_hand = extras.beta or extras.gamma or extras.delta
+    return BoundedReward(accuracy, limits, int(reference.bytes), extras if by_hand else None)
 
 
 def _recorder(
@@ -385,7 +476,7 @@ def _summary(
     files: FileMaker,
     seconds: float,
     credit: str,
-    reward: Reward,
+    reward: Reward | BoundedReward,
 ) -> dict[str, Any]:
     agent = None
     if result.agent_sparsity is not None:
@@ -412,10 +503,5 @@ def _summary(
             "last_quarter": round(statistics.fmean(t.reward for t in trials[-max(1, len(trials) // 4) :]), 5),
         },
         "losses": [[round(c, 6), round(a, 6)] for c, a in result.losses],
-        "expectations": {
-            "accuracy": reward.accuracy,
-            "ncr": reward.ncr,
-            "latency_share": reward.latency,
-            "memory_share": reward.memory,
-        },
+        "reward": to_json(reward),
     }

@@ -31,10 +31,10 @@ from edgeprune.pruning.groups import discover
 from edgeprune.pruning.rankings import by_scores
 from edgeprune.pruning.shapley import EXACT_UP_TO, TOLERANCE, NetworkGame, ShapleyValues, evaluations, shapley_values
 from edgeprune.pruning.structure import INPUTS, Coupling, Structure
-from edgeprune.pruning.surgery import prune
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
+from edgeprune.training.narrow import narrow
 
 #: What `shapley.json` says in "schema"; it rises when a field changes its meaning or goes.
 SCHEMA = 1
@@ -154,7 +154,8 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
     progress.stage("5 prune and fine-tune")
     criterion = Ranked(network, prepared.structure, ranking, None)
     plan = criterion.plan({group.name: width})
-    pruned = prune(criterion, prepared.structure, plan, check=True, inputs=prepared.validation.inputs(slice(0, 16)))
+    example = prepared.validation.inputs(slice(0, 16))
+    pruned = narrow(criterion, prepared.structure, plan, prepared.train, check=example)
     fit = _fine_tuned(config, prepared, pruned, progress)
     parameters = {"unpruned": count_parameters(network), "pruned": count_parameters(fit.network)}
     progress.say(

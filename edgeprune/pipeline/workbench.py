@@ -33,7 +33,7 @@ from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Criterion, Structure
-from edgeprune.search.algorithm import SearchResult
+from edgeprune.search.drive import SearchResult, drive
 from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import Method
 from edgeprune.search.reward import Candidate, Reward
@@ -102,7 +102,7 @@ class Scorer:
 
     def __init__(self, ground: Ground, criterion: Ranked, tuning: BriefTuning | None) -> None:
         self._criterion = criterion
-        self._score = Scoring(ground.network, ground.structure, criterion, ground.validation, tuning)
+        self._score = Scoring(ground.network, ground.structure, criterion, ground.train, ground.validation, tuning)
         self._known: dict[str, Candidate] = {}
         #: How often it was asked.
         self.count = 0
@@ -112,7 +112,7 @@ class Scorer:
         self.count += 1
         plan = self._criterion.plan(dict(widths))
         if plan.key not in self._known:
-            _, accuracy, ncr = self._score(plan)
+            accuracy, ncr = self._score(self._score.network(plan))
             self._known[plan.key] = Candidate(plan, accuracy, ncr, None, 0)
         return self._known[plan.key]
 
@@ -203,7 +203,9 @@ class Workbench:
                 best = max(best, episode.reward)
                 task.advance(1, f"best reward {best:.4f}")
 
-            result = method.search(environment, episodes=episodes, seed=ground.seed, on_episode=note)
+            result = drive(
+                method.search(environment, episodes=episodes, seed=ground.seed), environment, on_episode=note
+            )
         return found, result, scorer, seconds + time.monotonic() - started
 
 

@@ -78,6 +78,7 @@ class LoopProfiler:
         self._baseline = Pushed("", "")
         self._baseline_bytes = 0
         self._spent_s = 0.0
+        self._abandoned = False
 
     @property
     def device_seconds(self) -> float:
@@ -108,6 +109,11 @@ class LoopProfiler:
                 raise
             return error.failure()
 
+    def abandon(self) -> None:
+        """End the probe while another thread may be measuring: that ends soon, and nothing is measured any more."""
+        self._abandoned = True
+        self.close()
+
     def close(self) -> None:
         """End the probe; never raises."""
         if self._client is not None:
@@ -129,6 +135,8 @@ class LoopProfiler:
             self._log(f"{error.message}; measuring once more with a fresh probe")
 
         def timed(deadline: Deadline) -> T:
+            if self._abandoned:
+                raise ChannelError("lost", "nothing is measured any more", retryable=False)
             start = time.monotonic()
             try:
                 return work(deadline)

@@ -9,9 +9,11 @@ import numpy.typing as npt
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from edgeprune.search.algorithm import Floats, OnEpisode, SearchResult, around
+from edgeprune.search.algorithm import Floats, around
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
-from edgeprune.search.environment import Environment, Episode, StopSearch, uniform_sparsity
+from edgeprune.search.drive import Searching, SearchResult
+from edgeprune.search.environment import Environment, Episode, Proposal, uniform_sparsity
+from edgeprune.search.frontier import next_narrower
 from edgeprune.search.states import SensitiveStates
 
 #: Share of the episodes that are drawn around the first plans before the agent has a say.
@@ -31,18 +33,15 @@ RAMP = 6
 MEAN_RANK = 4
 
 
-def edgeprune(
-    environment: Environment, settings: AgentSettings, *, episodes: int, seed: int, on_episode: OnEpisode
-) -> SearchResult:
-    """At most `episodes` episodes, one evaluation each; `on_episode(index, episode)` hears of them.
+def edgeprune(environment: Environment, settings: AgentSettings, *, episodes: int, seed: int) -> Searching:
+    """At most `episodes` episodes, one evaluation each; it also learns from the environment's `earlier` ones.
 
     The agent is [ACNN]'s: DDPG by proximal steps, (4)-(13). What is ours: it sees cost and sensitivity of the groups
     and what was done before (`SensitiveStates`); only the finished plan is rewarded; the experience is never cleared,
     since a plan is worth its reward whoever proposed it; the first plans are those that the sensitivities suggest; and
     the critic picks among some proposals, around the actor's and around the best plans, the one to evaluate.
 
-    Fully determined by `seed` and the environment's answers. A StopSearch of `evaluate` ends it with the episodes
-    before.
+    Fully determined by `seed` and the environment's answers.
     """
     noise = np.random.default_rng(seed)
     # The reward comes at the end of a walk: a later step's worth is an earlier one's in full.
@@ -50,10 +49,8 @@ def edgeprune(
     agent = ProximalDDPG(settings, seed, environment.states.size, SensitiveStates.prices)
     first = [equal_loss(environment), [uniform_sparsity(environment)] * len(environment.groups)]
     warm_up = min(episodes, max(len(first) + 2, int(WARM_UP * episodes)))
-    found: list[Episode] = []
-    seen: set[tuple[float, ...]] = set()
+    found: list[Episode] = list(environment.earlier)
     losses: list[tuple[float, float]] = []
-    stopped = ""
     for index in range(episodes):
         spread = SPREAD_MOST * (SPREAD_LEAST / SPREAD_MOST) ** noise.uniform()
         if index < len(first):
@@ -63,37 +60,40 @@ def edgeprune(
             proposed = around(np.array(base), SPREAD_MOST / 2, noise).tolist()
         else:
             losses.append(_learn(agent, found, (index / episodes) ** RAMP, noise))
-            proposed = _propose(environment, agent, found, seen, spread, noise)
-        try:
-            episode = environment.carry_out(proposed)
-        except StopSearch as stop:
-            stopped = str(stop)
+            proposed = _propose(environment, agent, found, spread, noise)
+        heard = yield Proposal(tuple(proposed))
+        if heard is None:
             break
-        found.append(episode)
-        seen.add(episode.executed)
-        on_episode(index, episode)
-    return SearchResult(len(found), False, min(warm_up, len(found)), agent.sparsity, tuple(losses), stopped)
+        found += heard
+    return SearchResult(warm_up=warm_up, agent_sparsity=agent.sparsity, losses=tuple(losses))
 
 
 def equal_loss(environment: Environment) -> list[float]:
-    """The sparsities at which the last neuron of every group costs alike, just reaching the NCR asked for.
+    """The sparsities at which the last channel of every group costs alike, just enough for what is asked.
 
-    From what the criterion says is lost with each width (`SensitiveStates`), without evaluating anything: neurons go a
-    few at a time, always from the group whose loss rises least.
+    From what the criterion says is lost with each width (`SensitiveStates`), without evaluating anything: channels go a
+    few at a time, always from the group whose loss rises least for what it brings: neurons, or predicted cost where
+    there are bounds on it.
     """
     states = environment.states
     assert isinstance(states, SensitiveStates)
     groups = environment.groups
     widths = {group.name: group.channels for group in groups}
+    bounded = environment.frontier is not None
     ncr = environment.min_ncr or 2.0
-    while environment.ncr(widths) < ncr:
+    while environment.missing(widths) > 0.0 if bounded else environment.ncr(widths) < ncr:
         prices = []
+        before = environment.missing(widths)
         for step, group in enumerate(groups):
             width = widths[group.name]
-            smaller = group.snap(width - max(1, group.channels // 100))
+            smaller = next_narrower(group, width) if bounded else group.snap(width - max(1, group.channels // 100))
             if smaller < width:
                 rise = states.lost(step, smaller) - states.lost(step, width)
-                prices.append((rise / ((width - smaller) * group.neurons_per_channel), step, smaller))
+                brings = float((width - smaller) * group.neurons_per_channel)
+                if bounded:
+                    # Where a step is predicted to bring nothing it is taken last.
+                    brings = max(before - environment.missing({**widths, group.name: smaller}), 1e-6)
+                prices.append((rise / brings, step, smaller))
         if not prices:
             break
         _, step, smaller = min(prices)
@@ -120,22 +120,24 @@ def _propose(
     environment: Environment,
     agent: ProximalDDPG,
     found: list[Episode],
-    seen: set[tuple[float, ...]],
     spread: float,
     noise: np.random.Generator,
 ) -> list[float]:
     """Of some proposals the one the critic thinks best: around the actor's and around the best plans so far."""
-    steps, third = len(environment.groups), PROPOSALS // 3
+    third = PROPOSALS // 3
     best = np.array([e.executed for e in sorted(found, key=lambda episode: -episode.reward)])
     near = best[np.minimum(noise.geometric(1 / MEAN_RANK, size=2 * third), len(best)) - 1]
     moved = np.concatenate([around(near[:third], spread, noise), _exchanged(environment, near[third:], spread, noise)])
     own = np.concatenate([_actors(environment, agent, third, spread, noise), moved])
-    plans: dict[tuple[float, ...], list[float]] = {
-        environment.executed(environment.widths(row)): row.tolist() for row in own
-    }
-    executed = [done for done in plans if done not in seen]
+    plans: dict[tuple[float, ...], list[float]] = {}
+    for row in own:
+        widths = environment.widths(row)
+        if environment.is_new(widths):
+            plans[environment.executed(widths)] = row.tolist()
+    executed = list(plans)
     if not executed:
-        return noise.uniform(size=steps).tolist()  # type: ignore[no-any-return]
+        # The environment takes the nearest new one.
+        return best[0].tolist()  # type: ignore[no-any-return]
     if noise.uniform() < CURIOUS:
         return plans[executed[int(noise.integers(len(executed)))]]
     worth = _worth(environment, agent, executed)

@@ -1,9 +1,8 @@
-"""What every search gives back, and Algorithm 1 of [ACNN]: episodes fill the pool, the pool teaches the agent."""
+"""Algorithm 1 of [ACNN]: episodes fill the pool, the pool teaches the agent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
-from edgeprune.search.environment import Environment, Episode, StopSearch
+from edgeprune.search.drive import Searching, SearchResult
+from edgeprune.search.environment import Environment, Episode, Proposal
 from edgeprune.search.states import State
 
 #: Share of the episodes that act at random first: a pool of one policy's neighbours teaches the critic nothing.
@@ -22,22 +22,8 @@ NOISE_FIRST, NOISE_LAST = 0.4, 0.05
 WINDOW, SETTLED = 3, 0.1
 
 Floats = npt.NDArray[np.float64]
-OnEpisode = Callable[[int, Episode], None]
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """How the search ended. `losses` holds (critic, actor) per time of learning."""
-
-    episodes: int
-    converged: bool = False
-    #: Episodes at the start in which the agent had no say.
-    warm_up: int = 0
-    #: Share of exactly zero weights of the agent; None where there is none.
-    agent_sparsity: float | None = None
-    losses: tuple[tuple[float, float], ...] = ()
-    #: Why it ended before its time; "" where it did not.
-    stopped: str = ""
+#: What an agent does at a step, seeing the state.
+Act = Callable[[int, State], float]
 
 
 def around(mean: npt.NDArray[np.floating[Any]], sigma: float, noise: np.random.Generator) -> Floats:
@@ -47,13 +33,18 @@ def around(mean: npt.NDArray[np.floating[Any]], sigma: float, noise: np.random.G
     return drawn
 
 
-def acnn(
-    environment: Environment, settings: AgentSettings, *, episodes: int, seed: int, on_episode: OnEpisode
-) -> SearchResult:
-    """Algorithm 1: at most `episodes` episodes; `on_episode(index, episode)` hears of each.
+def walk(environment: Environment, act: Act) -> Proposal:
+    """Walk all groups; `act(step, state)` proposes the sparsity of each, seeing the proposals before it."""
+    proposed: list[float] = []
+    for step in range(len(environment.groups)):
+        proposed.append(float(act(step, environment.states.row(step, proposed))))
+    return Proposal(tuple(proposed))
 
-    Fully determined by `seed` and the environment's answers. A StopSearch of `evaluate` ends it with the episodes
-    before.
+
+def acnn(environment: Environment, settings: AgentSettings, *, episodes: int, seed: int) -> Searching:
+    """Algorithm 1: at most `episodes` episodes. It hears of each before it proposes the next.
+
+    Fully determined by `seed` and the environment's answers.
 
     The paper gives lambda's effect (96 % zeros), the learning rate and Algorithm 1. Left open, and ours: exploration (a
     first quarter acts at random, then truncated normal noise that falls geometrically); discount, tau and the sizes of
@@ -66,7 +57,7 @@ def acnn(
     losses: list[tuple[float, float]] = []
     pool: list[Episode] = []
     mean, seen = 0.0, 0
-    ran, converged, stopped = 0, False, ""
+    converged = False
     start = int(WARM_UP * episodes)
     for index in range(episodes):
         sigma = NOISE_FIRST * (NOISE_LAST / NOISE_FIRST) ** (max(index - start, 0) / max(episodes - 1 - start, 1))
@@ -74,17 +65,13 @@ def acnn(
         def act(step: int, state: State, sigma: float = sigma, explore: bool = index < start) -> float:  # noqa: ARG001
             return float(noise.uniform()) if explore else float(around(agent.act(state), sigma, noise))
 
-        try:
-            episode = environment.run(act)
-        except StopSearch as stop:
-            stopped = str(stop)
+        heard = yield walk(environment, act)
+        if heard is None:
             break
-        pool.append(episode)
-        for reward in episode.rewards:
+        pool += heard
+        for reward in (reward for episode in heard for reward in episode.rewards):
             seen += 1
             mean += (reward - mean) / seen
-        ran = index + 1
-        on_episode(index, episode)
         if sum(len(one.executed) for one in pool) >= settings.buffer_size:
             losses.append(_learn(agent, pool, mean, shuffling))
             pool.clear()
@@ -92,7 +79,7 @@ def acnn(
             if _settled(losses) and index >= episodes // 2:
                 converged = True
                 break
-    return SearchResult(ran, converged, min(start, ran), agent.sparsity, tuple(losses), stopped)
+    return SearchResult(converged=converged, warm_up=start, agent_sparsity=agent.sparsity, losses=tuple(losses))
 
 
 def _learn(

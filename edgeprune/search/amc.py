@@ -6,9 +6,10 @@ from collections import deque
 
 import numpy as np
 
-from edgeprune.search.algorithm import OnEpisode, SearchResult, around
+from edgeprune.search.algorithm import around, walk
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
-from edgeprune.search.environment import Environment, Episode, StopSearch
+from edgeprune.search.drive import Searching, SearchResult
+from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.states import State
 
 #: The paper's: no discount, targets follow by 1 %, the critic learns faster than the actor, batches of 64 from a memory
@@ -23,8 +24,8 @@ NOISE, NOISE_LAST = 0.5, 0.01
 BASELINE = 0.05
 
 
-def amc(environment: Environment, *, episodes: int, seed: int, on_episode: OnEpisode) -> SearchResult:
-    """Run AMC's search. Ends early, with the episodes before, where `evaluate` raises StopSearch.
+def amc(environment: Environment, *, episodes: int, seed: int) -> Searching:
+    """AMC's search. It hears of each episode before it proposes the next.
 
     Left open or changed: the budget is the NCR asked for, not FLOPs; of its 400 episodes' schedule the proportions are
     kept; it learns once for every step of an episode.
@@ -52,16 +53,15 @@ def amc(environment: Environment, *, episodes: int, seed: int, on_episode: OnEpi
             done.append(bounded(environment, step, proposed, done))
             return done[-1]
 
-        try:
-            episode = environment.run(act)
-        except StopSearch as stop:
-            return SearchResult(index, False, min(warm_up, index), agent.sparsity, tuple(losses), str(stop))
-        memory.append(episode)
-        on_episode(index, episode)
-        baseline = episode.reward if baseline is None else baseline + BASELINE * (episode.reward - baseline)
-        if index >= warm_up:
+        heard = yield walk(environment, act)
+        if heard is None:
+            break
+        memory.extend(heard)
+        for episode in heard:
+            baseline = episode.reward if baseline is None else baseline + BASELINE * (episode.reward - baseline)
+        if baseline is not None and index >= warm_up:
             losses.append(_learn(agent, memory, baseline, noise))
-    return SearchResult(episodes, False, warm_up, agent.sparsity, tuple(losses))
+    return SearchResult(warm_up=warm_up, agent_sparsity=agent.sparsity, losses=tuple(losses))
 
 
 def bounded(environment: Environment, step: int, sparsity: float, done: list[float]) -> float:

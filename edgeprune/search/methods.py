@@ -10,19 +10,20 @@ from typing import Protocol, get_args
 from edgeprune.core.types import Group
 from edgeprune.search import simple
 from edgeprune.search.agent import edgeprune
-from edgeprune.search.algorithm import OnEpisode, SearchResult, acnn
+from edgeprune.search.algorithm import acnn
 from edgeprune.search.amc import amc
 from edgeprune.search.ddpg import AgentSettings
+from edgeprune.search.drive import Searching
 from edgeprune.search.environment import Credit, Environment
 from edgeprune.search.names import MethodName
 from edgeprune.search.states import AmcStates, PaperStates, SensitiveStates, States
 
 
 class Search(Protocol):
-    """Runs at most `episodes` episodes; `on_episode(index, episode)` hears of each."""
+    """Proposes at most `episodes` plans; `drive` runs it."""
 
-    def __call__(self, environment: Environment, *, episodes: int, seed: int, on_episode: OnEpisode) -> SearchResult:
-        """Fully determined by `seed` and the environment's answers; a StopSearch ends it early."""
+    def __call__(self, environment: Environment, *, episodes: int, seed: int) -> Searching:
+        """Fully determined by `seed` and the environment's answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class Method:
     bound: bool = True
     criterion: str = "reconstruction"
     repair: bool = True
+    #: Plans it may propose before it hears of the first (see `drive`); the papers' agents learn from every one.
+    ahead: int = 1
     #: Whether candidates are tuned for a moment before they are scored.
     tuned: bool = True
     #: How many times as many episodes as others it gets in `bench paper`, where its paper had more; its candidates are
@@ -86,13 +89,14 @@ def make_method(
                 states=_paper,
                 credit="step",
                 bound=False,
+                ahead=0,
                 criterion="l1",
                 repair=False,
                 tuned=False,
                 times=ACNN_TIMES,
             )
         case "amc":
-            return Method(search=amc, states=_amc, criterion="l1", tuned=False, times=AMC_TIMES)
+            return Method(search=amc, states=_amc, criterion="l1", tuned=False, ahead=0, times=AMC_TIMES)
         case "edgeprune":
             return Method(search=partial(edgeprune, settings=settings(OURS)), states=SensitiveStates)
         case "greedy" | "random" | "uniform":

@@ -11,8 +11,9 @@ import torch
 
 from edgeprune.core.types import Group, PruningPlan
 from edgeprune.search.agent import equal_loss
-from edgeprune.search.algorithm import SearchResult, around
+from edgeprune.search.algorithm import around
 from edgeprune.search.amc import bounded
+from edgeprune.search.drive import SearchResult, drive
 from edgeprune.search.environment import Environment, Episode, StopSearch, Widths, uniform_sparsity
 from edgeprune.search.methods import METHODS, make_method
 from edgeprune.search.names import MethodName
@@ -49,12 +50,9 @@ def environment(name: str, evaluate: Callable[[Widths], Candidate] = formula, nc
 
 def run(name: str, episodes: int = 20, seed: int = 0, **kwargs: object) -> tuple[list[Episode], SearchResult]:
     found: list[Episode] = []
-    result = METHODS[name].search(
-        environment(name, **kwargs),  # type: ignore[arg-type]
-        episodes=episodes,
-        seed=seed,
-        on_episode=lambda _, episode: found.append(episode),
-    )
+    env = environment(name, **kwargs)  # type: ignore[arg-type]
+    searching = METHODS[name].search(env, episodes=episodes, seed=seed)
+    result = drive(searching, env, on_episode=lambda _, episode: found.append(episode))
     return found, result
 
 
@@ -198,7 +196,8 @@ def test_settings_reach_the_agent_and_names_are_all_there() -> None:
     assert set(get_args(MethodName)) <= set(METHODS)
     dense = make_method("edgeprune", penalty=0.0)
     found: list[Episode] = []
-    result = dense.search(environment("edgeprune"), episodes=12, seed=0, on_episode=lambda _, e: found.append(e))
+    env = environment("edgeprune")
+    result = drive(dense.search(env, episodes=12, seed=0), env, on_episode=lambda _, e: found.append(e))
     assert result.agent_sparsity == 0.0
 
 

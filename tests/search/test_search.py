@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from edgeprune.core.types import Failure, Group, Measurement, MeasureSettings, PruningPlan
-from edgeprune.search.algorithm import _settled, acnn
+from edgeprune.search.algorithm import _settled, acnn, walk
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, soft_threshold, sparsity, transitions
+from edgeprune.search.drive import drive
 from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import PAPER
 from edgeprune.search.reward import Candidate, Reward
@@ -88,7 +89,8 @@ def test_episodes_store_what_was_executed() -> None:
         seen.append(dict(widths))
         return candidate(widths)
 
-    episode = environment(evaluate, min_ncr=None).run(lambda step, state: asked[step])
+    env = environment(evaluate, min_ncr=None)
+    episode = env.carry_out(walk(env, lambda step, state: asked[step]).sparsities)
     assert episode.proposed == (0.0, 2.0, 0.123)
     assert episode.executed == pytest.approx((0.0, 0.9, 0.12))
     # The paper's credit: after every group, the later ones still whole.
@@ -104,7 +106,7 @@ def test_episode_credit_evaluates_once_and_shares_the_reward() -> None:
         count += 1
         return candidate(widths)
 
-    episode = environment(evaluate, credit="episode").run(lambda step, state: 0.5)
+    episode = environment(evaluate, credit="episode").carry_out((0.5, 0.5, 0.5))
     assert count == 1
     assert episode.rewards == (episode.reward,) * 3
 
@@ -119,7 +121,9 @@ def test_soft_threshold_makes_exact_zeros() -> None:
 
 def run(settings: AgentSettings, seed: int = 0, episodes: int = 120) -> tuple[list[Episode], float]:
     found: list[Episode] = []
-    result = acnn(environment(), settings, episodes=episodes, seed=seed, on_episode=lambda _, e: found.append(e))
+    env = environment()
+    searching = acnn(env, settings, episodes=episodes, seed=seed)
+    result = drive(searching, env, on_episode=lambda _, e: found.append(e))
     assert result.episodes == len(found)
     assert result.agent_sparsity is not None
     return found, result.agent_sparsity

@@ -1,0 +1,88 @@
+"""Where plans lie that just keep the bounds, by what is known of their costs: nothing is gained by going further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from edgeprune.core.types import Group
+from edgeprune.search.costs import CostModel, Costs
+from edgeprune.search.reward import Limits
+
+Widths = Mapping[str, int]
+#: Share of a bound on latency or memory that proposals stay below it: as far as predictions and readings are off.
+MARGIN = 0.02
+
+
+class Frontier:
+    """Plans are narrowed and widened until they just keep `limits`, by `costs` as far as these have learnt.
+
+    `ncr(widths)` is exact. The device has the last word: it measures every plan.
+    """
+
+    def __init__(self, groups: Sequence[Group], limits: Limits, costs: Costs, ncr: Callable[[Widths], float]) -> None:
+        self._groups = tuple(groups)
+        self.limits, self.costs, self._ncr = limits, costs, ncr
+
+    def excess(self, widths: Widths) -> float:
+        """By how much a plan is predicted to break its bounds: the largest share of a bound; 0 or less keeps all."""
+        over = [model(widths) / (limit * (1.0 - MARGIN)) - 1.0 for limit, model in self._models()]
+        if self.limits.ncr is not None:
+            over.append(self.limits.ncr / self._ncr(widths) - 1.0)
+        return max(over)
+
+    def _models(self) -> list[tuple[float, CostModel]]:
+        limits, costs = self.limits, self.costs
+        pairs = ((limits.latency, costs.latency), (limits.memory, costs.memory), (limits.bytes, costs.bytes))
+        return [(limit, model) for limit, model in pairs if limit is not None]
+
+    def fit(self, keep: Sequence[float]) -> dict[str, int]:
+        """The allowed widths nearest to the proportions `keep` (channels per group) that just keep the bounds.
+
+        All groups are scaled by one factor, which keeps what was said of their proportions; what rounding to allowed
+        widths leaves over goes to the groups that lost most by it, as long as the plan still fits. So a width that is
+        predicted to cost no less than the next wider one is never proposed. Where nothing fits it is the narrowest.
+        """
+        low, high = 0.0, max(group.channels / max(width, 1e-3) for group, width in zip(self._groups, keep, strict=True))
+        if self.excess(self._scaled(keep, high)) <= 0.0:
+            return self._scaled(keep, high)
+        for _ in range(20):
+            middle = (low + high) / 2
+            fits = self.excess(self._scaled(keep, middle)) <= 0.0
+            low, high = (middle, high) if fits else (low, middle)
+        widths = self._scaled(keep, low)
+        return self._filled(widths, {g.name: width * low for g, width in zip(self._groups, keep, strict=True)})
+
+    def _scaled(self, keep: Sequence[float], factor: float) -> dict[str, int]:
+        return {group.name: group.snap(width * factor) for group, width in zip(self._groups, keep, strict=True)}
+
+    def _filled(self, widths: dict[str, int], wanted: Mapping[str, float]) -> dict[str, int]:
+        """`widths`, widened step by step while they fit, first the group that is farthest below what it wanted."""
+        if self.excess(widths) > 0.0:
+            return widths
+        stuck: set[str] = set()
+        while len(stuck) < len(self._groups):
+            group = max(
+                (group for group in self._groups if group.name not in stuck),
+                key=lambda g: (wanted[g.name] - widths[g.name]) / g.channels,
+            )
+            wider = {**widths, group.name: next_wider(group, widths[group.name])}
+            if wider == widths or self.excess(wider) > 0.0:
+                stuck.add(group.name)
+            else:
+                widths = wider
+        return widths
+
+
+def step_of(group: Group) -> int:
+    """Channels that a group is made wider or narrower by: a hundredth of a wide group, the least there is of others."""
+    return max(group.multiple_of, group.channels // 100 // group.multiple_of * group.multiple_of)
+
+
+def next_wider(group: Group, width: int) -> int:
+    """The next allowed width that is wider by a step; the group's own channels for the widest."""
+    return min(group.channels, width // group.multiple_of * group.multiple_of + step_of(group))
+
+
+def next_narrower(group: Group, width: int) -> int:
+    """The next allowed width that is narrower by a step; the floor for the narrowest."""
+    return group.snap(min(width - 1, width - step_of(group)))
