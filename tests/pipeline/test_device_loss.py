@@ -13,6 +13,7 @@ import edgeprune
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import Measurement, Trial
 from edgeprune.pipeline.choose import confirmed
+from edgeprune.pipeline.search import Searched
 from edgeprune.profilers.loop import LoopProfiler
 
 SMALL: dict[str, Any] = {
@@ -106,7 +107,7 @@ def test_the_best_are_raced_again_in_fresh_processes_and_a_resume_comes_to_the_s
     chosen: list[list[Trial]] = []
 
     def gone(*given: Any) -> Any:
-        chosen.append(next(each for each in given if isinstance(each, list)))
+        chosen.append(next(each.trials for each in given if isinstance(each, Searched)))
         raise DeviceError("gone", "put it back")
 
     monkeypatch.setattr("edgeprune.pipeline.run.fine_tune", gone)
