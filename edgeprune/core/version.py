@@ -3,7 +3,7 @@
 VERSION = "0.1.0"
 
 #: `result.json` carries it as `schema`; it rises when a field changes its meaning or goes.
-RESULT_SCHEMA = 3
+RESULT_SCHEMA = 4
 
 #: The plan file (`plan.json`) carries it as `schema`.
 PLAN_SCHEMA = 1

@@ -188,7 +188,11 @@ class RunConfig:
     )
     # --- measuring at the end
     processes: int = _option(
-        7, "fresh processes of the final measurement (emulated boards: always 2)", "measuring", "N"
+        7,
+        "fresh processes of the final measurement; more, for up to 90 s, while its interval holds --max-latency "
+        "(emulated boards: always 2)",
+        "measuring",
+        "N",
     )
 
     def __post_init__(self) -> None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune.core.types import Budget, DeviceSpec, Measurement, MetricName, to_json
+from edgeprune.core.types import Answer, Budget, DeviceSpec, Measurement, MetricName, to_json
 from edgeprune.core.version import RESULT_SCHEMA, VERSION
 from edgeprune.data.preprocessing import describe
 from edgeprune.pipeline.artefacts import NotExported
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.finetune import Tuned
-from edgeprune.pipeline.outcome import drawbacks, is_worse
+from edgeprune.pipeline.outcome import Drawback, drawbacks, is_worse
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.staying import staying
 from edgeprune.pipeline.validate import HostAccuracy, NotValidated, Validated
+from edgeprune.profilers.statistics import cost_interval
 from edgeprune.pruning.cost import count_macs, count_parameters
 
 Status = Literal["running", "done", "budget-not-met", "worse", "impossible", "failed", "interrupted"]
@@ -36,17 +37,17 @@ class RunResult:
 
     @property
     def met(self) -> bool:
-        """Whether every bound of the budget is met by the files that were validated on the device."""
+        """Whether every bound is known to be met by the file that was validated; one that is open is not."""
         return bool(self.result["budget"]["met"])
 
     @property
     def recommended(self) -> bool:
-        """Whether the budget is met by a file that is faster and smaller than the unpruned one, in no more memory."""
+        """Whether no bound is missed by the file, and it is faster and smaller than the unpruned, in no more memory."""
         return bool(self.result["budget"]["recommended"])
 
     @property
     def exit_code(self) -> int:
-        """0 when the budget is met, 3 when it is not, or is by a file that is slower and larger than the unpruned."""
+        """0 unless a bound is missed, or kept by a file that is slower and larger than the unpruned one: 3."""
         return EXIT_CODES[self.result["status"]]
 
 
@@ -129,18 +130,27 @@ def assemble(
         "seconds": round(seconds, 2),
     }
     asked = config.budget()
-    checks = [*_checks(searched.budget, primary, result, asked), _above_chance(accuracy, metric)]
-    met = all(check["met"] for check in checks)
-    found = drawbacks(primary)
+    checks = [*check_bounds(searched.budget, primary, result, asked), _above_chance(accuracy, metric)]
+    status, concluded = conclude(checks, drawbacks(primary))
     result["budget"] = {
         "asked": to_json(asked),
         "artifact": primary.exported.artifact.path.name,
         "checks": checks,
-        "met": met,
-        "recommended": met and not found,
+        **concluded,
     }
-    status: Status = "budget-not-met" if not met else "worse" if is_worse(found) else "done"
     return {**header(config, status, "done"), **result}
+
+
+def conclude(checks: Sequence[Mapping[str, Any]], found: Sequence[Drawback]) -> tuple[Status, dict[str, Any]]:
+    """How a run ends whose file has these `drawbacks`, and what its result says of all checks together.
+
+    A bound that is open does not fail the run: what there is may well keep it. It is not called met either.
+    """
+    answers = {check["answer"] for check in checks}
+    answer: Answer = "not met" if "not met" in answers else "open" if "open" in answers else "met"
+    missed = answer == "not met"
+    status: Status = "budget-not-met" if missed else "worse" if is_worse(found) else "done"
+    return status, {"answer": answer, "met": answer == "met", "recommended": not missed and not found}
 
 
 def _preprocessing(scaling: Scaling) -> dict[str, Any]:
@@ -166,8 +176,13 @@ def _classes(prepared: Prepared, accuracy: HostAccuracy) -> list[dict[str, Any]]
 def _above_chance(accuracy: HostAccuracy, metric: MetricName) -> dict[str, Any]:
     """Whatever was asked for: a network whose answers are not told from guessing has met nothing."""
     limit, value = 100 * accuracy.chance_level, 100 * accuracy.compressed.score(metric)
-    check = {"bound": "above_chance", "limit": limit, "value": value, "unit": "%", "default": True}
-    return {**check, "met": value > limit}
+    return _check("above_chance", limit, value, "%", "met" if value > limit else "not met", default=True)
+
+
+def _check(name: str, limit: float, value: float, unit: str, answer: Answer, *, default: bool) -> dict[str, Any]:
+    """One bound; it is `met` where it is known to be."""
+    check = {"bound": name, "limit": limit, "value": value, "unit": unit, "default": default}
+    return {**check, "answer": answer, "met": answer == "met"}
 
 
 def _artifact(item: Validated | NotValidated | NotExported) -> dict[str, Any]:
@@ -226,23 +241,26 @@ def _latency(samples: tuple[float, ...], median: float, measured: Measurement) -
     return {"median": median, "samples": list(samples), "unit": measured.unit}
 
 
-def _checks(budget: Budget, primary: Validated, result: dict[str, Any], asked: Budget) -> list[dict[str, Any]]:
-    """Each bound beside what the shipped file of the searched runtime has; relative ones by the paired quotient."""
+def check_bounds(budget: Budget, primary: Validated, result: Mapping[str, Any], asked: Budget) -> list[dict[str, Any]]:
+    """Each bound beside what the shipped file of the searched runtime has.
+
+    A latency is judged by its interval, and so may be open: a relative one by the paired quotient's, an absolute one by
+    the file's own.
+    """
     measured, artifact = primary.measurement, primary.exported
     checks: list[dict[str, Any]] = []
 
-    def add(name: str, limit: float, value: float, met: bool, unit: str) -> None:
+    def add(name: str, limit: float, value: float, answer: Answer | bool, unit: str) -> None:
         default = getattr(asked, "min_ncr" if name == "expect_ncr" else name) is None
-        checks.append({"bound": name, "limit": limit, "value": value, "unit": unit, "default": default, "met": met})
+        if isinstance(answer, bool):
+            answer = "met" if answer else "not met"
+        checks.append(_check(name, limit, value, unit, answer, default=default))
 
     if (bound := budget.max_latency) is not None:
-        if bound.relative:
-            share = primary.speedup.inverse()
-            add("max_latency", bound.value, share.value, share.value <= bound.value, "share of the unpruned")
-            # A bound inside the interval is met, or missed, by less than the measurement can tell.
-            checks[-1]["interval"] = [share.low, share.high]
-        else:
-            add("max_latency", bound.value, measured.median, measured.median <= bound.value, measured.unit)
+        latency = cost_interval(measured.samples, measured.against, measured.process, relative=bound.relative)
+        unit = "share of the unpruned" if bound.relative else measured.unit
+        add("max_latency", bound.value, latency.value, latency.answer(bound.value), unit)
+        checks[-1]["interval"] = [latency.low, latency.high]
     for name, bound, value, whole in (
         ("max_memory", budget.max_memory, measured.peak_bytes, measured.against_peak_bytes),
         ("max_bytes", budget.max_bytes, artifact.artifact.bytes, artifact.baseline.bytes),

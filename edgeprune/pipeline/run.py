@@ -26,7 +26,7 @@ from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import RunResult, Status, assemble, header
 from edgeprune.pipeline.search import run_search
 from edgeprune.pipeline.stored import finished, stored_config
-from edgeprune.pipeline.validate import validate
+from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
 
 
 class _Logged:
@@ -158,9 +158,7 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
         save_network(config, prepared, folder, network, plan)
         exported, lost = export_all(config, prepared, folder, network, plan, watch, FORMAT[settings.runtime])
         watch.stage("validate")
-        # Two counts that agree prove as much as many.
-        processes = 2 if spec.unit == "instructions" else config.processes
-        final = replace(settings, rounds=15, round_s=0.01, processes=processes)
+        final = as_at_the_end(settings, spec.unit, config.processes, searched.budget.max_latency, FINAL_S)
         accuracy, validated = validate(prepared, config.metric, tuned.before, network, exported, session, final, watch)
     files = [*validated, *lost]
     result = assemble(config, prepared, searched, tuned, accuracy, files, spec, time.monotonic() - started)

@@ -14,7 +14,7 @@ from pydantic import Field
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.reading import Source
 from edgeprune.core.store import START_ANEW, RunFolder
-from edgeprune.core.types import Format, RuntimeName, Unit
+from edgeprune.core.types import Answer, Format, RuntimeName, Unit
 from edgeprune.pipeline.config import RunConfig, make_config
 
 #: How a run that got to its end may have ended.
@@ -190,6 +190,7 @@ class Check:
     value: float
     unit: str
     default: bool
+    answer: Answer
     met: bool
     interval: tuple[float, float] | None = None
 
@@ -200,6 +201,7 @@ class Judged:
 
     artifact: str
     checks: tuple[Check, ...]
+    answer: Answer
     met: bool
     recommended: bool
 

@@ -25,6 +25,8 @@ from edgeprune.training.metrics import Classes, Judged, chance_level, judge
 
 #: Rounds of the races that count, longer ones than the search's.
 _ROUNDS, _ROUND_S = 15, 0.01
+#: Seconds after which the shipped file's race ends, though its interval still holds the bound.
+FINAL_S = 90.0
 
 
 def as_at_the_end(
@@ -87,7 +89,8 @@ def validate(
 ) -> tuple[HostAccuracy, list[Validated | NotValidated]]:
     """Accuracy of every file over the whole test set on the device, and its speed beside the unpruned file's.
 
-    A format the device has no runtime for, or whose runtime refuses the file, is NotValidated.
+    The file of `settings.runtime` is the one that bounds are judged on: only its race goes on until it is off the bound
+    of `settings.until_off`. A format the device has no runtime for, or whose runtime refuses the file, is NotValidated.
 
     Raises DeviceError where the file of `settings.runtime` does not run there, or one cannot be measured.
     """
@@ -131,6 +134,8 @@ def validate(
     done: list[Validated | NotValidated] = []
     for item in exported:
         alike = replace(settings, runtime=RUNTIME[item.format])
+        if alike.runtime != settings.runtime:
+            alike = replace(alike, until_off=None)
         try:
             done.append(on_device(item, alike))
         except DeviceError as error:

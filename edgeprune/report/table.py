@@ -23,6 +23,9 @@ from edgeprune.core.units import (
 
 Result = Mapping[str, Any]
 _FILE = {"onnx": "ONNX", "tflite": "TFLite"}
+_ANSWER = {"met": "met    ", "not met": "NOT MET", "open": "OPEN   "}
+#: What is said of a figure that is open.
+_OPEN = "cannot be told apart from the bound"
 
 
 def summary_table(result: Result) -> Table:
@@ -134,7 +137,7 @@ def input_line(result: Result) -> str:
 
 
 def budget_lines(result: Result) -> list[str]:
-    """One line a bound: what was asked, what there is, whether it is met."""
+    """One line a bound: what was asked, what there is, whether it is met, or cannot be told apart from the bound."""
     lines = []
     names = {"max_latency": "latency at most", "max_memory": "heap at most", "max_bytes": "file at most",
              "max_drop": "points lost at most", "expect_ncr": "NCR at least",
@@ -145,7 +148,9 @@ def budget_lines(result: Result) -> list[str]:
         default = " (default)" if check["default"] else ""
         if interval := check.get("interval"):
             value += " ({} to {})".format(*(_show(end, unit) for end in interval))
-        lines.append(f"{'met    ' if check['met'] else 'NOT MET'}  {names[check['bound']]} {limit}{default}: {value}")
+        if check["answer"] == "open":
+            value += f": {_OPEN}"
+        lines.append(f"{_ANSWER[check['answer']]}  {names[check['bound']]} {limit}{default}: {value}")
     return lines
 
 
@@ -162,21 +167,20 @@ def judged(result: Result) -> Result:
 
 def next_step(result: Result, folder: Path) -> str:
     """What to do with the outcome. A file is only recommended where no figure speaks against it."""
-    if not result["budget"]["met"]:
-        if any(check["bound"] == "above_chance" and not check["met"] for check in result["budget"]["checks"]):
+    if result["budget"]["answer"] == "not met":
+        missing = [check["bound"] for check in result["budget"]["checks"] if check["answer"] == "not met"]
+        if "above_chance" in missing:
             return (
                 "next: the pruned network's answers are not told from guessing, so no file is to be used; ask for "
                 "less, or allow more --episodes, --search-steps or --finetune-epochs"
             )
-        missed = ", ".join(
-            "--" + check["bound"].replace("_", "-") for check in result["budget"]["checks"] if not check["met"]
-        )
+        missed = ", ".join("--" + bound.replace("_", "-") for bound in missing)
         return f"next: the nearest result is kept; loosen {missed}, or allow more --episodes or --finetune-epochs"
     item = judged(result)
     if result["budget"]["recommended"]:
         return (
             f"next: copy {folder / item['path']} into your application; it takes the input that the "
-            f"unpruned network took here: {result['data']['preprocessing']['formula']}"
+            f"unpruned network took here: {result['data']['preprocessing']['formula']}" + _to_be_sure(result)
         )
     against = {drawback["what"] for drawback in item["drawbacks"]}
     better = [
@@ -196,6 +200,15 @@ def next_step(result: Result, folder: Path) -> str:
     return (
         f"next: {item['path']} is no gain over the unpruned file, {folder / item['baseline_path']}; ask for one: {ask}"
     )
+
+
+def _to_be_sure(result: Result) -> str:
+    """How to get a latency that is told apart from its bound, where that is open."""
+    if result["budget"]["answer"] != "open":
+        return ""
+    busy = judged(result)["verdict"] in ("busy", "throttled", "noisy")
+    quiet = "measure on a quiet device, or " if busy else ""
+    return f"; to be sure of its latency {quiet}ask for a little less than --max-latency"
 
 
 def _show(value: float, unit: str) -> str:

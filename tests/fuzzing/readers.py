@@ -90,7 +90,8 @@ def _result() -> dict[str, Any]:
         "baseline_peak_bytes": 20, "bytes": 10, "baseline_bytes": 20, "verdict": "stable", "advice": "",
         "speedup": {"value": 2.0, "ci_low": 1.9, "ci_high": 2.1}, "baseline_path": "baseline.onnx", "drawbacks": [],
     }  # fmt: skip
-    check = {"bound": "max_drop", "limit": 1.0, "value": 0.5, "unit": "points", "default": True, "met": True}
+    check = {"bound": "max_drop", "limit": 1.0, "value": 0.5, "unit": "points", "default": True, "answer": "met",
+             "met": True}  # fmt: skip
     return {
         "schema": RESULT_SCHEMA, "status": "done", "config": to_plain(RunConfig()),
         "device": {"name": "local", "kind": "local", "emulated": False},
@@ -108,7 +109,7 @@ def _result() -> dict[str, Any]:
             {"format": "tflite", "path": None, "validated": False, "exported": False, "why_not": "no such operator"},
         ],
         "search": {"agent_sparsity": 0.9},
-        "budget": {"artifact": "model.onnx", "checks": [check], "met": True, "recommended": True},
+        "budget": {"artifact": "model.onnx", "checks": [check], "answer": "met", "met": True, "recommended": True},
         "possible": {"latency_share": 0.4},
     }  # fmt: skip
 

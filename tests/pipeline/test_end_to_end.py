@@ -25,6 +25,7 @@ from edgeprune.core.errors import BudgetError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
+from edgeprune.core.version import RESULT_SCHEMA
 from edgeprune.data.catalog import load_data
 from edgeprune.exporters import read_metadata, run_model
 from edgeprune.pipeline.result import RunResult
@@ -62,7 +63,7 @@ def trials(folder: Path) -> list[tuple[Any, ...]]:
 def test_result_holds_what_the_interface_promises(done: RunResult) -> None:
     result = json.loads((done.folder / "result.json").read_text())
     assert result == json.loads(json.dumps(done.result))
-    assert result["schema"] == 3
+    assert result["schema"] == RESULT_SCHEMA
     assert result["status"] in ("done", "budget-not-met")
     assert set(result) >= {"edgeprune", "config", "device", "baseline", "compressed", "artifacts", "search", "budget"}
     assert set(result["device"]) == {"name", "kind", "emulated", "unit", "facts"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -13,13 +14,13 @@ from fakes.tiny_tflite import write_tflite
 
 import edgeprune
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import Measurement, MeasureSettings
+from edgeprune.core.types import Bound, Budget, Measurement, MeasureSettings
 from edgeprune.exporters import describe
 from edgeprune.exporters.contents import contents
 from edgeprune.exporters.parity import Parity
 from edgeprune.pipeline.artefacts import Exported
 from edgeprune.pipeline.outcome import drawbacks, is_worse
-from edgeprune.pipeline.result import EXIT_CODES, RunResult
+from edgeprune.pipeline.result import EXIT_CODES, RunResult, check_bounds, conclude
 from edgeprune.pipeline.stored import finished
 from edgeprune.pipeline.validate import Validated
 from edgeprune.profilers.statistics import Interval
@@ -110,6 +111,7 @@ def result(**changes: Any) -> dict[str, Any]:
             "baseline_path": f"baseline.{kind}",
             "runtime": runtime,
             "validated": True,
+            "verdict": "busy",
             "drawbacks": against,
             "speedup": {"value": 2.5},
             "latency": {"unit": "s"},
@@ -119,7 +121,13 @@ def result(**changes: Any) -> dict[str, Any]:
     return {
         "device": {"name": "pi"},
         "possible": {"latency_share": changes.get("narrowest", 0.5)},
-        "budget": {"met": changes.get("met", True), "recommended": False, "artifact": "model.onnx", "checks": []},
+        "budget": {
+            "answer": changes.get("answer", "met"),
+            "recommended": changes.get("recommended", False),
+            "artifact": "model.onnx",
+            "checks": changes.get("checks", []),
+        },
+        "data": {"preprocessing": {"formula": "x / 16"}},
         "artifacts": [item("onnx", "onnxruntime", [slow]), item("tflite", "litert", changes.get("other", []))],
     }
 
@@ -168,11 +176,60 @@ def test_a_simulated_device_is_never_called_a_measurement(flat: RunResult) -> No
         assert item["latency"]["unit"] == item["baseline_latency"]["unit"] == "simulated s"
 
 
-def test_a_relative_bound_shows_the_interval_it_was_judged_in() -> None:
-    check = {"bound": "max_latency", "limit": 0.5, "value": 0.49, "unit": "share of the unpruned", "default": False}
-    check |= {"met": True, "interval": [0.46, 0.52]}
+def raced(folder: Path, *quotients: float) -> Validated:
+    """As measured in so many fresh processes, beside an unpruned file that takes 10 ms."""
+    samples = tuple(0.01 * quotient for quotient in quotients for _ in range(2))
+    process = tuple(index for index, _ in enumerate(quotients) for _ in range(2))
+    made = validated(folder)
+    measured = dataclasses.replace(made.measurement, samples=samples, against=(0.01,) * len(samples), process=process)
+    return dataclasses.replace(made, measurement=measured)
+
+
+@pytest.mark.parametrize("bound", [Bound(0.7, relative=True), Bound(0.007)], ids=["relative", "absolute"])
+@pytest.mark.parametrize(
+    ("quotients", "answer", "status"),
+    [
+        ((0.679, 0.68, 0.681), "met", "done"),
+        # ResNet-20 asked for 0.7x: 0.7013x by an interval from 0.696x to 0.709x.
+        ((0.699, 0.701, 0.704), "open", "done"),
+        ((0.71, 0.711, 0.712), "not met", "budget-not-met"),
+    ],
+)
+def test_a_latency_is_met_or_missed_only_where_its_interval_says_so(
+    tmp_path: Path, bound: Bound, quotients: tuple[float, ...], answer: str, status: str
+) -> None:
+    budget = Budget(max_latency=bound, max_memory=Bound(800))
+    checks = check_bounds(budget, raced(tmp_path, *quotients), {}, budget)
+    assert [check["answer"] for check in checks] == [answer, "met"]
+    assert [check["met"] for check in checks] == [answer == "met", True]
+    low, high = checks[0]["interval"]
+    assert low <= checks[0]["value"] <= high
+    ended, concluded = conclude(checks, ())
+    assert (ended, EXIT_CODES[ended]) == (status, 3 if status == "budget-not-met" else 0)
+    assert concluded == {"answer": answer, "met": answer == "met", "recommended": answer != "not met"}
+
+
+def test_a_bound_that_is_missed_decides_whatever_is_open(tmp_path: Path) -> None:
+    budget = Budget(max_latency=Bound(0.7, relative=True), max_memory=Bound(100))
+    checks = check_bounds(budget, raced(tmp_path, 0.699, 0.701, 0.704), {}, budget)
+    assert conclude(checks, ())[0] == "budget-not-met"
+
+
+def test_a_bound_shows_the_interval_it_was_judged_in() -> None:
+    check = {"bound": "max_latency", "limit": 0.5, "value": 0.47, "unit": "share of the unpruned", "default": False}
+    check |= {"answer": "met", "interval": [0.46, 0.48]}
     lines = budget_lines({"budget": {"checks": [check]}})
-    assert lines == ["met      latency at most 0.5x: 0.49x (0.46x to 0.52x)"]
+    assert lines == ["met      latency at most 0.5x: 0.47x (0.46x to 0.48x)"]
+    open_ = check | {"answer": "open", "interval": [0.46, 0.52]}
+    lines = budget_lines({"budget": {"checks": [open_]}})
+    assert lines == ["OPEN     latency at most 0.5x: 0.47x (0.46x to 0.52x): cannot be told apart from the bound"]
+
+
+def test_what_is_open_may_be_copied_with_a_way_to_be_sure() -> None:
+    text = next_step(result(answer="open", recommended=True), Path("runs/a"))
+    assert "copy runs/a/model.onnx" in text
+    assert "measure on a quiet device, or ask for a little less than --max-latency" in text
+    assert "sure" not in next_step(result(recommended=True), Path("runs/a"))
 
 
 def test_a_run_that_ended_is_not_begun_again_however_it_ended(flat: RunResult, tmp_path: Path) -> None:
