@@ -114,7 +114,7 @@ def run_search(
         reference_bytes = baseline_file.stat().st_size
         with (
             MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as cache,
-            LoopProfiler(session, settings, baseline_file, log=folder.log) as profiler,
+            LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,
             Evaluator(
                 config, prepared, criterion, scoring, files, profiler, cache, store, sha256_file(baseline_file),
                 settings, progress, ahead=ahead > 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -43,6 +44,9 @@ _KEYS = (
 _MEMORY_READINGS = 2
 #: Races at most, where the device is throttled or busy while they run, and the rest a hot one gets between them.
 _RACES, _COOL_S = 3, 5.0
+#: How long one candidate may be raced for, rests included: so many times as long as the quickest race so far, which
+#: nothing much disturbed, but at least so many seconds. A race that has begun is never cut.
+_AS_LONG, _LEAST_S = 3.0, 3.0
 
 
 class LoopProfiler:
@@ -60,25 +64,36 @@ class LoopProfiler:
         warm_model: Path | None = None,
         log: Callable[[str], None] | None = None,
         *,
+        say: Callable[[str], None] | None = None,
         timeout_s: float = 300.0,
         patience_s: float = PATIENCE_S,
         probe_file: Path = PROBE,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`warm_model` (None: the baseline) is loaded and dropped first: memory is read over a warmed-up runtime."""
+        """`warm_model` (None: the baseline) is loaded and dropped first: memory is read over a warmed-up runtime.
+
+        `log` is told of every race and probe that is tried again; `say` once that a figure had to be taken as it is,
+        since the device stayed throttled or busy.
+        """
         self._session = session
         self._settings = replace(settings, processes=0)
         self._baseline_file = baseline
         self._warm_file = warm_model or baseline
         self._log = log or _nobody
+        self._say = say or _nobody
         self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._probe_file = probe_file
+        self._clock, self._sleep = clock, sleep
         self._client: ProbeClient | None = None
         self._facts: Mapping[str, Any] | None = None
         self._baseline = Pushed("", "")
         self._baseline_bytes = 0
         self._spent_s = 0.0
         self._abandoned = False
+        self._quickest_s = math.inf
+        self._told = False
 
     @property
     def device_seconds(self) -> float:
@@ -208,18 +223,29 @@ class LoopProfiler:
 
     def _race(self, client: ProbeClient, candidate: Pushed, deadline: Deadline) -> tuple[Race, Taint | None, int]:
         """A race that nothing disturbed; or after so many that were, the last one, and what was wrong with it."""
-        rejected = 0
+        rejected, begun = 0, self._clock()
         while True:
-            left = deadline.left()
+            start = self._clock()
             race = client.race(candidate, self._baseline, deadline)
+            took = self._clock() - start
+            self._quickest_s = min(self._quickest_s, took)
             tainted = taint(race.states[0], race.states[-1], self._settings) if race.states else None
-            no_time = deadline.left() < 2 * (left - deadline.left())
-            if tainted is None or rejected == _RACES - 1 or no_time:
+            limit = max(_LEAST_S, _AS_LONG * self._quickest_s)
+            left = min(begun + limit - self._clock(), deadline.left() / 2)
+            if tainted is None:
+                return race, None, rejected
+            if rejected == _RACES - 1 or left < took:
+                if not self._told:
+                    self._told = True
+                    self._say(
+                        f"measuring is disturbed ({tainted.verdict}): {tainted.advice}; until then a candidate is "
+                        f"raced up to {_RACES} times, for {limit:.0f} s at most, and its figure taken as it is"
+                    )
                 return race, tainted, rejected
             rejected += 1
             self._log(f"{tainted.verdict}: {tainted.advice}; racing again")
             if tainted.verdict == "throttled":
-                time.sleep(min(_COOL_S, deadline.left() / 4))
+                self._sleep(min(_COOL_S, left - took))
 
 
 def _nobody(text: str) -> None:

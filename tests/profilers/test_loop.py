@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings, from_json, to_json
 from edgeprune.devices import open_session
 from edgeprune.devices.local import LocalSession
+from edgeprune.profilers.client import Pushed, Race
 from edgeprune.profilers.loop import LoopProfiler
 
 
@@ -181,3 +183,69 @@ def test_a_device_that_dies_for_good_gives_failures(
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.retryable) == ("crashed", True)
     assert "out of memory" in failure.message
+
+
+class Watched:
+    """A client whose races take so many seconds each, on a device in these states."""
+
+    def __init__(self, seconds: list[float], states: tuple[dict[str, object], ...]) -> None:
+        self.seconds, self.states = iter(seconds), states
+        self.now, self.races = 0.0, 0
+
+    def race(self, candidate: Pushed, baseline: Pushed, deadline: Deadline) -> Race:
+        self.now += next(self.seconds)
+        self.races += 1
+        return Race((1.0,) * 3, (2.0,) * 3, (1.0,), 0.1, 0.1, self.states)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+CALM: tuple[dict[str, object], ...] = ({}, {})
+HOT: tuple[dict[str, object], ...] = ({}, {"throttled": 4})
+BUSY: tuple[dict[str, object], ...] = (
+    {"mono_s": 0.0, "wall_s": 0.0, "others_cpu_s": 0.0, "cores": 2},
+    {"mono_s": 1.0, "wall_s": 1.0, "others_cpu_s": 2.0, "cores": 2},
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "states", "races", "spent"),
+    [
+        ([0.5], CALM, 1, 0.5),
+        ([0.5, 0.5, 0.5], BUSY, 3, 1.5),
+        # Short races leave room for a rest within three seconds, long ones for three times the quickest.
+        ([0.5, 0.5], HOT, 2, 3.0),
+        ([4.0, 9.0], BUSY, 2, 13.0),
+        ([10.0, 10.0, 10.0], BUSY, 3, 30.0),
+        ([30.0, 70.0], BUSY, 2, 100.0),
+    ],
+)
+def test_a_disturbed_race_is_repeated_only_as_long_as_a_candidate_may_take(
+    session: LocalSession,
+    quick: MeasureSettings,
+    seconds: list[float],
+    states: tuple[dict[str, object], ...],
+    races: int,
+    spent: float,
+) -> None:
+    said: list[str] = []
+    client = Watched(seconds, states)
+    profiler = LoopProfiler(
+        session, quick, Path("baseline"), say=said.append, clock=lambda: client.now, sleep=client.sleep
+    )
+    nothing = Pushed("", "")
+    _, tainted, rejected = profiler._race(client, nothing, Deadline.after(1000))  # type: ignore[arg-type]
+    assert (client.races, rejected, client.now) == (races, races - 1, pytest.approx(spent))
+    assert (tainted is not None) == (states is not CALM) == bool(said)
+    assert next(client.seconds, None) is None
+
+
+def test_the_user_hears_once_that_the_machine_is_busy(session: LocalSession, quick: MeasureSettings) -> None:
+    said: list[str] = []
+    client = Watched([0.5] * 6, BUSY)
+    profiler = LoopProfiler(session, quick, Path("baseline"), say=said.append, clock=lambda: client.now)
+    for _ in range(2):
+        profiler._race(client, Pushed("", ""), Deadline.after(1000))  # type: ignore[arg-type]
+    assert len(said) == 1
+    assert said[0].startswith("measuring is disturbed (busy): other programs used 2.0 of 2 cores: close them")
