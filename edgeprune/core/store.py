@@ -5,6 +5,7 @@ runs/NAME/
 ├── .lock, .owner      who writes here now (see `core.lock`)
 ├── config.json        the settings, so that the run can be resumed
 ├── trials.sqlite      every trial and every evaluation (documented in docs/interfaces.md)
+├── tuned/             finalists and winners, so that nothing is tuned twice (see `pipeline.tuned`)
 ├── plan.json, pruned.safetensors, baseline.safetensors
 ├── model.onnx, model.tflite, baseline.onnx, baseline.tflite
 └── run.log

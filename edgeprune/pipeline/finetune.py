@@ -18,6 +18,7 @@ from edgeprune.pipeline.choose import choose_finalists
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.search import Searched
+from edgeprune.pipeline.tuned import Kept, Role, TunedNetworks
 from edgeprune.pruning.structure import INPUTS, Criterion, Structure
 from edgeprune.pruning.surgery import cut
 from edgeprune.training.augmentation import Augmentation
@@ -55,6 +56,15 @@ class FineTune:
         if (self.epochs is None) == (self.minutes is None):
             raise UsageError("fine-tuning takes either epochs or minutes", "give exactly one of them")
 
+    @property
+    def amount(self) -> float:
+        """Epochs or minutes, whichever is given."""
+        return float(self.epochs or 0) if self.minutes is None else self.minutes
+
+    def of(self, amount: float) -> FineTune:
+        """The same for another amount of epochs, or minutes."""
+        return replace(self, epochs=round(amount)) if self.minutes is None else replace(self, minutes=amount)
+
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
@@ -74,6 +84,7 @@ def fine_tune(
     prepared: Prepared,
     searched: Searched,
     make_criterion: MakeCriterion,
+    networks: TunedNetworks,
     progress: Progress,
 ) -> Tuned:
     """Distil the best of the trials from the unpruned network.
@@ -83,7 +94,8 @@ def fine_tune(
     its inputs go last, it begins again, and gets all epochs. With minutes, finalists and winner share them in the same
     proportion.
 
-    `make_criterion` ranks the partly pruned networks.
+    What `networks` has is not tuned again: finalists stand as they are, and a winner that was tuned for fewer epochs
+    than are asked for now goes on for those that are missing. `make_criterion` ranks the partly pruned networks.
     """
     reference, chance = searched.possible.reference, searched.chance
     finalists, rescue = choose_finalists(
@@ -112,8 +124,8 @@ def fine_tune(
     def rank(network: nn.Module, structure: Structure) -> Criterion:
         return searched.criterion if network is prepared.network else make_criterion(network, structure)
 
-    def tune(trial: Trial, settings: FineTune, iterations: int, title: str) -> tuple[nn.Module, Fit, PruningPlan]:
-        return prune_and_tune(
+    def tune(trial: Trial, role: Role, settings: FineTune, iterations: int, title: str) -> Kept:
+        _, fit, plan = prune_and_tune(
             prepared.network,
             prepared.structure,
             trial.plan.widths,
@@ -128,35 +140,51 @@ def fine_tune(
             metric=config.metric,
             teacher=teacher,
         )
+        kept = Kept(plan, fit, settings.amount)
+        networks.put(trial.plan, role, kept)
+        return kept
 
-    best = finalists[0]
-    known: tuple[nn.Module, Fit, PruningPlan] | None = None
+    best, begun = finalists[0], None
     if len(finalists) > 1 and settings.epochs not in (0, 1):
         goes_on = all(_in_one_step(prepared.structure, trial, config.iterations, settings) for trial in finalists)
         short, settings = _shares(settings, len(finalists), goes_on=goes_on)
+        # Finalists are compared after the same amount, whatever a resumed run asks for now.
+        short = short.of(networks.asked("finalist") or short.amount)
         tuned = []
         for number, trial in enumerate(finalists, start=1):
-            tuned.append(tune(trial, short, 1, f"finalist {number} of {len(finalists)}"))
-            fit = tuned[-1][1]
+            title = f"finalist {number} of {len(finalists)}"
+            tuned.append(networks.get(trial.plan, "finalist") or tune(trial, "finalist", short, 1, title))
+            fit = tuned[-1].fit
             progress.say(
                 f"trial {trial.index}: validation {100 * trial.accuracy:.2f} % -> "
                 f"{100 * fit.accuracy:.2f} % in {round(fit.epochs, 2):g} epochs"
             )
-        winner = max(range(len(finalists)), key=lambda index: (tuned[index][1].accuracy, -index))
+        winner = max(range(len(finalists)), key=lambda index: (tuned[index].fit.accuracy, -index))
         # It meets the bounds, which the other one does not.
-        if rescue is not None and tuned[-1][1].accuracy > chance:
+        if rescue is not None and tuned[-1].fit.accuracy > chance:
             winner = len(finalists) - 1
-        best = finalists[winner]
-        known = tuned[winner] if goes_on else None
-    if known is None:
-        before, fit, plan = tune(best, settings, config.iterations, "fine-tuning")
-    else:
-        before, fit, plan = known
+        best, begun = finalists[winner], tuned[winner] if goes_on else None
+    earlier = networks.get(best.plan, "winner")
+    if earlier is not None and (begun is None or earlier.asked > begun.asked):
+        begun = earlier
+    if begun is None:
+        begun = tune(best, "winner", settings, config.iterations, "fine-tuning")
+    elif begun.asked < settings.amount:
         fit = go_on(
-            fit, teacher, prepared.train, prepared.validation, settings, config.seed, progress, metric=config.metric
+            begun.fit,
+            teacher,
+            prepared.train,
+            prepared.validation,
+            settings.of(settings.amount - begun.asked),
+            config.seed,
+            progress,
+            metric=config.metric,
         )
-    progress.say(f"fine-tuned for {round(fit.epochs, 2):g} epochs: validation {100 * fit.accuracy:.2f} %")
-    return Tuned(best, plan, before, fit)
+        begun = Kept(begun.plan, fit, settings.amount)
+        networks.put(best.plan, "winner", begun)
+    progress.say(f"fine-tuned for {round(begun.fit.epochs, 2):g} epochs: validation {100 * begun.fit.accuracy:.2f} %")
+    before = narrow(searched.criterion, prepared.structure, best.plan, prepared.train, place=prepared.place)
+    return Tuned(best, begun.plan, before, begun.fit)
 
 
 def _in_one_step(structure: Structure, trial: Trial, iterations: int, settings: FineTune) -> bool:
@@ -193,17 +221,14 @@ def go_on(
 
 
 def _shares(settings: FineTune, finalists: int, *, goes_on: bool) -> tuple[FineTune, FineTune]:
-    """What each finalist gets, and what the winner gets after it: a fifth of what it gets in all, and the rest.
+    """What each finalist gets, and what the winner gets: five times as much, what it had as a finalist included.
 
-    Where the winner does not go on from its finalist it gets all in one. Epochs are the winner's own, minutes are for
-    all.
+    Epochs are the winner's own, minutes are for all: where it `goes_on`, its time as a finalist is not spent twice.
     """
     if settings.minutes is not None:
         minutes = settings.minutes * 5 / (5 + finalists - goes_on)
-        return replace(settings, minutes=minutes / 5), replace(settings, minutes=minutes * (4 / 5 if goes_on else 1))
-    epochs = settings.epochs or 0
-    short = max(1, epochs // 5)
-    return replace(settings, epochs=short), replace(settings, epochs=epochs - short if goes_on else epochs)
+        return replace(settings, minutes=minutes / 5), replace(settings, minutes=minutes)
+    return replace(settings, epochs=max(1, (settings.epochs or 0) // 5)), settings
 
 
 def prune_and_tune(

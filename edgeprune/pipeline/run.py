@@ -26,7 +26,11 @@ from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import RunResult, Status, assemble, header
 from edgeprune.pipeline.search import run_search
 from edgeprune.pipeline.stored import finished, stored_config
+from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
+
+#: What a run may be resumed with more of.
+RAISABLE = ("finetune_epochs", "finalists")
 
 
 class _Logged:
@@ -56,7 +60,8 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     """Compress a network and prove it on the device.
 
     Returns when there is a validated result, whether or not it meets the budget (`RunResult.met`). With `resume` the
-    run `config.name` is continued: what it evaluated and measured is not done again. The folder is locked meanwhile.
+    run `config.name` is continued: what it evaluated, measured and tuned is not done again. One that got to its end may
+    be given more `finetune_epochs` and `finalists` than it had. The folder is locked meanwhile.
 
     Raises EdgepruneError (see `edgeprune.core.errors`): UsageError where another process is at that run, BudgetError
     where the budget cannot be met by any network. On every error, and on KeyboardInterrupt, the run folder keeps what
@@ -72,14 +77,13 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     )
     check_unit(config.budget(), spec)
     folder = _known(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
-    if resume:
-        _check_resumable(folder, config)
-        # Nothing is written then, so that it works in a folder that may only be read.
-        if (done := _finished(folder)) is not None:
-            return done
+    # Nothing is written then, so that it works in a folder that may only be read.
+    if resume and not _check_resumable(folder, config) and (done := _finished(folder)) is not None:
+        return done
     with contextlib.closing(folder.own()) as lock:
-        if resume and (done := _finished(folder)) is not None:
-            return done  # whoever had the folder until now came to the end
+        # Whoever had the folder until now may have come to the end.
+        if resume and not _check_resumable(folder, config) and (done := _finished(folder)) is not None:
+            return done
         return _owned(replace(config, name=folder.path.name), folder, lock, progress or Silent(), spec, resume=resume)
 
 
@@ -151,6 +155,7 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
             prepared,
             searched,
             lambda network, structure: criterion_of(config, prepared, network, structure, watch),
+            TunedNetworks(folder, prepared.network, prepared.structure.shape),
             watch,
         )
         watch.stage("export")
@@ -186,21 +191,45 @@ def _known(config: RunConfig) -> RunFolder:
     return RunFolder.existing(config.runs_dir, config.name)
 
 
-def _check_resumable(folder: RunFolder, config: RunConfig) -> None:
-    """Raises UsageError where the run was made with other settings than these."""
-    earlier = stored_config(folder)
+def _check_resumable(folder: RunFolder, config: RunConfig) -> bool:
+    """Whether more is asked of a run than it was begun with: more epochs of fine-tuning, or more finalists.
+
+    Raises UsageError where it was made with other settings than these, or has more than is asked.
+    """
+    earlier, tuned = stored_config(folder), check_tuned(folder)
+    TrialStore.check(folder / "trials.sqlite")
+    more = False
     for field in fields(RunConfig):
         # The folder may have been made under a worked-out name, or moved.
         if field.name in ("name", "runs_dir"):
             continue
         old, new = getattr(earlier, field.name), getattr(config, field.name)
-        if old != new:
-            option = "--" + field.name.replace("_", "-")
+        if field.name == "finetune_epochs" and earlier.finetune_minutes is None:
+            # Where they were worked out, what was tuned tells how many.
+            old = tuned if old is None and new is not None else old
+            if old is None and new is not None:
+                more = True
+                continue
+        if old == new:
+            continue
+        option = "--" + field.name.replace("_", "-")
+        if field.name not in RAISABLE or new is None:
             raise UsageError(
                 f"run '{config.name}' was made with {option} {old}, not {new}",
                 "start a new run, or leave the option out",
             )
-    TrialStore.check(folder / "trials.sqlite")
+        if new < old:
+            raise UsageError(
+                f"run '{config.name}' has {option} {old:g}, and {new} are fewer: what was done is not undone",
+                f"type {option} {old:g} or more, or start a new run",
+            )
+        if field.name == "finalists" and earlier.finetune_minutes is not None:
+            raise UsageError(
+                f"run '{config.name}' has --finetune-minutes, which its {old} finalists have shared",
+                "leave --finalists out, or start a new run",
+            )
+        more = True
+    return more
 
 
 def _finished(folder: RunFolder) -> RunResult | None:

@@ -1,0 +1,147 @@
+"""Tuned networks of a run, kept in `tuned/` of its folder: what was tuned is not tuned again, it only goes on.
+
+KEY-finalist.json, KEY-winner.json   one network each, by its trial's plan; it names its weights and their hash
+KEY-ROLE-HASH.safetensors            the weights
+
+The note is written after the weights, and in place of an older one: a process that is killed leaves a whole network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import nn
+
+from edgeprune.core.errors import StorageError
+from edgeprune.core.files import sha256_file, storing, write_bytes, write_json
+from edgeprune.core.reading import Source
+from edgeprune.core.schema import check_schema
+from edgeprune.core.store import RunFolder
+from edgeprune.core.types import PruningPlan, to_json
+from edgeprune.core.version import TUNED_SCHEMA, VERSION
+from edgeprune.models.weights import weights_bytes
+from edgeprune.pruning.surgery import cut
+from edgeprune.training.fit import Fit
+
+#: A finalist was tuned for a part of the epochs, a winner for all.
+Role = Literal["finalist", "winner"]
+_FOLDER = "tuned"
+_HINT = f"remove the run's folder {_FOLDER}, and what is in it is tuned again"
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Amount = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    plan: PruningPlan
+    asked: _Amount
+    accuracy: _Share
+    history: tuple[_Share, ...]
+    epochs: _Amount
+    weights: _Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A tuned network: what it keeps of the unpruned one, and the epochs (or minutes) that were asked for."""
+
+    plan: PruningPlan
+    fit: Fit
+    asked: float
+
+
+class TunedNetworks:
+    """The tuned networks of one run; `network` is the unpruned one, of inputs (N, *shape).
+
+    Raises UsageError for a file of another schema, StorageError where one is damaged or cannot be written.
+    """
+
+    def __init__(self, folder: RunFolder, network: nn.Module, shape: tuple[int, ...]) -> None:
+        self._folder = folder / _FOLDER
+        self._network = network
+        self._shape = shape
+
+    def get(self, trial: PruningPlan, role: Role) -> Kept | None:
+        """What came of a trial's plan; None where it was not tuned yet."""
+        path = self._folder / f"{trial.key}-{role}.json"
+        if not path.exists():
+            return None
+        note = _read(path)
+        weights = self._folder / note.weights.file
+        with Source(weights, StorageError, _HINT).guarded():
+            network = cut(self._network, self._shape, note.plan)
+            network.load_state_dict(load_file(weights))
+        return Kept(note.plan, Fit(network.eval(), note.accuracy, note.history, note.epochs), note.asked)
+
+    def put(self, trial: PruningPlan, role: Role, kept: Kept) -> None:
+        """Keep what came of a trial's plan, in place of what was kept of it before in that role."""
+        name = f"{trial.key}-{role}"
+        with storing(self._folder):
+            self._folder.mkdir(exist_ok=True)
+        data = weights_bytes(kept.fit.network)
+        sha256 = hashlib.sha256(data).hexdigest()
+        weights = self._folder / f"{name}-{sha256[:16]}.safetensors"
+        write_bytes(weights, data)
+        note = _Note(
+            kept.plan,
+            kept.asked,
+            kept.fit.accuracy,
+            kept.fit.history,
+            kept.fit.epochs,
+            _Weights(weights.name, sha256),
+        )
+        write_json(self._folder / f"{name}.json", {"schema": TUNED_SCHEMA, "edgeprune": VERSION, **to_json(note)})
+        with storing(self._folder):
+            for old in self._folder.glob(f"{name}-*.safetensors"):
+                if old != weights:
+                    old.unlink(missing_ok=True)
+
+    def asked(self, role: Role) -> float | None:
+        """The most epochs (or minutes) that any network of this role was tuned for; None where there is none."""
+        return _most(self._folder, role)
+
+
+def check_tuned(folder: RunFolder) -> float | None:
+    """The most epochs (or minutes) that any network of a run was tuned for; None where none was.
+
+    Reads all that a resumed run will read of `tuned/`, before anything long. Raises as `TunedNetworks`.
+    """
+    for path in _notes(folder / _FOLDER):
+        weights = _read(path).weights
+        file = folder / _FOLDER / weights.file
+        source = Source(file, StorageError, _HINT)
+        with source.guarded():
+            found = sha256_file(file)
+        if found != weights.sha256:
+            raise source.refusal(f"its hash is not the one in {path.name}")
+    return _most(folder / _FOLDER)
+
+
+def _notes(folder: Path, role: Role | Literal["*"] = "*") -> Iterator[Path]:
+    yield from sorted(folder.glob(f"*-{role}.json"))
+
+
+def _most(folder: Path, role: Role | Literal["*"] = "*") -> float | None:
+    return max((_read(path).asked for path in _notes(folder, role)), default=None)
+
+
+def _read(path: Path) -> _Note:
+    source = Source(path, StorageError, _HINT)
+    plain = source.read_json(dict[str, Any])
+    check_schema(path, plain.get("schema"), TUNED_SCHEMA, _HINT)
+    note = source.shaped(plain, _Note)
+    if Path(note.weights.file).name != note.weights.file:
+        raise source.refusal("its weights are not in the same folder")
+    return note
