@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from edgeprune.core.errors import UsageError
+from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.progress import Silent
+from edgeprune.core.store import RunFolder
 from edgeprune.core.types import Budget, Failure, PruningPlan, Trial
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import MLP, build
@@ -20,6 +24,7 @@ from edgeprune.pipeline.prepare import Prepared, Schedule
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Possible, Searched
+from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Structure
@@ -278,36 +283,72 @@ def test_batch_norm_is_recalibrated_after_surgery() -> None:
     torch.testing.assert_close(before.norm.running_var, passed.transpose(0, 1).flatten(1).var(1), rtol=1e-4, atol=1e-5)
 
 
-def prepared(config: RunConfig, prune_inputs: bool = True) -> Prepared:
+def prepared(config: RunConfig, prune_inputs: bool = True, epochs: int = 10) -> Prepared:
     net = network()
     preprocessing = Preprocessing(1.0, (0.0,), (1.0,))
     splits = (split(120), split(60, seed=1), split(9, seed=2))
     dataset = Dataset("toy", *splits, ("a", "b", "c"), preprocessing, "")
     train_set, validation = (Batches(part, preprocessing) for part in splits[:2])
     structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9, prune_inputs=prune_inputs)
-    schedule = Schedule(0, 10, 16, 2e-3, config.temperature or 1.0, None)
+    schedule = Schedule(0, epochs, 16, 2e-3, config.temperature or 1.0, None)
     shipped = Shipped(("onnx", "tflite"))
     scaling = Scaling(preprocessing, "data")
     return Prepared(dataset, train_set, validation, net, structure, schedule, 0.3, {}, scaling, shipped)
 
 
-def stage(config: RunConfig, said: list[str] | None = None, *, prune_inputs: bool = True) -> finetune.Tuned:
-    ready = prepared(config, prune_inputs)
-    criterion = ByReaders(ready.network, ready.structure)
-    lost, names = Failure("lost", "", False), [group.name for group in ready.structure.groups]
-    trials = [
-        Trial(index, criterion.plan({name: widths[name] for name in names}), 0.5, 3.0, lost, 1, 1.0, 0.0)
-        for index, widths in enumerate((WIDTHS, {"inputs": 14, "fc1": 13, "fc2": 4}))
-    ]
-    watch = Silent()
-    if said is not None:
-        watch.say = said.append  # type: ignore[method-assign]
-    possible = Possible(9.0, 0.1, 0.1, Reference(1.0, 1, 1), 1)
-    searched = Searched(trials, Budget(), possible, criterion, {}, chance=0.0, images=60)
-    return fine_tune(config, ready, searched, ByReaders, watch)
+class Stage(Protocol):
+    def __call__(
+        self,
+        config: RunConfig,
+        said: list[str] | None = None,
+        *,
+        inputs: bool = True,
+        epochs: int = 10,
+        trials: int = 2,
+    ) -> finetune.Tuned: ...
 
 
-def test_the_stage_tunes_a_trial_at_its_widths() -> None:
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """The whole stage; what it tunes is kept from call to call."""
+
+    def run(
+        config: RunConfig, said: list[str] | None = None, *, inputs: bool = True, epochs: int = 10, trials: int = 2
+    ) -> finetune.Tuned:
+        ready = prepared(config, inputs, epochs)
+        criterion = ByReaders(ready.network, ready.structure)
+        lost, names = Failure("lost", "", False), [group.name for group in ready.structure.groups]
+        widths = (WIDTHS, {"inputs": 14, "fc1": 13, "fc2": 4}, {"inputs": 20, "fc1": 16, "fc2": 3})
+        tried = [
+            Trial(index, criterion.plan({name: each[name] for name in names}), 0.5, 3.0, lost, 1, 1.0, 0.0)
+            for index, each in enumerate(widths[:trials])
+        ]
+        watch = Silent()
+        if said is not None:
+            watch.say = said.append  # type: ignore[method-assign]
+        possible = Possible(9.0, 0.1, 0.1, Reference(1.0, 1, 1), 1)
+        searched = Searched(tried, Budget(), possible, criterion, {}, chance=0.0, images=60)
+        networks = TunedNetworks(RunFolder(tmp_path), ready.network, SHAPE)
+        return fine_tune(config, ready, searched, ByReaders, networks, watch)
+
+    return run
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The epochs of every training."""
+    spent: list[int] = []
+    real = finetune.train
+
+    def watch(*args, **options):  # type: ignore[no-untyped-def]
+        spent.append(options["epochs"])
+        return real(*args, **options)
+
+    monkeypatch.setattr(finetune, "train", watch)
+    return spent
+
+
+def test_the_stage_tunes_a_trial_at_its_widths(stage: Stage) -> None:
     said: list[str] = []
     tuned = stage(RunConfig(iterations=2), said)
     assert tuned.plan.widths == tuned.trial.plan.widths
@@ -317,7 +358,7 @@ def test_the_stage_tunes_a_trial_at_its_widths() -> None:
 
 
 @pytest.mark.parametrize("winner", [0, 1])
-def test_the_winner_goes_on_from_its_finalist(monkeypatch: pytest.MonkeyPatch, winner: int) -> None:
+def test_the_winner_goes_on_from_its_finalist(stage: Stage, monkeypatch: pytest.MonkeyPatch, winner: int) -> None:
     trained: list[tuple[nn.Module, finetune.Fit]] = []
     real = finetune.train
 
@@ -329,7 +370,7 @@ def test_the_winner_goes_on_from_its_finalist(monkeypatch: pytest.MonkeyPatch, w
         return fit
 
     monkeypatch.setattr(finetune, "train", watch)
-    tuned = stage(RunConfig(), prune_inputs=False)
+    tuned = stage(RunConfig(), inputs=False)
     assert tuned.trial.index == winner
     assert [len(fit.history) for _, fit in trained] == [2, 2, 8]
     assert trained[2][0] is trained[winner][1].network
@@ -338,24 +379,105 @@ def test_the_winner_goes_on_from_its_finalist(monkeypatch: pytest.MonkeyPatch, w
     cut(network(), SHAPE, tuned.plan).load_state_dict(tuned.fit.network.state_dict())
 
 
-def test_what_is_pruned_in_steps_begins_again_as_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
-    spent: list[float] = []
-    real = finetune.train
-
-    def watch(*args, **options):  # type: ignore[no-untyped-def]
-        spent.append(options["epochs"])
-        return real(*args, **options)
-
-    monkeypatch.setattr(finetune, "train", watch)
+def test_what_is_pruned_in_steps_begins_again_as_the_winner(stage: Stage, trained: list[int]) -> None:
     # A quarter of the epochs of each is before its inputs go.
     assert stage(RunConfig()).fit.epochs == 10
-    assert spent == [1, 1, 1, 1, 2, 8]
-    spent.clear()
-    assert stage(RunConfig(iterations=2), prune_inputs=False).fit.epochs == 10
-    assert spent == [2, 2, 2, 8]
+    assert trained == [1, 1, 1, 1, 2, 8]
+    trained.clear()
+    assert stage(RunConfig(iterations=2), inputs=False).fit.epochs == 10
+    assert trained == [2, 2, 2, 8]
 
 
-def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def same(one: finetune.Tuned, two: finetune.Tuned) -> bool:
+    states = [each.fit.network.state_dict() for each in (one, two)]
+    facts = [(each.trial.index, each.plan, each.fit.history, each.fit.epochs) for each in (one, two)]
+    return facts[0] == facts[1] and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+def test_nothing_is_tuned_twice(stage: Stage, trained: list[int], inputs: bool) -> None:
+    first = stage(RunConfig(), inputs=inputs)
+    trained.clear()
+    again = stage(RunConfig(), inputs=inputs)
+    assert trained == []
+    assert same(first, again)
+    x = batches(20).inputs(slice(None))
+    assert torch.equal(again.before(x), first.before(x))
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+def test_a_stage_that_was_interrupted_ends_like_one_that_was_not(
+    stage: Stage, trained: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inputs: bool
+) -> None:
+    whole = stage(RunConfig(), inputs=inputs)
+    shutil.rmtree(tmp_path / "tuned")
+    calls, counted = len(trained), finetune.train
+    for left in range(1, calls):
+
+        def halting(*args, left=left, **options):  # type: ignore[no-untyped-def]
+            if len(trained) == left:
+                raise KeyboardInterrupt
+            return counted(*args, **options)
+
+        trained.clear()
+        monkeypatch.setattr(finetune, "train", halting)
+        with pytest.raises(KeyboardInterrupt):
+            stage(RunConfig(), inputs=inputs)
+        # Every time one training more gets done; a network is kept once all of its steps are.
+        monkeypatch.setattr(finetune, "train", counted)
+        kept = len(list((tmp_path / "tuned").glob("*.json"))) if (tmp_path / "tuned").exists() else 0
+        trained.clear()
+        assert same(stage(RunConfig(), inputs=inputs), whole)
+        assert len(trained) == calls - (2 if inputs else 1) * kept
+        shutil.rmtree(tmp_path / "tuned")
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+def test_more_epochs_are_only_those_that_are_missing(stage: Stage, trained: list[int], inputs: bool) -> None:
+    first = stage(RunConfig(), inputs=inputs)
+    trained.clear()
+    more = stage(RunConfig(), inputs=inputs, epochs=13)
+    assert trained == [3]
+    assert more.trial.index == first.trial.index
+    assert more.fit.epochs == 13
+    assert more.fit.history[:10] == first.fit.history
+    assert more.fit.accuracy >= first.fit.accuracy
+    trained.clear()
+    assert same(stage(RunConfig(), inputs=inputs, epochs=13), more)
+    assert trained == []
+
+
+def test_more_finalists_are_tuned_as_the_others_were(stage: Stage, trained: list[int]) -> None:
+    first = stage(RunConfig(finalists=2), inputs=False, trials=3)
+    assert trained == [2, 2, 8]
+    trained.clear()
+    # The epochs rise as well: the new one is compared with the others after as many as these had.
+    more = stage(RunConfig(finalists=3), inputs=False, trials=3, epochs=20)
+    new = more.trial.index == 2
+    assert trained == [2, 18 if new else 10]
+    assert more.fit.epochs == 20
+    assert new or more.fit.history[:10] == first.fit.history
+
+
+def test_damaged_networks_are_one_line_before_anything_long(stage: Stage, tmp_path: Path) -> None:
+    stage(RunConfig(), inputs=False)
+    folder = RunFolder(tmp_path)
+    assert check_tuned(folder) == 10
+    for path in sorted((tmp_path / "tuned").iterdir()):
+        whole = path.read_bytes()
+        turned = whole[:-1] + bytes([whole[-1] ^ 1])
+        for damaged in (whole[:-9], b"", turned if path.suffix == ".safetensors" else b"{}"):
+            path.write_bytes(damaged)
+            with pytest.raises(StorageError, match=f"{path.name}.*; remove the run's folder tuned, and"):
+                check_tuned(folder)
+        path.write_bytes(whole)
+    note = next((tmp_path / "tuned").glob("*.json"))
+    note.write_text(note.read_text().replace('"schema": 1', '"schema": 9'))
+    with pytest.raises(UsageError, match="written by a newer edgeprune"):
+        check_tuned(folder)
+
+
+def test_the_stage_takes_its_settings_from_the_options(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[FineTune] = []
     real = finetune.prune_and_tune
 
@@ -371,11 +493,12 @@ def test_the_stage_takes_its_settings_from_the_options(monkeypatch: pytest.Monke
 
 def test_finalists_and_winner_share_the_minutes() -> None:
     for finalists, goes_on in ((3, True), (3, False), (2, True)):
-        short, rest = finetune._shares(FineTune(minutes=7.0), finalists, goes_on=goes_on)
+        short, winner = finetune._shares(FineTune(minutes=7.0), finalists, goes_on=goes_on)
         assert short.minutes is not None
-        assert rest.minutes is not None
-        assert finalists * short.minutes + rest.minutes == pytest.approx(7)
-        assert rest.minutes == pytest.approx((4 if goes_on else 5) * short.minutes)
+        assert winner.minutes is not None
+        assert winner.minutes == pytest.approx(5 * short.minutes)
+        # The winner has had its time as a finalist.
+        assert (finalists - goes_on) * short.minutes + winner.minutes == pytest.approx(7)
 
 
 @pytest.mark.parametrize(
