@@ -28,7 +28,7 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.types import Failure, Measurement, MeasureSettings, PruningPlan, Trial
-from edgeprune.core.version import PLAN_SCHEMA, RESULT_SCHEMA
+from edgeprune.core.version import PLAN_SCHEMA, RESULT_SCHEMA, TUNED_SCHEMA
 from edgeprune.data.arrays import read_npz
 from edgeprune.data.cifar import load_cifar10
 from edgeprune.data.idx import read_idx
@@ -43,6 +43,7 @@ from edgeprune.pipeline.artefacts import load_network
 from edgeprune.pipeline.config import RunConfig, read_toml, to_plain
 from edgeprune.pipeline.prepare import _earlier_baseline
 from edgeprune.pipeline.stored import finished, stored_config
+from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.inputs import given_for
 from edgeprune.pruning.surgery import cut
@@ -153,6 +154,18 @@ def _run_folder(work: Path) -> Iterator[Reader]:
     }  # fmt: skip
     beside = (("pruned.safetensors", weights),)
     yield Reader("plan.json", "plan.json", json.dumps(stored).encode(), lambda p: load_network(p.parent), beside)
+    kept = {
+        "schema": TUNED_SCHEMA, "plan": {"kept": {"fc1": [0, 2]}}, "asked": 2.0, "accuracy": 0.9,
+        "history": [0.8, 0.9], "epochs": 2.0, "weights": {"file": "w.safetensors", "sha256": told["sha256"]},
+    }  # fmt: skip
+
+    def tuned(path: Path) -> None:
+        folder = RunFolder(path.parents[1])
+        check_tuned(folder)
+        TunedNetworks(folder, network, SHAPE).get(plan, "winner")
+
+    name = f"tuned/{plan.key}-winner.json"
+    yield Reader("tuned network", name, json.dumps(kept).encode(), tuned, (("tuned/w.safetensors", weights),))
     note = json.dumps({"key": "k", "sha256": told["sha256"]}).encode()
 
     def earlier(path: Path) -> None:
