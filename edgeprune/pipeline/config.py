@@ -186,6 +186,15 @@ class RunConfig:
     finalists: int = _option(
         3, "best trials of different widths that are fine-tuned and compared, at most", "training", "N"
     )
+    train_device: Literal["auto", "cpu", "cuda", "mps"] = _option(
+        "auto", "where the host trains; auto: cuda where torch finds one, else mps, else cpu", "training"
+    )
+    train_precision: Literal["auto", "float32", "bfloat16"] = _option(
+        "auto",
+        "bfloat16: by autocast, weights stay float32; auto: where the processor has it, it is measured to be faster, "
+        "and validation does not suffer",
+        "training",
+    )
     # --- measuring at the end
     processes: int = _option(
         7,

@@ -26,6 +26,7 @@ from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import ZOO, is_finite
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.guessing import check_baseline
+from edgeprune.pipeline.placing import UNSETTLED, Training, first_place, settle_precision, settle_training, train_device
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling, settle_scaling
 from edgeprune.pipeline.staying import tell_frozen, tell_stays
@@ -83,18 +84,24 @@ class Prepared:
     #: The formats that are exported.
     shipped: Shipped
     #: Where networks are trained and scored.
-    place: Place = PLAIN
+    training: Training = UNSETTLED
+
+    @property
+    def place(self) -> Place:
+        """Where networks are trained and scored."""
+        return self.training.place
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What content.json holds: a hash of data, weights and code that trials were made with, and how inputs are scaled.
+    """What content.json holds: a hash of data, weights and code that trials were made with, and what was settled.
 
-    `scaling` is None in the folders of older versions.
+    `scaling` is None in the folders of older versions, which trained in the plain place.
     """
 
     content: str
     scaling: Scaling | None = None
+    training: Training = UNSETTLED
 
 
 def prepare(
@@ -110,6 +117,8 @@ def prepare(
     data (see `rehearse`); without it all formats of `config` do.
     Raises UsageError and its children for what cannot be used.
     """
+    # A device that is not there is told before anything is loaded.
+    train_device(config)
     dataset = load_data(
         config.data, config.data_dir, seed=config.seed, validation_share=config.validation_share, progress=progress
     )
@@ -144,7 +153,11 @@ def prepare(
     as_loaded, dataset = dataset, preprocessed(dataset, scaling.preprocessing)
     train_set = Batches(dataset.train, dataset.preprocessing)
     validation = Batches(dataset.validation, dataset.preprocessing)
-    baseline = _baseline(config, folder, network, train_set, validation, schedule, dataset, trained, progress)
+    training = settle_training(
+        config, stored.training if stored else None, network, train_set, schedule.batch_size, progress
+    )
+    place = first_place(config, training)
+    baseline = _baseline(config, folder, network, train_set, validation, schedule, place, dataset, trained, progress)
     network.eval()
     tell_stays(structure, progress, folder.log)
     accuracy = check_baseline(
@@ -153,8 +166,12 @@ def prepare(
     progress.say(
         f"unpruned network: validation {config.metric} {100 * accuracy:.2f} %, {len(structure.groups)} groups to prune"
     )
-    _same_content(folder, stored, dataset, network, scaling)
-    return Prepared(dataset, train_set, validation, network, structure, schedule, accuracy, baseline, scaling, shipped)
+    if stored is None:
+        training = settle_precision(config, training, network, validation, progress)
+    _same_content(folder, stored, dataset, network, scaling, training)
+    return Prepared(
+        dataset, train_set, validation, network, structure, schedule, accuracy, baseline, scaling, shipped, training
+    )
 
 
 def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:
@@ -181,6 +198,7 @@ def _baseline(
     train_set: Batches,
     validation: Batches,
     schedule: Schedule,
+    place: Place,
     dataset: Dataset,
     trained: bool,
     progress: Progress,
@@ -201,7 +219,7 @@ def _baseline(
     else:
         if trained:
             progress.say(f"{config.model} returns a trained network; training goes on from its weights")
-        key = _training_key(config, schedule, dataset, network)
+        key = _training_key(config, schedule, place, dataset, network)
         how = {"source": "trained", "epochs": schedule.train_epochs, "key": key}
         earlier = _earlier_baseline(config.runs_dir, key, network, progress.say)
         if earlier is not None:
@@ -220,6 +238,7 @@ def _baseline(
                 title="training the baseline",
                 augmentation=schedule.augmentation,
                 metric=config.metric,
+                place=place,
             )
             if not is_finite(fit.network):
                 raise ModelError("training the baseline diverged", "check the data, or give trained --weights")
@@ -231,13 +250,14 @@ def _baseline(
     return how
 
 
-def _training_key(config: RunConfig, schedule: Schedule, dataset: Dataset, network: nn.Module) -> str:
+def _training_key(config: RunConfig, schedule: Schedule, place: Place, dataset: Dataset, network: nn.Module) -> str:
     digest = hashlib.sha256()
     # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
     training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
     # Which epoch is kept hangs on the metric.
     judged = () if config.metric == "accuracy" else (config.metric,)
-    digest.update(repr((config.model, training, config.seed, dataset.fingerprint, *judged)).encode())
+    where = () if place == PLAIN else (place,)
+    digest.update(repr((config.model, training, config.seed, dataset.fingerprint, *judged, *where)).encode())
     digest.update(_frozen(network))
     # The untrained weights stand for the user's code and the seed in one.
     for name, tensor in network.state_dict().items():
@@ -285,14 +305,19 @@ def _stored(folder: RunFolder) -> Content | None:
 
 
 def _same_content(
-    folder: RunFolder, stored: Content | None, dataset: Dataset, network: nn.Module, scaling: Scaling
+    folder: RunFolder,
+    stored: Content | None,
+    dataset: Dataset,
+    network: nn.Module,
+    scaling: Scaling,
+    training: Training,
 ) -> None:
     """Raises UsageError where a resumed run's data, weights or code are not what its trials were made with."""
     digest = hashlib.sha256((dataset.fingerprint + repr(network)).encode() + _frozen(network))
     for name, tensor in network.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
     if stored is None:
-        folder.write_json("content.json", to_json(Content(digest.hexdigest(), scaling)))
+        folder.write_json("content.json", to_json(Content(digest.hexdigest(), scaling, training)))
     elif stored.content != digest.hexdigest():
         raise UsageError(
             f"data, weights or model changed since run '{folder.path.name}' began",

@@ -79,7 +79,7 @@ class Place:
     def __str__(self) -> str:
         """For people: "channels_last, float32", with the device where it is not the CPU."""
         layout = "channels_last" if self.memory_format == "channels_last" else "the usual memory format"
-        return ", ".join([*([] if self.device == "cpu" else [self.device]), layout, self.precision])
+        return f"{layout}, {self.precision}" + ("" if self.device == "cpu" else f", on {self.device}")
 
 
 #: As torch trains unless told otherwise.

@@ -41,13 +41,15 @@ from edgeprune.models.source import load_weights
 from edgeprune.models.zoo import build
 from edgeprune.pipeline.artefacts import load_network
 from edgeprune.pipeline.config import RunConfig, read_toml, to_plain
-from edgeprune.pipeline.prepare import _earlier_baseline
+from edgeprune.pipeline.placing import read_paces
+from edgeprune.pipeline.prepare import Content, _earlier_baseline
 from edgeprune.pipeline.stored import finished, stored_config
 from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.inputs import given_for
 from edgeprune.pruning.surgery import cut
 from edgeprune.report.bench import load_bench
+from edgeprune.training.place import PLAIN, Place
 
 SHAPE, CLASSES, MODEL = (1, 4, 4), 3, "mlp-32-16"
 Read = Callable[[Path], object]
@@ -187,6 +189,20 @@ def _run_folder(work: Path) -> Iterator[Reader]:
         read,
         (("bench.json", json.dumps(header).encode()),),
     )
+    timed = [
+        {"memory_format": "contiguous", "precision": "float32", "seconds": 0.2, "speedup": 1.0},
+        {"memory_format": "channels_last", "precision": "float32", "seconds": 0.1, "speedup": 2.0},
+    ]
+    yield Reader(
+        "timed training steps",
+        "training.json",
+        json.dumps({"timed": timed}).encode(),
+        lambda p: read_paces(p, [PLAIN, Place(memory_format="channels_last")], _nobody),
+    )
+    place = {"device": "cpu", "memory_format": "channels_last", "precision": "float32"}
+    content = {"content": "a" * 64, "scaling": None, "training": {"place": place, "timed": timed}}
+    read = lambda p: RunFolder.existing(p.parent.parent, p.parent.name).read_json("content.json", Content)  # noqa: E731
+    yield Reader("content.json", "content.json", json.dumps(content).encode(), read, (("config.json", config),))
     toml = b'data = "mnist"\nepisodes = 3\nmax-drop = 0.5\nmax-latency = "0.6x"\nprune_inputs = true\nbeta = 1e-1\n'
     yield Reader("--config TOML", "c.toml", toml, read_toml)
 
