@@ -45,9 +45,9 @@ class Collector(Generic[W]):
     """Decides, process by process, which count and whether one more is needed.
 
     Processes during which the device was throttled or busy are set aside and made up for, at most as many as were asked
-    for; where too few good ones are left, those set aside are kept after all, and the verdict says so. With a
-    `half_width` further ones are wanted until the interval is as narrow, with `until_off` until it is clearly off that
-    bound, and in either case no longer than `max_s` seconds after the first was asked.
+    for, and never more than half of all: where too few good ones are left, some of them are kept after all, and the
+    verdict says so. With a `half_width` further ones are wanted until the interval is as narrow, with `until_off` until
+    it is clearly off that bound, and in either case no longer than `max_s` seconds after the first was asked.
     """
 
     settings: MeasureSettings
@@ -65,28 +65,33 @@ class Collector(Generic[W]):
     def wanted(self) -> bool:
         """Whether one more process is needed."""
         self._limit = self._limit or Deadline.after(self.settings.max_s)
-        if len(self._good) < self.settings.processes:
-            return len(self._good) + len(self._set_aside) < 2 * self.settings.processes
+        if len(self._good) < self.settings.processes and self._count < 2 * self.settings.processes:
+            return True
         narrow, bound = self.settings.half_width, self.settings.until_off
         if (not narrow and bound is None) or not self._limit.left():
             return False
-        interval = self.interval(self._good)
+        interval = self.interval(self.kept())
         if interval is None or (narrow and interval.half_width > narrow):
             return True
         return bound is not None and interval.answer(bound.value, _CLEAR) == "open"
 
     def kept(self) -> list[W]:
         """The processes that count."""
-        return self._good + self._set_aside[: max(0, self.settings.processes - len(self._good))]
+        least = max(self.settings.processes, self._count // 2)
+        return self._good + self._set_aside[: max(0, least - len(self._good))]
+
+    @property
+    def _count(self) -> int:
+        return len(self._good) + len(self._set_aside)
 
     @property
     def rejected(self) -> int:
         """How many processes do not count."""
-        return len(self._good) + len(self._set_aside) - len(self.kept())
+        return self._count - len(self.kept())
 
     def note(self) -> str:
         """The newest figure worth showing."""
-        interval = self.interval(self._good) if len(self._good) > 1 else None
+        interval = self.interval(self.kept()) if self._count > 1 else None
         width = f"±{100 * interval.half_width:.1f} %" if interval else ""
         spoilt = f"{len(self._set_aside)} disturbed" if self._set_aside else ""
         return ", ".join(part for part in (width, spoilt) if part)
