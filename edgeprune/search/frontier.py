@@ -85,4 +85,4 @@ def next_wider(group: Group, width: int) -> int:
 
 def next_narrower(group: Group, width: int) -> int:
     """The next allowed width that is narrower by a step; the floor for the narrowest."""
-    return group.snap(min(width - 1, width - step_of(group)))
+    return group.snap(width - step_of(group) + group.multiple_of - 1)

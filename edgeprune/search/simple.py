@@ -15,10 +15,10 @@ from edgeprune.search.frontier import next_narrower
 def uniform(environment: Environment, *, episodes: int, seed: int) -> Searching:  # noqa: ARG001
     """One sparsity for all groups: `episodes` of them, evenly from the least that reaches the bounds to 1."""
     first = uniform_sparsity(environment)
-    # What is brought back to the bounds would all be one plan.
-    free = environment.frontier is None
     plans = ((float(a),) * len(environment.groups) for a in np.linspace(first, 1.0, episodes, endpoint=False))
-    return _each(Proposal(plan, narrow=free) for plan in plans)
+    # All that is brought to the bounds would be one plan: only the first is.
+    free = environment.frontier is None
+    return _each(Proposal(plan, narrow=free or index == 0) for index, plan in enumerate(plans))
 
 
 def random(environment: Environment, *, episodes: int, seed: int) -> Searching:
