@@ -1,6 +1,6 @@
 """Which score of a candidate says what it is worth after full fine-tuning: Kendall's tau, over plans near a bound.
 
-OMP_NUM_THREADS=2 python -m benchmarks.correlation --networks lenet-300-100,lenet5 [--plans 12] [--epochs 3] [--out FILE]
+OMP_NUM_THREADS=2 python -m benchmarks.correlation --networks lenet-300-100,lenet5 [--plans 12] [--epochs 3]
 
 Plans are drawn at random and brought to half of the unpruned network's multiply-accumulates, so they differ in
 where they are cut and not in how much. Each is scored in several ways and then fine-tuned as a run does; what that
