@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,18 +18,10 @@ from edgeprune.training.place import DeviceName, Place
 
 #: Largest difference of a place's float32 answers from the plain ones, relative to their scale.
 NEAR = 1e-3
-#: Rounds that are timed, at least and at most, and the seconds after which no further one begins.
-ROUNDS, SECONDS = (3, 15), 2.0
+#: Rounds that are timed, at least and at most, and the seconds after which none begins that need not be.
+LEAST, MOST, SECONDS = 3, 20, 5.0
 #: What /proc/cpuinfo calls instructions for products of bfloat16, on x86 and on ARM.
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Median seconds of a training step, and how many times faster than in the first place that was timed (paired)."""
-
-    seconds: float
-    speedup: float
 
 
 def available(device: DeviceName) -> bool:
@@ -73,35 +63,31 @@ def fault(network: nn.Module, x: Tensor, labels: Tensor, place: Place) -> str | 
     return None if off <= NEAR else f"its answers differ by {off:.1e}"
 
 
-def step_paces(
+def step_seconds(
     network: nn.Module,
     x: Tensor,
     labels: Tensor,
     places: Sequence[Place],
+    least: int = LEAST,
     clock: Callable[[], float] = time.perf_counter,
-) -> Mapping[Place, Pace]:
-    """How fast `network` takes steps of `train` on one batch (N, ...) in each of `places`, round by round.
+) -> Mapping[Place, tuple[float, ...]]:
+    """Seconds of steps that `network` takes on one batch (N, ...) as in `train`, in each of `places`, round by round.
 
-    The network itself stays as it is. A round takes a step in every place, and the first one is not counted.
+    The network itself stays as it is. A round takes a step in every place, and the first one is not counted; `least`
+    rounds are, and more where they are quick.
     """
     steps = [_stepper(network, x, labels, place) for place in places]
     seconds: list[list[float]] = [[] for _ in places]
     began = clock()
     with torch.random.fork_rng():
-        for number in range(1 + ROUNDS[1]):
-            if number > ROUNDS[0] and clock() - began > SECONDS:
+        for number in range(1 + max(least, MOST)):
+            if number > least and clock() - began > SECONDS:
                 break
             for step, taken in zip(steps, seconds, strict=True):
                 start = clock()
                 step()
                 taken.append(clock() - start)
-    return {
-        place: Pace(
-            statistics.median(taken[1:]),
-            statistics.median(first / own for first, own in zip(seconds[0][1:], taken[1:], strict=True)),
-        )
-        for place, taken in zip(places, seconds, strict=True)
-    }
+    return {place: tuple(taken[1:]) for place, taken in zip(places, seconds, strict=True)}
 
 
 def _stepper(network: nn.Module, x: Tensor, labels: Tensor, place: Place) -> Callable[[], None]:

@@ -39,7 +39,9 @@ class Place:
         if self.memory_format == "channels_last":
             for tensor in chain(there.parameters(), there.buffers()):
                 if tensor.ndim == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+                    # Not contiguous(): it leaves 1x1 and depthwise kernels, which are so either way, with the usual
+                    # strides, and convolutions then take the usual way.
+                    tensor.data = tensor.data.to(memory_format=torch.channels_last)
         return there
 
     def back(self, network: nn.Module) -> nn.Module:

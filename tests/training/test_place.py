@@ -69,9 +69,10 @@ def test_there_and_back_changes_nothing(place: Place) -> None:
 
 
 def test_a_place_is_where_networks_and_images_are() -> None:
-    convolution = CHANNELS_LAST.copy(net())[3]
-    assert isinstance(convolution, nn.Conv2d)
-    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    # Also kernels of 1x1, and of one channel, whose numbers lie alike in either format.
+    for each in (module for module in CHANNELS_LAST.copy(net()) if isinstance(module, nn.Conv2d)):
+        assert each.weight.stride(1) == 1
+        assert each.weight.stride(3) == each.weight.shape[1]
     x = torch.rand(2, 3, 4, 4)
     assert CHANNELS_LAST.inputs(x).is_contiguous(memory_format=torch.channels_last)
     assert CHANNELS_LAST.inputs(torch.rand(2, 3)).shape == (2, 3)
