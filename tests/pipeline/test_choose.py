@@ -129,6 +129,9 @@ def test_what_was_shown_to_keep_its_bound_goes_before_what_was_not() -> None:
     found: dict[int, Measurement | Failure] = {n: fresh(0.8, 0.8, 0.8) for n in (0, 1, 3)}
     ordered, again = confirming(trials, 1, found)
     assert (ordered[0], again) == (2, [0, 1, 2])
+    # Nearly the same as the first one, so it is no finalist, and is not measured again.
+    alike = [trial(0, 0.9, widths=(64,)), trial(1, 0.89, widths=(62,)), trial(2, 0.88, widths=(32,))]
+    assert confirming(alike, 2, {}) == ([0, 2, 1], [0, 2])
     # Enough is enough.
     _, again = confirming(trials, 2, {n: fresh(0.8, 0.8, 0.8) for n in range(9)})
     assert again == [0, 1, 2, 3, 4, 5]
