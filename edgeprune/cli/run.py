@@ -50,7 +50,9 @@ def _options(command: Command) -> Command:
     for field in reversed(dataclasses.fields(RunConfig)):
         kind = hints[field.name]
         if get_origin(kind) in (typing.Union, types.UnionType):
-            kind = next(part for part in get_args(kind) if part is not type(None))
+            parts = [part for part in get_args(kind) if part is not type(None)]
+            # A number, or several of them with commas.
+            kind = str if str in parts else parts[0]
         flag = "--" + field.name.replace("_", "-")
         extra: dict[str, Any] = {"default": None, "help": _help(field), "metavar": field.metadata["metavar"] or None}
         if kind is bool:

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.types import Budget, Format, MetricName, RuntimeName
-from edgeprune.core.units import parse_bytes, parse_latency, refuse_unit
+from edgeprune.core.types import Bound, Budget, Format, MetricName, RuntimeName
+from edgeprune.core.units import refuse_unit
 from edgeprune.data.preprocessing import WORDS, parse_numbers
+from edgeprune.pipeline.bounds import PARSERS, read_bounds
 from edgeprune.search.names import MethodName
 
 #: Which format each runtime runs, and the other way round.
@@ -82,20 +83,22 @@ class RunConfig:
     # --- what is asked for
     max_latency: str | None = _option(
         None,
-        "bound on latency per inference: 5ms, or 0.6x of the unpruned network's; emulated boards: 12Minsn",
+        "bound on latency per inference: 5ms, or 0.6x of the unpruned network's; emulated boards: 12Minsn; several "
+        "(0.8x,0.6x,0.4x): a network for each, from one search",
         "budget",
         "BOUND",
     )
     max_memory: str | None = _option(
-        None, "bound on the heap the model holds on the device: 20MB or 0.6x", "budget", "BOUND"
+        None, "bound on the heap the model holds on the device: 20MB or 0.6x, or several", "budget", "BOUND"
     )
-    max_bytes: str | None = _option(None, "bound on the file: 300kB or 0.6x", "budget", "BOUND")
+    max_bytes: str | None = _option(None, "bound on the file: 300kB or 0.6x, or several", "budget", "BOUND")
     max_drop: float | None = _option(
         None, "bound on the test accuracy lost, in points; it always holds [1.0]", "budget", "POINTS"
     )
-    expect_ncr: float | None = _option(
+    expect_ncr: float | str | None = _option(
         None,
-        "neuron compression rate to reach [3, or half-way to the most that is possible, when no bound is given]",
+        "neuron compression rate to reach, or several [3, or half-way to the most that is possible, when no bound is "
+        "given]",
         "budget",
         "N",
     )
@@ -221,7 +224,6 @@ class RunConfig:
         _check(self.processes >= 3, "processes", "at least 3, or there is no interval")
         _check(0 < self.max_sparsity < 1, "max_sparsity", "between 0 and 1")
         _check(0 < self.validation_share < 1, "validation_share", "between 0 and 1")
-        _check(self.expect_ncr is None or self.expect_ncr >= 1, "expect_ncr", "at least 1")
         _check(self.max_drop is None or self.max_drop >= 0, "max_drop", "0 or more")
         _check(self.threads is None or self.threads <= 256, "threads", "at most 256")
         # Ten is also the fewest epochs that are worked out where none are given.
@@ -256,7 +258,10 @@ class RunConfig:
             parse_numbers(self.preprocessing)
         self._check_formats()
         _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
-        self.budget()
+        lists = [name for name in PARSERS if len(read_bounds(name, getattr(self, name))) > 1]
+        if len(lists) > 1:
+            first, second = (f"--{name.replace('_', '-')}" for name in lists[:2])
+            raise UsageError(f"{first} and {second} hold several bounds each", "give several for one of them only")
 
     @property
     def exported(self) -> tuple[Format, ...]:
@@ -279,14 +284,38 @@ class RunConfig:
         """Whether readers are refitted: as asked, else by every criterion but the paper's own."""
         return self.criterion != "l1" if self.repair is None else self.repair
 
+    @property
+    def front(self) -> str | None:
+        """The field that holds several bounds; None where there is none, and the run gives one network."""
+        return next((name for name in PARSERS if len(read_bounds(name, getattr(self, name))) > 1), None)
+
+    def singles(self) -> dict[str, RunConfig]:
+        """The settings with one bound of the `front` each, by its name, the loosest first."""
+        if self.front is None:
+            return {}
+        singles = {}
+        for each in read_bounds(self.front, getattr(self, self.front)):
+            one: dict[str, Any] = {self.front: each.text if isinstance(each.value, Bound) else each.value}
+            singles[each.name] = dataclasses.replace(self, **one)
+        return singles
+
     def budget(self) -> Budget:
-        """What the user asked for, parsed. Raises UsageError."""
+        """What the user asked for, parsed; of a front each of the `singles` has one. Raises UsageError."""
+
+        def one(name: str) -> Any:
+            found = read_bounds(name, getattr(self, name))
+            if len(found) > 1:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} holds several bounds", "give one, or call edgeprune.front"
+                )
+            return found[0].value if found else None
+
         return Budget(
-            max_latency=parse_latency(self.max_latency, "--max-latency") if self.max_latency is not None else None,
-            max_memory=parse_bytes(self.max_memory, "--max-memory") if self.max_memory is not None else None,
-            max_bytes=parse_bytes(self.max_bytes, "--max-bytes") if self.max_bytes is not None else None,
+            max_latency=one("max_latency"),
+            max_memory=one("max_memory"),
+            max_bytes=one("max_bytes"),
             max_drop=self.max_drop,
-            min_ncr=self.expect_ncr,
+            min_ncr=one("expect_ncr"),
         )
 
 
@@ -310,8 +339,12 @@ def make_config(values: dict[str, Any], where: str) -> RunConfig:
             near = did_you_mean(key.replace("-", "_")[:60], known)
             raise UsageError(f"unknown key {short(key)} in {where}", near)
         refuse_units(key.replace("-", "_"), value)
+    plain = {key.replace("-", "_"): value for key, value in values.items()}
+    if isinstance(rate := plain.get("expect_ncr"), str) and "," not in rate:
+        # Of the command line, where it may hold several as well.
+        plain["expect_ncr"] = read_bounds("expect_ncr", rate)[0].value
     try:
-        return TypeAdapter(RunConfig).validate_python({key.replace("-", "_"): value for key, value in values.items()})
+        return TypeAdapter(RunConfig).validate_python(plain)
     except ValidationError as error:
         raise UsageError(f"{where}: {first_fault(error)}", "see edgeprune run --help") from error
 

@@ -64,3 +64,54 @@ def test_toml(tmp_path: Path) -> None:
             read_toml(path)
     with pytest.raises(UsageError, match="cannot read"):
         read_toml(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "names"),
+    [
+        ("max_latency", "0.4x, 0.80x,0.6x", ["0.8x", "0.6x", "0.4x"]),
+        ("max_latency", "800us,0.005s", ["5ms", "0.8ms"]),
+        ("max_latency", "12Minsn,3e1Minsn", ["30Minsn", "12Minsn"]),
+        ("max_memory", "300kB,2MB", ["2MB", "300kB"]),
+        ("max_bytes", "0.5x,0.25x", ["0.5x", "0.25x"]),
+        ("expect_ncr", "8,3,5.0", ["ncr-3", "ncr-5", "ncr-8"]),
+    ],
+)
+def test_several_bounds_come_loosest_first(field: str, given: str, names: list[str]) -> None:
+    config = make_config({field: given, "max_drop": 2}, "f")
+    assert config.front == field
+    singles = config.singles()
+    assert list(singles) == names
+    for single in singles.values():
+        assert single.front is None
+        assert (single.budget().max_drop, single.singles()) == (2, {})
+    assert make_config(to_plain(config), "x") == config
+    with pytest.raises(UsageError, match="holds several bounds; give one, or call"):
+        config.budget()
+
+
+def test_one_bound_is_no_front() -> None:
+    assert RunConfig(max_latency="0.6x").front is None
+    assert make_config({"expect_ncr": "4"}, "f") == RunConfig(expect_ncr=4.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"max_latency": "0.6x,0.60x"}, "--max-latency: the bound 0.6x is there twice .*; leave one out"),
+        ({"max_latency": "0.6x,5ms"}, "--max-latency: 0.6x,5ms cannot be put in order before .*; give all as shares"),
+        ({"max_latency": "3ms,5Minsn"}, "cannot be put in order"),
+        ({"max_latency": "0.6x,"}, "--max-latency: '' is not a bound"),
+        ({"max_latency": "0.6x,2x"}, "--max-latency: '2x' would allow more"),
+        ({"expect_ncr": "3,0.5"}, "--expect-ncr must be at least 1"),
+        ({"expect_ncr": "3,4x"}, "--expect-ncr takes a plain number, and '4x' has a unit; write 4$"),
+        ({"expect_ncr": "many,4"}, "--expect-ncr: 'many' is not a number; write it like 4"),
+        (
+            {"max_latency": "0.6x,0.4x", "max_bytes": "0.6x,0.4x"},
+            "--max-latency and --max-bytes hold several bounds each; give several for one of them only",
+        ),
+    ],
+)
+def test_bounds_that_make_no_front_are_named(values: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        make_config(values, "f")

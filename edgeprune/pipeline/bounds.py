@@ -1,0 +1,91 @@
+"""Bounds as options give them: one each, or several of one option, which asks for a front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+
+from edgeprune.core.errors import UsageError
+from edgeprune.core.types import Bound
+from edgeprune.core.units import parse_bytes, parse_latency, refuse_unit
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One bound: its text as typed, what it says, and the name of its folder in a front.
+
+    The name is the same however the bound is spelled: `0.6x` for "0.60x", `5ms` for "0.005s", `ncr-4` for "4.0".
+    """
+
+    text: str
+    value: Bound | float
+    name: str
+
+    @property
+    def relative(self) -> bool:
+        """Whether it is a share of the unpruned network's."""
+        return isinstance(self.value, Bound) and self.value.relative
+
+    @property
+    def looseness(self) -> float:
+        """What sorts bounds, the loosest last: a larger limit, a smaller NCR."""
+        return self.value.value if isinstance(self.value, Bound) else -self.value
+
+
+def read_bounds(field: str, given: str | float | None) -> tuple[Asked, ...]:
+    """The bounds that the option of `field` holds, the loosest first, whatever order they are typed in.
+
+    Raises UsageError for what is no bound, one that is there twice, and bounds that cannot be put in order.
+    """
+    if given is None:
+        return ()
+    option = f"--{field.replace('_', '-')}"
+    texts = [part.strip() for part in str(given).split(",")]
+    found = sorted((PARSERS[field](text, option) for text in texts), key=lambda each: -each.looseness)
+    for one, other in pairwise(found):
+        if one.name == other.name:
+            raise UsageError(f"{option}: the bound {one.name} is there twice ({given})", "leave one out")
+    kinds = {(each.relative, each.value.unit if isinstance(each.value, Bound) else "") for each in found}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"{option}: {given} cannot be put in order before the device is measured",
+            "give all as shares of the unpruned network's (0.6x), or all in the same unit",
+        )
+    return tuple(found)
+
+
+def _latency(text: str, option: str) -> Asked:
+    bound = parse_latency(text, option)
+    shown = f"{bound.value / 1e6:g}Minsn" if bound.unit == "instructions" else f"{1e3 * bound.value:g}ms"
+    return Asked(text, bound, _share(bound) or shown)
+
+
+def _size(text: str, option: str) -> Asked:
+    bound = parse_bytes(text, option)
+    shown = f"{bound.value / 1e6:g}MB" if bound.value >= 1e6 else f"{bound.value / 1e3:g}kB"
+    return Asked(text, bound, _share(bound) or shown)
+
+
+def _share(bound: Bound) -> str:
+    return f"{bound.value:g}x" if bound.relative else ""
+
+
+def _rate(text: str, option: str) -> Asked:
+    refuse_unit(text, option, share=False)
+    try:
+        rate = float(text)
+    except ValueError:
+        raise UsageError(f"{option}: {text!r:.60} is not a number", "write it like 4") from None
+    if not 1 <= rate <= LARGEST_RATE:
+        raise UsageError(f"{option} must be at least 1 and at most {LARGEST_RATE:,}", "see edgeprune run --help")
+    return Asked(text, rate, f"ncr-{rate:g}")
+
+
+#: No network has more neurons than that to one that is left.
+LARGEST_RATE = 1_000_000
+#: The options that may hold several bounds, by field, and how one of them is read.
+PARSERS: Mapping[str, Callable[[str, str], Asked]] = MappingProxyType(
+    {"max_latency": _latency, "max_memory": _size, "max_bytes": _size, "expect_ncr": _rate}
+)
