@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from edgeprune.core.progress import Progress
     from edgeprune.pipeline.config import RunConfig
+    from edgeprune.pipeline.front import FrontResult
     from edgeprune.pipeline.result import RunResult
 
 # onnxruntime would report to its maker, from a thread that runs while we measure. It is read when that is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["RunConfig", "__version__", "load", "run"]
+__all__ = ["RunConfig", "__version__", "front", "load", "run"]
 
 __version__ = VERSION
 
@@ -46,6 +47,13 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     from edgeprune.pipeline.run import run as run_job
 
     return run_job(config, progress, resume=resume)
+
+
+def front(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> FrontResult:
+    """Compress a network for each of several bounds, from one search: see `edgeprune.pipeline.run.run_front`."""
+    from edgeprune.pipeline.run import run_front
+
+    return run_front(config, progress, resume=resume)
 
 
 def load(run_folder: Path | str) -> nn.Module:

@@ -20,8 +20,10 @@ import edgeprune
 from edgeprune.cli.screen import ErrorConsole, Screen
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
+from edgeprune.pipeline.bounds import FRONT, PICTURE
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units, to_plain
 from edgeprune.pipeline.stored import stored_config
+from edgeprune.report.front import front_lines, front_table, unpruned_line
 from edgeprune.report.table import (
     budget_lines,
     drawback_lines,
@@ -102,12 +104,42 @@ def run_command(
     screen = Silent() if quiet or as_json else Screen(ErrorConsole())
     # The user's model and data may print: stdout is for our result alone.
     with contextlib.redirect_stdout(sys.stderr):
-        outcome = edgeprune.run(config, screen, resume=resume is not None)
+        if config.front is not None:
+            found = edgeprune.front(config, screen, resume=resume is not None)
+            # A finished front may lie in a folder that may only be read.
+            if not (picture := found.folder / PICTURE).exists():
+                # Drawing takes half a second to import, which only a front should pay.
+                from edgeprune.report.front_figure import draw_front  # noqa: PLC0415
+
+                draw_front(found.front, picture)
+        else:
+            outcome = edgeprune.run(config, screen, resume=resume is not None)
+    if config.front is not None:
+        if as_json:
+            click.echo(json.dumps(found.front, indent=1))
+        else:
+            _show_front(found.front, found.folder, quiet)
+        return found.exit_code
     if as_json:
         click.echo(json.dumps(outcome.result, indent=1))
     else:
         _show(outcome.result, outcome.folder, quiet)
     return outcome.exit_code
+
+
+def _show_front(front: Any, folder: Path, quiet: bool) -> None:
+    console = Console(highlight=False, markup=False)
+    if not quiet:
+        console.print()
+        console.print(front_table(front))
+        console.print(unpruned_line(front), soft_wrap=True)
+    for line in front_lines(front):
+        console.print(line, soft_wrap=True)
+    for point in front["points"]:
+        if point["status"] != "impossible":
+            console.print(f"{folder / point['file']}", soft_wrap=True)
+    if not quiet:
+        console.print(f"{folder / FRONT}: every figure; {folder / PICTURE}: a picture of it", soft_wrap=True)
 
 
 def _show(result: Any, folder: Path, quiet: bool) -> None:

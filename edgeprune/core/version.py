@@ -9,5 +9,7 @@ RESULT_SCHEMA = 4
 PLAN_SCHEMA = 1
 #: So do the notes of tuned networks (`tuned/*.json`).
 TUNED_SCHEMA = 1
+#: So does the front of a run with several bounds (`front.json`).
+FRONT_SCHEMA = 1
 #: Of the ONNX files that are written: the operators' version and the format's. A runtime must be as new as they are.
 ONNX_OPSET, ONNX_IR = 20, 10

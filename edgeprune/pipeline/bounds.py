@@ -83,6 +83,8 @@ def _rate(text: str, option: str) -> Asked:
     return Asked(text, rate, f"ncr-{rate:g}")
 
 
+#: What a front is told in, and its picture, beside the folders of the bounds.
+FRONT, PICTURE = "front.json", "front.png"
 #: No network has more neurons than that to one that is left.
 LARGEST_RATE = 1_000_000
 #: The options that may hold several bounds, by field, and how one of them is read.

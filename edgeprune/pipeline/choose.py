@@ -95,16 +95,36 @@ def _excess(trial: Trial, budget: Budget, baseline: Reference, end: Callable[[In
 def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference, chance: float = 0.0) -> list[Trial]:
     """Distinct plans, best first: those that meet every bound by accuracy, then the others by how nearly they do.
 
+    Of equally accurate ones the first is the one nearest to the bounds that are measured, since nothing is gained by
+    going further than asked; without such bounds the one with most neurons gone.
+
     Behind all of these come, in the same order, those whose accuracy is not above `chance`: how it ranks them is luck.
     """
     distinct = {trial.plan.key: trial for trial in reversed(trials)}
     missed = {key: excess(trial, budget, baseline) for key, trial in distinct.items()}
+
+    def spare(trial: Trial) -> float:
+        cost = trial.cost
+        if not isinstance(cost, Measurement):
+            return 0.0
+        used = [
+            value / bound.limit(whole)
+            for bound, value, whole in (
+                (budget.max_latency, cost.quotient * baseline.latency, baseline.latency),
+                (budget.max_memory, cost.peak_bytes, baseline.memory),
+                (budget.max_bytes, trial.bytes, baseline.bytes),
+            )
+            if bound is not None
+        ]
+        return -max(used, default=0.0)
+
     return sorted(
         distinct.values(),
         key=lambda trial: (
             trial.accuracy <= chance,
             missed[trial.plan.key],
             -trial.accuracy,
+            spare(trial),
             -trial.ncr,
             trial.index,
         ),

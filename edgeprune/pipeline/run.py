@@ -5,32 +5,34 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+from edgeprune.core.devices import Session
 from edgeprune.core.errors import BudgetError, DeviceError, EdgepruneError, UnexpectedError, UsageError
-from edgeprune.core.files import storing
+from edgeprune.core.files import storing, write_bytes
 from edgeprune.core.lock import FolderLock
 from edgeprune.core.progress import Progress, Silent, Task
-from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.core.store import RunFolder
 from edgeprune.core.text import shorten
 from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.artefacts import export_all, save_network
+from edgeprune.pipeline.bounds import FRONT, PICTURE
 from edgeprune.pipeline.config import FORMAT, RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.finetune import fine_tune
-from edgeprune.pipeline.prepare import default_stem, prepare
+from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
+from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
 from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import RunResult, Status, assemble, header
-from edgeprune.pipeline.search import run_search
-from edgeprune.pipeline.stored import finished, stored_config
-from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
+from edgeprune.pipeline.resume import finished_already, finished_bound, known_folder, share_out
+from edgeprune.pipeline.search import Searched, Wanted, run_search
+from edgeprune.pipeline.stored import stored_config
+from edgeprune.pipeline.tuned import TunedNetworks
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
-
-#: What a run may be resumed with more of.
-RAISABLE = ("finetune_epochs", "finalists")
 
 
 class _Logged:
@@ -63,10 +65,33 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
     run `config.name` is continued: what it evaluated, measured and tuned is not done again. One that got to its end may
     be given more `finetune_epochs` and `finalists` than it had. The folder is locked meanwhile.
 
-    Raises EdgepruneError (see `edgeprune.core.errors`): UsageError where another process is at that run, BudgetError
-    where the budget cannot be met by any network. On every error, and on KeyboardInterrupt, the run folder keeps what
-    there is and result.json says how it ended.
+    Raises EdgepruneError (see `edgeprune.core.errors`): UsageError where another process is at that run, or an option
+    holds several bounds, BudgetError where the budget cannot be met by any network. On every error, and on
+    KeyboardInterrupt, the run folder keeps what there is and result.json says how it ended.
     """
+    config.budget()
+    done = _job(config, progress, resume=resume)
+    assert isinstance(done, RunResult)
+    return done
+
+
+def run_front(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> FrontResult:
+    """Compress a network for each of several bounds of one option, from one search, and prove each on the device.
+
+    Returns when every bound that can be kept at all has a validated result, as `run` has one, in a folder of its own
+    inside the run's; `front.json` has them side by side. With `resume` a run is continued, which may be given more
+    bounds, too: only what is missing is done. A network is warm-started from nothing but its own plan.
+
+    Raises as `run`; UsageError where no option holds several bounds, BudgetError where none of them can be kept.
+    """
+    if config.front is None:
+        raise UsageError("no option holds several bounds", "give several, as in --max-latency 0.8x,0.6x, or call run")
+    done = _job(config, progress, resume=resume)
+    assert isinstance(done, FrontResult)
+    return done
+
+
+def _job(config: RunConfig, progress: Progress | None, *, resume: bool) -> RunResult | FrontResult:
     config = make_config({field.name: getattr(config, field.name) for field in fields(RunConfig)}, "RunConfig")
     spec = find_device(config.device)
     # Settled here and kept so: a resumed run must measure as it did, whatever the device's settings say then.
@@ -75,22 +100,23 @@ def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = F
         runtime=config.runtime or spec.runtime or "onnxruntime",
         threads=config.threads or spec.threads or 1,
     )
-    check_unit(config.budget(), spec)
-    folder = _known(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
+    for single in config.singles().values() or (config,):
+        check_unit(single.budget(), spec)
+    folder = known_folder(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
     # Nothing is written then, so that it works in a folder that may only be read.
-    if resume and not _check_resumable(folder, config) and (done := _finished(folder)) is not None:
+    if resume and (done := finished_already(folder, config)) is not None:
         return done
     with contextlib.closing(folder.own()) as lock:
         # Whoever had the folder until now may have come to the end.
-        if resume and not _check_resumable(folder, config) and (done := _finished(folder)) is not None:
+        if resume and (done := finished_already(folder, config)) is not None:
             return done
         return _owned(replace(config, name=folder.path.name), folder, lock, progress or Silent(), spec, resume=resume)
 
 
 def _owned(
     config: RunConfig, folder: RunFolder, lock: FolderLock, progress: Progress, spec: DeviceSpec, *, resume: bool
-) -> RunResult:
-    """`run`, in a folder that is this process's alone."""
+) -> RunResult | FrontResult:
+    """The job, in a folder that is this process's alone."""
 
     def note(stage: str) -> None:
         folder.write_json("result.json", header(config, "running", stage))
@@ -104,10 +130,13 @@ def _owned(
     try:
         # First what tells the version, which settings of another one might not.
         note(watch.current)
+        wanted = [Wanted(config, config.episodes)]
+        if config.front is not None:
+            wanted = share_out(folder, config, stored_config(folder) if resume else None)
         folder.write_json("config.json", to_plain(config))
         # What is denied may be a file of the user's; what is full is always where we write.
         with storing(folder.path, denied=False):
-            return _stages(config, folder, watch, spec)
+            return _stages(config, wanted, folder, watch, spec)
     except KeyboardInterrupt:
         _keep(config, folder, watch, "interrupted", "stopped by the user")
         # The command line tells the user the name to resume.
@@ -135,7 +164,9 @@ def _owned(
         ) from error
 
 
-def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSpec) -> RunResult:
+def _stages(
+    config: RunConfig, wanted: list[Wanted], folder: RunFolder, watch: _Logged, spec: DeviceSpec
+) -> RunResult | FrontResult:
     started = time.monotonic()
     settings = MeasureSettings(runtime=config.runtime or "onnxruntime", threads=config.threads or 1)
     with open_session(spec) as session:
@@ -148,31 +179,96 @@ def _stages(config: RunConfig, folder: RunFolder, watch: _Logged, spec: DeviceSp
             lambda network, images: rehearse(config, network, images, folder, session, settings, watch),
         )
         watch.stage("search")
-        searched = run_search(config, prepared, folder, session, settings, watch)
-        watch.stage("fine-tune")
+        searched = run_search(config, wanted, prepared, folder, session, settings, watch)
+        ending = _Ending(prepared, folder, session, settings, watch)
+        if config.front is None:
+            (found,) = searched
+            # Of a single budget that cannot be met the search raises the error.
+            assert isinstance(found, Searched)
+            result = ending.finish(config, found, folder, started)
+            folder.write_json("result.json", result)
+            watch.say(f"{result['status']} after {result['seconds']:.0f} s")
+            return RunResult(folder.path, result)
+        answers = dict(zip((want.name for want in wanted), searched, strict=True))
+        outcomes = ending.finish_all(config, answers)
+    found = next(each for each in searched if isinstance(each, Searched))
+    front = assemble_front(config, prepared, found, outcomes, time.monotonic() - started)
+    folder.write_json(FRONT, front)
+    # It was drawn of an earlier front.
+    (folder / PICTURE).unlink(missing_ok=True)
+    folder.write_json("result.json", {**header(config, front["status"], "done"), "front": FRONT})
+    watch.say(f"{front['status']} after {front['seconds']:.0f} s")
+    return FrontResult(folder.path, front)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What comes after the search, once for a run and once for each bound of a front."""
+
+    prepared: Prepared
+    folder: RunFolder
+    session: Session
+    settings: MeasureSettings
+    watch: _Logged
+
+    def finish(
+        self, config: RunConfig, searched: Searched, into: RunFolder, started: float, name: str = ""
+    ) -> dict[str, Any]:
+        """Tune, export and validate; files are left `into` a folder, its result.json is not. The result."""
+        prepared, session, settings, watch = self.prepared, self.session, self.settings, self.watch
+        title = f"{name}: " if name else ""
+        watch.stage(f"{title}fine-tune")
         tuned = fine_tune(
             config,
             prepared,
             searched,
             lambda network, structure: criterion_of(config, prepared, network, structure, watch),
-            TunedNetworks(folder, prepared.network, prepared.structure.shape),
+            TunedNetworks(self.folder, prepared.network, prepared.structure.shape),
             watch,
         )
-        watch.stage("export")
+        watch.stage(f"{title}export")
         network, plan = tuned.fit.network, tuned.plan
-        save_network(config, prepared, folder, network, plan)
-        exported, lost = export_all(config, prepared, folder, network, plan, watch, FORMAT[settings.runtime])
-        watch.stage("validate")
+        save_network(config, prepared, into, network, plan)
+        exported, lost = export_all(config, prepared, into, network, plan, watch, FORMAT[settings.runtime])
+        watch.stage(f"{title}validate")
+        spec = session.spec
         final = as_at_the_end(settings, spec.unit, config.processes, searched.budget.max_latency, FINAL_S)
         accuracy, validated = validate(prepared, config.metric, tuned.before, network, exported, session, final, watch)
-    files = [*validated, *lost]
-    result = assemble(config, prepared, searched, tuned, accuracy, files, spec, time.monotonic() - started)
-    folder.write_json("result.json", result)
-    for item in result["artifacts"]:
-        for drawback in item.get("drawbacks", ()):
-            watch.say(f"{item['path']}: {drawback['text']}")
-    watch.say(f"{result['status']} after {result['seconds']:.0f} s")
-    return RunResult(folder.path, result)
+        files = [*validated, *lost]
+        result = assemble(config, prepared, searched, tuned, accuracy, files, spec, time.monotonic() - started)
+        for item in result["artifacts"]:
+            for drawback in item.get("drawbacks", ()):
+                watch.say(f"{item['path']}: {drawback['text']}")
+        return result
+
+    def finish_all(self, config: RunConfig, answers: Mapping[str, Searched | BudgetError]) -> dict[str, Outcome]:
+        """Each bound of a front, the loosest first, in a folder of its own; what is finished there stays as it is."""
+        # A run of one bound that was given more had its network here.
+        for file in ("plan.json", "pruned.safetensors", *(f"model.{kind}" for kind in FORMAT.values())):
+            (self.folder / file).unlink(missing_ok=True)
+        outcomes: dict[str, Outcome] = {}
+        for name, single in config.singles().items():
+            found, into = answers[name], RunFolder(self.folder / name)
+            if isinstance(found, BudgetError):
+                outcomes[name] = found
+                continue
+            if (done := finished_bound(self.folder, name, single)) is not None:
+                outcomes[name] = done
+                continue
+            into.path.mkdir(exist_ok=True)
+            self._share_baselines(self.folder, into)
+            outcomes[name] = result = self.finish(single, found, into, time.monotonic(), name)
+            into.write_json("result.json", result)
+            self._share_baselines(into, self.folder)
+            self.watch.say(f"{name}: {result['status']} after {result['seconds']:.0f} s")
+        return outcomes
+
+    def _share_baselines(self, source: RunFolder, target: RunFolder) -> None:
+        """Copy the exported unpruned network, which is the same for every bound."""
+        for kind in self.prepared.shipped.formats:
+            name = f"baseline.{kind}"
+            if (source / name).exists() and not (target / name).exists():
+                write_bytes(target / name, (source / name).read_bytes())
 
 
 def check_unit(budget: Budget, spec: DeviceSpec) -> None:
@@ -183,59 +279,6 @@ def check_unit(budget: Budget, spec: DeviceSpec) -> None:
         what = "instructions, which are not converted to time" if counts else "time, not instructions"
         hint = "write 12Minsn (million instructions) or 0.6x" if counts else "write 5ms or 0.6x"
         raise UsageError(f"--max-latency: {spec.name} measures {what}", hint)
-
-
-def _known(config: RunConfig) -> RunFolder:
-    if config.name is None:
-        raise UsageError("nothing to resume: no name given", "type --resume NAME")
-    return RunFolder.existing(config.runs_dir, config.name)
-
-
-def _check_resumable(folder: RunFolder, config: RunConfig) -> bool:
-    """Whether more is asked of a run than it was begun with: more epochs of fine-tuning, or more finalists.
-
-    Raises UsageError where it was made with other settings than these, or has more than is asked.
-    """
-    earlier, tuned = stored_config(folder), check_tuned(folder)
-    TrialStore.check(folder / "trials.sqlite")
-    more = False
-    for field in fields(RunConfig):
-        # The folder may have been made under a worked-out name, or moved.
-        if field.name in ("name", "runs_dir"):
-            continue
-        old, new = getattr(earlier, field.name), getattr(config, field.name)
-        if field.name == "finetune_epochs" and earlier.finetune_minutes is None:
-            # Where they were worked out, what was tuned tells how many.
-            old = tuned if old is None and new is not None else old
-            if old is None and new is not None:
-                more = True
-                continue
-        if old == new:
-            continue
-        option = "--" + field.name.replace("_", "-")
-        if field.name not in RAISABLE or new is None:
-            raise UsageError(
-                f"run '{config.name}' was made with {option} {old}, not {new}",
-                "start a new run, or leave the option out",
-            )
-        if new < old:
-            raise UsageError(
-                f"run '{config.name}' has {option} {old:g}, and {new} are fewer: what was done is not undone",
-                f"type {option} {old:g} or more, or start a new run",
-            )
-        if field.name == "finalists" and earlier.finetune_minutes is not None:
-            raise UsageError(
-                f"run '{config.name}' has --finetune-minutes, which its {old} finalists have shared",
-                "leave --finalists out, or start a new run",
-            )
-        more = True
-    return more
-
-
-def _finished(folder: RunFolder) -> RunResult | None:
-    """The result of a run that got to its end: there is nothing to continue."""
-    result = finished(folder)
-    return None if result is None else RunResult(folder.path, result)
 
 
 def _keep(config: RunConfig, folder: RunFolder, watch: _Logged, status: Status, why: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,15 +81,47 @@ class Searched:
     images: float
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a search is for, and its share of the episodes: a run's own settings, or one bound of a front."""
+
+    config: RunConfig
+    episodes: int
+    #: The bound's, in a front.
+    name: str = ""
+    #: Whether its network is finished: its trials count for the others, and it needs none itself.
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """How the search for one budget went. Its own trials are those at `first` and up to `last`, of all there are."""
+
+    want: Wanted
+    budget: Budget
+    reward: Reward | BoundedReward
+    frontier: Frontier | None
+    result: SearchResult
+    first: int
+    last: int
+    seconds: float
+
+
 def run_search(
     config: RunConfig,
+    wanted: Sequence[Wanted],
     prepared: Prepared,
     folder: RunFolder,
     session: Session,
     settings: MeasureSettings,
     progress: Progress,
-) -> Searched:
-    """Measure what is possible, then search. Raises BudgetError where the budget cannot be met at all, DeviceError."""
+) -> list[Searched | BudgetError]:
+    """Measure what is possible, then search for each of `wanted`, one after the other.
+
+    Every search learns from the trials of those before it, and in the end all trials are ranked for every budget: a
+    plan is worth its reward whoever proposed it. Of a budget that cannot be met at all the answer is the BudgetError
+    that says so; it is raised where that holds of all. Raises DeviceError.
+    """
     progress.say(f"criterion: {config.criterion}")
     criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
     kind = FORMAT[settings.runtime]
@@ -121,81 +153,134 @@ def run_search(
             ) as evaluator,
         ):  # fmt: skip
             possible, smallest = _possible(evaluator, prepared, reference_bytes)
-            asked = config.budget()
-            budget = settle(asked, possible)
             _report(possible, smallest, progress)
-            for line in kept_already(budget, possible):
-                progress.say(line)
-            try:
-                check_possible(budget, possible, config.device, prepared.structure)
-            except BudgetError:
-                # One noisy reading, perhaps of another day, must not end a run.
-                again = _possible(evaluator, prepared, reference_bytes, fresh=True)[0]
-                check_possible(budget, again, config.device, prepared.structure)
+            budgets = [settle(want.config.budget(), possible) for want in wanted]
+            answers = _impossible(budgets, possible, config, prepared, evaluator, reference_bytes)
+            for want, impossible in zip(wanted, answers, strict=True):
+                if impossible is not None:
+                    progress.say(f"{want.name} is left out: {impossible}")
             credit = config.credit or (method.credit if len(groups) <= STEP_CREDIT_UP_TO else "episode")
             original = prepared.structure.neurons(prepared.network)
-            limits = limits_of(asked, possible.reference)
-            reward = make_reward(config, budget, limits, possible, prepared.validation_accuracy, paper=not method.bound)
-            frontier = None
-            if limits and method.bound:
-                work_of = LayerShares(prepared.network, prepared.structure)
-                costs = Costs(groups, work_of, reference_bytes)
-                if isinstance(smallest.cost, Measurement):
-                    costs.learn(smallest.plan.widths, smallest.cost)
-                frontier = Frontier(groups, limits, costs, lambda w: original / neurons_left(groups, original, w))
-                _learn_costs(frontier, prepared.structure, evaluator, progress)
-            environment = Environment(
-                groups,
-                evaluator,
-                reward,
-                neurons=original,
-                min_ncr=budget.min_ncr if method.bound else None,
-                credit=credit,
-                states=method.states(groups, criterion.ranking.lost),
-                frontier=frontier,
-            )
-            started = time.monotonic()
+            costs: Costs | None = None
             trials: list[Trial] = []
-            with progress.task("searching", config.episodes) as task:
-                on_episode = _recorder(trials, store, task.advance)
-                searching = method.search(environment, episodes=config.episodes, seed=config.seed)
-                result = drive(searching, environment, ahead=ahead, on_episode=on_episode)
-            seconds = time.monotonic() - started
+            episodes: list[Episode] = []
+            done: list[_Found] = []
+            for want, budget, impossible in zip(wanted, budgets, answers, strict=True):
+                title = f"searching for {want.name}" if want.name else "searching"
+                if impossible is not None:
+                    continue
+                for line in kept_already(budget, possible):
+                    progress.say(line)
+                limits = limits_of(want.config.budget(), possible.reference)
+                reward = make_reward(
+                    want.config, budget, limits, possible, prepared.validation_accuracy, paper=not method.bound
+                )
+                frontier = None
+                if limits and method.bound:
+                    if costs is None:
+                        costs = Costs(groups, LayerShares(prepared.network, prepared.structure), reference_bytes)
+                        if isinstance(smallest.cost, Measurement):
+                            costs.learn(smallest.plan.widths, smallest.cost)
+                    frontier = Frontier(groups, limits, costs, lambda w: original / neurons_left(groups, original, w))
+                    _learn_costs(frontier, prepared.structure, evaluator, progress)
+                environment = Environment(
+                    groups,
+                    evaluator,
+                    reward,
+                    neurons=original,
+                    min_ncr=budget.min_ncr if method.bound else None,
+                    credit=credit,
+                    states=method.states(groups, criterion.ranking.lost),
+                    frontier=frontier,
+                    # With credit for every step the others are not this one's walks.
+                    earlier=episodes if credit == "episode" else (),
+                )
+                started, first = time.monotonic(), len(trials)
+                with progress.task(title, want.episodes) as task:
+                    record = _recorder(trials, episodes, store, task.advance)
+                    searching = method.search(environment, episodes=want.episodes, seed=config.seed)
+                    result = drive(searching, environment, ahead=ahead, on_episode=record)
+                seconds = time.monotonic() - started
+                done.append(_Found(want, budget, reward, frontier, result, first, len(trials), seconds))
+                if result.stopped:
+                    break
             if scoring.diverged:
                 progress.say(
                     f"tuning {scoring.diverged} candidates came to NaN or infinite losses: they are scored untuned"
                 )
-            confirmed = rank(trials, budget, possible.reference, chance)
-            if result.stopped:
+            stopped = done[-1].result.stopped
+            if stopped:
                 if not trials:
-                    raise StopSearch(result.stopped)
-                progress.say(f"search ended after {len(trials)} episodes: {result.stopped}")
+                    raise StopSearch(stopped)
+                progress.say(f"search ended after {len(trials)} episodes: {stopped}")
             else:
                 store.trim(len(trials))
-                try:
-                    confirmed = _confirm(
-                        trials, evaluator, budget, possible.reference, config.finalists, progress, chance, images,
-                        session, settings, baseline_file,
-                    )  # fmt: skip
-                except StopSearch as stop:
-                    result = replace(result, stopped=str(stop))
-                    progress.say(f"the best trials are not measured again: {stop}")
-            summary = _summary(config, result, trials, evaluator, profiler, files, seconds, credit, reward)
-            if frontier is not None:
-                summary["cost_model"] = _say_fit(frontier, progress)
             guessing = sum(trial.accuracy <= chance for trial in trials)
-            summary |= {"chance_level": chance, "at_chance": guessing}
             if guessing:
                 progress.say(
                     f"{guessing} of {len(trials)} trials are not told from guessing ({config.metric} up to "
                     f"{100 * chance:.1f} %): they rank last"
                 )
+            ways = {found.want.name: found for found in done}
+            searched: list[Searched | BudgetError] = []
+            for want, budget, impossible in zip(wanted, budgets, answers, strict=True):
+                if impossible is not None:
+                    searched.append(impossible)
+                    continue
+                ranked = rank(trials, budget, possible.reference, chance)
+                if not (stopped or want.done):
+                    try:
+                        ranked = _confirm(
+                            trials, evaluator, budget, possible.reference, config.finalists, progress, chance, images,
+                            session, settings, baseline_file,
+                        )  # fmt: skip
+                    except StopSearch as stop:
+                        stopped = str(stop)
+                        progress.say(f"the best trials are not measured again: {stop}")
+                # Where the device was lost before its turn came it has what the others found.
+                found = ways.get(want.name, done[-1])
+                summary = _summary(config, found, trials, evaluator, profiler, files, credit, stopped)
+                if found.frontier is not None:
+                    summary["cost_model"] = _say_fit(found.frontier, progress)
+                summary |= {"chance_level": chance, "at_chance": guessing}
+                searched.append(Searched(ranked, budget, possible, criterion, summary, chance, images))
     except StopSearch as stop:
         raise DeviceError(str(stop), f"when it is back, continue with --resume {config.name}") from stop
     finally:
         store.close()
         shutil.rmtree(work, ignore_errors=True)
-    return Searched(confirmed, budget, possible, criterion, summary, chance, images)
+    return searched
+
+
+def _impossible(
+    budgets: Sequence[Budget],
+    possible: Possible,
+    config: RunConfig,
+    prepared: Prepared,
+    evaluator: Evaluator,
+    reference_bytes: int,
+) -> list[BudgetError | None]:
+    """Of each budget why it cannot be met, or None. Raises BudgetError where none can be met."""
+
+    def answers(possible: Possible) -> list[BudgetError | None]:
+        found: list[BudgetError | None] = []
+        for budget in budgets:
+            try:
+                check_possible(budget, possible, config.device, prepared.structure)
+                found.append(None)
+            except BudgetError as error:
+                found.append(error)
+        return found
+
+    found = answers(possible)
+    if any(found):
+        # One noisy reading, perhaps of another day, must not end a run.
+        again = answers(_possible(evaluator, prepared, reference_bytes, fresh=True)[0])
+        found = [one and other for one, other in zip(found, again, strict=True)]
+    if all(found):
+        assert found[0] is not None
+        raise found[0]
+    return found
 
 
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
@@ -406,23 +491,24 @@ def make_reward(
 
 
 def _recorder(
-    trials: list[Trial], store: TrialStore, advance: Callable[[float, str], None]
+    trials: list[Trial], episodes: list[Episode], store: TrialStore, advance: Callable[[float, str], None]
 ) -> Callable[[int, Episode], None]:
     last = time.monotonic()
     best = float("-inf")
 
-    def record(index: int, episode: Episode) -> None:
+    def record(_: int, episode: Episode) -> None:
         nonlocal last, best
         now = time.monotonic()
         found = episode.candidate
         assert found.cost is not None
         trial = Trial(
-            index, found.plan, found.accuracy, found.ncr, found.cost, found.bytes, episode.reward, now - last,
+            len(trials), found.plan, found.accuracy, found.ncr, found.cost, found.bytes, episode.reward, now - last,
             episode.proposed, episode.executed,
         )  # fmt: skip
         last = now
         store.add(trial)
         trials.append(trial)
+        episodes.append(episode)
         best = max(best, trial.reward)
         advance(1, f"reward {trial.reward:.3f}, best {best:.3f}")
 
@@ -469,16 +555,15 @@ def _confirm(
 
 def _summary(
     config: RunConfig,
-    result: SearchResult,
+    found: _Found,
     trials: list[Trial],
     evaluator: Evaluator,
     profiler: LoopProfiler,
     files: FileMaker,
-    seconds: float,
     credit: str,
-    reward: Reward | BoundedReward,
+    stopped: str,
 ) -> dict[str, Any]:
-    agent = None
+    agent, result, own = None, found.result, trials[found.first : found.last]
     if result.agent_sparsity is not None:
         agent = "ddpg" if config.method not in AGENTS or config.penalty == 0 else "proximal-ddpg"
     return {
@@ -488,8 +573,8 @@ def _summary(
         "criterion": config.criterion,
         "episodes": result.episodes,
         "converged": result.converged,
-        "stopped": result.stopped,
-        "seconds": round(seconds, 2),
+        "stopped": stopped,
+        "seconds": round(found.seconds, 2),
         "device_seconds": round(profiler.device_seconds, 2),
         "measured": evaluator.measured,
         "cache_hits": evaluator.cache_hits,
@@ -499,9 +584,9 @@ def _summary(
         # Whether the agent got better than the random episodes it begins with is for everybody to see.
         "warm_up_episodes": result.warm_up,
         "mean_reward": {
-            "warm_up": round(statistics.fmean(t.reward for t in trials[: result.warm_up or 1]), 5),
-            "last_quarter": round(statistics.fmean(t.reward for t in trials[-max(1, len(trials) // 4) :]), 5),
+            "warm_up": round(statistics.fmean(t.reward for t in own[: result.warm_up or 1]), 5),
+            "last_quarter": round(statistics.fmean(t.reward for t in own[-max(1, len(own) // 4) :]), 5),
         },
         "losses": [[round(c, 6), round(a, 6)] for c, a in result.losses],
-        "reward": to_json(reward),
+        "reward": to_json(found.reward),
     }

@@ -13,8 +13,10 @@ from pydantic import Field
 
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.reading import Source
+from edgeprune.core.schema import check_schema
 from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.types import Answer, Format, RuntimeName, Unit
+from edgeprune.core.version import FRONT_SCHEMA
 from edgeprune.pipeline.config import RunConfig, make_config
 
 #: How a run that got to its end may have ended.
@@ -242,6 +244,97 @@ class Finished:
             raise ValueError("expected the file that was judged among the validated artifacts")
 
 
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrontDevice:
+    """Where a front was validated."""
+
+    name: str
+    kind: str
+    emulated: bool
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Unpruned:
+    """The unpruned network of a front."""
+
+    quality: Between
+    latency: Positive
+    peak_bytes: float
+    bytes: Positive
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """A bound that no network can keep."""
+
+    name: str
+    asked: str
+    limit: float
+    status: Literal["impossible"]
+    answer: Answer
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What came of a bound; the rest is in its folder."""
+
+    name: str
+    asked: str
+    limit: float
+    status: Ended
+    answer: Answer
+    missed: tuple[str, ...]
+    recommended: bool
+    path: str
+    file: str
+    quality: Between
+    drop: float
+    latency: Positive
+    latency_share: Between
+    peak_bytes: float
+    memory_share: float
+    bytes: float
+    bytes_share: float
+    ncr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A trial of a front."""
+
+    score: Share
+    latency_share: float | None
+    memory_share: float | None
+    bytes_share: float | None
+    ncr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What is read of a `front.json`."""
+
+    status: Ended
+    model: str
+    data: str
+    metric: Literal["accuracy", "balanced-accuracy"]
+    bound: Literal["max_latency", "max_memory", "max_bytes", "expect_ncr"]
+    device: FrontDevice
+    unpruned: Unpruned
+    points: tuple[Reached | Impossible, ...]
+    trials: tuple[Tried, ...]
+
+
 def stored_config(folder: RunFolder) -> RunConfig:
     """The settings an earlier run was made with. Raises StorageError where they are damaged."""
     values = folder.read_json("config.json", dict[str, Any])
@@ -263,3 +356,23 @@ def finished(folder: RunFolder) -> dict[str, Any] | None:
         return None
     Source(folder / "result.json", StorageError, START_ANEW).shaped(result, Finished)
     return result
+
+
+def finished_front(folder: RunFolder) -> dict[str, Any] | None:
+    """`front.json` of a run with several bounds that got to its end; None where there is still something to do.
+
+    Raises StorageError where it, or the result of a bound, is damaged, UsageError where it is of another schema.
+    """
+    if not (folder / "result.json").is_file():
+        return None
+    result = folder.read_json("result.json", dict[str, Any])
+    if result.get("status") not in get_args(Ended) or "front" not in result:
+        return None
+    path = folder / "front.json"
+    source = Source(path, StorageError, START_ANEW)
+    front = source.read_json(dict[str, Any])
+    check_schema(path, front.get("schema"), FRONT_SCHEMA, START_ANEW)
+    for point in source.shaped(front, Front).points:
+        if isinstance(point, Reached) and finished(RunFolder(folder / point.path)) is None:
+            raise source.refusal(f"the result of {point.name} is missing in {folder / point.path}")
+    return front

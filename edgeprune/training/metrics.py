@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +89,17 @@ def telling_images(metric: MetricName, labels: Classes) -> float:
         return float(len(labels))
     counts = np.unique(labels, return_counts=True)[1]
     return float(len(counts) ** 2 / (1 / counts).sum())
+
+
+def score_interval(metric: MetricName, labels: Classes, score: float) -> tuple[float, float]:
+    """Where the true score lies with 95 % confidence, given `score` on `labels` (N,): Wilson's interval.
+
+    Of balanced accuracy it is that of as many images as these are worth (see `telling_images`).
+    """
+    images, z = telling_images(metric, labels), 1.96
+    centre = (score + z * z / (2 * images)) / (1 + z * z / images)
+    reach = z * math.sqrt(score * (1 - score) / images + z * z / (4 * images**2)) / (1 + z * z / images)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def _recalls(labels: Classes, answers: Classes) -> NDArray[np.float64]:

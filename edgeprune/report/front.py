@@ -1,0 +1,86 @@
+"""A front as a table: several bounds side by side, every figure from `front.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from edgeprune.core.units import format_bytes, format_cost, format_figure, format_percent
+
+Front = Mapping[str, Any]
+ANSWERS = {"met": "met", "not met": "NOT MET", "open": "OPEN"}
+#: Of each option: what it bounds, and where a trial has that.
+BOUNDED = {
+    "max_latency": ("latency", "latency_share"),
+    "max_memory": ("heap", "memory_share"),
+    "max_bytes": ("file", "bytes_share"),
+    "expect_ncr": ("NCR", "ncr"),
+}
+
+
+def front_table(front: Front) -> Table:
+    """A row a bound, the loosest first; costs as shares of the unpruned network's (`unpruned_line`)."""
+    device, metric = front["device"], front["metric"]
+    kind = "emulated" if device["emulated"] else device["kind"]
+    where = device["name"] + (f" ({kind})" if kind in ("emulated", "simulated") else "")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=escape(f"{front['model']} on {front['data']}, {where}"),
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    for column in ("bound", ""):
+        table.add_column(column, no_wrap=True)
+    for column in ("accuracy" if metric == "accuracy" else "balanced", "lost", "latency", "", "heap", "file", "NCR"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for point in front["points"]:
+        if point["status"] == "impossible":
+            table.add_row(escape(point["asked"]), ANSWERS[point["answer"]], "none")
+            continue
+        latency = point["latency_share"]
+        table.add_row(
+            escape(point["asked"]),
+            ANSWERS[point["answer"]],
+            format_percent(point["quality"]["value"]),
+            f"{point['drop']:.2f}",
+            f"{format_figure(latency['value'])}x",
+            f"{format_figure(latency['low'])} to {format_figure(latency['high'])}",
+            *(f"{format_figure(point[key])}x" for key in ("memory_share", "bytes_share")),
+            f"{point['ncr']:.2f}",
+        )
+    return table
+
+
+def unpruned_line(front: Front) -> str:
+    """What the shares are of."""
+    unpruned = front["unpruned"]
+    return (
+        f"unpruned: {format_percent(unpruned['quality']['value'])} on test, "
+        f"{format_cost(unpruned['latency'], front['device']['unit'])}, {format_bytes(unpruned['peak_bytes'])} heap, "
+        f"{format_bytes(unpruned['bytes'])} file; costs are shares of it, latency with its 95 % interval"
+    )
+
+
+def front_lines(front: Front) -> list[str]:
+    """Of every bound what it misses, what speaks against its file, or why no network can keep it."""
+    lines = []
+    for point in front["points"]:
+        asked = point["asked"]
+        if point["status"] == "impossible":
+            lines.append(f"NOT MET  {asked}: {point['error']}")
+            continue
+        missed = ", ".join("--" + bound.replace("_", "-") for bound in point["missed"])
+        if missed:
+            lines.append(f"NOT MET  {asked}: misses {missed}; the nearest network is kept")
+        elif point["answer"] == "open":
+            lines.append(f"OPEN     {asked}: latency cannot be told apart from the bound")
+        if not missed and not point["recommended"]:
+            lines.append(
+                f"BUT      {asked}: {point['file']} is no gain in every figure, see {point['path']}/result.json"
+            )
+    return lines

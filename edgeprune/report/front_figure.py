@@ -1,0 +1,95 @@
+"""A front as a picture: quality against what the bounds are on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from edgeprune.core.files import storing
+from edgeprune.report.front import ANSWERS, BOUNDED, Front
+
+_INK, _TRIED, _LINE = "#333333", "#9bb5cc", "#bbbbbb"
+_COLOURS = {"met": "#228833", "open": "#ccbb44", "not met": "#cc3311"}
+
+
+def draw_front(front: Front, path: Path) -> None:
+    """Write a PNG: score of every trial before fine-tuning, quality of the finished networks with 95 % intervals.
+
+    The horizontal axis is what the bounds are on, as a share of the unpruned network's (or the NCR). Trials far below
+    everything else are told in words: they would press the rest against the upper edge. Raises StorageError.
+    """
+    figure = Figure(figsize=(7.5, 4.8), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    name, key = BOUNDED[front["bound"]]
+    reached = [point for point in front["points"] if point["status"] != "impossible"]
+    unpruned = front["unpruned"]["quality"]["value"]
+    low = _lowest_shown(front, reached)
+    _draw_trials(axes, front, key, low)
+    for index, point in enumerate(front["points"]):
+        axes.axvline(
+            point["limit"], color=_LINE, linewidth=1.0, linestyle="--", zorder=0, label="" if index else "bounds"
+        )
+    axes.axhline(100 * unpruned, color=_INK, linewidth=0.8, linestyle=":", zorder=0)
+    axes.annotate(
+        "unpruned", (1.0, 100 * unpruned), xycoords=("axes fraction", "data"), xytext=(-4, 3),
+        textcoords="offset points", ha="right", fontsize=8, color=_INK,
+    )  # fmt: skip
+    named: set[str] = set()
+    for point in reached:
+        x, left, right = _place(point, key)
+        y = point["quality"]
+        colour = _COLOURS[point["answer"]]
+        axes.errorbar(
+            [x], [100 * y["value"]], xerr=[[x - left], [right - x]],
+            yerr=[[100 * (y["value"] - y["low"])], [100 * (y["high"] - y["value"])]],
+            fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.3, zorder=3,
+            label="" if point["answer"] in named else f"finished, on test: {ANSWERS[point['answer']]}",
+        )  # fmt: skip
+        named.add(point["answer"])
+        axes.annotate(
+            point["asked"], (x, 100 * y["value"]), xytext=(7, 5), textcoords="offset points", fontsize=8, color=_INK
+        )
+    axes.set_xlabel(name if key == "ncr" else f"{name}, as a share of the unpruned network's", fontsize=9, color=_INK)
+    axes.set_ylabel(f"{front['metric'].replace('-', ' ')}, %", fontsize=9, color=_INK)
+    axes.tick_params(labelsize=8, colors=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="lower left" if key == "ncr" else "lower right")
+    figure.suptitle(
+        f"{front['model']} on {front['data']}, {front['device']['name']}", fontsize=10, color=_INK, x=0.01, ha="left"
+    )
+    with storing(path):
+        figure.savefig(path, format="png")
+
+
+def _place(point: Mapping[str, Any], key: str) -> tuple[float, float, float]:
+    """Where a finished network lies, and its interval."""
+    if key == "latency_share":
+        share = point[key]
+        return share["value"], share["low"], share["high"]
+    return point[key], point[key], point[key]
+
+
+def _lowest_shown(front: Front, reached: list[Any]) -> float:
+    """The quality at the lower edge: some of the best trials, and all finished networks, are above it."""
+    scores = sorted((trial["score"] for trial in front["trials"]), reverse=True)
+    finished = [point["quality"]["low"] for point in reached]
+    least = min([*finished, *scores[: max(1, len(scores) * 3 // 4)]])
+    highest = max([front["unpruned"]["quality"]["high"], *finished, *scores[:1]])
+    lowest = float(max(least, highest - 6 * (highest - min(finished))))
+    return lowest - 0.05 * (float(highest) - lowest)
+
+
+def _draw_trials(axes: Axes, front: Front, key: str, low: float) -> None:
+    tried = np.array([(t[key], 100 * t["score"]) for t in front["trials"] if t[key] is not None], float).reshape(-1, 2)
+    shown = tried[tried[:, 1] >= 100 * low]
+    below = len(tried) - len(shown)
+    label = f"{len(tried)} trials on validation, before fine-tuning" + (f" ({below} lie lower)" if below else "")
+    axes.scatter(shown[:, 0], shown[:, 1], s=12, color=_TRIED, zorder=1, label=label, linewidths=0)
+    axes.set_ylim(bottom=100 * low)
