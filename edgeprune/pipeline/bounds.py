@@ -14,7 +14,7 @@ from edgeprune.core.units import parse_bytes, parse_latency, refuse_unit
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One bound: its text as typed, what it says, and the name of its folder in a front.
+    """One bound: how it is written, what it says, and the name of its folder in a front.
 
     The name is the same however the bound is spelled: `0.6x` for "0.60x", `5ms` for "0.005s", `ncr-4` for "4.0".
     """
@@ -59,17 +59,19 @@ def read_bounds(field: str, given: str | float | None) -> tuple[Asked, ...]:
 def _latency(text: str, option: str) -> Asked:
     bound = parse_latency(text, option)
     shown = f"{bound.value / 1e6:g}Minsn" if bound.unit == "instructions" else f"{1e3 * bound.value:g}ms"
-    return Asked(text, bound, _share(bound) or shown)
+    return _spelled(text, bound, shown, lambda name: parse_latency(name, option))
 
 
 def _size(text: str, option: str) -> Asked:
     bound = parse_bytes(text, option)
     shown = f"{bound.value / 1e6:g}MB" if bound.value >= 1e6 else f"{bound.value / 1e3:g}kB"
-    return Asked(text, bound, _share(bound) or shown)
+    return _spelled(text, bound, shown, lambda name: parse_bytes(name, option))
 
 
-def _share(bound: Bound) -> str:
-    return f"{bound.value:g}x" if bound.relative else ""
+def _spelled(text: str, bound: Bound, shown: str, parse: Callable[[str], Bound]) -> Asked:
+    """Under its name, which is also its text unless the six digits of a name are too few for it."""
+    name = f"{bound.value:g}x" if bound.relative else shown
+    return Asked(name if parse(name) == bound else text, bound, name)
 
 
 def _rate(text: str, option: str) -> Asked:

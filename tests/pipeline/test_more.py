@@ -1,15 +1,21 @@
-"""A run that got to its end may be given more epochs and finalists; what it has done is not done again."""
+"""A run that got to its end may be given more epochs, finalists and bounds; what it has done is not done again."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 import edgeprune
 from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.files import sha256_file
+from edgeprune.core.progress import Silent
+from edgeprune.core.store import RunFolder
 from edgeprune.pipeline.result import RunResult
+from edgeprune.pipeline.stored import finished
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +56,85 @@ def test_more_epochs_and_finalists(done: RunResult, config: edgeprune.RunConfig)
     ):
         with pytest.raises(UsageError, match=says):
             edgeprune.run(replace(config, **fewer), resume=True)
-    for path in (done.folder / "tuned").glob("*.safetensors"):
-        path.write_bytes(path.read_bytes()[:-1])
+    kept = {path: path.read_bytes() for path in (done.folder / "tuned").glob("*.safetensors")}
+    for path, whole in kept.items():
+        path.write_bytes(whole[:-1])
     with pytest.raises(StorageError, match=r"its hash is not the one in .*; remove the run's folder tuned"):
         edgeprune.run(replace(config, finetune_epochs=5, finalists=2), resume=True)
     assert (done.folder / "result.json").read_bytes() == before
+    for path, whole in kept.items():
+        path.write_bytes(whole)
+
+
+class Halting(Silent):
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def stage(self, title: str) -> None:
+        if title == self.at:
+            raise KeyboardInterrupt
+
+
+def test_more_bounds(done: RunResult, config: edgeprune.RunConfig) -> None:
+    """A run of one bound becomes a front, is interrupted, goes on, and is given another bound."""
+    folder = done.folder
+    stored = json.loads((folder / "config.json").read_text())
+    config = replace(config, finetune_epochs=stored["finetune_epochs"], finalists=stored["finalists"])
+    for bounds, says in (
+        (
+            "0.6x,0.4x",
+            "made with --max-latency 0.8x, and 0.6x,0.4x leaves out 0.8x; type --max-latency 0.8x,0.6x,0.4x to",
+        ),
+        ("0.8x,0.80x", "there twice"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            edgeprune.front(replace(config, max_latency=bounds), resume=True)
+    with pytest.raises(UsageError, match="no option holds several bounds"):
+        edgeprune.front(config, resume=True)
+    two = replace(config, max_latency="0.001x, 0.5x,0.80x")
+    with pytest.raises(KeyboardInterrupt):
+        edgeprune.front(two, Halting("0.5x: export"), resume=True)
+    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+    first = (folder / "0.8x" / "result.json").read_bytes()
+    assert not (folder / "model.onnx").exists()
+
+    found = edgeprune.front(two, resume=True)
+    front = found.front
+    assert front == json.loads((folder / "front.json").read_text())
+    assert (folder / "0.8x" / "result.json").read_bytes() == first
+    assert [point["name"] for point in front["points"]] == ["0.8x", "0.5x", "0.001x"]
+    loose, tight, none = front["points"]
+    assert (none["status"], none["answer"], none["path"]) == ("impossible", "not met", None)
+    assert "cannot be reached" in none["error"]
+    assert (found.exit_code, found.met, front["status"]) == (3, False, "budget-not-met")
+    assert tight["latency_share"]["value"] < loose["latency_share"]["value"]
+    # The first search had all episodes; each bound that came later has as many.
+    assert [trial["trial"] for trial in front["trials"]] == list(range(2 * config.episodes))
+    for point in (loose, tight):
+        sub = folder / point["path"]
+        result = finished(RunFolder(sub))
+        assert result is not None
+        assert result["config"]["max_latency"] in ("0.8x", "0.5x")
+        assert point["quality"]["value"] == result["compressed"]["accuracy"]
+        assert point["quality"]["low"] < point["quality"]["value"] < point["quality"]["high"]
+        assert sha256_file(folder / point["file"]) == result["artifacts"][0]["sha256"]
+        assert edgeprune.load(sub)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    before = (folder / "front.json").read_bytes()
+    assert edgeprune.front(two, resume=True).front == front
+    assert (folder / "front.json").read_bytes() == before
+
+    three = edgeprune.front(replace(two, max_latency="0.8x,0.5x,0.001x,0.65x"), resume=True).front
+    assert [point["name"] for point in three["points"]] == ["0.8x", "0.65x", "0.5x", "0.001x"]
+    assert [three["points"][0], *three["points"][2:]] == [loose, tight, none]
+    assert three["trials"][: len(front["trials"])] == front["trials"]
+    assert len(three["trials"]) == 3 * config.episodes
+    documented = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding="utf-8")
+    for part in (three, loose, none, three["trials"][0], three["unpruned"]):
+        for key in part:
+            assert f"`{key}" in documented, key
+    for name in ("front.json", "0.5x/result.json"):
+        whole = (folder / name).read_text()
+        (folder / name).write_text(whole.replace('"accuracy', '"acuracy').replace('"quality"', '"qality"'))
+        with pytest.raises(StorageError, match=r"cannot use .*; the run is damaged"):
+            edgeprune.front(replace(two, max_latency="0.8x,0.5x,0.001x,0.65x"), resume=True)
+        (folder / name).write_text(whole)
