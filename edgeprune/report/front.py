@@ -80,7 +80,6 @@ def front_lines(front: Front) -> list[str]:
         elif point["answer"] == "open":
             lines.append(f"OPEN     {asked}: latency cannot be told apart from the bound")
         if not missed and not point["recommended"]:
-            lines.append(
-                f"BUT      {asked}: {point['file']} is no gain in every figure, see {point['path']}/result.json"
-            )
+            where = f"{point['path']}/result.json"
+            lines.append(f"BUT      {asked}: {point['file']} is not better in every figure: see {where}")
     return lines

@@ -28,7 +28,7 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.types import Failure, Measurement, MeasureSettings, PruningPlan, Trial
-from edgeprune.core.version import PLAN_SCHEMA, RESULT_SCHEMA, TUNED_SCHEMA
+from edgeprune.core.version import FRONT_SCHEMA, PLAN_SCHEMA, RESULT_SCHEMA, TUNED_SCHEMA
 from edgeprune.data.arrays import read_npz
 from edgeprune.data.cifar import load_cifar10
 from edgeprune.data.idx import read_idx
@@ -43,7 +43,7 @@ from edgeprune.pipeline.artefacts import load_network
 from edgeprune.pipeline.config import RunConfig, read_toml, to_plain
 from edgeprune.pipeline.placing import read_paces
 from edgeprune.pipeline.prepare import Content, _earlier_baseline
-from edgeprune.pipeline.stored import finished, stored_config
+from edgeprune.pipeline.stored import finished, finished_front, stored_config
 from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.inputs import given_for
@@ -117,6 +117,24 @@ def _result() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _front() -> dict[str, Any]:
+    quality = {"value": 0.9, "low": 0.8, "high": 0.95}
+    point = {
+        "name": "0.6x", "asked": "0.6x", "limit": 0.6, "status": "done", "answer": "met", "missed": [],
+        "recommended": True, "path": "0.6x", "file": "0.6x/model.onnx", "trial": 0, "quality": quality, "drop": 0.1,
+        "latency": 1e-5, "latency_share": {"value": 0.5, "low": 0.49, "high": 0.51}, "peak_bytes": 10,
+        "memory_share": 0.5, "bytes": 10, "bytes_share": 0.5, "ncr": 2.0,
+    }  # fmt: skip
+    none = {"name": "0.1x", "asked": "0.1x", "limit": 0.1, "status": "impossible", "answer": "not met", "error": "no"}
+    trial = {"trial": 0, "score": 0.9, "latency_share": 0.5, "memory_share": 0.5, "bytes_share": None, "ncr": 2.0}
+    return {
+        "schema": FRONT_SCHEMA, "status": "budget-not-met", "model": "m", "data": "d", "metric": "accuracy",
+        "bound": "max_latency", "device": {"name": "local", "kind": "local", "emulated": False, "unit": "s"},
+        "unpruned": {"quality": quality, "latency": 2e-5, "peak_bytes": 20, "bytes": 20}, "points": [point, none],
+        "trials": [trial],
+    }  # fmt: skip
+
+
 def _run_folder(work: Path) -> Iterator[Reader]:
     store = TrialStore(work / "trials.sqlite")
     plan = PruningPlan({"fc1": (0, 2)})
@@ -145,6 +163,15 @@ def _run_folder(work: Path) -> Iterator[Reader]:
     result = json.dumps(_result()).encode()
     yield Reader("result.json", "result.json", result, resumed, (("config.json", config),))
     yield Reader("config.json", "config.json", config, resumed, (("result.json", result),))
+
+    front = json.dumps(_front()).encode()
+    told = json.dumps({**_result(), "front": "front.json"}).encode()
+
+    def both(path: Path) -> None:
+        finished_front(RunFolder(path.parent))
+
+    beside = (("result.json", told), ("0.6x/result.json", result))
+    yield Reader("front.json", "front.json", front, both, beside)
 
     network = build(MODEL, SHAPE, CLASSES)
     weights = save(cut(network, SHAPE, plan).state_dict())
