@@ -106,9 +106,14 @@ class RunConfig:
     method: MethodName = _option(
         "edgeprune", "the search: ours, the papers' agents (acnn, amc), or one without an agent", "search"
     )
-    episodes: int = _option(80, "episodes: walks through the network, each of which tries a plan", "search", "N")
+    episodes: int | None = _option(
+        None,
+        "episodes: walks through the network, each of which tries a plan [80; with convolutions 40]",
+        "search",
+        "N",
+    )
     search_steps: int | None = _option(
-        None, "steps that a candidate is tuned for before it is scored [150; with convolutions 60]", "search", "N"
+        None, "steps that a candidate is tuned for before it is scored [150; with convolutions 20 to 60]", "search", "N"
     )
     criterion: CriterionName = _option("reconstruction", "which channels go first", "search")
     repair: bool | None = _option(

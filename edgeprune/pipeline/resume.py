@@ -14,7 +14,7 @@ from edgeprune.pipeline.bounds import PARSERS, read_bounds
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.front import FrontResult
 from edgeprune.pipeline.result import RunResult
-from edgeprune.pipeline.search import Wanted
+from edgeprune.pipeline.search import EPISODES, Wanted
 from edgeprune.pipeline.stored import finished, finished_front, stored_config
 from edgeprune.pipeline.tuned import check_tuned
 
@@ -118,7 +118,7 @@ def share_out(folder: RunFolder, config: RunConfig, earlier: RunConfig | None) -
         begun = config if earlier is None else earlier
         assert config.front is not None
         names = [each.name for each in read_bounds(config.front, getattr(begun, config.front))]
-        each, more = divmod(config.episodes, len(names))
+        each, more = divmod(config.episodes or EPISODES, len(names))
         known = {name: max(1, each + (place < more)) for place, name in enumerate(names)}
     most = max(known.values())
     shares = {**known, **{name: most for name in singles if name not in known}}

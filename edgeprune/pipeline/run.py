@@ -29,7 +29,7 @@ from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
 from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import RunResult, Status, assemble, header
 from edgeprune.pipeline.resume import finished_already, finished_bound, known_folder, share_out
-from edgeprune.pipeline.search import Searched, Wanted, run_search
+from edgeprune.pipeline.search import EPISODES, Searched, Wanted, run_search
 from edgeprune.pipeline.stored import stored_config
 from edgeprune.pipeline.tuned import TunedNetworks
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
@@ -130,7 +130,7 @@ def _owned(
     try:
         # First what tells the version, which settings of another one might not.
         note(watch.current)
-        wanted = [Wanted(config, config.episodes)]
+        wanted = [Wanted(config, config.episodes or EPISODES)]
         if config.front is not None:
             wanted = share_out(folder, config, stored_config(folder) if resume else None)
         folder.write_json("config.json", to_plain(config))

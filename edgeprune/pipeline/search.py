@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import time
@@ -47,8 +48,11 @@ from edgeprune.training.metrics import chance_level, telling_images
 DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
 #: Groups up to which the reward is given after every one of them, as in the paper; beyond, evaluations get too many.
 STEP_CREDIT_UP_TO = 4
-#: Validation images that a candidate with convolutions is scored on, and the steps it is tuned for before.
-CONVOLVED_IMAGES, CONVOLVED_STEPS = 1000, 60
+#: Episodes, where nobody says how many; with convolutions, whose candidates cost more, one in so many of them.
+EPISODES, CONVOLVED_PART = 80, 2
+#: Validation images that a candidate with convolutions is scored on, and the steps it is tuned for before: at most, up
+#: to so many multiply-accumulates of the unpruned network, and of larger ones at least.
+CONVOLVED_IMAGES, CONVOLVED_STEPS, CONVOLVED_MACS, FEWEST_STEPS = 1000, 60, 4_000_000, 20
 #: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
 CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
 
@@ -196,9 +200,10 @@ def run_search(
                     earlier=episodes if credit == "episode" else (),
                 )
                 started, first = time.monotonic(), len(trials)
-                with progress.task(title, want.episodes) as task:
+                count = _episodes(config, want, prepared)
+                with progress.task(title, count) as task:
                     record = _recorder(trials, episodes, store, task.advance)
-                    searching = method.search(environment, episodes=want.episodes, seed=config.seed)
+                    searching = method.search(environment, episodes=count, seed=config.seed)
                     result = drive(searching, environment, ahead=ahead, on_episode=record)
                 seconds = time.monotonic() - started
                 done.append(_Found(want, budget, reward, frontier, result, first, len(trials), seconds))
@@ -283,10 +288,16 @@ def _impossible(
     return found
 
 
+def _episodes(config: RunConfig, want: Wanted, prepared: Prepared) -> int:
+    """How many plans are tried for a bound: its share, fewer of them where a plan costs more and nobody said."""
+    few = config.episodes is None and convolutional(prepared.network)
+    return -(-want.episodes // CONVOLVED_PART) if few else want.episodes
+
+
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
     images, steps = config.search_images, config.search_steps
     if convolutional(prepared.network):
-        images, steps = images or CONVOLVED_IMAGES, CONVOLVED_STEPS if steps is None else steps
+        images, steps = images or CONVOLVED_IMAGES, _convolved_steps(prepared) if steps is None else steps
     steps = 150 if steps is None else steps
     tuning = None
     if steps:
@@ -309,6 +320,13 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
         config.metric,
         prepared.place,
     )
+
+
+def _convolved_steps(prepared: Prepared) -> int:
+    """Fewer steps where each costs more: as the root of it, since the first steps tell most."""
+    macs = sum(cost.macs for cost in prepared.structure.costs.values())
+    steps = CONVOLVED_STEPS * math.sqrt(CONVOLVED_MACS / max(macs, 1))
+    return round(min(max(steps, FEWEST_STEPS), CONVOLVED_STEPS))
 
 
 def limits_of(asked: Budget, reference: Reference) -> Limits:
