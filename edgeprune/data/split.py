@@ -58,6 +58,21 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
     return Dataset(name, train, validation, test, raw.classes, preprocessing, fingerprint, unit=unit, carried=carried)
 
 
+def first_examples(dataset: Dataset, count: int) -> Dataset:
+    """The first `count` training examples, which the split has shuffled, and a sixth as many of validation.
+
+    Preprocessing and the test set stay; the fingerprint is another. Where there are no more it is `dataset` itself.
+    """
+    if count >= len(dataset.train):
+        return dataset
+    train, validation = (
+        Split(split.x[:some], split.y[:some])
+        for split, some in ((dataset.train, count), (dataset.validation, -(-count // 6)))
+    )
+    fingerprint = _fingerprint((train, validation, dataset.test), dataset.classes, dataset.preprocessing)
+    return replace(dataset, train=train, validation=validation, fingerprint=fingerprint)
+
+
 def in_own_order(test: Split) -> Split:
     """A test set as `make_dataset` got it, before it was shuffled."""
     order = np.argsort(np.random.default_rng(TEST_SEED).permutation(len(test)))

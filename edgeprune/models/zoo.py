@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,11 @@ from torch.nn import functional as F
 from edgeprune.core.errors import ModelError
 
 Shape = tuple[int, ...]
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, rounded to a multiple of 8, at least 8: what kernels compute in blocks of."""
+    return max(8, round(channels * width / 8) * 8)
 
 
 class MLP(nn.Module):
@@ -75,16 +82,17 @@ class _BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The CIFAR ResNet of He et al. 2016, depth 6n+2, option-A shortcuts."""
+    """The CIFAR ResNet of He et al. 2016, depth 6n+2, option-A shortcuts; all widths times `width` (see `scaled`)."""
 
-    def __init__(self, blocks: int, shape: Shape, classes: int) -> None:
+    def __init__(self, blocks: int, shape: Shape, classes: int, width: float = 1.0) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(shape[0], 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = self._stage(16, 16, blocks, 1)
-        self.layer2 = self._stage(16, 32, blocks, 2)
-        self.layer3 = self._stage(32, 64, blocks, 2)
-        self.linear = nn.Linear(64, classes)
+        first, second, third = (scaled(channels, width) for channels in (16, 32, 64))
+        self.conv1 = nn.Conv2d(shape[0], first, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = self._stage(first, first, blocks, 1)
+        self.layer2 = self._stage(first, second, blocks, 2)
+        self.layer3 = self._stage(second, third, blocks, 2)
+        self.linear = nn.Linear(third, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -123,25 +131,29 @@ class _InvertedResidual(nn.Module):
 
 
 class MobileNetV2Small(nn.Module):
-    """A MobileNetV2 for small images: strides and widths cut down from Sandler et al. 2018."""
+    """A MobileNetV2 for small images: strides and widths cut down from Sandler et al. 2018.
+
+    All widths times `width` (see `scaled`).
+    """
 
     #: expand, channels, blocks, stride
     STAGES = ((1, 16, 1, 1), (4, 24, 2, 1), (4, 32, 2, 2), (4, 64, 2, 2))
 
-    def __init__(self, shape: Shape, classes: int) -> None:
+    def __init__(self, shape: Shape, classes: int, width: float = 1.0) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(shape[0], 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
+        n_in, head = scaled(16, width), scaled(256, width)
+        self.stem = nn.Conv2d(shape[0], n_in, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_in)
         blocks: list[nn.Module] = []
-        n_in = 16
-        for expand, n_out, count, stride in self.STAGES:
+        for expand, channels, count, stride in self.STAGES:
+            n_out = scaled(channels, width)
             for index in range(count):
                 blocks.append(_InvertedResidual(n_in, n_out, stride if index == 0 else 1, expand))
                 n_in = n_out
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Conv2d(n_in, 256, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(256)
-        self.linear = nn.Linear(256, classes)
+        self.head = nn.Conv2d(n_in, head, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(head)
+        self.linear = nn.Linear(head, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of x (N, C, H, W)."""
@@ -150,18 +162,64 @@ class MobileNetV2Small(nn.Module):
         return self.linear(x.mean((2, 3)))  # type: ignore[no-any-return]
 
 
+class _Separable(nn.Module):
+    """Depthwise 3x3, pointwise 1x1, each with batch norm and ReLU (Howard et al. 2017)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.depthwise(x)))
+        return F.relu(self.bn2(self.pointwise(x)))
+
+
+class DSCNN(nn.Module):
+    """The small DS-CNN of Zhang et al. 2017 (Hello Edge), its first layer 4x4 as images are square: 64 channels,
+    stride 2, then four depthwise-separable blocks. All widths times `width` (see `scaled`).
+    """
+
+    def __init__(self, shape: Shape, classes: int, width: float = 1.0) -> None:
+        super().__init__()
+        channels = scaled(64, width)
+        self.stem = nn.Conv2d(shape[0], channels, 4, 2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        self.blocks = nn.Sequential(*(_Separable(channels) for _ in range(4)))
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of x (N, C, H, W)."""
+        x = self.blocks(F.relu(self.bn(self.stem(x))))
+        return self.linear(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class Family(Protocol):
+    """Makes networks of one kind in any width; 1.0 is the zoo's own."""
+
+    def __call__(self, shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
+        """For inputs (N, *shape)."""
+
+
+FAMILIES: dict[str, Family] = {
+    "resnet20": partial(CifarResNet, 3),
+    "resnet56": partial(CifarResNet, 9),
+    "mobilenetv2-small": MobileNetV2Small,
+    "ds-cnn": DSCNN,
+}
+
 ZOO: dict[str, Callable[[Shape, int], nn.Module]] = {
     "lenet-300-100": lambda shape, classes: MLP(math.prod(shape), (300, 100), classes),
     "mlp-32-16": lambda shape, classes: MLP(math.prod(shape), (32, 16), classes),
     "mlp-1024-1024": lambda shape, classes: MLP(math.prod(shape), (1024, 1024), classes),
     "lenet5": LeNet5,
-    "resnet20": lambda shape, classes: CifarResNet(3, shape, classes),
-    "resnet56": lambda shape, classes: CifarResNet(9, shape, classes),
-    "mobilenetv2-small": MobileNetV2Small,
+    **FAMILIES,
 }
 
 #: Zoo networks that convolve, so they want images of at least 8 pixels a side.
-CONVOLUTIONAL = ("lenet5", "resnet20", "resnet56", "mobilenetv2-small")
+CONVOLUTIONAL = ("lenet5", *FAMILIES)
 
 
 def build(name: str, shape: Shape, classes: int) -> nn.Module:

@@ -16,7 +16,6 @@ FOLDER/
 
 from __future__ import annotations
 
-import contextlib
 import time
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -28,8 +27,7 @@ from torch import nn
 
 from edgeprune import baselines
 from edgeprune.core.errors import UsageError
-from edgeprune.core.files import storing, sweep_temporary, write_json
-from edgeprune.core.lock import FolderLock, discard_empty
+from edgeprune.core.files import storing, write_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.types import PruningPlan
 from edgeprune.models.weights import save_weights
@@ -43,6 +41,7 @@ from edgeprune.pipeline.workbench import (
     check_settings,
     make_ground,
     origin,
+    owned,
     read_json,
 )
 from edgeprune.pruning.cost import count_macs
@@ -97,19 +96,8 @@ def run_bench(config: BenchConfig, progress: Progress) -> list[str]:
     Returns why rows were left out, a line each. Raises UsageError for settings that are not those the folder was made
     with, and where another process is at it, DataError, StorageError.
     """
-    made = not config.out.exists()
-    with storing(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-    try:
-        with contextlib.closing(FolderLock(config.out, f"bench {config.out}")) as lock:
-            if lock.left_by is not None:
-                progress.say(f"taken over from {lock.left_by}, which was killed")
-            if left := sweep_temporary(config.out):
-                progress.say(f"removed what was left half done: {', '.join(left)}")
-            return _rows(config, progress)
-    finally:
-        if made:
-            discard_empty(config.out)
+    with owned(config.out, progress):
+        return _rows(config, progress)
 
 
 def _rows(config: BenchConfig, progress: Progress) -> list[str]:

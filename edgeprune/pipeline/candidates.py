@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -130,8 +131,8 @@ class Evaluator:
         self.cache_hits = 0
         self.measured = 0
         self.failures = 0
-        #: Seconds that each part took, all candidates together.
-        self.laps = Laps()
+        #: Seconds that each plan took, by its key: narrowing, scoring, file, device, and again (in fresh processes).
+        self.spent: defaultdict[str, Laps] = defaultdict(Laps)
 
     def __enter__(self) -> Evaluator:
         return self
@@ -153,9 +154,9 @@ class Evaluator:
         pruned: nn.Module | None = None
         remembered = self._store.recall(plan.key)
         if remembered is None:
-            with self.laps("narrowing"):
+            with self.spent[plan.key]("narrowing"):
                 pruned = self._scoring.network(plan)
-            with self.laps("scoring"):
+            with self.spent[plan.key]("scoring"):
                 remembered = self._scoring(pruned)
             self._store.remember(plan.key, *remembered)
         accuracy, ncr = remembered
@@ -190,11 +191,12 @@ class Evaluator:
         if found is not None:
             self.cache_hits += 1
             return _Known(found)
-        with self.laps("file"):
+        laps = self.spent[plan.key]
+        with laps("file"):
             path = self._file(plan, pruned)
 
         def measure() -> Measurement | Failure:
-            with self.laps("device"):
+            with laps("device"):
                 return self._patiently(path, self._profiler.measure)
 
         def keep(cost: Measurement | Failure) -> Measurement | Failure:
@@ -223,7 +225,9 @@ class Evaluator:
         # Another process races on the device now, and two would disturb each other.
         self._profiler.close()
         path = self._file(plan, None)
-        cost = self._counted(plan, path, self._patiently(path, race))
+        with self.spent[plan.key]("again"):
+            raced = self._patiently(path, race)
+        cost = self._counted(plan, path, raced)
         if isinstance(cost, Measurement):
             self._cache.put(key, cost)
         return cost

@@ -110,16 +110,17 @@ def prepare(
     progress: Progress,
     runtime: RuntimeName,
     try_formats: Callable[[nn.Module, Batches], Shipped] | None = None,
+    dataset: Dataset | None = None,
 ) -> Prepared:
     """Load or train everything; `runtime` is the one that widths are snapped for.
 
     `try_formats` is asked for what ships before anything is trained, with the untrained network and the validation
-    data (see `rehearse`); without it all formats of `config` do.
+    data (see `rehearse`); without it all formats of `config` do. `dataset`: that of `config`, loaded before.
     Raises UsageError and its children for what cannot be used.
     """
     # A device that is not there is told before anything is loaded.
     train_device(config)
-    dataset = load_data(
+    dataset = dataset or load_data(
         config.data, config.data_dir, seed=config.seed, validation_share=config.validation_share, progress=progress
     )
     progress.say(

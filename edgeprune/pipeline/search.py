@@ -6,17 +6,19 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeprune.core.clock import Laps
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
 from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
-from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, Trial, Unit, to_json
+from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial, Unit, to_json
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
 from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.artefacts import metadata
@@ -31,14 +33,15 @@ from edgeprune.pipeline.validate import as_at_the_end
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.shares import LayerShares
 from edgeprune.pruning.structure import Criterion, Structure, neurons_left
 from edgeprune.search.costs import Costs
-from edgeprune.search.drive import SearchResult, drive
-from edgeprune.search.environment import Environment, Episode, StopSearch
+from edgeprune.search.drive import SearchResult, drive, timed
+from edgeprune.search.environment import Credit, Environment, Episode, StopSearch
 from edgeprune.search.frontier import Frontier
-from edgeprune.search.methods import make_method
+from edgeprune.search.methods import Method, make_method
 from edgeprune.search.reward import BoundedReward, Candidate, Limits, Reward
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.metrics import chance_level, telling_images
@@ -98,17 +101,42 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """How the search for one budget went. Its own trials are those at `first` and up to `last`, of all there are."""
+class Workshop:
+    """What makes, scores and measures networks of plans: one network on one device, for one search or many."""
 
-    want: Wanted
-    budget: Budget
-    reward: Reward | BoundedReward
-    frontier: Frontier | None
+    config: RunConfig
+    prepared: Prepared
+    criterion: Ranked
+    scoring: Scoring
+    files: FileMaker
+    evaluator: Evaluator
+    profiler: LoopProfiler
+    session: Session
+    settings: MeasureSettings
+    #: The unpruned network's, which everything is raced against.
+    baseline_file: Path
+    #: The score up to which a plan is not told from guessing, and how many images a score is worth.
+    chance: float
+    images: float
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What one search tried, in order, and how it went."""
+
+    trials: list[Trial]
+    episodes: list[Episode]
     result: SearchResult
-    first: int
-    last: int
+    reward: Reward | BoundedReward
+    credit: Credit
+    #: None where nothing is bounded.
+    frontier: Frontier | None
+    #: Plans that were measured, untuned, to learn what widths cost.
+    measured: list[PruningPlan]
+    #: Of the search, evaluations included, and of the agent in it.
     seconds: float
+    agent_seconds: float
 
 
 def run_search(
@@ -126,94 +154,47 @@ def run_search(
     plan is worth its reward whoever proposed it. Of a budget that cannot be met at all the answer is the BudgetError
     that says so; it is raised where that holds of all. Raises DeviceError.
     """
-    progress.say(f"criterion: {config.criterion}")
-    criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
-    kind = FORMAT[settings.runtime]
-    scoring = _scoring(config, prepared, criterion)
-    labels = prepared.validation.y[: scoring.images].numpy()
-    chance, images = chance_level(config.metric, labels), telling_images(config.metric, labels)
-    groups = prepared.structure.groups
     method = make_method(
         config.method, learning_rate=config.agent_lr, penalty=config.penalty, buffer_size=config.buffer_size
     )
     # Where the device is this machine a candidate that is tuned would disturb the one that is measured.
     ahead = 0 if session.spec.kind == "local" else method.ahead
-    work = folder / CANDIDATES
     store = TrialStore(folder / "trials.sqlite")
     try:
-        work.mkdir(exist_ok=True)
-        files = FileMaker(prepared, criterion, kind, work, progress)
-        # It stays in the run folder: what ships is compared with it at the end.
-        baseline_file = folder / f"baseline.{kind}"
-        example = prepared.validation.inputs(slice(0, 2))
-        EXPORTERS[kind](prepared.network, example, baseline_file, metadata(config, prepared, None))
-        reference_bytes = baseline_file.stat().st_size
-        with (
-            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as cache,
-            LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,
-            Evaluator(
-                config, prepared, criterion, scoring, files, profiler, cache, store, sha256_file(baseline_file),
-                settings, progress, ahead=ahead > 0,
-            ) as evaluator,
-        ):  # fmt: skip
-            possible, smallest = _possible(evaluator, prepared, reference_bytes)
+        with workshop(config, prepared, folder, session, settings, store, progress, ahead=ahead > 0) as shop:
+            chance = shop.chance
+            possible, smallest = measure_possible(shop)
             _report(possible, smallest, progress)
             budgets = [settle(want.config.budget(), possible) for want in wanted]
-            answers = _impossible(budgets, possible, config, prepared, evaluator, reference_bytes)
+            answers = _impossible(budgets, possible, shop)
             for want, impossible in zip(wanted, answers, strict=True):
                 if impossible is not None:
                     progress.say(f"{want.name} is left out: {impossible}")
-            credit = config.credit or (method.credit if len(groups) <= STEP_CREDIT_UP_TO else "episode")
-            original = prepared.structure.neurons(prepared.network)
             costs: Costs | None = None
             trials: list[Trial] = []
             episodes: list[Episode] = []
-            done: list[_Found] = []
+            ways: dict[str, Sought] = {}
             for want, budget, impossible in zip(wanted, budgets, answers, strict=True):
-                title = f"searching for {want.name}" if want.name else "searching"
                 if impossible is not None:
                     continue
                 for line in kept_already(budget, possible):
                     progress.say(line)
-                limits = limits_of(want.config.budget(), possible.reference)
-                reward = make_reward(
-                    want.config, budget, limits, possible, prepared.validation_accuracy, paper=not method.bound
-                )
-                frontier = None
-                if limits and method.bound:
-                    if costs is None:
-                        costs = Costs(groups, LayerShares(prepared.network, prepared.structure), reference_bytes)
-                        if isinstance(smallest.cost, Measurement):
-                            costs.learn(smallest.plan.widths, smallest.cost)
-                    frontier = Frontier(groups, limits, costs, lambda w: original / neurons_left(groups, original, w))
-                    _learn_costs(frontier, prepared.structure, evaluator, progress)
-                environment = Environment(
-                    groups,
-                    evaluator,
-                    reward,
-                    neurons=original,
-                    min_ncr=budget.min_ncr if method.bound else None,
-                    credit=credit,
-                    states=method.states(groups, criterion.ranking.lost),
-                    frontier=frontier,
-                    # With credit for every step the others are not this one's walks.
-                    earlier=episodes if credit == "episode" else (),
-                )
-                started, first = time.monotonic(), len(trials)
-                count = _episodes(config, want, prepared)
-                with progress.task(title, count) as task:
-                    record = _recorder(trials, episodes, store, task.advance)
-                    searching = method.search(environment, episodes=count, seed=config.seed)
-                    result = drive(searching, environment, ahead=ahead, on_episode=record)
-                seconds = time.monotonic() - started
-                done.append(_Found(want, budget, reward, frontier, result, first, len(trials), seconds))
-                if result.stopped:
+                last = seek(
+                    shop, method, want.config, possible, smallest,
+                    episodes=_episodes(config, want, prepared), seed=config.seed, ahead=ahead, keep=store.add,
+                    title=f"searching for {want.name}" if want.name else "searching", earlier=episodes, costs=costs,
+                )  # fmt: skip
+                ways[want.name] = last
+                trials += last.trials
+                episodes += last.episodes
+                costs = last.frontier.costs if last.frontier else costs
+                if last.result.stopped:
                     break
-            if scoring.diverged:
+            if shop.scoring.diverged:
                 progress.say(
-                    f"tuning {scoring.diverged} candidates came to NaN or infinite losses: they are scored untuned"
+                    f"tuning {shop.scoring.diverged} candidates came to NaN or infinite losses: they are scored untuned"
                 )
-            stopped = done[-1].result.stopped
+            stopped = last.result.stopped
             if stopped:
                 if not trials:
                     raise StopSearch(stopped)
@@ -226,7 +207,6 @@ def run_search(
                     f"{guessing} of {len(trials)} trials are not told from guessing ({config.metric} up to "
                     f"{100 * chance:.1f} %): they rank last"
                 )
-            ways = {found.want.name: found for found in done}
             searched: list[Searched | BudgetError] = []
             for want, budget, impossible in zip(wanted, budgets, answers, strict=True):
                 if impossible is not None:
@@ -235,43 +215,136 @@ def run_search(
                 ranked = rank(trials, budget, possible.reference, chance)
                 if not (stopped or want.done):
                     try:
-                        ranked = _confirm(
-                            trials, evaluator, budget, possible.reference, config.finalists, progress, chance, images,
-                            session, settings, baseline_file,
-                        )  # fmt: skip
+                        ranked = confirm_best(shop, trials, budget, possible.reference, config.finalists)
                     except StopSearch as stop:
                         stopped = str(stop)
                         progress.say(f"the best trials are not measured again: {stop}")
                 # Where the device was lost before its turn came it has what the others found.
-                found = ways.get(want.name, done[-1])
-                summary = _summary(config, found, trials, evaluator, profiler, files, credit, stopped)
+                found = ways.get(want.name, last)
+                summary = _summary(shop, found, stopped)
                 if found.frontier is not None:
                     summary["cost_model"] = _say_fit(found.frontier, progress)
                 summary |= {"chance_level": chance, "at_chance": guessing}
-                searched.append(Searched(ranked, budget, possible, criterion, summary, chance, images))
+                searched.append(Searched(ranked, budget, possible, shop.criterion, summary, chance, shop.images))
     except StopSearch as stop:
         raise DeviceError(str(stop), f"when it is back, continue with --resume {config.name}") from stop
     finally:
         store.close()
-        shutil.rmtree(work, ignore_errors=True)
     return searched
 
 
-def _impossible(
-    budgets: Sequence[Budget],
-    possible: Possible,
+@contextmanager
+def workshop(
     config: RunConfig,
     prepared: Prepared,
-    evaluator: Evaluator,
-    reference_bytes: int,
-) -> list[BudgetError | None]:
+    folder: RunFolder,
+    session: Session,
+    settings: MeasureSettings,
+    store: TrialStore,
+    progress: Progress,
+    *,
+    ahead: bool,
+) -> Iterator[Workshop]:
+    """Rank the channels, export the unpruned network, and be ready to evaluate plans; see `Evaluator` for `ahead`.
+
+    Scores are kept in `store`, costs in the cache of `config.runs_dir`. Raises DeviceError where the device is gone.
+    """
+    progress.say(f"criterion: {config.criterion}")
+    criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
+    kind = FORMAT[settings.runtime]
+    scoring = _scoring(config, prepared, criterion)
+    labels = prepared.validation.y[: scoring.images].numpy()
+    work = folder / CANDIDATES
+    try:
+        work.mkdir(exist_ok=True)
+        files = FileMaker(prepared, criterion, kind, work, progress)
+        # It stays in the run folder: what ships is compared with it at the end.
+        baseline_file = folder / f"baseline.{kind}"
+        example = prepared.validation.inputs(slice(0, 2))
+        EXPORTERS[kind](prepared.network, example, baseline_file, metadata(config, prepared, None))
+        with (
+            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as cache,
+            LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,
+            Evaluator(
+                config, prepared, criterion, scoring, files, profiler, cache, store, sha256_file(baseline_file),
+                settings, progress, ahead=ahead,
+            ) as evaluator,
+        ):  # fmt: skip
+            yield Workshop(
+                config, prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
+                chance_level(config.metric, labels), telling_images(config.metric, labels), progress,
+            )  # fmt: skip
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def seek(
+    shop: Workshop,
+    method: Method,
+    config: RunConfig,
+    possible: Possible,
+    smallest: Candidate,
+    *,
+    episodes: int,
+    seed: int,
+    ahead: int,
+    keep: Callable[[Trial], None],
+    title: str = "searching",
+    earlier: Sequence[Episode] = (),
+    costs: Costs | None = None,
+) -> Sought:
+    """One search for the budget of `config`, after those that had `earlier` episodes and left `costs`.
+
+    `keep` hears of each trial before the search does. `possible` and `smallest` as `measure_possible` gives them.
+    """
+    structure, evaluator, progress = shop.prepared.structure, shop.evaluator, shop.progress
+    groups, asked = structure.groups, config.budget()
+    budget = settle(asked, possible)
+    credit = config.credit or (method.credit if len(groups) <= STEP_CREDIT_UP_TO else "episode")
+    original = structure.neurons(shop.prepared.network)
+    limits = limits_of(asked, possible.reference)
+    accuracy = shop.prepared.validation_accuracy
+    reward = make_reward(config, budget, limits, possible, accuracy, paper=not method.bound)
+    frontier = None
+    measured: list[PruningPlan] = []
+    if limits and method.bound:
+        if costs is None:
+            costs = Costs(groups, LayerShares(shop.prepared.network, structure), int(possible.reference.bytes))
+            if isinstance(smallest.cost, Measurement):
+                costs.learn(smallest.plan.widths, smallest.cost)
+        frontier = Frontier(groups, limits, costs, lambda w: original / neurons_left(groups, original, w))
+        measured = _learn_costs(frontier, structure, evaluator, progress)
+    environment = Environment(
+        groups,
+        evaluator,
+        reward,
+        neurons=original,
+        min_ncr=budget.min_ncr if method.bound else None,
+        credit=credit,
+        states=method.states(groups, shop.criterion.ranking.lost),
+        frontier=frontier,
+        # With credit for every step the others are not this one's walks.
+        earlier=earlier if credit == "episode" else (),
+    )
+    started, laps = time.monotonic(), Laps()
+    trials: list[Trial] = []
+    found: list[Episode] = []
+    with progress.task(title, episodes) as task:
+        record = _recorder(trials, found, len(earlier), keep, task.advance)
+        searching = timed(method.search(environment, episodes=episodes, seed=seed), laps)
+        result = drive(searching, environment, ahead=ahead, on_episode=record)
+    seconds, agents = time.monotonic() - started, laps.seconds.get("agent", 0.0)
+    return Sought(trials, found, result, reward, credit, frontier, measured, seconds, agents)
+
+
+def _impossible(budgets: Sequence[Budget], possible: Possible, shop: Workshop) -> list[BudgetError | None]:
     """Of each budget why it cannot be met, or None. Raises BudgetError where none can be met."""
 
     def answers(possible: Possible) -> list[BudgetError | None]:
         found: list[BudgetError | None] = []
         for budget in budgets:
             try:
-                check_possible(budget, possible, config.device, prepared.structure)
+                check_possible(budget, possible, shop.config.device, shop.prepared.structure)
                 found.append(None)
             except BudgetError as error:
                 found.append(error)
@@ -280,7 +353,7 @@ def _impossible(
     found = answers(possible)
     if any(found):
         # One noisy reading, perhaps of another day, must not end a run.
-        again = answers(_possible(evaluator, prepared, reference_bytes, fresh=True)[0])
+        again = answers(measure_possible(shop, fresh=True)[0])
         found = [one and other for one, other in zip(found, again, strict=True)]
     if all(found):
         assert found[0] is not None
@@ -343,20 +416,24 @@ def limits_of(asked: Budget, reference: Reference) -> Limits:
     )
 
 
-def _learn_costs(frontier: Frontier, structure: Structure, evaluator: Evaluator, progress: Progress) -> None:
-    """Measure some plans near the bounds, untuned, so that the first proposals already lie there.
+def _learn_costs(
+    frontier: Frontier, structure: Structure, evaluator: Evaluator, progress: Progress
+) -> list[PruningPlan]:
+    """Measure some plans near the bounds, untuned, so that the first proposals already lie there; which ones.
 
     One sparsity for all groups, again as better is known where the bound lies; then, around it, each group as wide and
     as narrow as it may be.
     """
     groups = structure.groups
     limits = frontier.limits
+    measured: list[PruningPlan] = []
     if limits.latency is None and limits.memory is None and limits.bytes is None:
-        return
+        return measured
     with progress.task("measuring what widths cost", 2 + 2 * len(groups)) as task:
 
         def learn(widths: dict[str, int]) -> None:
             plan = evaluator.plan(widths)
+            measured.append(plan)
             cost = evaluator.cost(plan)
             if isinstance(cost, Measurement):
                 frontier.costs.learn(widths, cost)
@@ -369,6 +446,7 @@ def _learn_costs(frontier: Frontier, structure: Structure, evaluator: Evaluator,
         for group in groups:
             for width in (group.floor, group.channels):
                 learn({**base, group.name: width})
+    return measured
 
 
 def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Any]:
@@ -450,12 +528,12 @@ def check_possible(budget: Budget, possible: Possible, device: str, structure: S
             )
 
 
-def _possible(
-    evaluator: Evaluator, prepared: Prepared, reference_bytes: int, *, fresh: bool = False
-) -> tuple[Possible, Candidate]:
+def measure_possible(shop: Workshop, *, fresh: bool = False) -> tuple[Possible, Candidate]:
+    """What the narrowest network costs, and that network, scored. Raises DeviceError where it cannot be measured."""
+    evaluator = shop.evaluator
     # From the cache where it holds them: the reward's aims hang on these figures, and with the same cached measurements
     # a seed must give the same trials. What ships is measured afresh at the end.
-    smallest = evaluator.evaluate({group.name: group.floor for group in prepared.structure.groups})
+    smallest = evaluator.evaluate({group.name: group.floor for group in shop.prepared.structure.groups})
     cost = evaluator.cost(smallest.plan, fresh=True) if fresh else smallest.cost
     assert cost is not None
     if isinstance(cost, Failure):
@@ -464,7 +542,7 @@ def _possible(
             cost.advice or "check the device",
             retryable=cost.retryable,
         )
-    reference = Reference(cost.against_median, cost.against_peak_bytes, reference_bytes)
+    reference = Reference(cost.against_median, cost.against_peak_bytes, shop.baseline_file.stat().st_size)
     return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit), smallest
 
 
@@ -509,22 +587,27 @@ def make_reward(
 
 
 def _recorder(
-    trials: list[Trial], episodes: list[Episode], store: TrialStore, advance: Callable[[float, str], None]
+    trials: list[Trial],
+    episodes: list[Episode],
+    first: int,
+    keep: Callable[[Trial], None],
+    advance: Callable[[float, str], None],
 ) -> Callable[[int, Episode], None]:
+    """What notes each episode; their trials are counted from `first` on."""
     last = time.monotonic()
     best = float("-inf")
 
-    def record(_: int, episode: Episode) -> None:
+    def record(index: int, episode: Episode) -> None:
         nonlocal last, best
         now = time.monotonic()
         found = episode.candidate
         assert found.cost is not None
         trial = Trial(
-            len(trials), found.plan, found.accuracy, found.ncr, found.cost, found.bytes, episode.reward, now - last,
+            first + index, found.plan, found.accuracy, found.ncr, found.cost, found.bytes, episode.reward, now - last,
             episode.proposed, episode.executed,
         )  # fmt: skip
         last = now
-        store.add(trial)
+        keep(trial)
         trials.append(trial)
         episodes.append(episode)
         best = max(best, trial.reward)
@@ -533,30 +616,20 @@ def _recorder(
     return record
 
 
-def _confirm(
-    trials: list[Trial],
-    evaluator: Evaluator,
-    budget: Budget,
-    reference: Reference,
-    wanted: int,
-    progress: Progress,
-    chance: float,
-    images: float,
-    session: Session,
-    settings: MeasureSettings,
-    baseline: Path,
-) -> list[Trial]:
+def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference: Reference, wanted: int) -> list[Trial]:
     """The trials in order of choice, the best of them raced once more beside `baseline`, as the end will race them."""
-    bound = budget.max_latency
+    bound, session, progress = budget.max_latency, shop.session, shop.progress
     # A count is the same in every process.
     processes = 1 if session.spec.unit == "instructions" else CONFIRMING_PROCESSES
-    alike = as_at_the_end(settings, session.spec.unit, processes, bound, CONFIRMING_S)
+    alike = as_at_the_end(shop.settings, session.spec.unit, processes, bound, CONFIRMING_S)
     memories = 1 if budget.max_memory is None else None
     with progress.task("measuring the best again", None) as task:
 
         def again(trial: Trial) -> Measurement | Failure:
-            cost = evaluator.again(
-                trial.plan, alike, lambda file: compare_fresh(session, alike, file, baseline, memories=memories)
+            cost = shop.evaluator.again(
+                trial.plan,
+                alike,
+                lambda file: compare_fresh(session, alike, file, shop.baseline_file, memories=memories),
             )
             task.advance()
             if isinstance(cost, Measurement) and bound is not None:
@@ -568,36 +641,28 @@ def _confirm(
                 progress.say(f"trial {trial.index} in fresh processes: latency {value} ({low} to {high})")
             return cost
 
-        return confirm(trials, wanted, budget, reference, chance, images, again)
+        return confirm(trials, wanted, budget, reference, shop.chance, shop.images, again)
 
 
-def _summary(
-    config: RunConfig,
-    found: _Found,
-    trials: list[Trial],
-    evaluator: Evaluator,
-    profiler: LoopProfiler,
-    files: FileMaker,
-    credit: str,
-    stopped: str,
-) -> dict[str, Any]:
-    agent, result, own = None, found.result, trials[found.first : found.last]
+def _summary(shop: Workshop, found: Sought, stopped: str) -> dict[str, Any]:
+    config, evaluator = shop.config, shop.evaluator
+    agent, result, own = None, found.result, found.trials
     if result.agent_sparsity is not None:
         agent = "ddpg" if config.method not in AGENTS or config.penalty == 0 else "proximal-ddpg"
     return {
         "method": config.method,
         "agent": agent,
-        "credit": credit,
+        "credit": found.credit,
         "criterion": config.criterion,
         "episodes": result.episodes,
         "converged": result.converged,
         "stopped": stopped,
         "seconds": round(found.seconds, 2),
-        "device_seconds": round(profiler.device_seconds, 2),
+        "device_seconds": round(shop.profiler.device_seconds, 2),
         "measured": evaluator.measured,
         "cache_hits": evaluator.cache_hits,
         "failures": evaluator.failures,
-        "candidates": files.how,
+        "candidates": shop.files.how,
         "agent_sparsity": None if result.agent_sparsity is None else round(result.agent_sparsity, 4),
         # Whether the agent got better than the random episodes it begins with is for everybody to see.
         "warm_up_episodes": result.warm_up,

@@ -1,11 +1,14 @@
-"""What the methods of `bench paper` share: data, split, the unpruned network, criteria, and how a search is run."""
+"""What the methods of `bench paper` share: data, split, the unpruned network, criteria, and how a search is run; and
+what all benches do with their folders.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,7 +19,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from edgeprune.core.errors import StorageError, UsageError
-from edgeprune.core.files import storing, write_json
+from edgeprune.core.files import storing, sweep_temporary, write_json
+from edgeprune.core.lock import FolderLock, discard_empty
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
 from edgeprune.core.schema import check_schema
@@ -209,6 +213,27 @@ class Workbench:
         return found, result, scorer, seconds + time.monotonic() - started
 
 
+@contextmanager
+def owned(folder: Path, progress: Progress) -> Iterator[None]:
+    """A bench's folder, made where it is not there, for this process alone; removed again where nothing came into it.
+
+    Raises UsageError where another process is at it, StorageError.
+    """
+    made = not folder.exists()
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(FolderLock(folder, f"bench {folder}")) as lock:
+            if lock.left_by is not None:
+                progress.say(f"taken over from {lock.left_by}, which was killed")
+            if left := sweep_temporary(folder):
+                progress.say(f"removed what was left half done: {', '.join(left)}")
+            yield
+    finally:
+        if made:
+            discard_empty(folder)
+
+
 def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     """Data, split and unpruned network of one seed; trained once, kept in the folder."""
     progress.stage(f"unpruned network, seed {seed}")
@@ -272,15 +297,21 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     )
 
 
-def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where the bench folder was made with other `settings` than these, or by another version."""
+def check_settings(
+    folder: Path, settings: Mapping[str, Any], earlier: Mapping[str, Any] | None = None, of: str = ""
+) -> None:
+    """Raises UsageError where the bench folder was made with other `settings` than these, or by another version.
+
+    `earlier` is what it was made with, where bench.json keeps that apart; `of` says of what, " for NAME".
+    """
     path = folder / "bench.json"
-    earlier = read_json(path, dict[str, Any]) if path.exists() else {"schema": SCHEMA, **settings}
-    check_schema(path, earlier.get("schema"), SCHEMA, "give another --out")
+    header = read_json(path, dict[str, Any]) if path.exists() else {"schema": SCHEMA, **settings}
+    check_schema(path, header.get("schema"), SCHEMA, "give another --out")
+    known = header if not of else settings if earlier is None else earlier
     for key, value in settings.items():
-        if earlier.get(key) != value:
+        if known.get(key) != value:
             raise UsageError(
-                f"{folder} was made with {key.replace('_', ' ')} {earlier.get(key)}, not {value}",
+                f"{folder} was made with {key.replace('_', ' ')} {known.get(key)}{of}, not {value}",
                 "give another --out, or the same settings",
             )
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
+from edgeprune.core.clock import Laps
 from edgeprune.search.environment import Begun, Environment, Episode, Proposal, StopSearch
 
 OnEpisode = Callable[[int, Episode], None]
@@ -73,6 +74,21 @@ def drive(searching: Searching, environment: Environment, *, ahead: int = 0, on_
     except StopSearch as stop:
         result = replace(result, stopped=str(stop))
     return replace(result, episodes=ran, warm_up=min(result.warm_up, ran))
+
+
+def timed(searching: Searching, laps: Laps) -> Searching:
+    """The same search; what it takes itself, to learn and to propose, is added to `laps` as "agent"."""
+    heard: list[Episode] | None = None
+    begun = False
+    while True:
+        with laps("agent"):
+            try:
+                proposal = searching.send(heard) if begun else next(searching)
+            except StopIteration as end:
+                result: SearchResult = end.value
+                return result
+        begun = True
+        heard = yield proposal
 
 
 def _end(searching: Searching) -> SearchResult:

@@ -8,13 +8,14 @@ from torch import nn
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.models.source import load_weights, make_model
-from edgeprune.models.zoo import ZOO, build
+from edgeprune.models.zoo import FAMILIES, ZOO, build
 
 PARAMETERS = {  # counted by hand from the papers' tables
     "lenet-300-100": ((1, 28, 28), 266_610),
     "lenet5": ((1, 28, 28), 61_706),
     "resnet20": ((3, 32, 32), 269_722),
     "resnet56": ((3, 32, 32), 853_018),
+    "ds-cnn": ((1, 28, 28), 21_514),
 }
 
 
@@ -29,6 +30,19 @@ def test_every_zoo_net_is_sized_by_the_data(name: str) -> None:
 def test_sizes_are_the_published_ones(name: str) -> None:
     shape, count = PARAMETERS[name]
     assert sum(p.numel() for p in build(name, shape, 10).parameters()) == count
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_family_shrinks_with_its_width_in_blocks_of_eight(name: str) -> None:
+    counts = []
+    for width in (1.0, 0.75, 0.5, 0.01):
+        network = FAMILIES[name]((3, 16, 16), 7, width).eval()
+        assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 7)
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        assert all(each.out_channels % 8 == 0 for each in convolutions)
+        counts.append(sum(p.numel() for p in network.parameters()))
+    assert counts == sorted(set(counts), reverse=True)
+    assert counts[0] == sum(p.numel() for p in build(name, (3, 16, 16), 7).parameters())
 
 
 def test_convolutions_want_images() -> None:
