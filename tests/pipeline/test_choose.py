@@ -59,6 +59,12 @@ def test_bounds_come_first_and_accuracy_second() -> None:
     assert order(trials, Budget()) == [0, 2, 1]
 
 
+def test_of_equally_accurate_ones_the_first_goes_no_further_than_asked() -> None:
+    trials = [trial(0, 0.97, latency=0.3, ncr=5.0), trial(1, 0.97, latency=0.5), trial(2, 0.97, latency=0.4)]
+    assert order(trials, Budget(max_latency=Bound(0.6, relative=True))) == [1, 2, 0]
+    assert order(trials, Budget(min_ncr=3.0)) == [0, 1, 2]
+
+
 def test_when_none_meets_them_the_nearest_is_first() -> None:
     trials = [trial(0, 0.99, ncr=2.0), trial(1, 0.5, ncr=2.9)]
     assert order(trials, Budget(min_ncr=3.0)) == [1, 0]

@@ -14,7 +14,9 @@ from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
+from edgeprune.pipeline.config import make_config
 from edgeprune.pipeline.result import RunResult
+from edgeprune.pipeline.resume import share_out
 from edgeprune.pipeline.stored import finished
 
 
@@ -138,3 +140,20 @@ def test_more_bounds(done: RunResult, config: edgeprune.RunConfig) -> None:
         with pytest.raises(StorageError, match=r"cannot use .*; the run is damaged"):
             edgeprune.front(replace(two, max_latency="0.8x,0.5x,0.001x,0.65x"), resume=True)
         (folder / name).write_text(whole)
+
+
+def test_bounds_share_the_episodes_and_new_ones_get_as_many(tmp_path: Path) -> None:
+    def shares(earlier: edgeprune.RunConfig | None, **values: object) -> list[tuple[str, int]]:
+        config = make_config({"episodes": 20} | values, "x")
+        return [(want.name, want.episodes) for want in share_out(RunFolder(tmp_path), config, earlier)]
+
+    assert shares(None, max_latency="0.4x,0.6x,0.8x") == [("0.8x", 7), ("0.6x", 7), ("0.4x", 6)]
+    # The order of a replayed search stays, wherever the new bound lies.
+    later = [("0.8x", 7), ("0.6x", 7), ("0.4x", 6), ("0.7x", 7)]
+    assert shares(make_config({"max_latency": "0.4x,0.6x,0.8x"}, "x"), max_latency="0.4x,0.6x,0.7x,0.8x") == later
+    (tmp_path / "searches.json").unlink()
+    begun = make_config({"expect_ncr": 5.0}, "x")
+    assert shares(begun, expect_ncr="3,5") == [("ncr-5", 20), ("ncr-3", 20)]
+    (tmp_path / "searches.json").write_text('{"ncr-5": "many"}')
+    with pytest.raises(StorageError, match=r"searches\.json"):
+        shares(begun, expect_ncr="3,5")
