@@ -67,6 +67,7 @@ class CostModel:
         self._hessian = (rows.T * noise) @ rows + np.diag(self._precision)
         off = costs - rows @ self._mean
         self._weights = self._mean + np.linalg.solve(self._hessian, (rows.T * noise) @ off)
+        self._fit = self._fitted(rows, costs, noise)
 
     def __call__(self, widths: Widths) -> float:
         """The predicted cost, a share of the unpruned network's."""
@@ -75,8 +76,9 @@ class CostModel:
     @property
     def fit(self) -> Fit:
         """How good it is: every plan measured so far predicted without it."""
-        rows, costs = np.stack(self._rows), np.array(self._costs)
-        noise = (_READING * np.maximum(costs, 0.05)) ** -2.0
+        return self._fit
+
+    def _fitted(self, rows: Vector, costs: Vector, noise: Vector) -> Fit:
         # What a plan's own figure weighs in its prediction; without it the rest is off by more.
         leverage = np.einsum("ij,ji->i", rows, np.linalg.solve(self._hessian, rows.T)) * noise
         off = np.abs((costs - rows @ self._weights) / np.maximum(1.0 - leverage, 1e-9))[1:]

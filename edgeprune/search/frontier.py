@@ -9,8 +9,9 @@ from edgeprune.search.costs import CostModel, Costs
 from edgeprune.search.reward import Limits
 
 Widths = Mapping[str, int]
-#: Share of a bound on latency or memory that proposals stay below it: as far as predictions and readings are off.
-MARGIN = 0.02
+#: Share of a bound on latency, memory or size that proposals stay below it: twice the median error of predictions,
+#: between these; the largest until so many plans were measured.
+LEAST_MARGIN, MARGIN, TRUSTED_FROM = 0.003, 0.02, 8
 
 
 class Frontier:
@@ -25,7 +26,7 @@ class Frontier:
 
     def excess(self, widths: Widths) -> float:
         """By how much a plan is predicted to break its bounds: the largest share of a bound; 0 or less keeps all."""
-        over = [model(widths) / (limit * (1.0 - MARGIN)) - 1.0 for limit, model in self._models()]
+        over = [model(widths) / (limit * (1.0 - _margin(model))) - 1.0 for limit, model in self._models()]
         if self.limits.ncr is not None:
             over.append(self.limits.ncr / self._ncr(widths) - 1.0)
         return max(over)
@@ -71,6 +72,11 @@ class Frontier:
             else:
                 widths = wider
         return widths
+
+
+def _margin(model: CostModel) -> float:
+    fit = model.fit
+    return MARGIN if fit.measured < TRUSTED_FROM else min(max(2 * fit.median_error, LEAST_MARGIN), MARGIN)
 
 
 def step_of(group: Group) -> int:
