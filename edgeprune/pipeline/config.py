@@ -154,7 +154,7 @@ class RunConfig:
     )
     buffer_size: int | None = _option(None, "transitions the experience pool of acnn holds [48]", "search", "N")
     search_images: int | None = _option(
-        None, "validation images per candidate [all; 1000 for convolutions]", "search", "N"
+        None, "validation images per candidate [all; 1333 to 4000 for convolutions]", "search", "N"
     )
     calibration_images: int = _option(4000, "images that the criterion and the repair look at", "search", "N")
     on_device_loss: Literal["stop", "wait", "continue"] = _option(

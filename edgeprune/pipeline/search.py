@@ -53,9 +53,9 @@ DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
 STEP_CREDIT_UP_TO = 4
 #: Episodes, where nobody says how many; with convolutions, whose candidates cost more, one in so many of them.
 EPISODES, CONVOLVED_PART = 80, 2
-#: Validation images that a candidate with convolutions is scored on, and the steps it is tuned for before: at most, up
-#: to so many multiply-accumulates of the unpruned network, and of larger ones at least.
-CONVOLVED_IMAGES, CONVOLVED_STEPS, CONVOLVED_MACS, FEWEST_STEPS = 1000, 60, 4_000_000, 20
+#: Steps that a candidate with convolutions is tuned for, and validation images it is then scored on: of unpruned
+#: networks up to so many multiply-accumulates; of larger ones fewer, down to this part.
+CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 60, 4000, 4_000_000, 1 / 3
 #: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
 CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
 
@@ -370,7 +370,9 @@ def _episodes(config: RunConfig, want: Wanted, prepared: Prepared) -> int:
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
     images, steps = config.search_images, config.search_steps
     if convolutional(prepared.network):
-        images, steps = images or CONVOLVED_IMAGES, _convolved_steps(prepared) if steps is None else steps
+        part = _part(prepared)
+        images = images or round(CONVOLVED_IMAGES * part)
+        steps = round(CONVOLVED_STEPS * part) if steps is None else steps
     steps = 150 if steps is None else steps
     tuning = None
     if steps:
@@ -395,11 +397,10 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
     )
 
 
-def _convolved_steps(prepared: Prepared) -> int:
-    """Fewer steps where each costs more: as the root of it, since the first steps tell most."""
+def _part(prepared: Prepared) -> float:
+    """Less is done where everything costs more: as the root of it, since the first steps and images tell most."""
     macs = sum(cost.macs for cost in prepared.structure.costs.values())
-    steps = CONVOLVED_STEPS * math.sqrt(CONVOLVED_MACS / max(macs, 1))
-    return round(min(max(steps, FEWEST_STEPS), CONVOLVED_STEPS))
+    return min(max(math.sqrt(CONVOLVED_MACS / max(macs, 1)), LEAST_PART), 1.0)
 
 
 def limits_of(asked: Budget, reference: Reference) -> Limits:
