@@ -85,7 +85,9 @@ def _help(field: dataclasses.Field[Any]) -> str:
 )
 @click.option("--resume", metavar="NAME", help="continue an interrupted run with its own settings")
 @click.option("--quiet", is_flag=True, help="no progress; only the outcome")
-@click.option("--json", "as_json", is_flag=True, help="print result.json (of several bounds front.json) instead of the table")
+@click.option(
+    "--json", "as_json", is_flag=True, help="print result.json (of several bounds front.json) instead of the table"
+)
 @click.pass_context
 def run_command(
     context: click.Context, /, config_file: Path | None, resume: str | None, quiet: bool, as_json: bool, **values: Any
