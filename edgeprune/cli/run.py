@@ -83,7 +83,9 @@ def _help(field: dataclasses.Field[Any]) -> str:
     metavar="FILE",
     help="a TOML file of these options; flags win",
 )
-@click.option("--resume", metavar="NAME", help="continue an interrupted run with its own settings")
+@click.option(
+    "--resume", metavar="NAME", help="continue an interrupted run, or give a finished one more of what it had"
+)
 @click.option("--quiet", is_flag=True, help="no progress; only the outcome")
 @click.option(
     "--json", "as_json", is_flag=True, help="print result.json (of several bounds front.json) instead of the table"
