@@ -86,6 +86,7 @@ def fine_tune(
     make_criterion: MakeCriterion,
     networks: TunedNetworks,
     progress: Progress,
+    teacher: Distillation | None = None,
 ) -> Tuned:
     """Distil the best of the trials from the unpruned network.
 
@@ -95,7 +96,8 @@ def fine_tune(
     proportion.
 
     What `networks` has is not tuned again: finalists stand as they are, and a winner that was tuned for fewer epochs
-    than are asked for now goes on for those that are missing. `make_criterion` ranks the partly pruned networks.
+    than are asked for now goes on for those that are missing. `make_criterion` ranks the partly pruned networks. A
+    `teacher` made before (see `teacher_of`) shares the answers it keeps.
     """
     reference, chance = searched.possible.reference, searched.chance
     finalists, rescue = choose_finalists(
@@ -119,7 +121,7 @@ def fine_tune(
     )
 
     # One for all: finalists see the same images, and it keeps what the unpruned network answers.
-    teacher = Distillation(prepared.network, settings.temperature, settings.distillation)
+    teacher = teacher or teacher_of(config, prepared)
 
     def rank(network: nn.Module, structure: Structure) -> Criterion:
         return searched.criterion if network is prepared.network else make_criterion(network, structure)
@@ -185,6 +187,11 @@ def fine_tune(
     progress.say(f"fine-tuned for {round(begun.fit.epochs, 2):g} epochs: validation {100 * begun.fit.accuracy:.2f} %")
     before = narrow(searched.criterion, prepared.structure, best.plan, prepared.train, place=prepared.place)
     return Tuned(best, begun.plan, before, begun.fit)
+
+
+def teacher_of(config: RunConfig, prepared: Prepared) -> Distillation:
+    """The unpruned network as the teacher of a run's fine-tuning."""
+    return Distillation(prepared.network, prepared.schedule.temperature, config.distillation)
 
 
 def _in_one_step(structure: Structure, trial: Trial, iterations: int, settings: FineTune) -> bool:

@@ -104,19 +104,20 @@ def _bounds_added(config: RunConfig, field: str, old: Any, new: Any) -> bool:
     return bool(added)
 
 
-def share_out(folder: RunFolder, config: RunConfig, earlier: RunConfig | None) -> list[Wanted]:
-    """The searches of a front, in their order: the bounds share the episodes, the loosest comes first.
+def searches(folder: RunFolder, config: RunConfig, earlier: RunConfig | None) -> list[Wanted]:
+    """The searches of a run, in their order: one; of a front one a bound, the loosest first, which share the episodes.
 
     A resumed run searches as it did, and for each bound that was added after that, in as many episodes as the others
     had; one that was begun with a single bound had all of them. `earlier` are its settings until now. What is decided
     is kept in the folder.
     """
+    if config.front is None:
+        return [Wanted(config, config.episodes or EPISODES)]
     singles = config.singles()
     if (folder / SEARCHES).exists():
         known: Mapping[str, int] = folder.read_json(SEARCHES, dict[str, Annotated[int, Field(ge=1)]])
     else:
         begun = config if earlier is None else earlier
-        assert config.front is not None
         names = [each.name for each in read_bounds(config.front, getattr(begun, config.front))]
         each, more = divmod(config.episodes or EPISODES, len(names))
         known = {name: max(1, each + (place < more)) for place, name in enumerate(names)}

@@ -23,16 +23,17 @@ from edgeprune.pipeline.artefacts import export_all, save_network
 from edgeprune.pipeline.bounds import FRONT, PICTURE
 from edgeprune.pipeline.config import FORMAT, RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
-from edgeprune.pipeline.finetune import fine_tune
+from edgeprune.pipeline.finetune import fine_tune, teacher_of
 from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
 from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import RunResult, Status, assemble, header
-from edgeprune.pipeline.resume import finished_already, finished_bound, known_folder, share_out
-from edgeprune.pipeline.search import EPISODES, Searched, Wanted, run_search
+from edgeprune.pipeline.resume import finished_already, finished_bound, known_folder, searches
+from edgeprune.pipeline.search import Searched, Wanted, run_search
 from edgeprune.pipeline.stored import stored_config
 from edgeprune.pipeline.tuned import TunedNetworks
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
+from edgeprune.training.distillation import Distillation
 
 
 class _Logged:
@@ -130,10 +131,10 @@ def _owned(
     try:
         # First what tells the version, which settings of another one might not.
         note(watch.current)
-        wanted = [Wanted(config, config.episodes or EPISODES)]
-        if config.front is not None:
-            wanted = share_out(folder, config, stored_config(folder) if resume else None)
+        # What a resumed front has searched for until now is kept before its settings say more.
+        wanted = searches(folder, config, stored_config(folder)) if resume else []
         folder.write_json("config.json", to_plain(config))
+        wanted = wanted or searches(folder, config, None)
         # What is denied may be a file of the user's; what is full is always where we write.
         with storing(folder.path, denied=False):
             return _stages(config, wanted, folder, watch, spec)
@@ -180,7 +181,7 @@ def _stages(
         )
         watch.stage("search")
         searched = run_search(config, wanted, prepared, folder, session, settings, watch)
-        ending = _Ending(prepared, folder, session, settings, watch)
+        ending = _Ending(prepared, folder, session, settings, watch, teacher_of(config, prepared))
         if config.front is None:
             (found,) = searched
             # Of a single budget that cannot be met the search raises the error.
@@ -210,6 +211,8 @@ class _Ending:
     session: Session
     settings: MeasureSettings
     watch: _Logged
+    #: Of all bounds: their networks see the same images.
+    teacher: Distillation
 
     def finish(
         self, config: RunConfig, searched: Searched, into: RunFolder, started: float, name: str = ""
@@ -225,6 +228,7 @@ class _Ending:
             lambda network, structure: criterion_of(config, prepared, network, structure, watch),
             TunedNetworks(self.folder, prepared.network, prepared.structure.shape),
             watch,
+            self.teacher,
         )
         watch.stage(f"{title}export")
         network, plan = tuned.fit.network, tuned.plan

@@ -16,7 +16,7 @@ from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
 from edgeprune.pipeline.config import make_config
 from edgeprune.pipeline.result import RunResult
-from edgeprune.pipeline.resume import share_out
+from edgeprune.pipeline.resume import searches
 from edgeprune.pipeline.stored import finished
 
 
@@ -145,7 +145,7 @@ def test_more_bounds(done: RunResult, config: edgeprune.RunConfig) -> None:
 def test_bounds_share_the_episodes_and_new_ones_get_as_many(tmp_path: Path) -> None:
     def shares(earlier: edgeprune.RunConfig | None, **values: object) -> list[tuple[str, int]]:
         config = make_config({"episodes": 20} | values, "x")
-        return [(want.name, want.episodes) for want in share_out(RunFolder(tmp_path), config, earlier)]
+        return [(want.name, want.episodes) for want in searches(RunFolder(tmp_path), config, earlier)]
 
     assert shares(None, max_latency="0.4x,0.6x,0.8x") == [("0.8x", 7), ("0.6x", 7), ("0.4x", 6)]
     # The order of a replayed search stays, wherever the new bound lies.
