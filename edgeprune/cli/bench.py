@@ -1,4 +1,4 @@
-"""`edgeprune bench`: the papers' systems side by side."""
+"""`edgeprune bench`: methods side by side, on the papers' networks and on convolutional ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import click
 from rich.console import Console
 
 from edgeprune.cli.screen import ErrorConsole, Screen
+from edgeprune.core.errors import UsageError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.progress import Silent
+from edgeprune.core.units import parse_latency
 
 
 @click.group("bench")
 def bench_group() -> None:
-    """Compare methods on the papers' networks."""
+    """Compare methods on the papers' networks, or on convolutional ones."""
 
 
 @bench_group.command("paper")
@@ -108,6 +110,94 @@ def paper_command(
     for path in (folder / "table.md", folder / "table.csv", *figures):
         console.print(str(path), soft_wrap=True)
     return 0
+
+
+@bench_group.command("conv")
+@click.option("--networks", metavar="NAMES", help="by comma  [ds-cnn,mobilenetv2-small,resnet20]")
+@click.option("--methods", metavar="NAMES", help="by comma  [edgeprune,amc,greedy,random,uniform,tpe,scratch]")
+@click.option("--bounds", metavar="BOUNDS", help="on latency  [0.7x,0.5x,0.35x; resnet20 0.8x,0.7x,0.6x]")
+@click.option("--seeds", type=int, metavar="N", help="seeds, each with its own split and network  [3; resnet20 1]")
+@click.option("--episodes", type=int, metavar="N", help="candidates of every search  [by network]")
+@click.option("--train-images", type=int, metavar="N", help="training images; a sixth as many validate  [by network]")
+@click.option("--train-epochs", type=int, metavar="N", help="epochs of the unpruned networks  [by network]")
+@click.option("--finetune-epochs", type=int, metavar="N", help="epochs of fine-tuning, for all  [by network]")
+@click.option(
+    "--finish", metavar="NAMES", help="methods that are fine-tuned  [all; resnet20 edgeprune,uniform,scratch]"
+)
+@click.option("--device", default="local", metavar="NAME", help="where latency is measured  [local]")
+@click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="where data sets and weights are")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("bench/conv"), metavar="DIR", help="the folder  [bench/conv]"
+)
+@click.option("--quiet", is_flag=True, help="no progress; only the tables")
+def conv_command(
+    networks: str | None,
+    methods: str | None,
+    bounds: str | None,
+    seeds: int | None,
+    episodes: int | None,
+    train_images: int | None,
+    train_epochs: int | None,
+    finetune_epochs: int | None,
+    finish: str | None,
+    device: str,
+    data_dir: Path | None,
+    out: Path,
+    quiet: bool,
+) -> int:
+    """Compare searches on convolutional networks at bounds on measured latency, and print a table per network.
+
+    All searches try as many candidates; beside them stands a narrower network trained from scratch. A finished part is
+    not done again: interrupt it, and type the command once more.
+    """
+    # Importing torch takes seconds, which --help should not.
+    from edgeprune.pipeline.bench_conv import run_conv  # noqa: PLC0415
+    from edgeprune.pipeline.bench_conv_config import NETWORKS, ROWS, ConvConfig  # noqa: PLC0415
+    from edgeprune.report.bench_conv import load_conv  # noqa: PLC0415
+    from edgeprune.report.bench_conv_figure import draw_conv  # noqa: PLC0415
+    from edgeprune.report.bench_conv_table import conv_csv, conv_markdown, conv_tables  # noqa: PLC0415
+
+    config = ConvConfig(
+        networks=_names(networks) or tuple(NETWORKS),
+        methods=_names(methods) or ROWS,
+        bounds=None if bounds is None else tuple(_share(text) for text in _names(bounds)),
+        seeds=seeds,
+        episodes=episodes,
+        images=train_images,
+        train_epochs=train_epochs,
+        finetune_epochs=finetune_epochs,
+        finished=None if finish is None else _names(finish),
+        device=device,
+        data_dir=data_dir,
+        out=out,
+    )
+    for line in run_conv(config, Silent() if quiet else Screen(ErrorConsole())):
+        # Said before, but long ago, and not with --quiet.
+        click.echo(line, err=True)
+    bench = load_conv(out)
+    write_bytes(out / "table.md", conv_markdown(bench).encode())
+    write_bytes(out / "table.csv", conv_csv(bench).encode())
+    written = [out / "table.md", out / "table.csv"]
+    if draw_conv(bench, out / "front.png"):
+        written.append(out / "front.png")
+    console = Console(highlight=False, markup=False)
+    for table in conv_tables(bench):
+        console.print(table)
+        console.print()
+    for path in written:
+        console.print(str(path), soft_wrap=True)
+    return 0
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
+
+
+def _share(text: str) -> float:
+    bound = parse_latency(text, "--bounds")
+    if not bound.relative:
+        raise UsageError(f"--bounds: expected shares like 0.5x, got {text:.60}", "see edgeprune bench conv --help")
+    return bound.value
 
 
 def published_name(data: str) -> str:

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgeprune.core.clock import Laps
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import BudgetError, DataError, DeviceError
 from edgeprune.core.files import storing, write_json
@@ -43,7 +44,6 @@ from edgeprune.models.zoo import FAMILIES
 from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.bench_conv_config import SCRATCH, SEARCHES, ConvConfig, Protocol
 from edgeprune.pipeline.bench_conv_pace import Pace, Part, format_hours, parts_of, step_seconds
-from edgeprune.pipeline.candidates import Evaluator
 from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
@@ -204,14 +204,14 @@ class _Family:
 class Ledger:
     """Seconds that every plan took, by part (see `Evaluator.spent`), on disk: who asks for a plan is charged for it."""
 
-    def __init__(self, path: Path, evaluator: Evaluator) -> None:
-        self._path, self._evaluator = path, evaluator
+    def __init__(self, path: Path, spent: Mapping[str, Laps]) -> None:
+        self._path, self._spent = path, spent
         self._known = dict(read_json(path, _Seconds).plans) if path.exists() else {}
 
     def note(self, plans: Iterable[PruningPlan]) -> None:
         """Keep what these took in this process."""
         for plan in plans:
-            spent = self._evaluator.spent.get(plan.key)
+            spent = self._spent.get(plan.key)
             if spent is not None:
                 self._known[plan.key] = {**self._known.get(plan.key, {}), **spent.seconds}
         write_json(self._path, {"schema": SCHEMA, "plans": self._known})
@@ -238,7 +238,7 @@ class _Bench:
         self._protocol = config.protocol(name)
         self._shop, self._folder = shop, folder
         self._possible, self._smallest = possible, smallest
-        self._ledger = Ledger(folder / "seconds.json", shop.evaluator)
+        self._ledger = Ledger(folder / "seconds.json", shop.evaluator.spent)
         prepared = shop.prepared
         self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
         self._teacher = Distillation(prepared.network, prepared.schedule.temperature, shop.config.distillation)

@@ -29,26 +29,28 @@ _DPI = 150
 _INK, _GREY = "#333333", "#777777"
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
+    """How a method is drawn."""
+
     colour: str
     line: str
 
 
 #: Searching methods, which share axes as lines, take the colours of Okabe and Ito (Color Universal Design, 2008);
 #: others, only ever named rows, muted ones of Tol (SRON/EPS/TN/09-002).
-_LOOKS = {
-    "unpruned": _Look("#777777", "-"),
-    "cges": _Look("#ddcc77", "-"),
-    "l0": _Look("#999933", "-"),
-    "autoprune": _Look("#332288", "-"),
-    "amc": _Look("#0072b2", "-."),
-    "acnn": _Look("#d55e00", "-"),
-    "acnn-noprox": _Look("#cc79a7", "--"),
-    "uniform": _Look("#e69f00", ":"),
-    "random": _Look("#56b4e9", "--"),
-    "greedy": _Look("#009e73", "-."),
-    "edgeprune": _Look("#000000", "-"),
-    "edgeprune-noprox": _Look("#882255", "--"),
+LOOKS = {
+    "unpruned": Look("#777777", "-"),
+    "cges": Look("#ddcc77", "-"),
+    "l0": Look("#999933", "-"),
+    "autoprune": Look("#332288", "-"),
+    "amc": Look("#0072b2", "-."),
+    "acnn": Look("#d55e00", "-"),
+    "acnn-noprox": Look("#cc79a7", "--"),
+    "uniform": Look("#e69f00", ":"),
+    "random": Look("#56b4e9", "--"),
+    "greedy": Look("#009e73", "-."),
+    "edgeprune": Look("#000000", "-"),
+    "edgeprune-noprox": Look("#882255", "--"),
 }
 #: Weight maps are drawn of the paper's method and of ours.
 _MAPPED = ("acnn", "edgeprune")
@@ -343,13 +345,13 @@ def _key(axes: Axes, entries: Sequence[tuple[str, str, str, float, str]]) -> Non
     )  # fmt: skip
 
 
-def _look(method: str) -> _Look:
+def _look(method: str) -> Look:
     """A variant ("edgeprune@5") takes its method's colour, lighter."""
-    look = _LOOKS.get(base_method(method), _Look(_GREY, "-"))
+    look = LOOKS.get(base_method(method), Look(_GREY, "-"))
     if base_method(method) == method:
         return look
     red, green, blue = (round(255 * (0.55 * share + 0.45)) for share in to_rgb(look.colour))
-    return _Look(f"#{red:02x}{green:02x}{blue:02x}", ":")
+    return Look(f"#{red:02x}{green:02x}{blue:02x}", ":")
 
 
 def _known(values: Sequence[float]) -> Spread:

@@ -32,7 +32,9 @@ _SPARSITY = ("agent", "n", "reward", "95 % interval", "zeros %")
 _CELL_WIDTH = 11
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A line of a table; `printed` is what a paper says of the line above."""
+
     cells: tuple[str, ...]
     printed: bool = False
 
@@ -40,12 +42,12 @@ class _Row(NamedTuple):
 def paper_table(bench: Bench) -> Table:
     """Per method the measured row and, under it, the published one; below, what they rest on. Fits 80 columns."""
     title = f"{display_name(bench.data)}, {'-'.join(map(str, bench.net))}"
-    return _rich(title, _PAPER, _paper_rows(bench), _paper_notes(bench), left=(0, 3))
+    return rich_table(title, _PAPER, _paper_rows(bench), _paper_notes(bench), left=(0, 3))
 
 
 def paper_markdown(bench: Bench) -> str:
     """The same rows and notes as `paper_table`."""
-    return _markdown(_PAPER, _paper_rows(bench), _paper_notes(bench), left=(0, 3))
+    return markdown_table(_PAPER, _paper_rows(bench), _paper_notes(bench), left=(0, 3))
 
 
 def paper_csv(bench: Bench) -> str:
@@ -76,12 +78,12 @@ def evals_table(bench: Bench) -> Table | None:
     if bench.evals is None:
         return None
     title = f"Best reward after {bench.evals.budget:,} evaluations"
-    return _rich(title, _EVALS, _evals_rows(bench), _evals_notes(bench))
+    return rich_table(title, _EVALS, _evals_rows(bench), _evals_notes(bench))
 
 
 def evals_markdown(bench: Bench) -> str:
     """The same as `evals_table`; empty where this was not compared."""
-    return "" if bench.evals is None else _markdown(_EVALS, _evals_rows(bench), _evals_notes(bench))
+    return "" if bench.evals is None else markdown_table(_EVALS, _evals_rows(bench), _evals_notes(bench))
 
 
 def sparsity_table(bench: Bench) -> Table | None:
@@ -89,12 +91,12 @@ def sparsity_table(bench: Bench) -> Table | None:
     if bench.sparsity is None:
         return None
     title = "Agents with and without the proximal step"
-    return _rich(title, _SPARSITY, _sparsity_rows(bench), [sparsity_line(bench)])
+    return rich_table(title, _SPARSITY, _sparsity_rows(bench), [sparsity_line(bench)])
 
 
 def sparsity_markdown(bench: Bench) -> str:
     """The same as `sparsity_table`; empty where this was not tried."""
-    return "" if bench.sparsity is None else _markdown(_SPARSITY, _sparsity_rows(bench), [sparsity_line(bench)])
+    return "" if bench.sparsity is None else markdown_table(_SPARSITY, _sparsity_rows(bench), [sparsity_line(bench)])
 
 
 def sparsity_line(bench: Bench) -> str:
@@ -131,13 +133,13 @@ _FIGURES: tuple[tuple[str, Callable[[Cell], float | None]], ...] = (
 _FIGURE = dict(_FIGURES)
 
 
-def _paper_rows(bench: Bench) -> list[_Row]:
+def _paper_rows(bench: Bench) -> list[Row]:
     rows = []
     for method in bench.methods:
         cells = bench.of(method)
         missed = "*" if any(cell.missed for cell in cells) else ""
         rows.append(
-            _Row(
+            Row(
                 (
                     method,
                     str(len(cells)),
@@ -153,7 +155,7 @@ def _paper_rows(bench: Bench) -> list[_Row]:
         )
         row = _published(bench, method)
         if row is not None:
-            rows.append(_Row(_printed_cells(row), printed=True))
+            rows.append(Row(_printed_cells(row), printed=True))
     return rows
 
 
@@ -207,7 +209,7 @@ def _made_on(bench: Bench) -> str:
     return " and ".join(machines) + (f"; cells of versions {', '.join(versions)}" if len(versions) > 1 else "")
 
 
-def _evals_rows(bench: Bench) -> list[_Row]:
+def _evals_rows(bench: Bench) -> list[Row]:
     evals = bench.evals
     if evals is None:
         return []
@@ -220,7 +222,7 @@ def _evals_rows(bench: Bench) -> list[_Row]:
         if ours is not None and name != _OURS:
             difference = paired_range(ours.final, found.final)
             compared = (_counts(ours, found), f"{_zero(difference.value, 4):+.4f}", _interval(difference, "+.4f"))
-        rows.append(_Row((name, str(len(found.final)), f"{reached.value:.4f}", _interval(reached, ".4f"), *compared)))
+        rows.append(Row((name, str(len(found.final)), f"{reached.value:.4f}", _interval(reached, ".4f"), *compared)))
     return rows
 
 
@@ -243,7 +245,7 @@ def _counts(ours: Searched, theirs: Searched) -> str:
     return "/".join(str(signs.count(sign)) for sign in (1, 0, -1))
 
 
-def _sparsity_rows(bench: Bench) -> list[_Row]:
+def _sparsity_rows(bench: Bench) -> list[Row]:
     if bench.sparsity is None:
         return []
     agents: tuple[tuple[str, Agents], ...] = (("proximal", bench.sparsity.penalty), ("plain", bench.sparsity.none))
@@ -251,7 +253,7 @@ def _sparsity_rows(bench: Bench) -> list[_Row]:
     for name, each in agents:
         reached, zeros = mean_range(each.rewards), spread([100 * share for share in each.sparsity])
         cells = (name, str(len(each.rewards)), f"{reached.value:.4f}", _interval(reached, ".4f"), _shown(zeros, 1))
-        rows.append(_Row(cells))
+        rows.append(Row(cells))
     return rows
 
 
@@ -315,9 +317,10 @@ def _zero(value: float, digits: int) -> float:
     return round(value, digits) + 0.0
 
 
-def _rich(
-    title: str, heads: Sequence[str], rows: Iterable[_Row], notes: Sequence[str], left: Sequence[int] = (0,)
+def rich_table(
+    title: str, heads: Sequence[str], rows: Iterable[Row], notes: Sequence[str], left: Sequence[int] = (0,)
 ) -> Table:
+    """For the terminal; columns of `left` stand left and may be folded."""
     table = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -348,7 +351,8 @@ def _folded(text: str) -> str:
     return "\n".join(lines)
 
 
-def _markdown(heads: Sequence[str], rows: Iterable[_Row], notes: Sequence[str], left: Sequence[int] = (0,)) -> str:
+def markdown_table(heads: Sequence[str], rows: Iterable[Row], notes: Sequence[str], left: Sequence[int] = (0,)) -> str:
+    """For a README: a line break in a head is a space."""
     lines = [
         [head.replace("\n", " ") for head in heads],
         ["---" if index in left else "--:" for index in range(len(heads))],
