@@ -59,7 +59,7 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
 
 
 def first_examples(dataset: Dataset, count: int) -> Dataset:
-    """The first `count` training examples, which the split has shuffled, and a sixth as many of validation.
+    """The first `count` training examples, which the split has shuffled, and a third as many of validation.
 
     Preprocessing and the test set stay; the fingerprint is another. Where there are no more it is `dataset` itself.
     """
@@ -67,7 +67,7 @@ def first_examples(dataset: Dataset, count: int) -> Dataset:
         return dataset
     train, validation = (
         Split(split.x[:some], split.y[:some])
-        for split, some in ((dataset.train, count), (dataset.validation, -(-count // 6)))
+        for split, some in ((dataset.train, count), (dataset.validation, -(-count // 3)))
     )
     fingerprint = _fingerprint((train, validation, dataset.test), dataset.classes, dataset.preprocessing)
     return replace(dataset, train=train, validation=validation, fingerprint=fingerprint)

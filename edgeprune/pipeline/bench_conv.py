@@ -42,8 +42,8 @@ from edgeprune.devices import find_device, open_session
 from edgeprune.exporters import EXPORTERS
 from edgeprune.models.zoo import FAMILIES
 from edgeprune.pipeline.artefacts import metadata
-from edgeprune.pipeline.bench_conv_config import SCRATCH, SEARCHES, ConvConfig, Protocol
-from edgeprune.pipeline.bench_conv_pace import Pace, Part, format_hours, parts_of, step_seconds
+from edgeprune.pipeline.bench_conv_config import SCRATCH, SEARCHES, ConvConfig
+from edgeprune.pipeline.bench_conv_pace import Pace, Part, format_hours, parts_of, step_of
 from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
@@ -68,7 +68,6 @@ from edgeprune.search.reward import Candidate
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import Fit, predict, score, train
-from edgeprune.training.place import Place
 
 #: Fresh processes in which what is finished is raced; in which a width of a family is, at least, and seconds at most.
 PROCESSES, FAMILY_PROCESSES, FAMILY_S = 5, 3, 15.0
@@ -87,7 +86,7 @@ def run_conv(config: ConvConfig, progress: Progress) -> list[str]:
         parts = [part for name in config.networks for part in _missing(config, name)]
         if not parts:
             return []
-        pace = Pace(config, parts, _timed_step)
+        pace = Pace(config, parts, step_of)
         for name, step in pace.steps.items():
             progress.say(
                 f"{name}: a training step takes {1000 * step:.0f} ms; what is to do takes about "
@@ -99,10 +98,6 @@ def run_conv(config: ConvConfig, progress: Progress) -> list[str]:
         except DeviceError as error:
             hint = "when it is back, type the same command again: what is finished stays"
             raise DeviceError(error.message, hint, retryable=error.retryable) from error
-
-
-def _timed_step(name: str, protocol: Protocol) -> float:
-    return step_seconds(name, protocol, Place(memory_format="channels_last"))
 
 
 def _run(config: ConvConfig, parts: Sequence[Part], pace: Pace, progress: Progress) -> list[str]:

@@ -35,7 +35,7 @@ class Protocol:
     #: Bounds on latency, shares of the unpruned network's.
     bounds: tuple[float, ...]
     seeds: int
-    #: Training images; a sixth as many validate.
+    #: Training images; a third as many validate.
     images: int
     #: Of the unpruned network. Of one with weights: what a network that is trained from scratch gets in their place.
     train_epochs: int
@@ -59,22 +59,22 @@ NETWORKS: Mapping[str, Protocol] = {
         shape=(1, 28, 28),
         bounds=(0.7, 0.5, 0.35),
         seeds=3,
-        images=9000,
+        images=6000,
         train_epochs=8,
         finetune_epochs=5,
-        episodes=24,
-        search_steps=30,
+        episodes=20,
+        search_steps=24,
     ),
     "mobilenetv2-small": Protocol(
         data="cifar10-jpeg.zip",
         shape=(3, 32, 32),
         bounds=(0.7, 0.5, 0.35),
         seeds=3,
-        images=6000,
-        train_epochs=6,
-        finetune_epochs=3,
-        episodes=12,
-        search_steps=10,
+        images=5000,
+        train_epochs=5,
+        finetune_epochs=2,
+        episodes=10,
+        search_steps=8,
     ),
     "resnet20": Protocol(
         data="cifar10-jpeg.zip",
@@ -82,11 +82,11 @@ NETWORKS: Mapping[str, Protocol] = {
         shape=(3, 32, 32),
         bounds=(0.8, 0.7, 0.6),
         seeds=1,
-        images=12000,
-        train_epochs=10,
+        images=9000,
+        train_epochs=8,
         finetune_epochs=4,
-        episodes=16,
-        search_steps=20,
+        episodes=12,
+        search_steps=12,
         finished=("edgeprune", "uniform", SCRATCH),
     ),
 }
