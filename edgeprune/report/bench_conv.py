@@ -110,11 +110,23 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Settings:
+    """What all cells of a network share: training images, epochs, candidates of a search and steps each is tuned."""
+
+    weights: str | None
+    images: int
+    train_epochs: int
+    finetune_epochs: int
+    episodes: int
+    search_steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConvBench:
-    """A folder's content. `networks` holds the settings of each, in the order of the protocol."""
+    """A folder's content, networks in the order in which they came."""
 
     device: str
-    networks: Mapping[str, Mapping[str, Any]]
+    networks: Mapping[str, Settings]
     cells: tuple[Cell, ...]
     finished: Mapping[tuple[str, str, int], Finished]
 
@@ -273,7 +285,7 @@ def _by_images(pairs: Sequence[tuple[Finished, Finished]]) -> Range:
 @dataclass(frozen=True, slots=True)
 class _Header:
     device: str
-    networks: Mapping[str, Mapping[str, Any]]
+    networks: Mapping[str, Settings]
 
 
 def _read(path: Path, kind: type[T]) -> T:

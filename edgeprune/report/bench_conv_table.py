@@ -130,17 +130,15 @@ def _mark(ends: Sequence[Finished], bound: float) -> str:
 
 
 def _notes(bench: ConvBench, network: str) -> list[str]:
-    settings = bench.networks[network]
+    own = bench.networks[network]
     cells = [cell for cell in bench.cells if cell.network == network]
-    seeds = sorted({cell.seed for cell in cells})
+    seeds = len({cell.seed for cell in cells})
+    unpruned = f"from {own.weights}" if own.weights else f"{own.train_epochs} epochs"
     lines = [
-        f"{settings.get('images'):,} training images; unpruned network "
-        + (f"from {settings['weights']}" if settings.get("weights") else f"{settings.get('train_epochs')} epochs")
-        + f", fine-tuning {settings.get('finetune_epochs')}, from scratch "
-        f"{settings.get('train_epochs')} + {settings.get('finetune_epochs')}; {settings.get('episodes')} candidates a "
-        f"search, tuned for {settings.get('search_steps')} steps; {len(seeds)} seed{'s' if len(seeds) > 1 else ''}. "
-        "Lost: test accuracy against the unpruned network's; score: validation accuracy of the chosen plan before "
-        "fine-tuning; host and device: the search's seconds.",
+        f"{own.images:,} training images; unpruned network {unpruned}, fine-tuning {own.finetune_epochs}, from scratch "
+        f"{own.train_epochs} + {own.finetune_epochs}; {own.episodes} candidates a search, tuned for {own.search_steps} "
+        f"steps; {seeds} seed{'s' if seeds > 1 else ''}. Lost: test accuracy against the unpruned network's; score: "
+        "validation accuracy of the chosen plan before fine-tuning; host and device: the search's seconds.",
         f"Made on {' and '.join(dict.fromkeys(cell.machine for cell in cells))}, measured on {bench.device}.",
     ]
     marks = {

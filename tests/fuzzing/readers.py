@@ -49,6 +49,8 @@ from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.inputs import given_for
 from edgeprune.pruning.surgery import cut
 from edgeprune.report.bench import load_bench
+from edgeprune.report.bench_conv import load_conv
+from edgeprune.report.bench_conv_table import conv_markdown
 from edgeprune.training.place import PLAIN, Place
 
 SHAPE, CLASSES, MODEL = (1, 4, 4), 3, "mlp-32-16"
@@ -73,7 +75,7 @@ def _nobody(_: str) -> None:
 def readers(work: Path) -> list[Reader]:
     """All of them; `work` is an empty folder to make the whole files in."""
     torch.manual_seed(0)
-    return [*_run_folder(work), *_weights(work), *_models(work), *_data(work), *_devices()]
+    return [*_run_folder(work), *_conv(), *_weights(work), *_models(work), *_data(work), *_devices()]
 
 
 def _measured() -> Measurement:
@@ -232,6 +234,34 @@ def _run_folder(work: Path) -> Iterator[Reader]:
     yield Reader("content.json", "content.json", json.dumps(content).encode(), read, (("config.json", config),))
     toml = b'data = "mnist"\nepisodes = 3\nmax-drop = 0.5\nmax-latency = "0.6x"\nprune_inputs = true\nbeta = 1e-1\n'
     yield Reader("--config TOML", "c.toml", toml, read_toml)
+
+
+def _conv() -> Iterator[Reader]:
+    settings = {"images": 600, "weights": None, "train_epochs": 4, "finetune_epochs": 2, "episodes": 3}
+    header = {"schema": 1, "device": "local", "networks": {"net": {**settings, "search_steps": 2}}}
+    made = {"schema": 1, "edgeprune": "1", "machine": "m", "network": "net", "seed": 0, "key": "k"}
+    cell = {
+        **made, "bound": 0.5, "method": "edgeprune", "widths": {"a": 8}, "score": 0.8, "evaluations": 3,
+        "seconds": {"host": 10.0, "device": 5.0, "agent": 1.0},
+    }  # fmt: skip
+    end = {
+        **made, "accuracy": 0.5, "baseline_accuracy": 0.75, "right": "oA==", "images": 4, "unit": "s",
+        "latency": {"value": 0.48, "low": 0.47, "high": 0.49}, "macs_share": 0.4, "seconds": 7.0,
+    }  # fmt: skip
+    files = {
+        "bench.json": json.dumps(header).encode(),
+        "cells/net@0.5-edgeprune-0.json": json.dumps(cell).encode(),
+        "cells/net@0.5-uniform-0.json": json.dumps({**cell, "method": "uniform"}).encode(),
+        "finished/net-k-0.json": json.dumps(end).encode(),
+    }
+
+    def read(path: Path) -> None:
+        conv_markdown(load_conv(path.parent if path.name == "bench.json" else path.parents[1]))
+
+    for name, whole in files.items():
+        if "uniform" not in name:
+            beside = tuple((other, data) for other, data in files.items() if other != name)
+            yield Reader(f"conv {name.partition('/')[0]}", name, whole, read, beside)
 
 
 def _weights(work: Path) -> Iterator[Reader]:

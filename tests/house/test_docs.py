@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from edgeprune.cli.main import cli
 from edgeprune.core import errors
+from edgeprune.pipeline.bench_conv_config import NETWORKS
 from edgeprune.pipeline.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,16 @@ def test_every_option_stands_in_the_docs_as_in_the_help() -> None:
     shown = CliRunner().invoke(cli, ["run", "--help"]).output
     for flag in re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE):
         assert f"`{flag}`" in page or flag == "--help", flag
+
+
+def test_the_protocol_of_the_bench_stands_in_the_docs() -> None:
+    page = text("docs/bench.md")
+    for name, protocol in NETWORKS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`") and line.count("|") == 8)
+        told = [protocol.finetune_epochs, protocol.episodes, protocol.search_steps]
+        assert row.endswith(" | ".join(map(str, told)) + " |"), row
+        assert f"| {protocol.images:,} |" in row
+        assert f"{protocol.train_epochs} " in row.split("|")[4]
 
 
 def test_every_error_is_drawn_in_the_tree() -> None:

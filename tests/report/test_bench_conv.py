@@ -19,7 +19,7 @@ from edgeprune.report.bench_conv_table import conv_csv, conv_markdown, conv_tabl
 
 IMAGES = 1000
 SETTINGS = {
-    "data": "digits", "weights": None, "images": 600, "train_epochs": 4, "finetune_epochs": 2, "episodes": 3,
+    "weights": None, "images": 600, "train_epochs": 4, "finetune_epochs": 2, "episodes": 3,
     "search_steps": 2,
 }  # fmt: skip
 
