@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 import edgeprune
+from edgeprune.cli.main import cli
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Silent
@@ -130,6 +132,13 @@ def test_more_bounds(done: RunResult, config: edgeprune.RunConfig) -> None:
     assert [three["points"][0], *three["points"][2:]] == [loose, tight, none]
     assert three["trials"][: len(front["trials"])] == front["trials"]
     assert len(three["trials"]) == 3 * config.episodes
+    command = ["run", "--resume", config.name or "", "--runs-dir", str(config.runs_dir)]
+    shown = CliRunner().invoke(cli, command, standalone_mode=False)
+    assert shown.return_value == 3, shown.output
+    assert (folder / "front.png").exists()
+    assert f"{folder / '0.65x' / 'model.onnx'}" in shown.stdout
+    printed = CliRunner().invoke(cli, [*command, "--json"], standalone_mode=False)
+    assert json.loads(printed.stdout) == three
     documented = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding="utf-8")
     for part in (three, loose, none, three["trials"][0], three["unpruned"]):
         for key in part:
