@@ -117,11 +117,9 @@ def processes(text: str) -> list[int]:
     return found
 
 
-@pytest.fixture(scope="session")
-def ssh_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@contextlib.contextmanager
+def made_keys(keys: Path) -> Iterator[Path]:
     """Keys of boards and user in one folder; ssh reads the configuration there, in place of the user's own."""
-    _skip_without(HOST_PROGRAMS)
-    keys = tmp_path_factory.mktemp("ssh-keys")
     for name in ("host", "client"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "edgeprune test", "-f", str(keys / name)]
         subprocess.run(command, check=True)
@@ -133,11 +131,26 @@ def ssh_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.pop(CONFIG_VARIABLE) if before is None else os.environ.update({CONFIG_VARIABLE: before})
 
 
+@contextlib.contextmanager
+def this_machine(keys: Path, folder: Path, home: Path) -> Iterator[Board]:
+    """This machine as a board, with this Python; `folder` is sshd's own."""
+    with _sshd(keys, folder) as port:
+        yield Board(port, keys, Path("/"), home, sys.executable)
+
+
+@pytest.fixture(scope="session")
+def ssh_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """See `made_keys`."""
+    _skip_without(HOST_PROGRAMS)
+    with made_keys(tmp_path_factory.mktemp("ssh-keys")) as keys:
+        yield keys
+
+
 @pytest.fixture(scope="session")
 def host_board(ssh_keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    """This machine as a board, with the Python that runs the tests."""
-    with _sshd(ssh_keys, tmp_path_factory.mktemp("host-board")) as port:
-        yield Board(port, ssh_keys, Path("/"), tmp_path_factory.mktemp("host-home"), sys.executable)
+    """See `this_machine`."""
+    with this_machine(ssh_keys, tmp_path_factory.mktemp("host-board"), tmp_path_factory.mktemp("host-home")) as board:
+        yield board
 
 
 @pytest.fixture(scope="session")
