@@ -50,7 +50,8 @@ from edgeprune.pipeline.placing import Training
 from edgeprune.pipeline.prepare import Prepared, Schedule
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
-from edgeprune.pipeline.search import Sought, Workshop, measure_possible, seek, workshop
+from edgeprune.pipeline.search import Sought, seek
+from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
 from edgeprune.pruning import surgery
 from edgeprune.pruning.groups import discover
 from edgeprune.search.costs import Costs

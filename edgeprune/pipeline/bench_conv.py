@@ -48,19 +48,12 @@ from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.finetune import FineTune, prune_and_tune
+from edgeprune.pipeline.possible import Possible, check_possible, settle
 from edgeprune.pipeline.prepare import prepare
-from edgeprune.pipeline.search import (
-    Possible,
-    Workshop,
-    check_possible,
-    confirm_best,
-    measure_possible,
-    seek,
-    settle,
-    workshop,
-)
+from edgeprune.pipeline.search import confirm_best, seek
 from edgeprune.pipeline.validate import as_at_the_end
 from edgeprune.pipeline.workbench import SCHEMA, check_settings, origin, owned, read_json
+from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.statistics import Interval, cost_interval
 from edgeprune.pruning.cost import count_macs

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Generic, TypeVar
 
 from torch import nn
 
@@ -33,6 +34,8 @@ from edgeprune.pruning.structure import INPUTS, Criterion
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.search.environment import StopSearch, Underway, Widths
 from edgeprune.search.reward import Candidate
+
+T = TypeVar("T")
 
 
 class FileMaker:
@@ -161,14 +164,14 @@ class Evaluator:
             self._store.remember(plan.key, *remembered)
         accuracy, ncr = remembered
         cost = self._failed.get(plan.key)
-        begun = _Known(cost) if cost is not None else self._begin(plan, pruned)
+        begun = self._begin(plan, pruned) if cost is None else _Later(lambda: cost)
 
         def finish() -> Candidate:
             cost = begun.result()
             size = cost.bytes if isinstance(cost, Measurement) else 0
             return self._known.setdefault(plan.key, Candidate(plan, accuracy, ncr, cost, size))
 
-        return _Finishing(finish)
+        return _Later(finish)
 
     def evaluate(self, widths: Widths) -> Candidate:
         """`self(widths)`, waited for."""
@@ -183,14 +186,16 @@ class Evaluator:
         """Measured cost of a plan's widths, from the cache unless `fresh`."""
         return self._begin(plan, None, fresh=fresh).result()
 
-    def _begin(self, plan: PruningPlan, pruned: nn.Module | None, *, fresh: bool = False) -> _Known | _Measuring:
+    def _begin(
+        self, plan: PruningPlan, pruned: nn.Module | None, *, fresh: bool = False
+    ) -> _Later[Measurement | Failure]:
         key = self._key(plan)
         # Disturbed figures are for the resume of this run, not for other runs.
         own = self._own(key)
         found = None if fresh else self._cache.get(own) or self._cache.get(key)
         if found is not None:
             self.cache_hits += 1
-            return _Known(found)
+            return _Later(lambda: found)
         laps = self.spent[plan.key]
         with laps("file"):
             path = self._file(plan, pruned)
@@ -211,7 +216,7 @@ class Evaluator:
             future = self._device.submit(measure)
         else:
             future.set_result(measure())
-        return _Measuring(future, keep)
+        return _Later(lambda: keep(future.result()))
 
     def again(
         self, plan: PruningPlan, settings: MeasureSettings, race: Callable[[Path], Measurement | Failure]
@@ -290,31 +295,10 @@ class Evaluator:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A cost that need not be waited for."""
+class _Later(Generic[T]):
+    """Something that the device may still be finding out; `finish` waits for it, on the thread that asks."""
 
-    cost: Measurement | Failure
+    finish: Callable[[], T]
 
-    def result(self) -> Measurement | Failure:
-        return self.cost
-
-
-@dataclass(frozen=True, slots=True)
-class _Measuring:
-    """A cost that the device is finding out; `keep` remembers it, on the thread that asks."""
-
-    future: Future[Measurement | Failure]
-    keep: Callable[[Measurement | Failure], Measurement | Failure]
-
-    def result(self) -> Measurement | Failure:
-        return self.keep(self.future.result())
-
-
-@dataclass(frozen=True, slots=True)
-class _Finishing:
-    """An `Underway` of what makes the candidate."""
-
-    finish: Callable[[], Candidate]
-
-    def result(self) -> Candidate:
+    def result(self) -> T:
         return self.finish()

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgeprune.core.clock import Laps
 from edgeprune.core.devices import Session
 from edgeprune.core.errors import BudgetError, DeviceError
-from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Progress
-from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
-from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial, Unit, to_json
+from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.core.types import Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial, to_json
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
-from edgeprune.exporters import EXPORTERS
-from edgeprune.pipeline.artefacts import metadata
-from edgeprune.pipeline.candidates import Evaluator, FileMaker
+from edgeprune.pipeline.candidates import Evaluator
 from edgeprune.pipeline.choose import Reference, confirm, latency_interval, rank
-from edgeprune.pipeline.config import AGENTS, FORMAT, RunConfig
-from edgeprune.pipeline.criterion import criterion_of
+from edgeprune.pipeline.config import AGENTS, RunConfig
+from edgeprune.pipeline.possible import Possible, check_possible, kept_already, limits_of, make_reward, settle
 from edgeprune.pipeline.prepare import Prepared
-from edgeprune.pipeline.scoring import Scoring
-from edgeprune.pipeline.staying import Measure, because_of
 from edgeprune.pipeline.validate import as_at_the_end
-from edgeprune.profilers.cache import MeasurementCache
+from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
 from edgeprune.profilers.fresh import compare_fresh
-from edgeprune.profilers.loop import LoopProfiler
-from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.shares import LayerShares
 from edgeprune.pruning.structure import Criterion, Structure, neurons_left
@@ -42,35 +31,14 @@ from edgeprune.search.drive import SearchResult, drive, timed
 from edgeprune.search.environment import Credit, Environment, Episode, StopSearch
 from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import Method, make_method
-from edgeprune.search.reward import BoundedReward, Candidate, Limits, Reward
-from edgeprune.training.brief import BriefTuning
-from edgeprune.training.metrics import chance_level, telling_images
+from edgeprune.search.reward import BoundedReward, Candidate, Reward
 
-#: The rate that is asked for when nothing else is (or half-way to the most that is possible), and the points that may
-#: be lost when nobody said: a network that is fast and wrong is of no use to anybody.
-DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
 #: Groups up to which the reward is given after every one of them, as in the paper; beyond, evaluations get too many.
 STEP_CREDIT_UP_TO = 4
 #: Episodes, where nobody says how many; with convolutions, whose candidates cost more, one in so many of them.
 EPISODES, CONVOLVED_PART = 80, 2
-#: Steps that a candidate with convolutions is tuned for, and validation images it is then scored on: of unpruned
-#: networks up to so many multiply-accumulates; of larger ones fewer, down to this part.
-CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 60, 4000, 4_000_000, 1 / 3
 #: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
 CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Possible:
-    """What the narrowest allowed network costs, beside the unpruned one: nothing better can be asked for."""
-
-    ncr: float
-    latency_share: float
-    memory_share: float
-    reference: Reference
-    smallest_bytes: int
-    #: What `reference.latency` is given in.
-    unit: Unit = "s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +66,6 @@ class Wanted:
     name: str = ""
     #: Whether its network is finished: its trials count for the others, and it needs none itself.
     done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What makes, scores and measures networks of plans: one network on one device, for one search or many."""
-
-    config: RunConfig
-    prepared: Prepared
-    criterion: Ranked
-    scoring: Scoring
-    files: FileMaker
-    evaluator: Evaluator
-    profiler: LoopProfiler
-    session: Session
-    settings: MeasureSettings
-    #: The unpruned network's, which everything is raced against.
-    baseline_file: Path
-    #: The score up to which a plan is not told from guessing, and how many images a score is worth.
-    chance: float
-    images: float
-    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,51 +180,6 @@ def run_search(
     return searched
 
 
-@contextmanager
-def workshop(
-    config: RunConfig,
-    prepared: Prepared,
-    folder: RunFolder,
-    session: Session,
-    settings: MeasureSettings,
-    store: TrialStore,
-    progress: Progress,
-    *,
-    ahead: bool,
-) -> Iterator[Workshop]:
-    """Rank the channels, export the unpruned network, and be ready to evaluate plans; see `Evaluator` for `ahead`.
-
-    Scores are kept in `store`, costs in the cache of `config.runs_dir`. Raises DeviceError where the device is gone.
-    """
-    progress.say(f"criterion: {config.criterion}")
-    criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
-    kind = FORMAT[settings.runtime]
-    scoring = _scoring(config, prepared, criterion)
-    labels = prepared.validation.y[: scoring.images].numpy()
-    work = folder / CANDIDATES
-    try:
-        work.mkdir(exist_ok=True)
-        files = FileMaker(prepared, criterion, kind, work, progress)
-        # It stays in the run folder: what ships is compared with it at the end.
-        baseline_file = folder / f"baseline.{kind}"
-        example = prepared.validation.inputs(slice(0, 2))
-        EXPORTERS[kind](prepared.network, example, baseline_file, metadata(config, prepared, None))
-        with (
-            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as cache,
-            LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,
-            Evaluator(
-                config, prepared, criterion, scoring, files, profiler, cache, store, sha256_file(baseline_file),
-                settings, progress, ahead=ahead,
-            ) as evaluator,
-        ):  # fmt: skip
-            yield Workshop(
-                config, prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
-                chance_level(config.metric, labels), telling_images(config.metric, labels), progress,
-            )  # fmt: skip
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
 def seek(
     shop: Workshop,
     method: Method,
@@ -367,56 +269,6 @@ def _episodes(config: RunConfig, want: Wanted, prepared: Prepared) -> int:
     return -(-want.episodes // CONVOLVED_PART) if few else want.episodes
 
 
-def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
-    images, steps = config.search_images, config.search_steps
-    if convolutional(prepared.network):
-        part = _part(prepared)
-        images = images or round(CONVOLVED_IMAGES * part)
-        steps = round(CONVOLVED_STEPS * part) if steps is None else steps
-    steps = 150 if steps is None else steps
-    tuning = None
-    if steps:
-        tuning = BriefTuning(
-            prepared.train,
-            prepared.network,
-            steps=steps,
-            learning_rate=prepared.schedule.learning_rate,
-            seed=config.seed,
-            place=prepared.place,
-        )
-    return Scoring(
-        prepared.network,
-        prepared.structure,
-        criterion,
-        prepared.train,
-        prepared.validation,
-        tuning,
-        images,
-        config.metric,
-        prepared.place,
-    )
-
-
-def _part(prepared: Prepared) -> float:
-    """Less is done where everything costs more: as the root of it, since the first steps and images tell most."""
-    macs = sum(cost.macs for cost in prepared.structure.costs.values())
-    return min(max(math.sqrt(CONVOLVED_MACS / max(macs, 1)), LEAST_PART), 1.0)
-
-
-def limits_of(asked: Budget, reference: Reference) -> Limits:
-    """What the user bounded, as shares of the unpruned network's."""
-
-    def share(bound: Bound | None, whole: float) -> float | None:
-        return None if bound is None else bound.limit(whole) / whole
-
-    return Limits(
-        latency=share(asked.max_latency, reference.latency),
-        memory=share(asked.max_memory, reference.memory),
-        bytes=share(asked.max_bytes, reference.bytes),
-        ncr=asked.min_ncr,
-    )
-
-
 def _learn_costs(
     frontier: Frontier, structure: Structure, evaluator: Evaluator, progress: Progress
 ) -> list[PruningPlan]:
@@ -469,84 +321,6 @@ def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Any]:
     return found
 
 
-def settle(budget: Budget, possible: Possible) -> Budget:
-    """The budget with its defaults: quality is always bounded; where nothing asks for less, a rate (NCR) does."""
-    asks = (budget.max_latency, budget.max_memory, budget.max_bytes, budget.min_ncr)
-    ncr = default_ncr(possible) if all(bound is None for bound in asks) else budget.min_ncr
-    return replace(budget, min_ncr=ncr, max_drop=DEFAULT_DROP if budget.max_drop is None else budget.max_drop)
-
-
-def default_ncr(possible: Possible) -> float:
-    """3, or half-way to the most that is possible where that is less."""
-    return min(DEFAULT_NCR, round(1 + (possible.ncr - 1) / 2, 2))
-
-
-def kept_already(budget: Budget, possible: Possible) -> list[str]:
-    """A line for every bound that the unpruned network keeps: it asks for nothing."""
-    reference = possible.reference
-    return [
-        f"the unpruned network keeps --max-{name} as it is ({shown}): that bound asks for nothing"
-        for name, bound, whole, shown in (
-            ("latency", budget.max_latency, reference.latency, format_cost(reference.latency, possible.unit)),
-            ("memory", budget.max_memory, reference.memory, format_bytes(reference.memory)),
-            ("bytes", budget.max_bytes, reference.bytes, format_bytes(reference.bytes)),
-        )
-        if bound is not None and bound.limit(whole) >= whole
-    ]
-
-
-def check_possible(budget: Budget, possible: Possible, device: str, structure: Structure) -> None:
-    """Raises BudgetError, with what is possible at best, where even the narrowest allowed network breaks a bound.
-
-    The hint is about `structure`'s layers that stay where they are the reason.
-    """
-    reference = possible.reference
-
-    def hint(measure: Measure, share: float) -> str:
-        return because_of(structure, measure, share) or "ask for less, or allow more with --max-sparsity"
-
-    if budget.min_ncr is not None and possible.ncr < budget.min_ncr:
-        raise BudgetError(
-            f"a neuron compression rate of {budget.min_ncr:g} cannot be reached: {possible.ncr:.2f} is the most here",
-            hint("neurons", 1 / possible.ncr),
-        )
-    for bound, share, whole, name, show in (
-        (
-            budget.max_latency,
-            possible.latency_share,
-            reference.latency,
-            "latency",
-            lambda v: format_cost(v, possible.unit),
-        ),
-        (budget.max_memory, possible.memory_share, reference.memory, "memory", format_bytes),
-        (budget.max_bytes, possible.smallest_bytes / reference.bytes, reference.bytes, "file size", format_bytes),
-    ):
-        if bound is not None and share * whole > bound.limit(whole):
-            raise BudgetError(
-                f"{name} of {show(bound.limit(whole))} cannot be reached on {device}: the smallest allowed network has "
-                f"{show(share * whole)}, the unpruned one {show(whole)}",
-                hint("macs" if bound is budget.max_latency else "parameters", share),
-            )
-
-
-def measure_possible(shop: Workshop, *, fresh: bool = False) -> tuple[Possible, Candidate]:
-    """What the narrowest network costs, and that network, scored. Raises DeviceError where it cannot be measured."""
-    evaluator = shop.evaluator
-    # From the cache where it holds them: the reward's aims hang on these figures, and with the same cached measurements
-    # a seed must give the same trials. What ships is measured afresh at the end.
-    smallest = evaluator.evaluate({group.name: group.floor for group in shop.prepared.structure.groups})
-    cost = evaluator.cost(smallest.plan, fresh=True) if fresh else smallest.cost
-    assert cost is not None
-    if isinstance(cost, Failure):
-        raise DeviceError(
-            f"the smallest network could not be measured: {cost.message}",
-            cost.advice or "check the device",
-            retryable=cost.retryable,
-        )
-    reference = Reference(cost.against_median, cost.against_peak_bytes, shop.baseline_file.stat().st_size)
-    return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit), smallest
-
-
 def _report(possible: Possible, smallest: Candidate, progress: Progress) -> None:
     progress.say(
         f"unpruned on the device: {format_cost(possible.reference.latency, possible.unit)}, "
@@ -554,37 +328,6 @@ def _report(possible: Possible, smallest: Candidate, progress: Progress) -> None
         f"possible at best: {format_speedup(1 / possible.latency_share, possible.unit)}, NCR {possible.ncr:.2f} "
         f"(narrowest network, {100 * smallest.accuracy:.1f} % before fine-tuning)"
     )
-
-
-def make_reward(
-    config: RunConfig, budget: Budget, limits: Limits, possible: Possible, accuracy: float, *, paper: bool
-) -> Reward | BoundedReward:
-    """[ACNN] (3) with measured terms where nothing is bounded, or for the `paper`'s own agent; else quality in bounds.
-
-    Expectations are what the user asks for; otherwise half-way between the unpruned and the narrowest network.
-    """
-
-    def aim(bound: Bound | None, share: float, reference: float) -> float:
-        if bound is not None:
-            return bound.limit(reference) / reference
-        return 0.5 * (1.0 + min(share, 1.0))
-
-    def weighed(otherwise: float) -> Reward:
-        weights = {name: getattr(config, name) for name in ("beta", "gamma", "delta")}
-        return Reward(
-            accuracy=accuracy,
-            ncr=budget.min_ncr or default_ncr(possible),
-            latency=aim(budget.max_latency, possible.latency_share, reference.latency),
-            memory=aim(budget.max_memory, possible.memory_share, reference.memory),
-            **{name: otherwise if weight is None else weight for name, weight in weights.items()},
-        )
-
-    reference = possible.reference
-    if paper or not limits:
-        return weighed(1.0)
-    extras = weighed(0.0)
-    by_hand = extras.beta or extras.gamma or extras.delta
-    return BoundedReward(accuracy, limits, int(reference.bytes), extras if by_hand else None)
 
 
 def _recorder(

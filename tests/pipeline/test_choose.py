@@ -14,7 +14,7 @@ from edgeprune.pipeline.choose import (
     latency_interval,
     rank,
 )
-from edgeprune.pipeline.search import Possible, check_possible, kept_already, settle
+from edgeprune.pipeline.possible import Possible, check_possible, kept_already, settle
 from edgeprune.pruning.structure import LayerCost, Structure
 
 REFERENCE = Reference(latency=0.010, memory=1000, bytes=5000)

@@ -20,10 +20,11 @@ from edgeprune.pipeline import finetune
 from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig, make_config
 from edgeprune.pipeline.finetune import FineTune, fine_tune, prune_and_tune, widen
+from edgeprune.pipeline.possible import Possible
 from edgeprune.pipeline.prepare import Prepared, Schedule
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
-from edgeprune.pipeline.search import Possible, Searched
+from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.groups import discover

@@ -88,7 +88,7 @@ def nets(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    monkeypatch.setattr("edgeprune.pipeline.search.DEFAULT_NCR", 1.2)
+    monkeypatch.setattr("edgeprune.pipeline.possible.DEFAULT_NCR", 1.2)
 
     def go(function: str, **settings: Any) -> dict[str, Any]:
         few: dict[str, Any] = {

@@ -7,7 +7,7 @@ import pytest
 from edgeprune.core.types import Measurement, MeasureSettings, PruningPlan
 from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.search import Possible, limits_of, make_reward, settle
+from edgeprune.pipeline.possible import Possible, limits_of, make_reward, settle
 from edgeprune.search.reward import BoundedReward, Candidate, Limits, Reward
 
 REFERENCE = Reference(latency=2e-3, memory=4e6, bytes=1e6)

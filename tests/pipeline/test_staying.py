@@ -18,8 +18,8 @@ from edgeprune.core.store import RunFolder
 from edgeprune.core.types import Bound, Budget
 from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.possible import Possible, check_possible
 from edgeprune.pipeline.prepare import prepare
-from edgeprune.pipeline.search import Possible, check_possible
 from edgeprune.pipeline.staying import because_of, staying, tell_frozen, tell_stays
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import LayerCost, Structure

@@ -1,0 +1,158 @@
+"""What makes, scores and measures the networks of plans, set up once for one search or many."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeprune.core.devices import Session
+from edgeprune.core.errors import DeviceError
+from edgeprune.core.files import sha256_file
+from edgeprune.core.progress import Progress
+from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
+from edgeprune.core.types import Failure, MeasureSettings
+from edgeprune.exporters import EXPORTERS
+from edgeprune.pipeline.artefacts import metadata
+from edgeprune.pipeline.candidates import Evaluator, FileMaker
+from edgeprune.pipeline.choose import Reference
+from edgeprune.pipeline.config import FORMAT, RunConfig
+from edgeprune.pipeline.criterion import criterion_of
+from edgeprune.pipeline.possible import Possible
+from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.scoring import Scoring
+from edgeprune.profilers.cache import MeasurementCache
+from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.pruning.criteria import Ranked
+from edgeprune.pruning.kinds import convolutional
+from edgeprune.pruning.structure import Criterion
+from edgeprune.search.reward import Candidate
+from edgeprune.training.brief import BriefTuning
+from edgeprune.training.metrics import chance_level, telling_images
+
+#: Steps that a candidate with convolutions is tuned for, and validation images it is then scored on: of unpruned
+#: networks up to so many multiply-accumulates; of larger ones fewer, down to this part.
+CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 60, 4000, 4_000_000, 1 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What makes, scores and measures networks of plans: one network on one device, for one search or many."""
+
+    config: RunConfig
+    prepared: Prepared
+    criterion: Ranked
+    scoring: Scoring
+    files: FileMaker
+    evaluator: Evaluator
+    profiler: LoopProfiler
+    session: Session
+    settings: MeasureSettings
+    #: The unpruned network's, which everything is raced against.
+    baseline_file: Path
+    #: The score up to which a plan is not told from guessing, and how many images a score is worth.
+    chance: float
+    images: float
+    progress: Progress
+
+
+@contextmanager
+def workshop(
+    config: RunConfig,
+    prepared: Prepared,
+    folder: RunFolder,
+    session: Session,
+    settings: MeasureSettings,
+    store: TrialStore,
+    progress: Progress,
+    *,
+    ahead: bool,
+) -> Iterator[Workshop]:
+    """Rank the channels, export the unpruned network, and be ready to evaluate plans; see `Evaluator` for `ahead`.
+
+    Scores are kept in `store`, costs in the cache of `config.runs_dir`. Raises DeviceError where the device is gone.
+    """
+    progress.say(f"criterion: {config.criterion}")
+    criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
+    kind = FORMAT[settings.runtime]
+    scoring = _scoring(config, prepared, criterion)
+    labels = prepared.validation.y[: scoring.images].numpy()
+    work = folder / CANDIDATES
+    try:
+        work.mkdir(exist_ok=True)
+        files = FileMaker(prepared, criterion, kind, work, progress)
+        # It stays in the run folder: what ships is compared with it at the end.
+        baseline_file = folder / f"baseline.{kind}"
+        example = prepared.validation.inputs(slice(0, 2))
+        EXPORTERS[kind](prepared.network, example, baseline_file, metadata(config, prepared, None))
+        with (
+            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as cache,
+            LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,
+            Evaluator(
+                config, prepared, criterion, scoring, files, profiler, cache, store, sha256_file(baseline_file),
+                settings, progress, ahead=ahead,
+            ) as evaluator,
+        ):  # fmt: skip
+            yield Workshop(
+                config, prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
+                chance_level(config.metric, labels), telling_images(config.metric, labels), progress,
+            )  # fmt: skip
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def measure_possible(shop: Workshop, *, fresh: bool = False) -> tuple[Possible, Candidate]:
+    """What the narrowest network costs, and that network, scored. Raises DeviceError where it cannot be measured."""
+    evaluator = shop.evaluator
+    # From the cache where it holds them: the reward's aims hang on these figures, and with the same cached measurements
+    # a seed must give the same trials. What ships is measured afresh at the end.
+    smallest = evaluator.evaluate({group.name: group.floor for group in shop.prepared.structure.groups})
+    cost = evaluator.cost(smallest.plan, fresh=True) if fresh else smallest.cost
+    assert cost is not None
+    if isinstance(cost, Failure):
+        raise DeviceError(
+            f"the smallest network could not be measured: {cost.message}",
+            cost.advice or "check the device",
+            retryable=cost.retryable,
+        )
+    reference = Reference(cost.against_median, cost.against_peak_bytes, shop.baseline_file.stat().st_size)
+    return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit), smallest
+
+
+def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
+    images, steps = config.search_images, config.search_steps
+    if convolutional(prepared.network):
+        part = _part(prepared)
+        images = images or round(CONVOLVED_IMAGES * part)
+        steps = round(CONVOLVED_STEPS * part) if steps is None else steps
+    steps = 150 if steps is None else steps
+    tuning = None
+    if steps:
+        tuning = BriefTuning(
+            prepared.train,
+            prepared.network,
+            steps=steps,
+            learning_rate=prepared.schedule.learning_rate,
+            seed=config.seed,
+            place=prepared.place,
+        )
+    return Scoring(
+        prepared.network,
+        prepared.structure,
+        criterion,
+        prepared.train,
+        prepared.validation,
+        tuning,
+        images,
+        config.metric,
+        prepared.place,
+    )
+
+
+def _part(prepared: Prepared) -> float:
+    """Less is done where everything costs more: as the root of it, since the first steps and images tell most."""
+    macs = sum(cost.macs for cost in prepared.structure.costs.values())
+    return min(max(math.sqrt(CONVOLVED_MACS / max(macs, 1)), LEAST_PART), 1.0)
