@@ -47,7 +47,7 @@ from edgeprune.pipeline.bench_conv_pace import Pace, Part, format_hours, parts_o
 from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
-from edgeprune.pipeline.finetune import FineTune, prune_and_tune
+from edgeprune.pipeline.finetune import FineTune, prune_and_tune, teacher_of
 from edgeprune.pipeline.possible import Possible, check_possible, settle
 from edgeprune.pipeline.prepare import prepare
 from edgeprune.pipeline.search import confirm_best, seek
@@ -59,7 +59,6 @@ from edgeprune.profilers.statistics import Interval, cost_interval
 from edgeprune.pruning.cost import count_macs
 from edgeprune.search.reward import Candidate
 from edgeprune.training.batches import Batches
-from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import Fit, predict, score, train
 
 #: Fresh processes in which what is finished is raced; in which a width of a family is, at least, and seconds at most.
@@ -229,7 +228,7 @@ class _Bench:
         self._ledger = Ledger(folder / "seconds.json", shop.evaluator.spent)
         prepared = shop.prepared
         self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-        self._teacher = Distillation(prepared.network, prepared.schedule.temperature, shop.config.distillation)
+        self._teacher = teacher_of(shop.config, prepared)
 
     def search(self, part: Part) -> str:
         """Fill the part's cell. Raises BudgetError where no network keeps the bound."""

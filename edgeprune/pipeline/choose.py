@@ -143,8 +143,9 @@ def confirm(
     """As `rank`, with who would be a finalist measured once more by `again`, in fresh processes, until none is new.
 
     The best of many noisy figures is lucky: a trial that kept its bound only by luck is found out here, and what it is
-    judged by from then on is the second figure. Those that keep it come first. Where none does, those that may are
-    measured again as well. After `2 * wanted + 2` trials that is enough.
+    judged by from then on is the second figure. Those that keep it come first. Those that may keep it are measured
+    again as well, where none is known to, and where they score more than the last finalist: nearer to the bound there
+    is more room. After `2 * wanted + 2` trials that is enough.
     """
     if budget.max_latency is None and budget.max_memory is None:
         return rank(trials, budget, baseline, chance)
@@ -154,7 +155,10 @@ def confirm(
         ordered = rank(list(left.values()), budget, baseline, chance)
         proven = [trial for trial in ordered if confirmed(trial) and excess(trial, budget, baseline) == 0.0]
         finalists = choose_finalists(ordered, wanted, budget, baseline, chance, images)[0]
-        hopes = [] if proven else [trial for trial in ordered if _may_meet(trial, budget, baseline)]
+        hopes = [trial for trial in ordered if _may_meet(trial, budget, baseline)]
+        if proven:
+            last = finalists[-1].accuracy
+            hopes = [t for t in hopes if t.accuracy > last and excess(t, budget, baseline) > 0.0]
         doubtful = [trial for trial in (*finalists, *hopes) if trial.plan.key not in tried]
         if not doubtful or len(tried) == 2 * wanted + 2:
             break

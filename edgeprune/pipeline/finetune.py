@@ -191,7 +191,8 @@ def fine_tune(
 
 def teacher_of(config: RunConfig, prepared: Prepared) -> Distillation:
     """The unpruned network as the teacher of a run's fine-tuning."""
-    return Distillation(prepared.network, prepared.schedule.temperature, config.distillation)
+    schedule = prepared.schedule
+    return Distillation(prepared.network, schedule.temperature, config.distillation, schedule.rounds)
 
 
 def _in_one_step(structure: Structure, trial: Trial, iterations: int, settings: FineTune) -> bool:
@@ -219,10 +220,11 @@ def go_on(
         train_set,
         validation,
         settings,
-        seed=seed + round(1000 * fit.epochs),
+        seed=seed,
         progress=progress,
         title=title,
         metric=metric,
+        begun=fit.epochs,
     )
     return replace(more, history=fit.history + more.history, epochs=fit.epochs + more.epochs)
 
@@ -329,6 +331,7 @@ def _train(
     title: str,
     metric: MetricName,
     clock: Callable[[], float] = time.monotonic,
+    begun: float = 0.0,
 ) -> Fit:
     return train(
         network,
@@ -347,6 +350,7 @@ def _train(
         metric=metric,
         clock=clock,
         place=settings.place,
+        begun=begun,
     )
 
 

@@ -37,10 +37,14 @@ from edgeprune.pruning.structure import Structure
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import train
+from edgeprune.training.heap import keep_freed_memory
 from edgeprune.training.place import PLAIN, Place
 
 #: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
 MAX_COLUMNS = 8192
+#: Epochs of fine-tuning where the network convolves, and of how many of them the images differ: its answers to others
+#: would take up to half of the time.
+CONVOLVING_EPOCHS, ROUNDS = 8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Schedule:
     temperature: float
     #: How training images are changed, of the baseline and of the pruned network alike.
     augmentation: Augmentation | None
+    #: Of how many epochs of distillation the images differ (see `Distillation`); None: of all.
+    rounds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,8 @@ def prepare(
     as_loaded, dataset = dataset, preprocessed(dataset, scaling.preprocessing)
     train_set = Batches(dataset.train, dataset.preprocessing)
     validation = Batches(dataset.validation, dataset.preprocessing)
+    if convolutional(network) and train_device(config) == "cpu":
+        keep_freed_memory()
     training = settle_training(
         config, stored.training if stored else None, network, train_set, schedule.batch_size, progress
     )
@@ -179,13 +187,14 @@ def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:
     images = len(dataset.train)
     # About a million images in all, at least 20 and at most 60 times each.
     train_epochs = min(60, max(20, round(1_000_000 / images)))
-    finetune_epochs = 10 if convolves else min(60, max(30, round(1_500_000 / images)))
+    finetune_epochs = CONVOLVING_EPOCHS if convolves else min(60, max(30, round(1_500_000 / images)))
     return Schedule(
         train_epochs=config.train_epochs if config.train_epochs is not None else train_epochs,
         finetune_epochs=config.finetune_epochs if config.finetune_epochs is not None else finetune_epochs,
         batch_size=32 if images < 5000 else 128,
         learning_rate=2e-3,
         temperature=config.temperature or (3.0 if convolves else 1.0),
+        rounds=ROUNDS if convolves else None,
         augmentation=None
         if config.augmentation == "none"
         else Augmentation.fit(dataset.input_shape, mirrors=dataset.mirrors),

@@ -16,11 +16,15 @@ class Distillation:
 
     `temperature` (above 0) softens the answers of both, `share` in [0, 1] is their part in the loss: at 0 only the
     labels count, at 1 only the teacher. Whatever is trained with the same Distillation shares the answers it keeps.
+
+    Where training images are changed, those of an epoch are the same again after so many `rounds`, so that a teacher
+    which is slow to ask is asked about each once; None: always others.
     """
 
     teacher: nn.Module
     temperature: float = 1.0
     share: float = 0.5
+    rounds: int | None = None
     #: Who is asked for the teacher's answers.
     asked: Teacher = field(init=False, repr=False, compare=False)
 

@@ -116,12 +116,14 @@ def train(
     metric: MetricName = "accuracy",
     clock: Callable[[], float] = time.monotonic,
     place: Place = PLAIN,
+    begun: float = 0.0,
 ) -> Fit:
     """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by `metric`.
 
     It takes so many `epochs`, or as many as fit into `minutes` by `clock`, validation included; the schedule follows
     the share of either that is spent. The result follows from the seed with `epochs`; with `minutes` also from the
-    machine's speed. The start counts as epoch 0, so training never makes a network worse on validation.
+    machine's speed. The start counts as epoch 0, so training never makes a network worse on validation. One that
+    has `begun`, and was trained for so many epochs, sees images in another order than it did then.
 
     Frozen parameters, and the statistics of frozen norms, keep their values (see `frozen`); a network that is frozen
     as a whole comes back as it was, after no epoch. It trains in `place`, and comes back from there.
@@ -143,9 +145,8 @@ def train(
         return Fit(place.back(best).eval(), accuracy, (), 0.0)
     # As long as the last validation will take.
     reserve = clock() - began
-    generator = torch.Generator().manual_seed(seed)
     optimizer = adamw(network, learning_rate, weight_decay)
-    source = _Source(train_set, batch_size, generator, distillation, augmentation, place)
+    source = _Source(train_set, batch_size, seed, distillation, augmentation, place, begun)
     total = (epochs or 0) * source.batches if minutes is None else 60 * minutes - reserve
     done = 0
 
@@ -157,7 +158,7 @@ def train(
     share = 0.0
     # Dropout draws from torch's own generator: it is seeded here and given back as it was.
     with progress.task(title, epochs if minutes is None else 60 * minutes) as task, torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(_seed_after(seed, begun))
         while elapsed() < 1:
             train_mode(network)
             for x, labels, softened in source.epoch():
@@ -186,6 +187,10 @@ def train(
     return Fit(place.back(best).eval(), accuracy, tuple(history), done / max(1, source.batches))
 
 
+def _seed_after(seed: int, epochs: float) -> int:
+    return seed + round(1000 * epochs)
+
+
 def _diverged(title: str, loss: float, epoch: int, step: int, rate: float) -> ModelError:
     causes = (
         "inputs that are scaled badly (try another --preprocessing), weights or data with extreme values, a network "
@@ -202,15 +207,17 @@ class _Source:
         self,
         train_set: Batches,
         batch_size: int,
-        generator: torch.Generator,
+        seed: int,
         distillation: Distillation | None,
         augmentation: Augmentation | None,
         place: Place,
+        begun: float,
     ) -> None:
         self._set = train_set
         self._place = place
         self._size = batch_size
-        self._generator = generator
+        self._seed, self._epoch = seed, math.ceil(begun)
+        self._generator = torch.Generator().manual_seed(_seed_after(seed, begun))
         self._distillation = distillation if distillation is not None and distillation.share > 0 else None
         self._augmentation = augmentation
         # Images that never change get the same answers every time.
@@ -222,6 +229,10 @@ class _Source:
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Inputs, labels and the teacher's softened answers, in random order and in place."""
+        rounds = self._distillation.rounds if self._distillation is not None else None
+        if rounds is not None:
+            self._generator.manual_seed(_seed_after(self._seed, self._epoch % rounds))
+        self._epoch += 1
         # The generator's state tells this epoch's images from all others: their order, and how each is changed.
         key = (self._set, self._generator.get_state().numpy().tobytes(), self._size, self._augmentation, self._place)
         order = torch.randperm(len(self._set), generator=self._generator)

@@ -150,6 +150,16 @@ def test_where_none_is_known_to_keep_it_those_that_may_are_measured_again() -> N
     assert confirming(trials, 3, found) == ([1, 0, 2], [0, 1])
 
 
+def test_what_scores_more_but_may_not_keep_the_bound_is_given_the_chance() -> None:
+    # Known to keep it but worse; nearer to the bound and better; better still, and over it.
+    trials = [trial(0, 0.88, latency=0.6), trial(1, 0.9, latency=0.699), trial(2, 0.95, latency=0.8)]
+    kept = {1: fresh(0.69, 0.69, 0.69)}
+    assert confirming(trials, 2, kept) == ([1, 0, 2], [0, 1])
+    assert confirming(trials, 2, {1: fresh(0.7, 0.7, 0.71)}) == ([0, 1, 2], [0, 1])
+    # Not where it scores less.
+    assert confirming([trials[0], trial(1, 0.87, latency=0.699)], 2, kept) == ([0, 1], [0])
+
+
 def test_nothing_is_measured_again_for_bounds_that_no_device_has_a_say_in() -> None:
     assert confirming([trial(0, 0.9), trial(1, 0.95)], 3, {}, Budget(min_ncr=3.0, max_bytes=Bound(2000))) == (
         [1, 0],

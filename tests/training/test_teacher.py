@@ -101,6 +101,28 @@ def test_who_sees_the_same_images_is_not_told_twice(augmentation: Augmentation |
         assert torch.equal(one, two)
 
 
+def test_images_that_return_after_some_epochs_are_asked_about_once() -> None:
+    def asked_by(rounds: int | None, epochs: int, begun: float, distillation: Distillation) -> int:
+        before = sum(network.asked)
+        train(
+            net(), TRAIN, TRAIN, epochs=epochs, learning_rate=1e-3, batch_size=32, seed=0, progress=Silent(), title="",
+            distillation=distillation, augmentation=Augmentation(shift=0.2), begun=begun,
+        )  # fmt: skip
+        return sum(network.asked) - before
+
+    network = counted()
+    always, repeats = (Distillation(network, rounds=rounds) for rounds in (None, 2))
+    once = asked_by(None, 1, 0, always)
+    assert once >= len(TRAIN)
+    assert asked_by(None, 4, 0, Distillation(network)) >= 4 * len(TRAIN)
+    # One epoch, as a finalist; going on, the second epoch is new and from then on all are known.
+    assert asked_by(2, 1, 0, repeats) == once
+    assert len(TRAIN) <= asked_by(2, 4, 1, repeats) < 2 * len(TRAIN)
+    assert asked_by(2, 3, 0, repeats) == 0
+    # Without rounds going on sees what was not seen before.
+    assert asked_by(None, 1, 1, always) >= len(TRAIN)
+
+
 def test_more_than_there_is_room_for_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     network = counted()
     asked, x = Teacher(network), images().inputs(slice(None))
