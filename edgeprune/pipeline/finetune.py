@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -43,7 +44,7 @@ class FineTune:
     of `epochs` and `minutes` is given.
     """
 
-    epochs: int | None = None
+    epochs: float | None = None
     minutes: float | None = None
     learning_rate: float = 2e-3
     batch_size: int = 128
@@ -63,7 +64,7 @@ class FineTune:
 
     def of(self, amount: float) -> FineTune:
         """The same for another amount of epochs, or minutes."""
-        return replace(self, epochs=round(amount)) if self.minutes is None else replace(self, minutes=amount)
+        return replace(self, epochs=amount) if self.minutes is None else replace(self, minutes=amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,10 @@ def fine_tune(
 ) -> Tuned:
     """Distil the best of the trials from the unpruned network.
 
-    The finalists (see `choose_finalists`) are pruned in one step and tuned for a fifth of the epochs each; the best of
-    them on validation goes on for the rest. Where it is not pruned in one step, since there are `config.iterations` or
-    its inputs go last, it begins again, and gets all epochs. With minutes, finalists and winner share them in the same
-    proportion.
+    The finalists (see `choose_finalists`) are pruned in one step and tuned for a part of the epochs each, as the
+    schedule says; the best of them on validation goes on for the rest. Where it is not pruned in one step, since there
+    are `config.iterations` or its inputs go last, it begins again, and gets all epochs. With minutes, finalists and
+    winner share them in the same proportion.
 
     What `networks` has is not tuned again: finalists stand as they are, and a winner that was tuned for fewer epochs
     than are asked for now goes on for those that are missing. `make_criterion` ranks the partly pruned networks. A
@@ -149,7 +150,7 @@ def fine_tune(
     best, begun = finalists[0], None
     if len(finalists) > 1 and settings.epochs not in (0, 1):
         goes_on = all(_in_one_step(prepared.structure, trial, config.iterations, settings) for trial in finalists)
-        short, settings = _shares(settings, len(finalists), goes_on=goes_on)
+        short, settings = _shares(settings, schedule.finalist_share, len(finalists), goes_on=goes_on)
         # Finalists are compared after the same amount, whatever a resumed run asks for now.
         short = short.of(networks.asked("finalist") or short.amount)
         tuned = []
@@ -229,15 +230,16 @@ def go_on(
     return replace(more, history=fit.history + more.history, epochs=fit.epochs + more.epochs)
 
 
-def _shares(settings: FineTune, finalists: int, *, goes_on: bool) -> tuple[FineTune, FineTune]:
-    """What each finalist gets, and what the winner gets: five times as much, what it had as a finalist included.
+def _shares(settings: FineTune, share: float, finalists: int, *, goes_on: bool) -> tuple[FineTune, FineTune]:
+    """What each finalist gets, a `share` of what the winner gets; what that one had as a finalist is part of it.
 
     Epochs are the winner's own, minutes are for all: where it `goes_on`, its time as a finalist is not spent twice.
     """
     if settings.minutes is not None:
-        minutes = settings.minutes * 5 / (5 + finalists - goes_on)
-        return replace(settings, minutes=minutes / 5), replace(settings, minutes=minutes)
-    return replace(settings, epochs=max(1, (settings.epochs or 0) // 5)), settings
+        minutes = settings.minutes / (1 + share * (finalists - goes_on))
+        return settings.of(minutes * share), settings.of(minutes)
+    # Whole ones, or half of one: an epoch of a convolutional network may take minutes.
+    return settings.of(math.floor(settings.amount * share) or 0.5), settings
 
 
 def prune_and_tune(
@@ -379,8 +381,8 @@ def _step_widths(structure: Structure, widths: Mapping[str, int], share: float) 
     return between
 
 
-def _step_epochs(epochs: int, step: int, steps: int) -> int:
-    """Whole epochs of one step, at least one; all steps together have `epochs`."""
+def _step_epochs(epochs: float, step: int, steps: int) -> float:
+    """Epochs of one step, whole ones of all but the last; all steps together have `epochs`."""
     early = max(1, epochs // (EARLY * (steps - 1))) if steps > 1 else 0
     return epochs - early * (steps - 1) if step == steps else early
 

@@ -69,6 +69,8 @@ class Schedule:
     augmentation: Augmentation | None
     #: Of how many epochs of distillation the images differ (see `Distillation`); None: of all.
     rounds: int | None = None
+    #: Of the winner's epochs or minutes each finalist gets.
+    finalist_share: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:
         learning_rate=2e-3,
         temperature=config.temperature or (3.0 if convolves else 1.0),
         rounds=ROUNDS if convolves else None,
+        finalist_share=1 / 16 if convolves else 1 / 5,
         augmentation=None
         if config.augmentation == "none"
         else Augmentation.fit(dataset.input_shape, mirrors=dataset.mirrors),

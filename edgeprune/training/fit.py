@@ -103,7 +103,7 @@ def train(
     train_set: Batches,
     validation: Batches,
     *,
-    epochs: int | None = None,
+    epochs: float | None = None,
     minutes: float | None = None,
     learning_rate: float,
     batch_size: int,
@@ -120,10 +120,11 @@ def train(
 ) -> Fit:
     """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by `metric`.
 
-    It takes so many `epochs`, or as many as fit into `minutes` by `clock`, validation included; the schedule follows
-    the share of either that is spent. The result follows from the seed with `epochs`; with `minutes` also from the
-    machine's speed. The start counts as epoch 0, so training never makes a network worse on validation. One that
-    has `begun`, and was trained for so many epochs, sees images in another order than it did then.
+    It takes so many `epochs`, of which the last may be a part of one, or as many as fit into `minutes` by `clock`,
+    validation included; the schedule follows the share of either that is spent. The result follows from the seed with
+    `epochs`; with `minutes` also from the machine's speed. The start counts as epoch 0, so training never makes a
+    network worse on validation. One that has `begun`, and was trained for so many epochs, sees images in another order
+    than it did then.
 
     Frozen parameters, and the statistics of frozen norms, keep their values (see `frozen`); a network that is frozen
     as a whole comes back as it was, after no epoch. It trains in `place`, and comes back from there.
@@ -157,7 +158,8 @@ def train(
     history: list[float] = []
     share = 0.0
     # Dropout draws from torch's own generator: it is seeded here and given back as it was.
-    with progress.task(title, epochs if minutes is None else 60 * minutes) as task, torch.random.fork_rng():
+    steps = math.ceil(epochs or 0) if minutes is None else 60 * minutes
+    with progress.task(title, steps) as task, torch.random.fork_rng():
         torch.manual_seed(_seed_after(seed, begun))
         while elapsed() < 1:
             train_mode(network)

@@ -493,13 +493,21 @@ def test_the_stage_takes_its_settings_from_the_options(stage: Stage, monkeypatch
 
 
 def test_finalists_and_winner_share_the_minutes() -> None:
-    for finalists, goes_on in ((3, True), (3, False), (2, True)):
-        short, winner = finetune._shares(FineTune(minutes=7.0), finalists, goes_on=goes_on)
+    for share, finalists, goes_on in ((1 / 5, 3, True), (1 / 5, 3, False), (1 / 16, 2, True)):
+        short, winner = finetune._shares(FineTune(minutes=7.0), share, finalists, goes_on=goes_on)
         assert short.minutes is not None
         assert winner.minutes is not None
-        assert winner.minutes == pytest.approx(5 * short.minutes)
+        assert short.minutes == pytest.approx(share * winner.minutes)
         # The winner has had its time as a finalist.
         assert (finalists - goes_on) * short.minutes + winner.minutes == pytest.approx(7)
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "short"), [(1 / 5, 60, 12), (1 / 5, 33, 6), (1 / 16, 8, 0.5), (1 / 16, 40, 2)]
+)
+def test_a_finalist_gets_whole_epochs_or_half_of_one(share: float, epochs: float, short: float) -> None:
+    first, winner = finetune._shares(FineTune(epochs=epochs), share, 3, goes_on=True)
+    assert (first.epochs, winner.epochs) == (short, epochs)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,29 @@ def test_answers_known_beforehand_are_those_of_the_batch() -> None:
     assert other.accuracy == pytest.approx(known.accuracy, abs=0.05)
 
 
+def test_a_part_of_an_epoch() -> None:
+    """Three of four batches are seen, by a schedule of that length, and validation looks once."""
+    seen: list[int] = []
+
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = net()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(len(x))
+            answers: torch.Tensor = self.inner(x)
+            return answers
+
+    data = toy(128, 0)
+    part = train(
+        Counts(), data, data, epochs=0.75, learning_rate=1e-2, batch_size=32, seed=0, progress=Silent(), title=""
+    )
+    assert (part.epochs, len(part.history)) == (0.75, 1)
+    assert seen == [32] * 3
+
+
 def test_weights_decay_and_biases_do_not() -> None:
     class Idle(nn.Module):
         """Half of it plays no part: its gradients are zero, and only decay moves it."""
