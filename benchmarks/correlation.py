@@ -42,6 +42,7 @@ from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import predict, score, train
+from edgeprune.training.heap import keep_freed_memory
 from edgeprune.training.narrow import narrow
 from edgeprune.training.place import PLAIN, Place
 from edgeprune.training.recalibration import recalibrate
@@ -68,6 +69,8 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, default=12000, help="that fine-tuning sees")
     parser.add_argument("--train-epochs", type=int, default=8, help="of the unpruned network, where it has no weights")
     parser.add_argument("--weights", type=Path, help="of the one network given")
+    parser.add_argument("--tuned", default="20x128,60x128,150x128,80x32,240x32", help="STEPSxBATCH of candidates")
+    parser.add_argument("--rates", default="0.002,0.01", help="learning rates of candidates")
     parser.add_argument("--shared-steps", type=int, default=0, help="steps of shared training of nested widths")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -86,7 +89,7 @@ def one(name: str, args: argparse.Namespace) -> dict[str, object]:
     )  # fmt: skip
     plans = [criterion.plan(widths) for widths in draw(ground, args.plans)]
     small = some(ground.train, args.train_images)
-    ways = scores(ground, criterion, args.shared_steps)
+    ways = scores(ground, criterion, args)
     told: dict[str, list[float]] = {way: [] for way in ways}
     seconds: dict[str, float] = dict.fromkeys(ways, 0.0)
     truth: list[float] = []
@@ -123,6 +126,7 @@ def make_ground(name: str, args: argparse.Namespace) -> Ground:
     convolves = name != "lenet-300-100"
     place = Place(memory_format="channels_last") if convolves else PLAIN
     augmentation = Augmentation.fit(data.input_shape, mirrors=data.mirrors)
+    keep_freed_memory()
     if args.weights is not None:
         load_weights(network, args.weights, print)
     elif name == "resnet20":
@@ -163,7 +167,7 @@ def draw(ground: Ground, count: int) -> list[dict[str, int]]:
     return found
 
 
-def scores(ground: Ground, criterion: object, shared_steps: int) -> dict[str, Callable[[PruningPlan], float]]:
+def scores(ground: Ground, criterion: object, args: argparse.Namespace) -> dict[str, Callable[[PruningPlan], float]]:
     """The ways to score a plan, by name."""
     network, structure, place = ground.network, ground.structure, ground.place
 
@@ -176,12 +180,15 @@ def scores(ground: Ground, criterion: object, shared_steps: int) -> dict[str, Ca
         return -float(nn.functional.cross_entropy(logits, answers))
 
     answers = predict(network, ground.validation, 2000, place=place).softmax(1)
-    known: dict[tuple[str, int, float], nn.Module] = {}
+    known: dict[tuple[str, str, float], nn.Module] = {}
 
-    def tuned(plan: PruningPlan, steps: int, rate: float) -> nn.Module:
-        key = (plan.key, steps, rate)
+    def tuned(plan: PruningPlan, long: str, rate: float) -> nn.Module:
+        key = (plan.key, long, rate)
         if key not in known:
-            brief = BriefTuning(ground.train, network, steps=steps, learning_rate=rate / 5, seed=0, place=place)
+            steps, batch_size = map(int, long.split("x"))
+            brief = BriefTuning(
+                ground.train, network, steps=steps, learning_rate=rate / 5, seed=0, place=place, batch_size=batch_size
+            )
             known[key] = brief(narrow(criterion, structure, plan, ground.train, images=500))  # type: ignore[arg-type]
         return known[key]
 
@@ -189,11 +196,13 @@ def scores(ground: Ground, criterion: object, shared_steps: int) -> dict[str, Ca
         "as it was: old statistics, 1000": lambda p: right(prune(criterion, structure, p), 1000),  # type: ignore[arg-type]
         "statistics, 1000": lambda p: right(narrow(criterion, structure, p, ground.train, images=500), 1000),  # type: ignore[arg-type]
     }
-    for steps in (20, 60, 150):
-        for rate in (0.002, 0.01):
-            ways[f"{steps} steps at {rate:g}, 1000"] = lambda p, s=steps, r=rate: right(tuned(p, s, r), 1000)
-            ways[f"{steps} steps at {rate:g}, all"] = lambda p, s=steps, r=rate: right(tuned(p, s, r), None)
-            ways[f"{steps} steps at {rate:g}, answers"] = lambda p, s=steps, r=rate: agreement(tuned(p, s, r))
+    for long in args.tuned.split(","):
+        for rate in map(float, args.rates.split(",")):
+            # The first of each is charged for the tuning.
+            ways[f"{long} at {rate:g}, 1000"] = lambda p, s=long, r=rate: right(tuned(p, s, r), 1000)
+            ways[f"{long} at {rate:g}, 4000"] = lambda p, s=long, r=rate: right(tuned(p, s, r), 4000)
+            ways[f"{long} at {rate:g}, answers"] = lambda p, s=long, r=rate: agreement(tuned(p, s, r))
+    shared_steps = args.shared_steps
     if shared_steps:
         started = time.perf_counter()
         shared = train_shared(ground, criterion, shared_steps)
@@ -205,7 +214,7 @@ def scores(ground: Ground, criterion: object, shared_steps: int) -> dict[str, Ca
             return pruned
 
         ways[f"shared {shared_steps} steps, 1000"] = lambda p: right(from_shared(p), 1000)
-        ways[f"shared {shared_steps} steps, all"] = lambda p: right(from_shared(p), None)
+        ways[f"shared {shared_steps} steps, 4000"] = lambda p: right(from_shared(p), 4000)
         ways[f"shared {shared_steps} steps, answers"] = lambda p: agreement(from_shared(p))
     return ways
 

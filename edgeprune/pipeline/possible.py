@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from edgeprune.core.errors import BudgetError
 from edgeprune.core.types import Bound, Budget, Unit
 from edgeprune.core.units import format_bytes, format_cost
-from edgeprune.pipeline.choose import Reference
+from edgeprune.pipeline.choose import BETWEEN_PROCESSES, Reference
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.staying import Measure, because_of
 from edgeprune.pruning.structure import Structure
@@ -60,9 +60,11 @@ def kept_already(budget: Budget, possible: Possible) -> list[str]:
 def check_possible(budget: Budget, possible: Possible, device: str, structure: Structure) -> None:
     """Raises BudgetError, with what is possible at best, where even the narrowest allowed network breaks a bound.
 
-    The hint is about `structure`'s layers that stay where they are the reason.
+    A bound on seconds that it may keep in other processes is not refused: the end says how that came out. The hint is
+    about `structure`'s layers that stay where they are the reason.
     """
     reference = possible.reference
+    fastest = possible.latency_share / (1 + BETWEEN_PROCESSES if possible.unit == "s" else 1)
 
     def hint(measure: Measure, share: float) -> str:
         return because_of(structure, measure, share) or "ask for less, or allow more with --max-sparsity"
@@ -83,7 +85,8 @@ def check_possible(budget: Budget, possible: Possible, device: str, structure: S
         (budget.max_memory, possible.memory_share, reference.memory, "memory", format_bytes),
         (budget.max_bytes, possible.smallest_bytes / reference.bytes, reference.bytes, "file size", format_bytes),
     ):
-        if bound is not None and share * whole > bound.limit(whole):
+        least = fastest if bound is budget.max_latency else share
+        if bound is not None and least * whole > bound.limit(whole):
             raise BudgetError(
                 f"{name} of {show(bound.limit(whole))} cannot be reached on {device}: the smallest allowed network has "
                 f"{show(share * whole)}, the unpruned one {show(whole)}",

@@ -43,11 +43,12 @@ class BriefTuning:
         learning_rate: float,
         seed: int,
         place: Place = PLAIN,
+        batch_size: int = BATCH_SIZE,
     ) -> None:
         self._place = place
         self._distillation = Distillation(teacher, TEMPERATURE, share=1.0)
         self._rate = FASTER * learning_rate
-        count = min(len(train_set), steps * BATCH_SIZE)
+        count = min(len(train_set), steps * batch_size)
         index = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(seed))[:count]
         self._inputs, self._labels = place.inputs(train_set.inputs(index)), place.moved(train_set.y[index])
         parts = [self._distillation.asked(part, place) for part in torch.split(self._inputs, train_set.together)]
@@ -60,7 +61,7 @@ class BriefTuning:
         self._softened = self._distillation.soften(answers)
         #: Networks whose tuning diverged; they came back as they were.
         self.diverged = 0
-        self._steps, self._seed = steps, seed
+        self._steps, self._seed, self._batch_size = steps, seed, batch_size
 
     def __call__(self, network: nn.Module) -> nn.Module:
         """A tuned copy of `network`, in evaluation mode; the same for the same network. What is frozen stays.
@@ -74,14 +75,15 @@ class BriefTuning:
         network = self._place.copy(network)
         train_mode(network)
         optimizer = torch.optim.AdamW(trainable(network), lr=self._rate, fused=True)
-        batches = len(self._labels) // BATCH_SIZE or 1
+        size = self._batch_size
+        batches = len(self._labels) // size or 1
         # Dropout draws from torch's own generator: it is seeded here and given back as it was.
         with torch.random.fork_rng():
             torch.manual_seed(self._seed)
             for step in range(self._steps):
                 for group in optimizer.param_groups:
                     group["lr"] = self._rate * (0.5 + 0.5 * math.cos(math.pi * step / self._steps))
-                part = slice(step % batches * BATCH_SIZE, (step % batches + 1) * BATCH_SIZE)
+                part = slice(step % batches * size, (step % batches + 1) * size)
                 logits = self._place.forward(network, self._inputs[part])
                 loss = self._distillation.loss(logits, self._labels[part], self._softened[part])
                 if not math.isfinite(loss.item()):

@@ -195,6 +195,16 @@ def test_impossible_budgets_say_what_is_possible() -> None:
     check_possible(Budget(Bound(0.5, True), Bound(300), Bound(900), 1.0, 2.0), POSSIBLE, "d", FREE)
 
 
+def test_seconds_that_other_processes_may_keep_are_not_refused() -> None:
+    near = Budget(max_latency=Bound(0.397, True))
+    check_possible(near, POSSIBLE, "d", FREE)
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        check_possible(Budget(max_latency=Bound(0.395, True)), POSSIBLE, "d", FREE)
+    # Instructions are the same in every process.
+    with pytest.raises(BudgetError, match="cannot be reached"):
+        check_possible(near, replace(POSSIBLE, unit="instructions"), "d", FREE)
+
+
 def test_a_rate_by_default_only_where_nothing_asks_for_less() -> None:
     assert settle(Budget(), POSSIBLE) == Budget(min_ncr=1.5, max_drop=1.0)
     assert settle(Budget(max_drop=0.2), POSSIBLE) == Budget(min_ncr=1.5, max_drop=0.2)
