@@ -4,7 +4,8 @@ OMP_NUM_THREADS=2 python -m benchmarks.correlation --networks lenet-300-100,lene
 
 Plans are drawn at random and brought to half of the unpruned network's multiply-accumulates, so they differ in
 where they are cut and not in how much. Each is scored in several ways and then fine-tuned as a run does; what that
-gives on all validation images is what a score should have told. Intervals are 95 %, by the bootstrap over plans.
+gives on all validation images is what a score should have told. Seconds are those of making what is scored.
+Intervals are 95 %, by the bootstrap over plans.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,7 @@ from edgeprune.pipeline.criterion import make_criterion
 from edgeprune.pipeline.finetune import FineTune, prune_and_tune
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.shares import LayerShares
-from edgeprune.pruning.structure import Structure
+from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.pruning.surgery import cut, mask, prune
 from edgeprune.search.costs import Costs
 from edgeprune.search.frontier import Frontier
@@ -47,6 +49,8 @@ from edgeprune.training.narrow import narrow
 from edgeprune.training.place import PLAIN, Place
 from edgeprune.training.recalibration import recalibrate
 
+#: Validation images that a score is taken of, from the first on.
+COUNTS = (500, 1000, 2000, 4000)
 DATA = {"lenet-300-100": "mnist", "lenet5": "fashion-mnist", "ds-cnn": "fashion-mnist", "resnet20": "cifar10-jpeg.zip"}
 
 
@@ -89,22 +93,28 @@ def one(name: str, args: argparse.Namespace) -> dict[str, object]:
     )  # fmt: skip
     plans = [criterion.plan(widths) for widths in draw(ground, args.plans)]
     small = some(ground.train, args.train_images)
-    ways = scores(ground, criterion, args)
-    told: dict[str, list[float]] = {way: [] for way in ways}
-    seconds: dict[str, float] = dict.fromkeys(ways, 0.0)
+    made = makers(ground, criterion, args)
+    answers = predict(ground.network, ground.validation, COUNTS[-1], place=ground.place).softmax(1)
+    told: defaultdict[str, list[float]] = defaultdict(list)
+    seconds: defaultdict[str, float] = defaultdict(float)
     truth: list[float] = []
+    settings = FineTune(
+        epochs=args.epochs, temperature=3.0 if ground.convolves else 1.0, augmentation=ground.augmentation,
+        place=ground.place,
+    )  # fmt: skip
+    # All plans see the same images, which the unpruned network is asked about once.
+    teacher = Distillation(ground.network, settings.temperature, settings.distillation)
     for number, plan in enumerate(plans, start=1):
-        for way, score_of in ways.items():
+        for way, make in made.items():
             started = time.perf_counter()
-            told[way].append(score_of(plan))
-            seconds[way] += (time.perf_counter() - started) / len(plans)
-        settings = FineTune(
-            epochs=args.epochs, temperature=3.0 if ground.convolves else 1.0, augmentation=ground.augmentation,
-            place=ground.place,
-        )  # fmt: skip
+            pruned = make(plan)
+            taken = (time.perf_counter() - started) / len(plans)
+            for how, value in scores(ground, answers, pruned).items():
+                told[f"{way}; {how}"].append(value)
+                seconds[f"{way}; {how}"] += taken
         _, fit, _ = prune_and_tune(
             ground.network, ground.structure, plan.widths, lambda *_: criterion, train_set=small,
-            validation=ground.validation, settings=settings, seed=0, progress=Silent(),
+            validation=ground.validation, settings=settings, seed=0, progress=Silent(), teacher=teacher,
         )  # fmt: skip
         truth.append(fit.accuracy)
         print(f"{name} {number}/{len(plans)} {fit.accuracy:.4f} {list(plan.widths.values())}", flush=True)
@@ -167,45 +177,32 @@ def draw(ground: Ground, count: int) -> list[dict[str, int]]:
     return found
 
 
-def scores(ground: Ground, criterion: object, args: argparse.Namespace) -> dict[str, Callable[[PruningPlan], float]]:
-    """The ways to score a plan, by name."""
+def makers(
+    ground: Ground, criterion: Criterion, args: argparse.Namespace
+) -> dict[str, Callable[[PruningPlan], nn.Module]]:
+    """The networks of a plan that may be scored, by name."""
     network, structure, place = ground.network, ground.structure, ground.place
 
-    def right(pruned: nn.Module, images: int | None) -> float:
-        return score(pruned, ground.validation, images, place=place)
+    def narrowed(plan: PruningPlan) -> nn.Module:
+        return narrow(criterion, structure, plan, ground.train, images=500)
 
-    def agreement(pruned: nn.Module) -> float:
-        """Less noisy than counting what is right: minus the cross entropy to the unpruned network's answers."""
-        logits = predict(pruned, ground.validation, 2000, place=place)
-        return -float(nn.functional.cross_entropy(logits, answers))
+    def tuned(long: str, rate: float) -> Callable[[PruningPlan], nn.Module]:
+        steps, batch_size = map(int, long.split("x"))
+        brief = BriefTuning(
+            ground.train, network, steps=steps, learning_rate=rate / 5, seed=0, place=place, batch_size=batch_size
+        )
+        return lambda plan: brief(narrowed(plan))
 
-    answers = predict(network, ground.validation, 2000, place=place).softmax(1)
-    known: dict[tuple[str, str, float], nn.Module] = {}
-
-    def tuned(plan: PruningPlan, long: str, rate: float) -> nn.Module:
-        key = (plan.key, long, rate)
-        if key not in known:
-            steps, batch_size = map(int, long.split("x"))
-            brief = BriefTuning(
-                ground.train, network, steps=steps, learning_rate=rate / 5, seed=0, place=place, batch_size=batch_size
-            )
-            known[key] = brief(narrow(criterion, structure, plan, ground.train, images=500))  # type: ignore[arg-type]
-        return known[key]
-
-    ways: dict[str, Callable[[PruningPlan], float]] = {
-        "as it was: old statistics, 1000": lambda p: right(prune(criterion, structure, p), 1000),  # type: ignore[arg-type]
-        "statistics, 1000": lambda p: right(narrow(criterion, structure, p, ground.train, images=500), 1000),  # type: ignore[arg-type]
+    found: dict[str, Callable[[PruningPlan], nn.Module]] = {
+        "as it was: old statistics": lambda plan: prune(criterion, structure, plan),
+        "statistics": narrowed,
     }
     for long in args.tuned.split(","):
         for rate in map(float, args.rates.split(",")):
-            # The first of each is charged for the tuning.
-            ways[f"{long} at {rate:g}, 1000"] = lambda p, s=long, r=rate: right(tuned(p, s, r), 1000)
-            ways[f"{long} at {rate:g}, 4000"] = lambda p, s=long, r=rate: right(tuned(p, s, r), 4000)
-            ways[f"{long} at {rate:g}, answers"] = lambda p, s=long, r=rate: agreement(tuned(p, s, r))
-    shared_steps = args.shared_steps
-    if shared_steps:
+            found[f"{long} at {rate:g}"] = tuned(long, rate)
+    if args.shared_steps:
         started = time.perf_counter()
-        shared = train_shared(ground, criterion, shared_steps)
+        shared = train_shared(ground, criterion, args.shared_steps)
         print(f"shared training: {time.perf_counter() - started:.1f} s")
 
         def from_shared(plan: PruningPlan) -> nn.Module:
@@ -213,13 +210,26 @@ def scores(ground: Ground, criterion: object, args: argparse.Namespace) -> dict[
             recalibrate(pruned, (x for x, _ in ground.train.ordered(500, 500)), place)
             return pruned
 
-        ways[f"shared {shared_steps} steps, 1000"] = lambda p: right(from_shared(p), 1000)
-        ways[f"shared {shared_steps} steps, 4000"] = lambda p: right(from_shared(p), 4000)
-        ways[f"shared {shared_steps} steps, answers"] = lambda p: agreement(from_shared(p))
-    return ways
+        found[f"shared {args.shared_steps} steps"] = from_shared
+    return found
 
 
-def train_shared(ground: Ground, criterion: object, steps: int) -> nn.Module:
+def scores(ground: Ground, answers: torch.Tensor, pruned: nn.Module) -> dict[str, float]:
+    """By name what may be said of a network's answers to the first images: what is right, and how near to `answers`.
+
+    The second, minus the cross entropy, is less noisy than counting.
+    """
+    logits = predict(pruned, ground.validation, len(answers), place=ground.place)
+    right = (logits.argmax(1) == ground.validation.y[: len(logits)]).double()
+    near = -nn.functional.cross_entropy(logits, answers, reduction="none")
+    return {
+        f"{kind}, {count}": float(values[:count].mean())
+        for kind, values in (("right", right), ("near", near))
+        for count in COUNTS
+    }
+
+
+def train_shared(ground: Ground, criterion: Criterion, steps: int) -> nn.Module:
     """Nested widths trained together (Yu & Huang 2019): at each step one drawn plan, its channels masked where read."""
     place, structure = ground.place, ground.structure
     network = place.copy(ground.network).train()
@@ -245,7 +255,7 @@ def train_shared(ground: Ground, criterion: object, steps: int) -> nn.Module:
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 0.005 * (0.5 + 0.5 * np.cos(np.pi * step / steps))
-        plan = criterion.plan(plans[int(noise.integers(len(plans)))])  # type: ignore[attr-defined]
+        plan = criterion.plan(plans[int(noise.integers(len(plans)))])
         for coupling in structure.couplings:
             for consumer in coupling.consumers:
                 keep = torch.zeros(sum(map(len, consumer.columns)))
