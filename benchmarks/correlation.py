@@ -27,7 +27,7 @@ from torch import nn
 
 from edgeprune.core.progress import Silent
 from edgeprune.core.types import PruningPlan
-from edgeprune.data.catalog import load_data
+from edgeprune.data.catalog import DATASETS, load_data
 from edgeprune.models.source import load_weights
 from edgeprune.models.zoo import build
 from edgeprune.pipeline.criterion import make_criterion
@@ -130,7 +130,9 @@ def one(name: str, args: argparse.Namespace) -> dict[str, object]:
 
 def make_ground(name: str, args: argparse.Namespace) -> Ground:
     torch.manual_seed(0)
-    data = load_data(DATA[name], Path(os.environ["EDGEPRUNE_DATA"]), seed=0, progress=Silent())
+    folder = Path(os.environ["EDGEPRUNE_DATA"])
+    source = DATA[name] if DATA[name] in DATASETS else str(folder / DATA[name])
+    data = load_data(source, folder, seed=0, progress=Silent())
     train_set, validation = (Batches(split, data.preprocessing) for split in (data.train, data.validation))
     network = build(name, data.input_shape, len(data.classes))
     convolves = name != "lenet-300-100"
@@ -140,7 +142,7 @@ def make_ground(name: str, args: argparse.Namespace) -> Ground:
     if args.weights is not None:
         load_weights(network, args.weights, print)
     elif name == "resnet20":
-        load_weights(network, Path(os.environ["EDGEPRUNE_DATA"]) / "resnet20-cifar10jpeg.pt", print)
+        load_weights(network, folder / "resnet20-cifar10jpeg.pt", print)
     else:
         kept = Path(f"bench/correlation-{name}.safetensors")
         if kept.exists():
