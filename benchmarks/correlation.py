@@ -2,9 +2,9 @@
 
 OMP_NUM_THREADS=2 python -m benchmarks.correlation --networks lenet-300-100,lenet5 [--plans 12] [--epochs 3]
 
-Plans are drawn at random and brought to half of the unpruned network's multiply-accumulates, so they differ in
-where they are cut and not in how much. Each is scored in several ways and then fine-tuned as a run does; what that
-gives on all validation images is what a score should have told. Seconds are those of making what is scored.
+Plans are drawn at random and brought to one share (--macs) of the unpruned network's multiply-accumulates, so they
+differ in where they are cut and not in how much. Each is scored in several ways and then fine-tuned as a run does; what
+that gives on all validation images is what a score should have told. Seconds are those of making what is scored.
 Intervals are 95 %, by the bootstrap over plans.
 """
 
@@ -69,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--networks", default=",".join(DATA))
     parser.add_argument("--plans", type=int, default=12)
+    parser.add_argument("--macs", type=float, default=0.5, help="share of the multiply-accumulates that plans leave")
     parser.add_argument("--epochs", type=int, default=3, help="of fine-tuning")
     parser.add_argument("--train-images", type=int, default=12000, help="that fine-tuning sees")
     parser.add_argument("--train-epochs", type=int, default=8, help="of the unpruned network, where it has no weights")
@@ -91,7 +92,7 @@ def one(name: str, args: argparse.Namespace) -> dict[str, object]:
         "reconstruction", repair=True, network=ground.network, structure=ground.structure, train_set=ground.train,
         validation=ground.validation, images=4000, seed=0, progress=Silent(),
     )  # fmt: skip
-    plans = [criterion.plan(widths) for widths in draw(ground, args.plans)]
+    plans = [criterion.plan(widths) for widths in draw(ground, args.plans, args.macs)]
     small = some(ground.train, args.train_images)
     made = makers(ground, criterion, args)
     answers = predict(ground.network, ground.validation, COUNTS[-1], place=ground.place).softmax(1)
@@ -162,15 +163,15 @@ def make_ground(name: str, args: argparse.Namespace) -> Ground:
     return ground
 
 
-def draw(ground: Ground, count: int) -> list[dict[str, int]]:
-    """Different plans at half of the multiply-accumulates."""
+def draw(ground: Ground, count: int, macs: float) -> list[dict[str, int]]:
+    """Different plans that leave a share of the multiply-accumulates."""
     groups, work = ground.structure.groups, LayerShares(ground.network, ground.structure)
     costs = Costs(groups, work, 1)
     noise = np.random.default_rng(0)
     for _ in range(200):
         widths = {g.name: g.snap(g.channels * noise.uniform(0.1, 1.0)) for g in groups}
         costs.latency.learn(widths, max(work(widths).macs, 1e-3))
-    frontier = Frontier(groups, Limits(latency=0.5), costs, lambda _: 1.0)
+    frontier = Frontier(groups, Limits(latency=macs), costs, lambda _: 1.0)
     found: list[dict[str, int]] = []
     while len(found) < count:
         widths = frontier.fit([g.channels * noise.uniform(0.2, 1.0) for g in groups])
@@ -191,7 +192,7 @@ def makers(
     def tuned(long: str, rate: float) -> Callable[[PruningPlan], nn.Module]:
         steps, batch_size = map(int, long.split("x"))
         brief = BriefTuning(
-            ground.train, network, steps=steps, learning_rate=rate / 5, seed=0, place=place, batch_size=batch_size
+            ground.train, network, steps=steps, learning_rate=rate, seed=0, place=place, batch_size=batch_size
         )
         return lambda plan: brief(narrowed(plan))
 
@@ -204,7 +205,7 @@ def makers(
             found[f"{long} at {rate:g}"] = tuned(long, rate)
     if args.shared_steps:
         started = time.perf_counter()
-        shared = train_shared(ground, criterion, args.shared_steps)
+        shared = train_shared(ground, criterion, args.shared_steps, args.macs)
         print(f"shared training: {time.perf_counter() - started:.1f} s")
 
         def from_shared(plan: PruningPlan) -> nn.Module:
@@ -231,7 +232,7 @@ def scores(ground: Ground, answers: torch.Tensor, pruned: nn.Module) -> dict[str
     }
 
 
-def train_shared(ground: Ground, criterion: Criterion, steps: int) -> nn.Module:
+def train_shared(ground: Ground, criterion: Criterion, steps: int, macs: float) -> nn.Module:
     """Nested widths trained together (Yu & Huang 2019): at each step one drawn plan, its channels masked where read."""
     place, structure = ground.place, ground.structure
     network = place.copy(ground.network).train()
@@ -252,7 +253,7 @@ def train_shared(ground: Ground, criterion: Criterion, steps: int) -> nn.Module:
         for consumer in coupling.consumers
     ]
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.005)
-    plans = draw(ground, 64)
+    plans = draw(ground, 64, macs)
     noise = np.random.default_rng(0)
     for step in range(steps):
         for group in optimizer.param_groups:

@@ -113,7 +113,7 @@ class RunConfig:
         "N",
     )
     search_steps: int | None = _option(
-        None, "steps that a candidate is tuned for before it is scored [150; with convolutions 20 to 60]", "search", "N"
+        None, "steps that a candidate is tuned for before it is scored [150; with convolutions 7 to 20]", "search", "N"
     )
     criterion: CriterionName = _option("reconstruction", "which channels go first", "search")
     repair: bool | None = _option(

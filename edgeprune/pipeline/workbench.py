@@ -42,7 +42,7 @@ from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import Method
 from edgeprune.search.reward import Candidate, Reward
 from edgeprune.training.batches import Batches
-from edgeprune.training.brief import BriefTuning
+from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.fit import score, train
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ class Workbench:
                 ground.train,
                 ground.network,
                 steps=ground.brief_steps,
-                learning_rate=ground.learning_rate,
+                learning_rate=FASTER * ground.learning_rate,
                 seed=ground.seed,
             )
             self._tuning = brief, time.monotonic() - started

@@ -30,12 +30,12 @@ from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Criterion
 from edgeprune.search.reward import Candidate
-from edgeprune.training.brief import BriefTuning
+from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.metrics import chance_level, telling_images
 
 #: Steps that a candidate with convolutions is tuned for, and validation images it is then scored on: of unpruned
 #: networks up to so many multiply-accumulates; of larger ones fewer, down to this part.
-CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 60, 4000, 4_000_000, 1 / 3
+CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 20, 4000, 4_000_000, 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,13 @@ def measure_possible(shop: Workshop, *, fresh: bool = False) -> tuple[Possible, 
 
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
     images, steps = config.search_images, config.search_steps
+    rate = prepared.schedule.learning_rate
     if convolutional(prepared.network):
         part = _part(prepared)
         images = images or round(CONVOLVED_IMAGES * part)
         steps = round(CONVOLVED_STEPS * part) if steps is None else steps
+    else:
+        rate *= FASTER
     steps = 150 if steps is None else steps
     tuning = None
     if steps:
@@ -135,7 +138,7 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
             prepared.train,
             prepared.network,
             steps=steps,
-            learning_rate=prepared.schedule.learning_rate,
+            learning_rate=rate,
             seed=config.seed,
             place=prepared.place,
         )

@@ -18,15 +18,15 @@ BATCH_SIZE = 128
 #: Of the teacher's answers, which are all it learns from: few steps learn more from soft ones than from labels, and
 #: scores are steadier (docs/decisions/0007).
 TEMPERATURE = 3.0
-#: Learning rate over that of fine-tuning: few steps must go far, or networks of fewer inputs seem the better ones
-#: (docs/decisions/0007).
+#: Learning rate over that of fine-tuning, of a network without convolutions: few steps must go far, or networks of
+#: fewer inputs seem the better ones (docs/decisions/0007).
 FASTER = 5
 
 
 class BriefTuning:
     """Tunes any network on the answers of `teacher` to the same `steps` batches of training images.
 
-    `learning_rate` is that of the fine-tuning that would follow, `place` where it is done. Raises ModelError where the
+    The rate falls from `learning_rate` to 0 by a cosine; `place` is where it is done. Raises ModelError where the
     teacher's answers are NaN.
 
     Accuracy before fine-tuning ranks candidates by what they have lost, but some losses come back and others do not: a
@@ -47,7 +47,7 @@ class BriefTuning:
     ) -> None:
         self._place = place
         self._distillation = Distillation(teacher, TEMPERATURE, share=1.0)
-        self._rate = FASTER * learning_rate
+        self._rate = learning_rate
         count = min(len(train_set), steps * batch_size)
         index = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(seed))[:count]
         self._inputs, self._labels = place.inputs(train_set.inputs(index)), place.moved(train_set.y[index])
