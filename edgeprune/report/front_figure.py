@@ -24,6 +24,13 @@ def draw_front(front: Front, path: Path) -> None:
     The horizontal axis is what the bounds are on, as a share of the unpruned network's (or the NCR). Trials far below
     everything else are told in words: they would press the rest against the upper edge. Raises StorageError.
     """
+    figure = front_figure(front)
+    with storing(path):
+        figure.savefig(path, format="png")
+
+
+def front_figure(front: Front) -> Figure:
+    """What `draw_front` writes."""
     figure = Figure(figsize=(7.5, 4.8), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -38,8 +45,8 @@ def draw_front(front: Front, path: Path) -> None:
         )
     axes.axhline(100 * unpruned, color=_INK, linewidth=0.8, linestyle=":", zorder=0)
     axes.annotate(
-        "unpruned", (1.0, 100 * unpruned), xycoords=("axes fraction", "data"), xytext=(-4, 3),
-        textcoords="offset points", ha="right", fontsize=8, color=_INK,
+        "unpruned", (0.5, 100 * unpruned), xycoords=("axes fraction", "data"), xytext=(0, 3),
+        textcoords="offset points", ha="center", fontsize=8, color=_INK,
     )  # fmt: skip
     named: set[str] = set()
     for point in reached:
@@ -56,6 +63,8 @@ def draw_front(front: Front, path: Path) -> None:
         axes.annotate(
             point["asked"], (x, 100 * y["value"]), xytext=(7, 5), textcoords="offset points", fontsize=8, color=_INK
         )
+    # Last: from here on no axis grows by itself.
+    axes.set_ylim(bottom=100 * low)
     axes.set_xlabel(name if key == "ncr" else f"{name}, as a share of the unpruned network's", fontsize=9, color=_INK)
     axes.set_ylabel(f"{front['metric'].replace('-', ' ')}, %", fontsize=9, color=_INK)
     axes.tick_params(labelsize=8, colors=_INK)
@@ -64,8 +73,7 @@ def draw_front(front: Front, path: Path) -> None:
     figure.suptitle(
         f"{front['model']} on {front['data']}, {front['device']['name']}", fontsize=10, color=_INK, x=0.01, ha="left"
     )
-    with storing(path):
-        figure.savefig(path, format="png")
+    return figure
 
 
 def _place(point: Mapping[str, Any], key: str) -> tuple[float, float, float]:
@@ -92,4 +100,3 @@ def _draw_trials(axes: Axes, front: Front, key: str, low: float) -> None:
     below = len(tried) - len(shown)
     label = f"{len(tried)} trials on validation, before fine-tuning" + (f" ({below} lie lower)" if below else "")
     axes.scatter(shown[:, 0], shown[:, 1], s=12, color=_TRIED, zorder=1, label=label, linewidths=0)
-    axes.set_ylim(bottom=100 * low)

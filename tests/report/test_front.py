@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from edgeprune.report.front import front_lines, front_table, unpruned_line
-from edgeprune.report.front_figure import draw_front
+from edgeprune.report.front_figure import draw_front, front_figure
 
 
 def front(**changes: Any) -> dict[str, Any]:
@@ -65,3 +65,16 @@ def test_a_picture_is_drawn(bound: str, tmp_path: Path) -> None:
     with Image.open(tmp_path / "front.png") as picture:
         assert picture.size > (600, 400)
         assert len(picture.convert("RGB").getcolors(1 << 20) or ()) > 5
+
+
+@pytest.mark.parametrize("score", [0.2, 0.7, 0.89, 0.95])
+def test_what_was_finished_is_inside_the_picture(score: float) -> None:
+    made = front()
+    made["trials"] = [{**trial, "score": score} for trial in made["trials"]]
+    (axes,) = front_figure(made).axes
+    low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    point = made["points"][0]
+    assert low < 100 * point["quality"]["low"]
+    assert 100 * max(point["quality"]["high"], made["unpruned"]["quality"]["value"]) < high
+    assert left < point["latency_share"]["low"] < point["latency_share"]["high"] < right
