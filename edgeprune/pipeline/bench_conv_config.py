@@ -63,7 +63,7 @@ NETWORKS: Mapping[str, Protocol] = {
         train_epochs=8,
         finetune_epochs=5,
         episodes=20,
-        search_steps=24,
+        search_steps=10,
     ),
     "mobilenetv2-small": Protocol(
         data="cifar10-jpeg.zip",
@@ -73,8 +73,8 @@ NETWORKS: Mapping[str, Protocol] = {
         images=5000,
         train_epochs=5,
         finetune_epochs=2,
-        episodes=10,
-        search_steps=8,
+        episodes=16,
+        search_steps=5,
     ),
     "resnet20": Protocol(
         data="cifar10-jpeg.zip",
@@ -85,8 +85,8 @@ NETWORKS: Mapping[str, Protocol] = {
         images=9000,
         train_epochs=8,
         finetune_epochs=4,
-        episodes=12,
-        search_steps=12,
+        episodes=16,
+        search_steps=5,
         finished=("edgeprune", "uniform", SCRATCH),
     ),
 }
