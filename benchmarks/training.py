@@ -1,7 +1,8 @@
 """How fast zoo networks train, are scored and answer as teachers in each memory format and precision: paired, medians.
 
-python benchmarks/training.py [--rounds 5] [--batch 128] [NET ...]
+python -m benchmarks.training [--rounds 5] [--batch 128] [--usual-heap] [NET ...]
 
+With --usual-heap memory that is freed is not kept as a run keeps it (`training.heap`): run it with and without.
 bfloat16 is left out where the processor emulates it, unless --emulated is given.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Callable
 import torch
 
 from edgeprune.models.zoo import CONVOLUTIONAL, build
+from edgeprune.training.heap import keep_freed_memory
 from edgeprune.training.pace import available, has_bfloat16, step_seconds
 from edgeprune.training.place import PLAIN, Place
 from edgeprune.training.teacher import Teacher
@@ -41,9 +43,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--emulated", action="store_true")
+    parser.add_argument("--usual-heap", action="store_true")
     given = parser.parse_args()
     if unknown := set(given.nets) - set(CONVOLUTIONAL):
         parser.error(f"expected some of {', '.join(CONVOLUTIONAL)}, got {', '.join(sorted(unknown))}")
+    kept = not given.usual_heap and keep_freed_memory()
     places = [PLAIN, Place(memory_format="channels_last")]
     if given.emulated or has_bfloat16("cpu"):
         places += [Place(precision="bfloat16"), Place(memory_format="channels_last", precision="bfloat16")]
@@ -52,7 +56,7 @@ def main() -> None:
     print(
         f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch "
         f"{torch.__version__}, {torch.get_num_threads()} threads; batches of {given.batch}, medians of {given.rounds} "
-        "rounds or more, x: times faster than the first"
+        f"rounds or more, x: times faster than the first; freed memory is {'kept' if kept else 'not kept'}"
     )
     for name in given.nets:
         torch.manual_seed(0)

@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
 
     As it is, glibc hands blocks of over 32 MB back to the system when they are freed, and the top of its heap; a
     training step, which frees and asks for the same activations again, then has each page mapped and cleared anew.
-    `python -m benchmarks.training` shows what that takes. The price: the process holds the most it ever held
-    until it ends.
+    `python -m benchmarks.training`, with and without --usual-heap, shows what that takes. The price: the process holds
+    the most it ever held until it ends.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
