@@ -47,7 +47,7 @@ from edgeprune.pipeline.bench_conv_pace import Pace, Part, format_hours, parts_o
 from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import FORMAT, RunConfig
 from edgeprune.pipeline.criterion import criterion_of
-from edgeprune.pipeline.finetune import FineTune, prune_and_tune, teacher_of
+from edgeprune.pipeline.finetune import prune_and_tune, settings_of, teacher_of
 from edgeprune.pipeline.possible import Possible, check_possible, settle
 from edgeprune.pipeline.prepare import prepare
 from edgeprune.pipeline.search import confirm_best, seek
@@ -330,16 +330,7 @@ class _Bench:
 
     def _tune(self, widths: Mapping[str, int]) -> tuple[Fit, PruningPlan]:
         shop = self._shop
-        prepared, schedule = shop.prepared, shop.prepared.schedule
-        settings = FineTune(
-            epochs=schedule.finetune_epochs,
-            learning_rate=schedule.learning_rate,
-            batch_size=schedule.batch_size,
-            distillation=shop.config.distillation,
-            temperature=schedule.temperature,
-            augmentation=schedule.augmentation,
-            place=prepared.place,
-        )
+        prepared = shop.prepared
         _, fit, plan = prune_and_tune(
             prepared.network,
             prepared.structure,
@@ -351,7 +342,7 @@ class _Bench:
             ),
             train_set=prepared.train,
             validation=prepared.validation,
-            settings=settings,
+            settings=settings_of(shop.config, prepared),
             seed=self._seed,
             progress=shop.progress,
             teacher=self._teacher,

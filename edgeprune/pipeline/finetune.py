@@ -109,17 +109,7 @@ def fine_tune(
             f"no trial above chance meets every bound; trial {rescue.index} does but guesses before it is tuned "
             f"({100 * rescue.accuracy:.1f} %), so it is tuned as well"
         )
-    schedule = prepared.schedule
-    settings = FineTune(
-        epochs=schedule.finetune_epochs if config.finetune_minutes is None else None,
-        minutes=config.finetune_minutes,
-        learning_rate=schedule.learning_rate,
-        batch_size=schedule.batch_size,
-        distillation=config.distillation,
-        temperature=schedule.temperature,
-        augmentation=schedule.augmentation,
-        place=prepared.place,
-    )
+    schedule, settings = prepared.schedule, settings_of(config, prepared)
 
     # One for all: finalists see the same images, and it keeps what the unpruned network answers.
     teacher = teacher or teacher_of(config, prepared)
@@ -188,6 +178,21 @@ def fine_tune(
     progress.say(f"fine-tuned for {round(begun.fit.epochs, 2):g} epochs: validation {100 * begun.fit.accuracy:.2f} %")
     before = narrow(searched.criterion, prepared.structure, best.plan, prepared.train, place=prepared.place)
     return Tuned(best, begun.plan, before, begun.fit)
+
+
+def settings_of(config: RunConfig, prepared: Prepared) -> FineTune:
+    """How a run fine-tunes, for all epochs or minutes there are."""
+    schedule = prepared.schedule
+    return FineTune(
+        epochs=schedule.finetune_epochs if config.finetune_minutes is None else None,
+        minutes=config.finetune_minutes,
+        learning_rate=schedule.learning_rate,
+        batch_size=schedule.batch_size,
+        distillation=config.distillation,
+        temperature=schedule.temperature,
+        augmentation=schedule.augmentation,
+        place=prepared.place,
+    )
 
 
 def teacher_of(config: RunConfig, prepared: Prepared) -> Distillation:
