@@ -31,6 +31,7 @@ from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Structure
 from edgeprune.pruning.surgery import cut, mask
 from edgeprune.training.batches import Batches
+from edgeprune.training.fit import Fit
 
 SHAPE = (1, 6, 6)
 WIDTHS = {"inputs": 12, "fc1": 10, "fc2": 6}
@@ -446,6 +447,24 @@ def test_more_epochs_are_only_those_that_are_missing(stage: Stage, trained: list
     trained.clear()
     assert same(stage(RunConfig(), inputs=inputs, epochs=13), more)
     assert trained == []
+
+
+def test_who_goes_on_sees_what_it_has_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a finalist's part the winner's images begin where that ended, by the schedule's rounds."""
+    seen: list[tuple[float, float]] = []
+
+    def spied(network: nn.Module, *_: object, epochs: float, begun: float, **__: object) -> Fit:
+        seen.append((epochs, begun))
+        return Fit(network, 0.5, (0.5,), epochs)
+
+    monkeypatch.setattr(finetune, "train", spied)
+    one = prepared(RunConfig())
+    teacher = finetune.teacher_of(RunConfig(), replace(one, schedule=replace(one.schedule, rounds=3)))
+    assert teacher.rounds == 3
+    settings = FineTune(epochs=7.5)
+    fit = finetune.go_on(Fit(one.network, 0.4, (0.4,), 0.5), teacher, one.train, one.validation, settings, 0, Silent())
+    assert seen == [(7.5, 0.5)]
+    assert fit.epochs == 8
 
 
 def test_more_finalists_are_tuned_as_the_others_were(stage: Stage, trained: list[int]) -> None:

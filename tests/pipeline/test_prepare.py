@@ -34,3 +34,13 @@ def test_answers_are_softened_where_networks_convolve(config: RunConfig, model: 
     config = replace(config, model=model, train_epochs=1)
     assert prepared(config).schedule.temperature == temperature
     assert prepared(replace(config, temperature=2.0)).schedule.temperature == 2.0
+
+
+@pytest.mark.parametrize(("model", "kept"), [("lenet5", True), ("lenet-300-100", False)])
+def test_memory_that_steps_free_is_kept_where_they_are_large(
+    model: str, kept: bool, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("edgeprune.pipeline.prepare.keep_freed_memory", lambda: asked.append(True))
+    prepared(replace(config, model=model, train_epochs=1))
+    assert bool(asked) == kept

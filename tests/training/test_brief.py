@@ -54,6 +54,14 @@ def test_it_follows_the_teacher() -> None:
     assert same > 0.9
 
 
+def test_so_many_steps_of_so_many_images() -> None:
+    seen: list[int] = []
+    network = net(1)
+    network.register_forward_hook(lambda module, args, _: seen.append(len(args[0])) if module.training else None)
+    BriefTuning(batches(), net(0), steps=5, learning_rate=3e-3, seed=0, batch_size=32)(network)
+    assert seen == [32] * 5
+
+
 def test_the_same_network_is_tuned_the_same_way() -> None:
     data = batches(2 * BATCH_SIZE + 10)
     tuning = BriefTuning(data, net(0), steps=20, learning_rate=3e-3, seed=0)

@@ -1,0 +1,83 @@
+"""What hangs on whether a network convolves: how candidates are tuned, and the fine-tuning at the end."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from torch import nn
+
+from edgeprune.data.dataset import Dataset, Preprocessing, Split
+from edgeprune.models.zoo import build
+from edgeprune.pipeline import prepare, workshop
+from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pruning.groups import discover
+from edgeprune.training.batches import Batches
+from edgeprune.training.place import PLAIN
+
+
+def dataset(shape: tuple[int, ...], images: int = 6000) -> Dataset:
+    preprocessing = Preprocessing(1.0, (0.0,) * shape[0], (1.0,) * shape[0])
+
+    def split(count: int) -> Split:
+        return Split(np.zeros((count, *shape), np.float32), np.arange(count) % 10)
+
+    return Dataset(
+        "toy", split(images), split(20), split(20), tuple(map(str, range(10))), preprocessing, "", mirrors=False
+    )
+
+
+@pytest.fixture
+def tuned(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """With what candidates' tunings were made."""
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(workshop, "BriefTuning", lambda *_, **how: made.append(how))
+    return made
+
+
+def scoring(name: str, shape: tuple[int, ...], **options: Any) -> Any:
+    network: nn.Module = build(name, shape, 10).eval()
+    data, config = dataset(shape), RunConfig(**options)
+    schedule = prepare._schedule(config, data, convolves=name != "lenet-300-100")
+    prepared = SimpleNamespace(
+        train=Batches(data.train, data.preprocessing), validation=None, network=network, place=PLAIN,
+        schedule=schedule, structure=discover(network, shape, runtime="onnxruntime"),
+    )  # fmt: skip
+    return workshop._scoring(config, cast(Prepared, prepared), cast(Any, None))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "steps", "rate", "images"),
+    [
+        ("lenet-300-100", (1, 28, 28), 150, 1e-2, None),
+        # Few steps at a high rate tell nothing of what convolves (docs/search.md).
+        ("ds-cnn", (1, 28, 28), 20, 2e-3, 4000),
+        ("resnet20", (3, 32, 32), 7, 2e-3, 1333),
+    ],
+)
+def test_candidates_are_tuned_as_their_kind_of_network_needs(
+    tuned: list[dict[str, Any]], name: str, shape: tuple[int, ...], steps: int, rate: float, images: int | None
+) -> None:
+    found = scoring(name, shape)
+    (how,) = tuned
+    assert (how["steps"], how["learning_rate"], found.images) == (steps, pytest.approx(rate), images)
+
+
+def test_as_many_steps_and_images_as_are_asked_for(tuned: list[dict[str, Any]]) -> None:
+    found = scoring("ds-cnn", (1, 28, 28), search_steps=3, search_images=50)
+    assert (tuned[0]["steps"], found.images) == (3, 50)
+    scoring("ds-cnn", (1, 28, 28), search_steps=0)
+    assert len(tuned) == 1
+
+
+def test_fine_tuning_asks_a_slow_teacher_less() -> None:
+    data, config = dataset((1, 28, 28)), RunConfig()
+    dense, convolving = (prepare._schedule(config, data, convolves=each) for each in (False, True))
+    assert (dense.finetune_epochs, dense.rounds, dense.finalist_share) == (60, None, 1 / 5)
+    assert (convolving.finetune_epochs, convolving.rounds, convolving.finalist_share) == (8, 4, 1 / 16)
+    # What is asked for holds for both.
+    asked = RunConfig(finetune_epochs=20)
+    assert prepare._schedule(asked, data, convolves=True).finetune_epochs == 20
