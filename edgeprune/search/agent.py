@@ -31,10 +31,14 @@ CURIOUS = 0.1
 RAMP = 6
 #: Mean rank of the plans that proposals are drawn around (geometrically distributed: the best most often).
 MEAN_RANK = 4
+#: Share of a bound up to which a plan of an earlier search lies near enough to learn from. One made for another bound
+#: breaks this one, or wastes it, and its rank says little but that: with half of its plans such, a critic told nothing
+#: about where the rest is good, and proposals went to the extremes.
+NEAR = 0.15
 
 
 def edgeprune(environment: Environment, settings: AgentSettings, *, episodes: int, seed: int) -> Searching:
-    """At most `episodes` episodes, one evaluation each; it also learns from the environment's `earlier` ones.
+    """At most `episodes` episodes, one evaluation each; it also learns from `earlier` ones that lie near its bounds.
 
     The agent is [ACNN]'s: DDPG by proximal steps, (4)-(13). What is ours: it sees cost and sensitivity of the groups
     and what was done before (`SensitiveStates`); only the finished plan is rewarded; the experience is never cleared,
@@ -49,7 +53,7 @@ def edgeprune(environment: Environment, settings: AgentSettings, *, episodes: in
     agent = ProximalDDPG(settings, seed, environment.states.size, SensitiveStates.prices)
     first = [equal_loss(environment), [uniform_sparsity(environment)] * len(environment.groups)]
     warm_up = min(episodes, max(len(first) + 2, int(WARM_UP * episodes)))
-    found: list[Episode] = list(environment.earlier)
+    found: list[Episode] = [e for e in environment.earlier if abs(environment.missing(e.candidate.plan.widths)) <= NEAR]
     losses: list[tuple[float, float]] = []
     for index in range(episodes):
         spread = SPREAD_MOST * (SPREAD_LEAST / SPREAD_MOST) ** noise.uniform()

@@ -13,7 +13,7 @@ from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import build
 from edgeprune.pipeline import prepare, workshop
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.prepare import Prepared, Schedule
 from edgeprune.pruning.groups import discover
 from edgeprune.training.batches import Batches
 from edgeprune.training.place import PLAIN
@@ -41,10 +41,10 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def scoring(name: str, shape: tuple[int, ...], **options: Any) -> Any:
     network: nn.Module = build(name, shape, 10).eval()
     data, config = dataset(shape), RunConfig(**options)
-    schedule = prepare._schedule(config, data, convolves=name != "lenet-300-100")
+    structure = discover(network, shape, runtime="onnxruntime")
     prepared = SimpleNamespace(
         train=Batches(data.train, data.preprocessing), validation=None, network=network, place=PLAIN,
-        schedule=schedule, structure=discover(network, shape, runtime="onnxruntime"),
+        schedule=prepare._schedule(config, data, convolves=name != "lenet-300-100"), structure=structure,
     )  # fmt: skip
     return workshop._scoring(config, cast(Prepared, prepared), cast(Any, None))
 
@@ -73,11 +73,37 @@ def test_as_many_steps_and_images_as_are_asked_for(tuned: list[dict[str, Any]]) 
     assert len(tuned) == 1
 
 
-def test_fine_tuning_asks_a_slow_teacher_less() -> None:
-    data, config = dataset((1, 28, 28)), RunConfig()
-    dense, convolving = (prepare._schedule(config, data, convolves=each) for each in (False, True))
-    assert (dense.finetune_epochs, dense.rounds, dense.finalist_share) == (60, None, 1 / 5)
-    assert (convolving.finetune_epochs, convolving.rounds, convolving.finalist_share) == (8, 4, 1 / 16)
-    # What is asked for holds for both.
-    asked = RunConfig(finetune_epochs=20)
-    assert prepare._schedule(asked, data, convolves=True).finetune_epochs == 20
+def schedule(convolves: bool, images: int, **options: Any) -> Schedule:
+    return prepare._schedule(RunConfig(**options), dataset((1, 8, 8), images), convolves)
+
+
+@pytest.mark.parametrize(
+    ("convolves", "images", "epochs", "rounds", "share"),
+    [
+        (False, 1500, 60, None, 1 / 5),
+        (False, 54_000, 30, None, 1 / 5),
+        # A slow teacher is asked less.
+        (True, 54_000, 8, 4, 1 / 16),
+        (True, 1_200_000, 8, 4, 1 / 16),
+        # Few images want more epochs.
+        (True, 9000, 40, 4, 1 / 16),
+        (True, 1500, 60, 4, 1 / 16),
+    ],
+)
+def test_fine_tuning_sees_as_many_images_as_its_kind_of_network_can_be_shown(
+    convolves: bool, images: int, epochs: int, rounds: int | None, share: float
+) -> None:
+    found = schedule(convolves, images)
+    assert (found.finetune_epochs, found.rounds, found.finalist_share) == (epochs, rounds, share)
+
+
+@pytest.mark.parametrize(("epochs", "rounds"), [(0, 1), (1, 1), (3, 1), (5, 2), (20, 4)])
+def test_of_epochs_that_are_asked_for_the_images_differ_in_half(epochs: int, rounds: int) -> None:
+    found = schedule(True, 6000, finetune_epochs=epochs)
+    assert (found.finetune_epochs, found.rounds) == (epochs, rounds)
+    assert schedule(False, 6000, finetune_epochs=epochs).finetune_epochs == epochs
+
+
+def test_there_are_epochs_for_as_many_iterations_as_are_allowed() -> None:
+    """It would be refused after the search."""
+    assert schedule(True, 200_000, iterations=10).finetune_epochs == 10

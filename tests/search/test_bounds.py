@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -212,16 +212,22 @@ def quality(widths: Mapping[str, int]) -> float:
     return 0.9 - sum(0.02 * (i + 1) * (1 - widths[g.name] / 64) ** 2 for i, g in enumerate(GROUPS))
 
 
-def search(name: MethodName, bound: float = 0.5, episodes: int = 30, ahead: int = 0, seed: int = 0) -> list[Episode]:
-    method = make_method(name)
-    lost = {g.name: tuple((1 - k / 64) ** 2 for k in range(65)) for g in GROUPS}
-    limits = Limits(latency=bound)
-    environment = Environment(
+def within(bound: float, name: MethodName, earlier: Sequence[Episode] = ()) -> Environment:
+    limits, lost = Limits(latency=bound), {g.name: tuple((1 - k / 64) ** 2 for k in range(65)) for g in GROUPS}
+    return Environment(
         GROUPS, lambda w: candidate(w, quality(w)), BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS,
-        min_ncr=None, credit="episode", states=method.states(GROUPS, lost), frontier=taught(limits),
+        min_ncr=None, credit="episode", states=make_method(name).states(GROUPS, lost), frontier=taught(limits),
+        earlier=earlier,
     )  # fmt: skip
+
+
+def search(
+    name: MethodName, bound: float = 0.5, episodes: int = 30, ahead: int = 0, seed: int = 0,
+    earlier: Sequence[Episode] = (),
+) -> list[Episode]:  # fmt: skip
+    environment = within(bound, name, earlier)
     found: list[Episode] = []
-    searching = method.search(environment, episodes=episodes, seed=seed)
+    searching = make_method(name).search(environment, episodes=episodes, seed=seed)
     result = drive(searching, environment, ahead=ahead, on_episode=lambda _, e: found.append(e))
     assert result.episodes == len(found)
     return found
@@ -272,20 +278,27 @@ def test_when_every_plan_was_tried_the_search_ends() -> None:
     assert (result.episodes, result.stopped) == (4, "")
 
 
-def test_a_search_after_another_one_learns_from_it_and_repeats_none_of_its_plans() -> None:
+def test_a_search_after_another_one_repeats_none_of_its_plans() -> None:
     first = search("edgeprune", bound=0.7, episodes=12)
-    limits = Limits(latency=0.5)
-    lost = {g.name: tuple((1 - k / 64) ** 2 for k in range(65)) for g in GROUPS}
-    method = make_method("edgeprune")
-    environment = Environment(
-        GROUPS, lambda w: candidate(w, quality(w)), BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS,
-        min_ncr=None, credit="episode", states=method.states(GROUPS, lost), frontier=taught(limits), earlier=first,
-    )  # fmt: skip
+    environment = within(0.5, "edgeprune", first)
+    found: list[Episode] = []
+    searching = make_method("edgeprune").search(environment, episodes=12, seed=0)
+    drive(searching, environment, on_episode=lambda _, e: found.append(e))
     # Plans for 0.7 break this bound, and are worth less here than they were there.
     assert all(e.reward < old.reward for e, old in zip(environment.earlier, first, strict=True))
-    found: list[Episode] = []
-    drive(method.search(environment, episodes=12, seed=0), environment, on_episode=lambda _, e: found.append(e))
     assert not {e.executed for e in found} & {e.executed for e in first}
+
+
+def test_plans_made_for_another_bound_do_not_spoil_a_search() -> None:
+    """A critic that also learns their ranks proposes widths at the extremes: that happened to a DS-CNN."""
+    alone, after = search("edgeprune", 0.3), search("edgeprune", 0.3, earlier=search("edgeprune", 0.6))
+    assert [e.executed for e in alone] == [e.executed for e in after]
+
+
+def test_plans_near_the_bound_are_learnt_from_whichever_search_made_them() -> None:
+    alone, after = search("edgeprune", 0.5), search("edgeprune", 0.5, earlier=search("edgeprune", 0.52, seed=1))
+    assert [e.executed for e in alone[:4]] == [e.executed for e in after[:4]]  # the first plans hang on no plan before
+    assert [e.executed for e in alone] != [e.executed for e in after]
 
 
 # --- the loop
