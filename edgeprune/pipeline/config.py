@@ -168,7 +168,7 @@ class RunConfig:
         None, "epochs of a baseline without weights [20 to 60, by the data's size]", "training", "N"
     )
     finetune_epochs: int | None = _option(
-        None, "epochs of distillation at the end [30 to 60; for convolutions 8 to 60, by the data's size]", "training", "N"
+        None, "epochs of distillation at the end [30 to 60; with convolutions 8 to 60]", "training", "N"
     )
     finetune_minutes: float | None = _option(
         None,
