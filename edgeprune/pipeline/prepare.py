@@ -43,8 +43,8 @@ from edgeprune.training.place import PLAIN, Place
 #: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
 MAX_COLUMNS = 8192
 #: Images that fine-tuning sees in all where the network convolves, and epochs at least and most: with half as many
-#: ResNet-20 lost 0.57 points, not 0.12 (docs/search.md). Of half of the epochs, so many at most, the images differ: the
-#: unpruned network's answers to others would take up to half of the time.
+#: ResNet-20 lost 0.57 points, not 0.12, a run each (docs/search.md). Of so many epochs the images differ: the unpruned
+#: network's answers to others would take up to half of the time.
 CONVOLVED_SEEN, LEAST_EPOCHS, MOST_EPOCHS, ROUNDS = 360_000, 8, 60, 4
 
 
@@ -203,7 +203,7 @@ def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:
         batch_size=32 if images < 5000 else 128,
         learning_rate=2e-3,
         temperature=config.temperature or (3.0 if convolves else 1.0),
-        rounds=max(1, min(ROUNDS, finetune_epochs // 2)) if convolves else None,
+        rounds=ROUNDS if convolves else None,
         finalist_share=1 / 16 if convolves else 1 / 5,
         augmentation=None
         if config.augmentation == "none"
