@@ -69,7 +69,8 @@ def front_figure(front: Front) -> Figure:
     axes.set_ylabel(f"{front['metric'].replace('-', ' ')}, %", fontsize=9, color=_INK)
     axes.tick_params(labelsize=8, colors=_INK)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="lower left" if key == "ncr" else "lower right")
+    # Below the axes: in them, wherever it is put, it covers trials of some run.
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     figure.suptitle(
         f"{front['model']} on {front['data']}, {front['device']['name']}", fontsize=10, color=_INK, x=0.01, ha="left"
     )

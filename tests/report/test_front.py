@@ -78,3 +78,18 @@ def test_what_was_finished_is_inside_the_picture(score: float) -> None:
     assert low < 100 * point["quality"]["low"]
     assert 100 * max(point["quality"]["high"], made["unpruned"]["quality"]["value"]) < high
     assert left < point["latency_share"]["low"] < point["latency_share"]["high"] < right
+
+
+def test_the_legend_covers_nothing_and_is_whole() -> None:
+    made = front()
+    answers = ("met", "not met", "open")
+    made["points"] = [{**made["points"][0], "answer": answer, "asked": answer} for answer in answers]
+    figure = front_figure(made)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_legend() is None
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert not box.overlaps(axes.get_tightbbox())
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert len(legend.get_texts()) == 2 + len(answers)
