@@ -8,10 +8,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from edgeprune.cli.screen import ErrorConsole, Screen
+from edgeprune.cli.screen import watching
 from edgeprune.core.errors import UsageError
 from edgeprune.core.files import write_bytes
-from edgeprune.core.progress import Silent
 from edgeprune.core.units import parse_latency
 
 
@@ -93,7 +92,7 @@ def paper_command(
         out=folder,
         published=published_name(data) if printed else "",
     )
-    for line in run_bench(config, Silent() if quiet else Screen(ErrorConsole())):
+    for line in run_bench(config, watching(quiet=quiet)):
         # Said before, but long ago, and not with --quiet.
         click.echo(line, err=True)
     bench = load_bench(folder)
@@ -171,7 +170,7 @@ def conv_command(
         data_dir=data_dir,
         out=out,
     )
-    for line in run_conv(config, Silent() if quiet else Screen(ErrorConsole())):
+    for line in run_conv(config, watching(quiet=quiet)):
         # Said before, but long ago, and not with --quiet.
         click.echo(line, err=True)
     bench = load_conv(out)

@@ -14,9 +14,8 @@ import click
 from rich.console import Console
 
 from edgeprune.cli.inputs import input_option, shape_option, signature_option
-from edgeprune.cli.screen import ErrorConsole, Screen
+from edgeprune.cli.screen import watching
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
-from edgeprune.core.progress import Silent
 from edgeprune.core.types import Failure, MeasureSettings, to_json
 from edgeprune.core.version import VERSION
 from edgeprune.devices import find_device, open_session
@@ -124,7 +123,7 @@ def profile_command(
         max_s=_MAX_SECONDS if max_seconds is None else max_seconds,
         cool_below_c=cool_below,
     )
-    screen = Silent() if quiet or as_json else Screen(ErrorConsole())
+    screen = watching(quiet=quiet or as_json)
     wanted = Wanted(throughput=throughput, operators=per_operator)
     with open_session(spec) as session:
         found = profile_files(session, targets, settings, given, wanted, screen, longest_s=timeout)

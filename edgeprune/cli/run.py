@@ -17,8 +17,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 import edgeprune
-from edgeprune.cli.screen import ErrorConsole, Screen
-from edgeprune.core.progress import Silent
+from edgeprune.cli.screen import watching
 from edgeprune.core.store import RunFolder
 from edgeprune.pipeline.bounds import FRONT, PICTURE
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units, to_plain
@@ -105,7 +104,7 @@ def run_command(
         stored = to_plain(stored_config(RunFolder.existing(runs, resume)))
         given = stored | given | {"name": resume, "runs_dir": runs}
     config = make_config(given, "the options")
-    screen = Silent() if quiet or as_json else Screen(ErrorConsole())
+    screen = watching(quiet=quiet or as_json)
     # The user's model and data may print: stdout is for our result alone.
     with contextlib.redirect_stdout(sys.stderr):
         if config.front is not None:

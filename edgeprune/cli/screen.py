@@ -6,19 +6,41 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from edgeprune.cli.start import stop_if_asked
 from edgeprune.core.progress import Silent, Task
 
 
-class _Bar:
+class _Unseen:
+    def advance(self, steps: float = 1, note: str = "") -> None:  # noqa: ARG002
+        stop_if_asked()
+
+
+class Quiet(Silent):
+    """Shows nothing; ends the work with KeyboardInterrupt if the user asked for that and others' code swallowed it."""
+
+    unseen: ClassVar[Task] = _Unseen()
+
+    def stage(self, title: str) -> None:  # noqa: ARG002
+        """Nothing is shown."""
+        stop_if_asked()
+
+    def say(self, text: str) -> None:  # noqa: ARG002
+        """Nothing is shown."""
+        stop_if_asked()
+
+
+class _Bar(_Unseen):
     def __init__(self, bars: Progress, number: int) -> None:
         self._bars = bars
         self._number = number
 
     def advance(self, steps: float = 1, note: str = "") -> None:
+        super().advance(steps)
         self._bars.update(self._number, advance=steps, note=note)  # type: ignore[arg-type]
 
 
@@ -43,7 +65,7 @@ class _Heard(logging.Handler):
         self._screen.say(record.getMessage())
 
 
-class Screen(Silent):
+class Screen(Quiet):
     """Stages as headings, bars that leave one line behind, on stderr: stdout is for results."""
 
     def __init__(self, console: Console) -> None:
@@ -55,10 +77,12 @@ class Screen(Silent):
 
     def stage(self, title: str) -> None:
         """A heading."""
+        super().stage(title)
         self._console.print(f"[bold cyan]{title}[/bold cyan]")
 
     def say(self, text: str) -> None:
         """A line, indented below its stage."""
+        super().say(text)
         self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
@@ -77,3 +101,8 @@ class Screen(Silent):
     def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:
         """A bar for the length of a `with` block."""
         return self._show(title, total)
+
+
+def watching(*, quiet: bool) -> Quiet:
+    """What a command shows of its work."""
+    return Quiet() if quiet else Screen(ErrorConsole())

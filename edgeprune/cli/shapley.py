@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from edgeprune.cli.screen import ErrorConsole, Screen
-from edgeprune.core.progress import Silent
+from edgeprune.cli.screen import watching
 
 
 @click.command("shapley", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 130 interrupted.")
@@ -54,7 +53,7 @@ def shapley_command(as_json: bool, quiet: bool, **values: Any) -> int:
     from edgeprune.report.shapley import draw_shapley  # noqa: PLC0415
 
     config = ShapleyConfig(**values)
-    screen = Silent() if quiet or as_json else Screen(ErrorConsole())
+    screen = watching(quiet=quiet or as_json)
     # The user's model and data may print: stdout is for our result alone.
     with contextlib.redirect_stdout(sys.stderr):
         outcome = run_shapley(config, screen)

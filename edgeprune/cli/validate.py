@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from edgeprune.cli.inputs import input_option, shape_option, signature_option
-from edgeprune.cli.screen import ErrorConsole, Screen
+from edgeprune.cli.screen import watching
 from edgeprune.core.errors import DataError, ModelError
-from edgeprune.core.progress import Silent
 from edgeprune.core.types import MeasureSettings, from_json, to_json
 from edgeprune.core.units import format_cost, format_percent
 from edgeprune.core.version import VERSION
@@ -90,7 +89,7 @@ def validate_command(
     runtime = runtime_of(file)
     given = given_for([file], shapes, inputs, signatures)[0]
     spec = find_device(device)
-    screen = Silent() if quiet or as_json else Screen(ErrorConsole())
+    screen = watching(quiet=quiet or as_json)
     dataset = load_data(data, data_dir, seed=0, progress=screen)
     asked = Asked(
         scalings=_scalings(file, dataset, preprocessing),

@@ -31,16 +31,17 @@ def test_the_beginning_loads_nothing_that_takes_long() -> None:
     assert done.stdout == "set()\n"
 
 
-@pytest.mark.parametrize(("ignored", "kept"), [(True, True), (False, False)], ids=["nohup", "terminal"])
-def test_nohup_outlives_its_terminal(ignored: bool, kept: bool) -> None:
+@pytest.mark.parametrize("number", ["SIGHUP", "SIGINT"])
+@pytest.mark.parametrize(("ignored", "kept"), [(True, True), (False, False)], ids=["background", "terminal"])
+def test_what_runs_in_the_background_outlives_its_terminal(ignored: bool, kept: bool, number: str) -> None:
     program = (
         "import signal, sys\n"
         # Set either way: these tests may themselves run under nohup.
-        f"signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})\n"
+        f"signal.signal(signal.{number}, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})\n"
         "from edgeprune.cli import start\n"
         "sys.argv = ['edgeprune', '--version']\n"
         "try: start.main()\n"
-        "except SystemExit: print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)\n"
+        f"except SystemExit: print(signal.getsignal(signal.{number}) == signal.SIG_IGN)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(kept)

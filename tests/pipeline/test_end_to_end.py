@@ -300,6 +300,7 @@ def test_the_example_runs(runs: Path) -> None:
 
 
 MODELS = """
+import signal
 from torch import nn
 import torch
 
@@ -319,6 +320,18 @@ class Late(Net):
             raise ValueError("only in training")
         return super().forward(x)
 
+class Deaf(Net):
+    def forward(self, x):
+        try:
+            if self.training and not asked:
+                asked.append(True)
+                signal.raise_signal(signal.SIGTERM)
+        except:
+            pass
+        return super().forward(x)
+
+asked = []
+def deaf(): return Deaf()
 def net(): return Net()
 def late(): return Late()
 def empty():
@@ -338,6 +351,17 @@ def test_a_users_model_that_prints_views_and_drops(runs: Path, tmp_path: Path) -
     one, two = (edgeprune.load(runs / f"views-{i}").state_dict() for i in (1, 2))
     # The same seed gives the same weights, dropout or not, whether the baseline was trained or found.
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("shown", [(), ("--quiet",)], ids=["shown", "quiet"])
+def test_a_stop_that_the_users_model_swallows_is_heard(runs: Path, tmp_path: Path, shown: tuple[str, ...]) -> None:
+    (tmp_path / "m.py").write_text(MODELS)
+    name = f"deaf{len(shown)}"
+    stopped = command(runs, name, "--model", f"{tmp_path}/m.py:deaf", *shown)
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stderr.splitlines()[-1] == f"interrupted; what was done is kept: continue with --resume {name}"
+    said = json.loads((runs / name / "result.json").read_text())
+    assert (said["status"], said["stage"]) == ("interrupted", "prepare")
 
 
 def test_what_the_users_model_does_wrong_is_one_line_and_logged(runs: Path, tmp_path: Path) -> None:
