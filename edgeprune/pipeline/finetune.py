@@ -25,7 +25,7 @@ from edgeprune.pruning.surgery import cut
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
-from edgeprune.training.fit import FINETUNE_DECAY, Fit, train
+from edgeprune.training.fit import FINETUNE_DECAY, Fit, Taken, train
 from edgeprune.training.narrow import narrow
 from edgeprune.training.place import PLAIN, Place
 
@@ -52,6 +52,7 @@ class FineTune:
     temperature: float = 1.0
     augmentation: Augmentation | None = None
     place: Place = PLAIN
+    taken: Taken = "best"
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
@@ -192,6 +193,7 @@ def settings_of(config: RunConfig, prepared: Prepared) -> FineTune:
         temperature=schedule.temperature,
         augmentation=schedule.augmentation,
         place=prepared.place,
+        taken=prepared.taken,
     )
 
 
@@ -358,6 +360,7 @@ def _train(
         clock=clock,
         place=settings.place,
         begun=begun,
+        taken=settings.taken,
     )
 
 

@@ -29,6 +29,7 @@ from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.placing import UNSETTLED, Training, first_place, settle_precision, settle_training, train_device
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling, settle_scaling
+from edgeprune.pipeline.seen import how_familiar
 from edgeprune.pipeline.staying import tell_frozen, tell_stays
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.held import frozen_parameters
@@ -36,7 +37,7 @@ from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Structure
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import train
+from edgeprune.training.fit import Taken, train
 from edgeprune.training.heap import keep_freed_memory
 from edgeprune.training.place import PLAIN, Place
 
@@ -94,6 +95,8 @@ class Prepared:
     shipped: Shipped
     #: Where networks are trained and scored.
     training: Training = UNSETTLED
+    #: Which epoch of fine-tuning is taken: the last where the weights came trained, perhaps on validation images too.
+    taken: Taken = "best"
 
     @property
     def place(self) -> Place:
@@ -169,7 +172,11 @@ def prepare(
         config, stored.training if stored else None, network, train_set, schedule.batch_size, progress
     )
     place = first_place(config, training)
-    baseline = _baseline(config, folder, network, train_set, validation, schedule, place, dataset, trained, progress)
+    familiar = how_familiar(network, train_set, validation) if trained else None
+    taken: Taken = "best" if familiar is None or familiar.told_apart else "last"
+    baseline = _baseline(
+        config, folder, network, train_set, validation, schedule, place, dataset, trained, progress, taken
+    )
     network.eval()
     tell_stays(structure, progress, folder.log)
     accuracy = check_baseline(
@@ -178,11 +185,28 @@ def prepare(
     progress.say(
         f"unpruned network: validation {config.metric} {100 * accuracy:.2f} %, {len(structure.groups)} groups to prune"
     )
+    if familiar is not None and taken == "last":
+        progress.say(
+            f"{100 * familiar.validation:.2f} % of validation and {100 * familiar.training:.2f} % of training images "
+            "are right: the weights may have been trained on both, so fine-tuning's last epoch is taken, and "
+            "not validation's best"
+        )
     if stored is None:
         training = settle_precision(config, training, network, validation, progress)
     _same_content(folder, stored, dataset, network, scaling, training)
     return Prepared(
-        dataset, train_set, validation, network, structure, schedule, accuracy, baseline, scaling, shipped, training
+        dataset,
+        train_set,
+        validation,
+        network,
+        structure,
+        schedule,
+        accuracy,
+        baseline,
+        scaling,
+        shipped,
+        training,
+        taken,
     )
 
 
@@ -222,6 +246,7 @@ def _baseline(
     dataset: Dataset,
     trained: bool,
     progress: Progress,
+    taken: Taken,
 ) -> dict[str, Any]:
     """Fill `network` with trained weights: those of an earlier run of the same content, or fresh ones.
 
@@ -239,7 +264,7 @@ def _baseline(
     else:
         if trained:
             progress.say(f"{config.model} returns a trained network; training goes on from its weights")
-        key = _training_key(config, schedule, place, dataset, network)
+        key = _training_key(config, schedule, place, dataset, network, taken)
         how = {"source": "trained", "epochs": schedule.train_epochs, "key": key}
         earlier = _earlier_baseline(config.runs_dir, key, network, progress.say)
         if earlier is not None:
@@ -259,6 +284,7 @@ def _baseline(
                 augmentation=schedule.augmentation,
                 metric=config.metric,
                 place=place,
+                taken=taken,
             )
             if not is_finite(fit.network):
                 raise ModelError("training the baseline diverged", "check the data, or give trained --weights")
@@ -270,12 +296,14 @@ def _baseline(
     return how
 
 
-def _training_key(config: RunConfig, schedule: Schedule, place: Place, dataset: Dataset, network: nn.Module) -> str:
+def _training_key(
+    config: RunConfig, schedule: Schedule, place: Place, dataset: Dataset, network: nn.Module, taken: Taken
+) -> str:
     digest = hashlib.sha256()
     # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
     training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
-    # Which epoch is kept hangs on the metric.
-    judged = () if config.metric == "accuracy" else (config.metric,)
+    # Which epoch is kept hangs on the metric, and on who chooses.
+    judged = tuple(name for name in (config.metric, taken) if name not in ("accuracy", "best"))
     where = () if place == PLAIN else (place,)
     digest.update(repr((config.model, training, config.seed, dataset.fingerprint, *judged, *where)).encode())
     digest.update(_frozen(network))

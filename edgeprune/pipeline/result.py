@@ -117,6 +117,7 @@ def assemble(
             "parameters": count_parameters(network),
             "macs": count_macs(network, structure.shape),
             "finetune_epochs": round(tuned.fit.epochs, 2),
+            "epoch_taken": prepared.taken,
             "layers": [
                 {"name": g.name, "kind": g.kind, "channels": g.channels, "kept": tuned.plan.widths[g.name]}
                 for g in structure.groups

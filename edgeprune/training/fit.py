@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,13 @@ from edgeprune.training.place import PLAIN, Place
 #: loses 2.0 points instead of 2.25 so (docs/decisions/0009-inputs-last.md).
 DECAY, FINETUNE_DECAY = 5e-4, 0.1
 
+#: Which epoch's network is taken: the best on validation, or the last.
+Taken = Literal["best", "last"]
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A trained network at its best epoch on validation, and every epoch's score there: a share by `train`'s metric.
+    """A trained network at the epoch that `train` takes, its score on validation, and every epoch's, by its metric.
 
     `epochs` is how often the training set was gone through: a fraction where the time was over in the middle, and the
     last entry of `history` then stands for less than an epoch.
@@ -117,14 +121,16 @@ def train(
     clock: Callable[[], float] = time.monotonic,
     place: Place = PLAIN,
     begun: float = 0.0,
+    taken: Taken = "best",
 ) -> Fit:
     """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by `metric`.
 
     It takes so many `epochs`, of which the last may be a part of one, or as many as fit into `minutes` by `clock`,
     validation included; the schedule follows the share of either that is spent. The result follows from the seed with
     `epochs`; with `minutes` also from the machine's speed. The start counts as epoch 0, so training never makes a
-    network worse on validation. One that has `begun`, and was trained for so many epochs, sees images in another order
-    than it did then.
+    network worse on validation. Where the last epoch is `taken` validation picks nothing: a network that has seen its
+    images before would be picked where it has forgotten least of them. One that has `begun`, and was trained for so
+    many epochs, sees images in another order than it did then.
 
     Frozen parameters, and the statistics of frozen norms, keep their values (see `frozen`); a network that is frozen
     as a whole comes back as it was, after no epoch. It trains in `place`, and comes back from there.
@@ -181,7 +187,9 @@ def train(
                 optimizer.step()
                 done += 1
             history.append(validated())
-            if history[-1] > accuracy:
+            if taken == "last":
+                best, accuracy = network, history[-1]
+            elif history[-1] > accuracy:
                 best, accuracy = deepcopy(network), history[-1]
             before, share = share, min(1.0, elapsed())
             passed = 1 if minutes is None else 60 * minutes * (share - before)

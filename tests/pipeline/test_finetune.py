@@ -31,7 +31,7 @@ from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Structure
 from edgeprune.pruning.surgery import cut, mask
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import Fit
+from edgeprune.training.fit import Fit, Taken
 
 SHAPE = (1, 6, 6)
 WIDTHS = {"inputs": 12, "fc1": 10, "fc2": 6}
@@ -307,6 +307,7 @@ class Stage(Protocol):
         inputs: bool = True,
         epochs: int = 10,
         trials: int = 2,
+        taken: Taken = "best",
     ) -> finetune.Tuned: ...
 
 
@@ -315,9 +316,15 @@ def stage(tmp_path: Path) -> Stage:
     """The whole stage; what it tunes is kept from call to call."""
 
     def run(
-        config: RunConfig, said: list[str] | None = None, *, inputs: bool = True, epochs: int = 10, trials: int = 2
+        config: RunConfig,
+        said: list[str] | None = None,
+        *,
+        inputs: bool = True,
+        epochs: int = 10,
+        trials: int = 2,
+        taken: Taken = "best",
     ) -> finetune.Tuned:
-        ready = prepared(config, inputs, epochs)
+        ready = replace(prepared(config, inputs, epochs), taken=taken)
         criterion = ByReaders(ready.network, ready.structure)
         lost, names = Failure("lost", "", False), [group.name for group in ready.structure.groups]
         widths = (WIDTHS, {"inputs": 14, "fc1": 13, "fc2": 4}, {"inputs": 20, "fc1": 16, "fc2": 3})
@@ -388,6 +395,23 @@ def test_what_is_pruned_in_steps_begins_again_as_the_winner(stage: Stage, traine
     trained.clear()
     assert stage(RunConfig(iterations=2), inputs=False).fit.epochs == 10
     assert trained == [2, 2, 2, 8]
+
+
+@pytest.mark.parametrize("taken", ["best", "last"])
+@pytest.mark.parametrize("inputs", [True, False], ids=["in steps", "going on"])
+def test_every_training_takes_the_epoch_that_was_settled(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, inputs: bool, taken: Taken
+) -> None:
+    told: list[Taken] = []
+    real = finetune.train
+
+    def watch(*args, **options):  # type: ignore[no-untyped-def]
+        told.append(options["taken"])
+        return real(*args, **options)
+
+    monkeypatch.setattr(finetune, "train", watch)
+    stage(RunConfig(), inputs=inputs, taken=taken)
+    assert set(told) == {taken}
 
 
 def same(one: finetune.Tuned, two: finetune.Tuned) -> bool:

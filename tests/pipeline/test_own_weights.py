@@ -18,17 +18,18 @@ from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
 from edgeprune.data.arrays import from_arrays
 from edgeprune.data.catalog import load_data
-from edgeprune.data.dataset import Dataset, Preprocessing
+from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.data.preprocessing import resolve
 from edgeprune.data.split import make_dataset
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import build
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.finetune import settings_of
 from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.prepare import Prepared, prepare
 from edgeprune.pipeline.scaling import better, scalings
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import train
+from edgeprune.training.fit import Fit, train
 
 #: The owner's own: pixels of 0 to 16 come to 3 to 4, far from zero mean and unit variance.
 OWNER = Preprocessing(1.0, (-48.0,), (16.0,))
@@ -163,6 +164,52 @@ def test_a_function_that_returns_a_trained_network_is_taken_at_its_word(config: 
     fresh, heard = prepared(replace(given, model=f"{owned / 'net.py'}:fresh", train_epochs=1))
     assert (fresh.baseline["source"], fresh.scaling.source) == ("trained", "data")
     assert not [line for line in heard.lines if line.startswith("input scaling tried")]
+
+
+def owner(data: Dataset, images: Split, epochs: int) -> nn.Module:
+    """What an owner has: a network that was trained on these images until it knows them by heart."""
+    torch.manual_seed(1)
+    known = Batches(images, data.preprocessing)
+    return train(
+        build("mlp-32-16", data.input_shape, len(data.classes)), known, known, epochs=epochs, learning_rate=1e-2,
+        batch_size=32, seed=0, progress=Silent(), title="",
+    ).network  # fmt: skip
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["all images", "split as here"])
+def test_validation_images_that_the_weights_saw_choose_no_epoch(config: RunConfig, tmp_path: Path, seen: bool) -> None:
+    data = load_data("digits", None, seed=0, progress=Silent())
+    images = data.train
+    if seen:
+        both = (data.train, data.validation)
+        images = Split(np.concatenate([part.x for part in both]), np.concatenate([part.y for part in both]))
+    save_weights(tmp_path / "owner.safetensors", owner(data, images, 40))
+    mine = replace(config, data="digits", model="mlp-32-16", weights=tmp_path / "owner.safetensors")
+    found, heard = prepared(mine)
+    assert found.taken == ("last" if seen else "best")
+    said = [line for line in heard.lines if "fine-tuning's last epoch is taken" in line]
+    assert len(said) == seen
+    assert settings_of(mine, found).taken == found.taken
+
+
+def test_what_is_trained_here_has_not_seen_them(config: RunConfig) -> None:
+    found, heard = prepared(replace(config, weights=None, train_epochs=1))
+    assert found.taken == "best"
+    assert not [line for line in heard.lines if "last epoch" in line]
+
+
+def test_training_that_goes_on_from_such_weights_ends_with_its_last_epoch(
+    config: RunConfig, owned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def watch(*args: Any, **options: Any) -> Fit:
+        taken.append(options["taken"])
+        return train(*args, **options)
+
+    monkeypatch.setattr("edgeprune.pipeline.prepare.train", watch)
+    found, _ = prepared(replace(config, weights=None, model=f"{owned / 'net.py'}:trained", train_epochs=1))
+    assert taken == [found.taken] == ["last"]
 
 
 def dataset(x: np.ndarray, y: np.ndarray, **more: Any) -> Dataset:

@@ -54,6 +54,26 @@ def test_the_best_epoch_is_kept() -> None:
     assert score(result.network, toy(200, 1)) == result.accuracy
 
 
+class Wrong(nn.Module):
+    """Says the opposite."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answers: torch.Tensor = -self.network(x)
+        return answers
+
+
+def test_the_last_epoch_is_taken_however_much_better_the_start_was() -> None:
+    good = fit(net()).network
+    result = fit(good, learning_rate=1.0, epochs=2, taken="last", distillation=Distillation(Wrong(good), 1.0, 1.0))
+    assert result.accuracy == result.history[-1] < score(good, toy(200, 1))
+    assert score(result.network, toy(200, 1)) == result.accuracy
+    assert same(fit(good, epochs=0, taken="last").network, good)
+
+
 def test_the_metric_chooses_the_epoch() -> None:
     rare = toy(200, 1)
     # One image in ten is of the second class: accuracy says little of it.
