@@ -264,7 +264,7 @@ def _baseline(
     else:
         if trained:
             progress.say(f"{config.model} returns a trained network; training goes on from its weights")
-        key = _training_key(config, schedule, place, dataset, network, taken)
+        key = _training_key(config, schedule, place, dataset, network)
         how = {"source": "trained", "epochs": schedule.train_epochs, "key": key}
         earlier = _earlier_baseline(config.runs_dir, key, network, progress.say)
         if earlier is not None:
@@ -296,14 +296,12 @@ def _baseline(
     return how
 
 
-def _training_key(
-    config: RunConfig, schedule: Schedule, place: Place, dataset: Dataset, network: nn.Module, taken: Taken
-) -> str:
+def _training_key(config: RunConfig, schedule: Schedule, place: Place, dataset: Dataset, network: nn.Module) -> str:
     digest = hashlib.sha256()
     # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
     training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
-    # Which epoch is kept hangs on the metric, and on who chooses.
-    judged = tuple(name for name in (config.metric, taken) if name not in ("accuracy", "best"))
+    # Which epoch is kept hangs on the metric.
+    judged = () if config.metric == "accuracy" else (config.metric,)
     where = () if place == PLAIN else (place,)
     digest.update(repr((config.model, training, config.seed, dataset.fingerprint, *judged, *where)).encode())
     digest.update(_frozen(network))

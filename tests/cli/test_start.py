@@ -31,6 +31,25 @@ def test_the_beginning_loads_nothing_that_takes_long() -> None:
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.parametrize("number", ["SIGHUP", "SIGINT", "SIGTERM"])
+def test_a_signal_that_was_swallowed_stops_at_the_next_sign_of_progress(number: str) -> None:
+    program = (
+        "import signal, sys\n"
+        "from edgeprune.cli import start\n"
+        f"signal.signal(signal.{number}, signal.default_int_handler)\n"
+        "sys.argv = ['edgeprune', '--version']\n"
+        "try: start.main()\n"
+        "except SystemExit: pass\n"
+        "start.stop_if_asked()\n"
+        f"try: signal.raise_signal(signal.{number})\n"
+        "except KeyboardInterrupt: start.stop_if_asked()\n"
+        "try: start.stop_if_asked()\n"
+        "except KeyboardInterrupt: print('stopped')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "stopped"
+
+
 @pytest.mark.parametrize("number", ["SIGHUP", "SIGINT"])
 @pytest.mark.parametrize(("ignored", "kept"), [(True, True), (False, False)], ids=["background", "terminal"])
 def test_what_runs_in_the_background_outlives_its_terminal(ignored: bool, kept: bool, number: str) -> None:

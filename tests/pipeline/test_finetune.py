@@ -3,7 +3,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
 from edgeprune.core.types import Budget, Failure, PruningPlan, Trial
+from edgeprune.core.version import TUNED_SCHEMA
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import MLP, build
 from edgeprune.pipeline import finetune
@@ -343,18 +344,23 @@ def stage(tmp_path: Path) -> Stage:
     return run
 
 
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The epochs of every training."""
-    spent: list[int] = []
+def recorded(monkeypatch: pytest.MonkeyPatch, option: str) -> list[Any]:
+    """What every training is told of one option."""
+    told: list[Any] = []
     real = finetune.train
 
     def watch(*args, **options):  # type: ignore[no-untyped-def]
-        spent.append(options["epochs"])
+        told.append(options[option])
         return real(*args, **options)
 
     monkeypatch.setattr(finetune, "train", watch)
-    return spent
+    return told
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The epochs of every training."""
+    return recorded(monkeypatch, "epochs")
 
 
 def test_the_stage_tunes_a_trial_at_its_widths(stage: Stage) -> None:
@@ -402,14 +408,7 @@ def test_what_is_pruned_in_steps_begins_again_as_the_winner(stage: Stage, traine
 def test_every_training_takes_the_epoch_that_was_settled(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, inputs: bool, taken: Taken
 ) -> None:
-    told: list[Taken] = []
-    real = finetune.train
-
-    def watch(*args, **options):  # type: ignore[no-untyped-def]
-        told.append(options["taken"])
-        return real(*args, **options)
-
-    monkeypatch.setattr(finetune, "train", watch)
+    told = recorded(monkeypatch, "taken")
     stage(RunConfig(), inputs=inputs, taken=taken)
     assert set(told) == {taken}
 
@@ -516,7 +515,7 @@ def test_damaged_networks_are_one_line_before_anything_long(stage: Stage, tmp_pa
                 check_tuned(folder)
         path.write_bytes(whole)
     note = next((tmp_path / "tuned").glob("*.json"))
-    note.write_text(note.read_text().replace('"schema": 1', '"schema": 9'))
+    note.write_text(note.read_text().replace(f'"schema": {TUNED_SCHEMA}', '"schema": 9'))
     with pytest.raises(UsageError, match="written by a newer edgeprune"):
         check_tuned(folder)
 
