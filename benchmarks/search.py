@@ -271,7 +271,7 @@ def episodes(args: argparse.Namespace) -> None:  # noqa: ARG001
     limits = Limits(latency=0.6)
     method = make_method("edgeprune")
     # What a criterion would say is lost with each width.
-    lost = {
+    losses = {
         group.name: tuple((1 - k / group.channels) ** 2 * (1 - i / 12) for k in range(group.channels + 1))
         for i, group in enumerate(GROUPS)
     }
@@ -279,7 +279,7 @@ def episodes(args: argparse.Namespace) -> None:  # noqa: ARG001
         frontier = Frontier(GROUPS, limits, Costs(GROUPS, work, 1), ncr)
         environment = Environment(
             GROUPS, formula, BoundedReward(0.9, limits, 1), neurons=sum(g.channels for g in GROUPS), min_ncr=None,
-            credit="episode", states=method.states(GROUPS, lost), frontier=frontier,
+            credit="episode", states=method.states(GROUPS, lambda: losses), frontier=frontier,
         )  # fmt: skip
         found: list[Episode] = []
         laps, started = Laps(), time.perf_counter()

@@ -216,6 +216,9 @@ def seek(
                 costs.learn(smallest.plan.widths, smallest.cost)
         frontier = Frontier(groups, limits, costs, lambda w: original / neurons_left(groups, original, w))
         measured = _learn_costs(frontier, structure, evaluator, progress)
+    started, laps = time.monotonic(), Laps()
+    with laps("agent"):
+        states = method.states(groups, shop.losses)
     environment = Environment(
         groups,
         evaluator,
@@ -223,12 +226,11 @@ def seek(
         neurons=original,
         min_ncr=budget.min_ncr if method.bound else None,
         credit=credit,
-        states=method.states(groups, shop.criterion.ranking.lost),
+        states=states,
         frontier=frontier,
         # With credit for every step the others are not this one's walks.
         earlier=earlier if credit == "episode" else (),
     )
-    started, laps = time.monotonic(), Laps()
     trials: list[Trial] = []
     found: list[Episode] = []
     with progress.task(title, episodes) as task:

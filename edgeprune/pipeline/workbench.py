@@ -195,7 +195,7 @@ class Workbench:
             neurons=ground.structure.neurons(ground.network),
             min_ncr=ncr if bound and method.bound else None,
             credit=method.credit,
-            states=method.states(groups, ranked.ranking.lost),
+            states=method.states(groups, ranked.ranking.errors),
         )
         found: list[Episode] = []
         best = float("-inf")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from edgeprune.core.devices import Session
@@ -24,11 +25,13 @@ from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.possible import Possible
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.scoring import Scoring
+from edgeprune.pipeline.sensitivity import IMAGES, divergences
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Criterion
+from edgeprune.search.methods import Losses
 from edgeprune.search.reward import Candidate
 from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.metrics import chance_level, telling_images
@@ -53,6 +56,8 @@ class Workshop:
     settings: MeasureSettings
     #: The unpruned network's, which everything is raced against.
     baseline_file: Path
+    #: What is lost with each width of each group, for searches that look at it.
+    losses: Losses
     #: The score up to which a plan is not told from guessing, and how many images a score is worth.
     chance: float
     images: float
@@ -89,15 +94,16 @@ def workshop(
         example = prepared.validation.inputs(slice(0, 2))
         EXPORTERS[kind](prepared.network, example, baseline_file, metadata(config, prepared, None))
         with (
-            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as cache,
+            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as kept,
             LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,
             Evaluator(
-                config, prepared, criterion, scoring, files, profiler, cache, store, sha256_file(baseline_file),
+                config, prepared, criterion, scoring, files, profiler, kept, store, sha256_file(baseline_file),
                 settings, progress, ahead=ahead,
             ) as evaluator,
         ):  # fmt: skip
             yield Workshop(
                 config, prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
+                cache(partial(_losses, prepared, criterion, progress)),
                 chance_level(config.metric, labels), telling_images(config.metric, labels), progress,
             )  # fmt: skip
     finally:
@@ -120,6 +126,13 @@ def measure_possible(shop: Workshop, *, fresh: bool = False) -> tuple[Possible, 
         )
     reference = Reference(cost.against_median, cost.against_peak_bytes, shop.baseline_file.stat().st_size)
     return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit), smallest
+
+
+def _losses(prepared: Prepared, criterion: Ranked, progress: Progress) -> Mapping[str, Sequence[float]]:
+    """Dense candidates are cut far deeper, and tuned for long: divergences before that were not tried for them."""
+    if not convolutional(prepared.network):
+        return criterion.ranking.errors()
+    return divergences(prepared, criterion, progress, round(IMAGES * _part(prepared)))
 
 
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:

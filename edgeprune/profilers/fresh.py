@@ -94,7 +94,11 @@ class Collector(Generic[W]):
         interval = self.interval(self.kept()) if self._count > 1 else None
         width = f"±{100 * interval.half_width:.1f} %" if interval else ""
         spoilt = f"{len(self._set_aside)} disturbed" if self._set_aside else ""
-        return ", ".join(part for part in (width, spoilt) if part)
+        more = ""
+        if self._limit is not None and self._count > self.settings.processes:
+            # The bar stands still: these were not counted upon.
+            more = f"{self._count} processes, {self._limit.left():.0f} s more at most"
+        return ", ".join(part for part in (width, spoilt, more) if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ Rankings are nested: one order per group serves every width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ class Ranking:
 
     order: Mapping[str, tuple[int, ...]]
     lost: Mapping[str, tuple[float, ...]]
+
+    def errors(self) -> dict[str, tuple[float, ...]]:
+        """`lost` as it adds up over groups: its square root, since what is lost is an energy."""
+        return {name: tuple(math.sqrt(share) for share in shares) for name, shares in self.lost.items()}
 
 
 class Ranked:

@@ -18,6 +18,9 @@ from edgeprune.search.environment import Credit, Environment
 from edgeprune.search.names import MethodName
 from edgeprune.search.states import AmcStates, PaperStates, SensitiveStates, States
 
+#: What is lost with each width, per group (see `SensitiveStates`); finding that out may take a while.
+Losses = Callable[[], Mapping[str, Sequence[float]]]
+
 
 class Search(Protocol):
     """Proposes at most `episodes` plans; `drive` runs it."""
@@ -31,8 +34,8 @@ class Method:
     """A search and its surroundings, where nothing is said those of ours."""
 
     search: Search
-    #: Makes what the agent sees, of the groups and of what the criterion says is lost with each width.
-    states: Callable[[Sequence[Group], Mapping[str, Sequence[float]]], States]
+    #: Makes what the agent sees, of the groups and, where it looks at that, of what is lost with each width.
+    states: Callable[[Sequence[Group], Losses], States]
     #: How the paper rewards; "step" costs an evaluation per group.
     credit: Credit = "episode"
     #: Whether plans are held to the NCR asked for; [ACNN] leaves that to the reward.
@@ -48,12 +51,16 @@ class Method:
     times: int = 1
 
 
-def _paper(groups: Sequence[Group], lost: Mapping[str, Sequence[float]]) -> States:  # noqa: ARG001
+def _paper(groups: Sequence[Group], losses: Losses) -> States:  # noqa: ARG001
     return PaperStates(groups)
 
 
-def _amc(groups: Sequence[Group], lost: Mapping[str, Sequence[float]]) -> States:  # noqa: ARG001
+def _amc(groups: Sequence[Group], losses: Losses) -> States:  # noqa: ARG001
     return AmcStates(groups)
+
+
+def _sensitive(groups: Sequence[Group], losses: Losses) -> States:
+    return SensitiveStates(groups, losses())
 
 
 _SIMPLE: dict[str, Search] = {"greedy": simple.greedy, "random": simple.random, "uniform": simple.uniform}
@@ -98,7 +105,7 @@ def make_method(
         case "amc":
             return Method(search=amc, states=_amc, criterion="l1", tuned=False, ahead=0, times=AMC_TIMES)
         case "edgeprune":
-            return Method(search=partial(edgeprune, settings=settings(OURS)), states=SensitiveStates)
+            return Method(search=partial(edgeprune, settings=settings(OURS)), states=_sensitive)
         case "greedy" | "random" | "uniform":
             return Method(search=_SIMPLE[name], states=_paper)
 

@@ -100,20 +100,21 @@ class SensitiveStates:
     |---|---|
     | 0-3 | the paper's [t, n, p, l_p] |
     | 4 | share of the network's multiply-accumulates that the group's channels cost |
-    | 5-13 | root of the share of its importance that is lost at each of `KNOTS` (`lost`, measured on data) |
+    | 5-13 | what is lost at each of `KNOTS` (`losses`, measured on data) |
     | 14 | neurons gone so far, over those that the whole network has |
-    | 15 | these roots of what was done so far, summed |
+    | 15 | these of what was done so far, summed |
     | 16, 17 | the two previous actions |
 
-    Raises UsageError where the criterion's figures are not finite.
+    `losses[group][w]`, (channels + 1,), is about in [0, 1], falls with the width w, and adds up over groups, as near as
+    one knows. Raises UsageError where they are not finite.
     """
 
     size = 9 + len(KNOTS)
     _first, _so_far = 5, 6 + len(KNOTS)
 
-    def __init__(self, groups: Sequence[Group], lost: Mapping[str, Sequence[float]]) -> None:
+    def __init__(self, groups: Sequence[Group], losses: Mapping[str, Sequence[float]]) -> None:
         self._groups = tuple(groups)
-        self._curves = [np.asarray(lost[group.name], dtype=np.float64) for group in groups]
+        self._curves = [np.asarray(losses[group.name], dtype=np.float64) for group in groups]
         neurons = np.array([group.channels * group.neurons_per_channel for group in groups], dtype=np.float64)
         self._share = neurons / neurons.sum()
         macs = np.array([group.macs_per_channel * group.channels for group in groups])
@@ -128,8 +129,8 @@ class SensitiveStates:
                 )
 
     def lost(self, step: int, width: int) -> float:
-        """What is lost of group `step` at a width: its square root, as errors add up and energies vanish."""
-        return float(np.sqrt(max(self._curves[step][width], 0.0)))
+        """What is lost by cutting group `step` to a width."""
+        return float(self._curves[step][width])
 
     def _of(self, step: int, sparsity: float) -> float:
         channels = len(self._curves[step]) - 1

@@ -45,20 +45,25 @@ def has_bfloat16(device: DeviceName) -> bool:
 def fault(network: nn.Module, x: Tensor, labels: Tensor, place: Place) -> str | None:
     """Why `network` cannot be trained in `place`, on one line; None where it can.
 
-    It is tried on a few inputs (N, ...), forward and backward; its float32 answers must be the plain ones.
+    It is tried on a few inputs (N, ...), forward and backward; its float32 answers must be the plain ones. They are
+    asked for without TF32: its rounding, with which a GPU may train, is no fault of the network, and would hide one.
     """
+    tf32 = torch.backends.cudnn.allow_tf32
     try:
         there = place.copy(network)
         train_mode(there)
         with torch.random.fork_rng():
             loss = F.cross_entropy(place.forward(there, place.inputs(x)), place.moved(labels))
             loss.backward()  # type: ignore[no-untyped-call]
+        torch.backends.cudnn.allow_tf32 = False
         with torch.no_grad():
             wanted = deepcopy(network).eval()(x)
             found = place.copy(network).eval()(place.inputs(x)).cpu()
         place.back(there)
     except Exception as error:  # noqa: BLE001 - a user's forward that was not written for the place may raise anything
         return shorten((str(error).strip() or type(error).__name__).splitlines()[0], 120)
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
     off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
     return None if off <= NEAR else f"its answers differ by {off:.1e}"
 

@@ -16,6 +16,7 @@ from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Silent
 from edgeprune.core.store import RunFolder
 from edgeprune.data.dataset import Preprocessing, Split
+from edgeprune.models.zoo import build
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.placing import Training, first_place, settle_precision, settle_training
 from edgeprune.pipeline.prepare import Prepared, prepare
@@ -78,7 +79,7 @@ def unmeasured(*_: object) -> Mapping[Place, Sequence[float]]:
 def settled(
     images: Batches, runs: Path, network: nn.Module, measure: Any, native: bool = False, **options: Any
 ) -> tuple[RunConfig, Training, list[str]]:
-    heard, config = Heard(), RunConfig(runs_dir=runs, **options)
+    heard, config = Heard(), RunConfig(**{"runs_dir": runs, "train_device": "cpu", **options})
     training = settle_training(config, None, network, images, 16, heard, measure, lambda device: native)
     return config, training, heard.lines
 
@@ -199,12 +200,35 @@ def test_rounds_end_in_time(images: Batches) -> None:
     assert next(now) == 1 + 4 * (1 + pace.LEAST) + 1
 
 
+def test_rounding_of_a_graphics_card_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(nn.Flatten):
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.training:
+                seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(x)
+
+    seen: list[bool] = []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    network = nn.Sequential(Asked(), nn.Linear(64, 2))
+    assert fault(network, torch.rand(4, 1, 8, 8), torch.arange(4) % 2, PLAIN) is None
+    # Asked without it, which shows a network that answers otherwise there; training goes on as it would.
+    assert (seen, torch.backends.cudnn.allow_tf32) == ([False, False], True)
+
+
+@pytest.mark.skipif(not pace.available("cuda"), reason="needs a CUDA device")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_answers_there_are_those_of_here(layout: MemoryFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "NEAR", 1e-5)
+    network = build("resnet56", (3, 32, 32), 10)
+    assert fault(network, torch.rand(8, 3, 32, 32), torch.arange(8), Place("cuda", layout)) is None
+
+
 def test_a_run_trains_where_it_was_settled_and_a_resumed_one_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prepared(measure: Any, folder: RunFolder) -> Prepared:
         monkeypatch.setattr("edgeprune.pipeline.prepare.settle_training", lambda *a: settle_training(*a, measure))
-        config = RunConfig(model="lenet5", train_epochs=1, runs_dir=tmp_path)
+        config = RunConfig(model="lenet5", train_epochs=1, train_device="cpu", runs_dir=tmp_path)
         return prepare(config, folder, Silent(), "onnxruntime")
 
     folder = RunFolder.create(tmp_path, None, "run")

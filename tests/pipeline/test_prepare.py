@@ -42,5 +42,5 @@ def test_memory_that_steps_free_is_kept_where_they_are_large(
 ) -> None:
     asked: list[bool] = []
     monkeypatch.setattr("edgeprune.pipeline.prepare.keep_freed_memory", lambda: asked.append(True))
-    prepared(replace(config, model=model, train_epochs=1))
+    prepared(replace(config, model=model, train_epochs=1, train_device="cpu"))
     assert bool(asked) == kept

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,13 +114,19 @@ def test_good_processes_go_before_disturbed_ones(quick: MeasureSettings) -> None
 
 def test_more_processes_until_the_interval_is_narrow_enough(quick: MeasureSettings) -> None:
     settings = replace(quick, processes=3, half_width=0.02, max_s=1000.0)
-    widths = iter([0.05, 0.04, 0.01])
-    collector: Collector[Race] = Collector(settings, lambda races: Interval(1.0, 1 - (w := next(widths)), 1 + w))
-    count = 0
+    widths = [0.07, 0.06, 0.05, 0.04, 0.01]
+    collector: Collector[Race] = Collector(
+        settings, lambda races: Interval(1.0, 1 - (w := widths[len(races) - 1]), 1 + w)
+    )
+    notes = []
     while collector.wanted():
         collector.add(race(GOOD))
-        count += 1
-    assert count == 5
+        notes.append(collector.note())
+    assert len(notes) == 5
+    # No bar can tell how many they will be.
+    assert [re.sub(r"\d+ s", "N s", note) for note in notes] == [
+        "", "±6.0 %", "±5.0 %", "±4.0 %, 4 processes, N s more at most", "±1.0 %, 5 processes, N s more at most"
+    ]  # fmt: skip
     spent: Collector[Race] = Collector(replace(settings, max_s=0.0), lambda races: Interval(1.0, 0.5, 1.5))
     for _ in range(3):
         assert spent.wanted()

@@ -213,11 +213,11 @@ def quality(widths: Mapping[str, int]) -> float:
 
 
 def within(bound: float, name: MethodName, earlier: Sequence[Episode] = ()) -> Environment:
-    limits, lost = Limits(latency=bound), {g.name: tuple((1 - k / 64) ** 2 for k in range(65)) for g in GROUPS}
+    limits, losses = Limits(latency=bound), {g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}
     return Environment(
         GROUPS, lambda w: candidate(w, quality(w)), BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS,
-        min_ncr=None, credit="episode", states=make_method(name).states(GROUPS, lost), frontier=taught(limits),
-        earlier=earlier,
+        min_ncr=None, credit="episode", states=make_method(name).states(GROUPS, lambda: losses),
+        frontier=taught(limits), earlier=earlier,
     )  # fmt: skip
 
 
@@ -254,10 +254,10 @@ def test_how_many_are_under_way_does_not_hang_on_who_is_faster() -> None:
 
 
 def test_the_first_plan_is_that_of_equal_loss_at_the_bound() -> None:
-    limits, lost = Limits(latency=0.5), {g.name: tuple((1 - k / 64) ** 2 for k in range(65)) for g in GROUPS}
+    limits, losses = Limits(latency=0.5), {g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}
     environment = Environment(
         GROUPS, candidate, BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS, min_ncr=None,
-        credit="episode", states=make_method("edgeprune").states(GROUPS, lost), frontier=taught(limits),
+        credit="episode", states=make_method("edgeprune").states(GROUPS, lambda: losses), frontier=taught(limits),
     )  # fmt: skip
     widths = environment.widths(equal_loss(environment))
     assert 0.4 < latency(widths) < 0.51

@@ -27,7 +27,7 @@ GROUPS = tuple(
 NEURONS, NCR = 350, 2.0
 #: What is lost with each width, as a criterion would say it; group a matters least. Not quite what the formula says.
 LOST = {
-    g.name: tuple(w * (1 - k / g.channels) ** 2 for k in range(g.channels + 1))
+    g.name: tuple(w**0.5 * (1 - k / g.channels) for k in range(g.channels + 1))
     for g, w in zip(GROUPS, (0.2, 1, 1), strict=True)
 }
 
@@ -42,7 +42,7 @@ def formula(widths: Widths) -> Candidate:
 
 
 def environment(name: str, evaluate: Callable[[Widths], Candidate] = formula, ncr: float | None = NCR) -> Environment:
-    states = METHODS[name].states(GROUPS, LOST)
+    states = METHODS[name].states(GROUPS, lambda: LOST)
     return Environment(
         GROUPS, evaluate, Reward(1.0, NCR, 1.0, 1.0), neurons=NEURONS, min_ncr=ncr, credit="episode", states=states
     )

@@ -15,7 +15,7 @@ from edgeprune.search.tpe import tpe
 def run(seed: int, episodes: int = 30, ahead: int = 0) -> list[Episode]:
     environment = Environment(
         GROUPS, formula, Reward(1.0, NCR, 1.0, 1.0), neurons=350, min_ncr=NCR, credit="episode",
-        states=METHODS["random"].states(GROUPS, {}),
+        states=METHODS["random"].states(GROUPS, dict),
     )  # fmt: skip
     found: list[Episode] = []
     result = drive(
@@ -46,7 +46,7 @@ def test_it_ends_when_it_is_told_to() -> None:
 
     environment = Environment(
         GROUPS, never, Reward(1.0, NCR, 1.0, 1.0), neurons=350, min_ncr=NCR, credit="episode",
-        states=METHODS["random"].states(GROUPS, {}),
+        states=METHODS["random"].states(GROUPS, dict),
     )  # fmt: skip
     searching = tpe(environment, episodes=5, seed=0)
     assert next(searching) is not None
