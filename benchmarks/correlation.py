@@ -5,7 +5,8 @@ OMP_NUM_THREADS=2 python -m benchmarks.correlation --networks lenet-300-100,lene
 Plans are drawn at random and brought to one share (--macs) of the unpruned network's multiply-accumulates, so they
 differ in where they are cut and not in how much. Each is scored in several ways and then fine-tuned as a run does; what
 that gives on all validation images is what a score should have told, and on test images where the network came with
-weights that know the others by heart (resnet20). Seconds are those of making what is scored.
+weights that know the others by heart (resnet20). So should what is known of the groups before any plan is made, added
+up. Seconds are those of making what is scored.
 Intervals are 95 %, by the bootstrap over plans; the last ones are of how far tau lies above that of a run's own score,
 over the same draws of plans.
 """
@@ -17,7 +18,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from edgeprune.models.source import load_weights
 from edgeprune.models.zoo import build
 from edgeprune.pipeline.criterion import make_criterion
 from edgeprune.pipeline.finetune import FineTune, prune_and_tune
+from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.shares import LayerShares
 from edgeprune.pruning.structure import Criterion, Structure
@@ -50,6 +52,7 @@ from edgeprune.training.heap import keep_freed_memory
 from edgeprune.training.narrow import narrow
 from edgeprune.training.place import Place
 from edgeprune.training.recalibration import recalibrate
+from edgeprune.training.sensitivity import divergences
 
 #: Validation images that a score is taken of, from the first on.
 COUNTS = (500, 1000, 2000, 4000)
@@ -111,6 +114,9 @@ def one(name: str, args: argparse.Namespace) -> dict[str, object]:
     told: defaultdict[str, list[float]] = defaultdict(list)
     seconds: defaultdict[str, float] = defaultdict(float)
     truth: list[float] = []
+    for way, (losses, taken) in foreknown(ground, criterion).items():
+        told[way] = [-sum(losses[name][width] for name, width in plan.widths.items()) for plan in plans]
+        seconds[way] = taken
     settings = FineTune(
         epochs=args.epochs, temperature=3.0 if ground.convolves else 1.0, augmentation=ground.augmentation,
         place=ground.place, taken="best" if ground.unseen is ground.validation else "last",
@@ -234,6 +240,17 @@ def makers(
 
         found[f"shared {args.shared_steps} steps"] = from_shared
     return found
+
+
+def foreknown(ground: Ground, criterion: Ranked) -> dict[str, tuple[Mapping[str, Sequence[float]], float]]:
+    """By name what is said to be lost with each width before a plan is made, and the seconds that took, for all."""
+    started = time.perf_counter()
+    found = divergences(criterion, ground.structure, ground.train, ground.place, Silent())
+    return {
+        "summed over groups: divergences": (found, time.perf_counter() - started),
+        "summed over groups: lost shares": (criterion.ranking.lost, 0.0),
+        "summed over groups: roots of these": (criterion.ranking.errors(), 0.0),
+    }
 
 
 def scores(ground: Ground, answers: torch.Tensor, pruned: nn.Module) -> dict[str, float]:

@@ -25,7 +25,6 @@ from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.possible import Possible
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.scoring import Scoring
-from edgeprune.pipeline.sensitivity import IMAGES, divergences
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.criteria import Ranked
@@ -35,6 +34,7 @@ from edgeprune.search.methods import Losses
 from edgeprune.search.reward import Candidate
 from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.metrics import chance_level, telling_images
+from edgeprune.training.sensitivity import IMAGES, divergences
 
 #: Steps that a candidate with convolutions is tuned for, and validation images it is then scored on: of unpruned
 #: networks up to so many multiply-accumulates; of larger ones fewer, down to this part.
@@ -132,7 +132,8 @@ def _losses(prepared: Prepared, criterion: Ranked, progress: Progress) -> Mappin
     """Dense candidates are cut far deeper, and tuned for long: divergences before that were not tried for them."""
     if not convolutional(prepared.network):
         return criterion.ranking.errors()
-    return divergences(prepared, criterion, progress, round(IMAGES * _part(prepared)))
+    images = round(IMAGES * _part(prepared))
+    return divergences(criterion, prepared.structure, prepared.train, prepared.place, progress, images)
 
 
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from torch import nn
 
+from edgeprune.core.progress import Silent
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import build
 from edgeprune.pipeline import prepare, workshop
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared, Schedule
+from edgeprune.pruning.criteria import Ranking
 from edgeprune.pruning.groups import discover
 from edgeprune.training.batches import Batches
 from edgeprune.training.place import PLAIN
@@ -108,3 +110,22 @@ def test_epochs_that_are_asked_for_hold(convolves: bool, epochs: int) -> None:
 def test_there_are_epochs_for_as_many_iterations_as_are_allowed() -> None:
     """It would be refused after the search."""
     assert schedule(True, 200_000, iterations=10).finetune_epochs == 10
+
+
+@pytest.mark.parametrize(("name", "images"), [("lenet-300-100", None), ("ds-cnn", 300), ("resnet20", 100)])
+def test_a_search_sees_what_the_answers_lose_where_networks_convolve(
+    name: str, images: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(workshop, "divergences", lambda *given: asked.append(given[-1]))
+    shape = (3, 32, 32) if name == "resnet20" else (1, 28, 28)
+    network = build(name, shape, 10).eval()
+    prepared: Any = SimpleNamespace(
+        network=network, structure=discover(network, shape, runtime="onnxruntime"), train=None, place=PLAIN
+    )
+    criterion: Any = SimpleNamespace(ranking=Ranking({}, {"fc1": (1.0, 0.25, 0.0)}))
+    found = workshop._losses(prepared, criterion, Silent())
+    assert asked == ([] if images is None else [images])
+    if images is None:
+        # What is lost there is energy, errors add up.
+        assert found == {"fc1": (1.0, 0.5, 0.0)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgeprune.core.progress import Progress
-from edgeprune.pipeline.prepare import Prepared
-from edgeprune.pruning.structure import Criterion
+from edgeprune.pruning.structure import Criterion, Structure
+from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
 from edgeprune.training.narrow import narrow
+from edgeprune.training.place import Place
 
 #: Training images that the answers are to, and that batch-norm statistics are taken from.
 IMAGES = 300
@@ -22,8 +22,13 @@ _CUTS = (0.25, 0.5, 0.75, 1.0)
 
 
 def divergences(
-    prepared: Prepared, criterion: Criterion, progress: Progress, images: int = IMAGES
-) -> Mapping[str, tuple[float, ...]]:
+    criterion: Criterion,
+    structure: Structure,
+    train_set: Batches,
+    place: Place,
+    progress: Progress,
+    images: int = IMAGES,
+) -> dict[str, tuple[float, ...]]:
     """For each group, at width w: what the answers lose when only that group is cut to w, (channels + 1,).
 
     The mean KL divergence from the unpruned network's answers, over that of the group which loses most. Networks are
@@ -32,14 +37,13 @@ def divergences(
     going wider. Over plans that cut several groups divergences nearly add up: their sum orders plans as their scores
     do (docs/search.md has the figures).
     """
-    structure = prepared.structure
     whole: dict[str, int] = {group.name: group.channels for group in structure.groups}
     # In the usual place: what a search sees must be the same wherever it trains.
-    place = replace(prepared.place, device="cpu", precision="float32")
+    here = replace(place, device="cpu", precision="float32")
 
     def answers(widths: dict[str, int]) -> Tensor:
-        network = narrow(criterion, structure, criterion.plan(widths), prepared.train, images=images, place=place)
-        return F.log_softmax(predict(network, prepared.train, images, place), 1)
+        network = narrow(criterion, structure, criterion.plan(widths), train_set, images=images, place=here)
+        return F.log_softmax(predict(network, train_set, images, here), 1)
 
     points = {
         group.name: sorted({group.snap((1 - cut) * group.channels) for cut in _CUTS} - {group.channels})
