@@ -115,7 +115,12 @@ def paper_command(
 @click.option("--networks", metavar="NAMES", help="by comma  [ds-cnn,mobilenetv2-small,resnet20]")
 @click.option("--methods", metavar="NAMES", help="by comma  [edgeprune,amc,greedy,random,uniform,tpe,scratch]")
 @click.option("--bounds", metavar="BOUNDS", help="on latency  [0.7x,0.5x,0.35x; resnet20 0.8x,0.7x,0.6x]")
-@click.option("--seeds", type=int, metavar="N", help="seeds, each with its own split and network  [3; resnet20 1]")
+@click.option(
+    "--seeds",
+    type=int,
+    metavar="N",
+    help="seeds, each with its own split and network  [ds-cnn 3, mobilenetv2-small 2, resnet20 1]",
+)
 @click.option("--episodes", type=int, metavar="N", help="candidates of every search  [by network]")
 @click.option("--train-images", type=int, metavar="N", help="training images; a third as many validate  [by network]")
 @click.option("--train-epochs", type=int, metavar="N", help="epochs of the unpruned networks  [by network]")
