@@ -60,6 +60,7 @@ from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import make_method
 from edgeprune.search.reward import BoundedReward, Candidate, Limits
+from edgeprune.search.states import Losses
 from edgeprune.training import brief, narrow
 from edgeprune.training.batches import Batches
 from edgeprune.training.place import Place
@@ -279,7 +280,7 @@ def episodes(args: argparse.Namespace) -> None:  # noqa: ARG001
         frontier = Frontier(GROUPS, limits, Costs(GROUPS, work, 1), ncr)
         environment = Environment(
             GROUPS, formula, BoundedReward(0.9, limits, 1), neurons=sum(g.channels for g in GROUPS), min_ncr=None,
-            credit="episode", states=method.states(GROUPS, lambda: losses), frontier=frontier,
+            credit="episode", states=method.states(GROUPS, lambda: Losses(losses)), frontier=frontier,
         )  # fmt: skip
         found: list[Episode] = []
         laps, started = Laps(), time.perf_counter()

@@ -41,6 +41,7 @@ from edgeprune.search.drive import SearchResult, drive
 from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import Method
 from edgeprune.search.reward import Candidate, Reward
+from edgeprune.search.states import Losses
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.fit import score, train
@@ -195,7 +196,7 @@ class Workbench:
             neurons=ground.structure.neurons(ground.network),
             min_ncr=ncr if bound and method.bound else None,
             credit=method.credit,
-            states=method.states(groups, ranked.ranking.errors),
+            states=method.states(groups, lambda: Losses(ranked.ranking.errors())),
         )
         found: list[Episode] = []
         best = float("-inf")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -30,8 +30,8 @@ from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Criterion
-from edgeprune.search.methods import Losses
 from edgeprune.search.reward import Candidate
+from edgeprune.search.states import Losses
 from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.metrics import chance_level, telling_images
 from edgeprune.training.sensitivity import IMAGES, divergences
@@ -57,7 +57,7 @@ class Workshop:
     #: The unpruned network's, which everything is raced against.
     baseline_file: Path
     #: What is lost with each width of each group, for searches that look at it.
-    losses: Losses
+    losses: Callable[[], Losses]
     #: The score up to which a plan is not told from guessing, and how many images a score is worth.
     chance: float
     images: float
@@ -128,12 +128,13 @@ def measure_possible(shop: Workshop, *, fresh: bool = False) -> tuple[Possible, 
     return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit), smallest
 
 
-def _losses(prepared: Prepared, criterion: Ranked, progress: Progress) -> Mapping[str, Sequence[float]]:
+def _losses(prepared: Prepared, criterion: Ranked, progress: Progress) -> Losses:
     """Dense candidates are cut far deeper, and tuned for long: divergences before that were not tried for them."""
     if not convolutional(prepared.network):
-        return criterion.ranking.errors()
+        return Losses(criterion.ranking.errors())
     images = round(IMAGES * _part(prepared))
-    return divergences(criterion, prepared.structure, prepared.train, prepared.place, progress, images)
+    found = divergences(criterion, prepared.structure, prepared.train, prepared.place, progress, images)
+    return Losses(found, additive=True)
 
 
 def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:

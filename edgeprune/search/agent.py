@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from edgeprune.search.algorithm import Floats, around
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
 from edgeprune.search.drive import Searching, SearchResult
 from edgeprune.search.environment import Environment, Episode, Proposal, uniform_sparsity
-from edgeprune.search.frontier import next_narrower
+from edgeprune.search.frontier import next_narrower, next_wider
 from edgeprune.search.states import SensitiveStates
 
 #: Share of the episodes that are drawn around the first plans before the agent has a say.
@@ -77,7 +78,8 @@ def equal_loss(environment: Environment) -> list[float]:
 
     From what the criterion says is lost with each width (`SensitiveStates`), without evaluating anything: channels go a
     few at a time, always from the group whose loss rises least for what it brings: neurons, or predicted cost where
-    there are bounds on it.
+    there are bounds on it. Where losses add up, groups then exchange channels as long as the sum falls: a step down
+    that was cheap when it was taken need not be part of the best plan.
     """
     states = environment.states
     assert isinstance(states, SensitiveStates)
@@ -102,7 +104,38 @@ def equal_loss(environment: Environment) -> list[float]:
             break
         _, step, smaller = min(prices)
         widths[groups[step].name] = smaller
+    if bounded and states.additive:
+        widths = _traded(environment, states, widths)
     return list(environment.executed(widths))
+
+
+def _traded(environment: Environment, states: SensitiveStates, widths: dict[str, int]) -> dict[str, int]:
+    """`widths`, with one group a step wider, and another one narrower for it, as long as less is lost in sum."""
+    groups = environment.groups
+
+    def lost(step: int, plan: Mapping[str, int]) -> float:
+        return states.lost(step, plan[groups[step].name])
+
+    while True:
+        best: tuple[float, dict[str, int]] = (1e-9, widths)
+        for taker, group in enumerate(groups):
+            wider = {**widths, group.name: next_wider(group, widths[group.name])}
+            gain = lost(taker, widths) - lost(taker, wider)
+            if gain <= best[0]:
+                continue
+            if environment.missing(wider) <= 0.0:
+                best = gain, wider
+                continue
+            for giver, other in enumerate(groups):
+                plan = wider
+                while giver != taker and environment.missing(plan) > 0.0 and plan[other.name] > other.floor:
+                    plan = {**plan, other.name: next_narrower(other, plan[other.name])}
+                left = gain - lost(giver, plan) + lost(giver, widths)
+                if left > best[0] and environment.missing(plan) <= 0.0:
+                    best = left, plan
+        if best[1] is widths:
+            return widths
+        widths = best[1]
 
 
 def _learn(agent: ProximalDDPG, found: list[Episode], share: float, noise: np.random.Generator) -> tuple[float, float]:

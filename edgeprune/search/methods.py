@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, get_args
@@ -16,10 +16,7 @@ from edgeprune.search.ddpg import AgentSettings
 from edgeprune.search.drive import Searching
 from edgeprune.search.environment import Credit, Environment
 from edgeprune.search.names import MethodName
-from edgeprune.search.states import AmcStates, PaperStates, SensitiveStates, States
-
-#: What is lost with each width, per group (see `SensitiveStates`); finding that out may take a while.
-Losses = Callable[[], Mapping[str, Sequence[float]]]
+from edgeprune.search.states import AmcStates, Losses, PaperStates, SensitiveStates, States
 
 
 class Search(Protocol):
@@ -34,8 +31,9 @@ class Method:
     """A search and its surroundings, where nothing is said those of ours."""
 
     search: Search
-    #: Makes what the agent sees, of the groups and, where it looks at that, of what is lost with each width.
-    states: Callable[[Sequence[Group], Losses], States]
+    #: Makes what the agent sees, of the groups and, where it looks at that, of what is lost with each width, which may
+    #: take a while to find out.
+    states: Callable[[Sequence[Group], Callable[[], Losses]], States]
     #: How the paper rewards; "step" costs an evaluation per group.
     credit: Credit = "episode"
     #: Whether plans are held to the NCR asked for; [ACNN] leaves that to the reward.
@@ -51,15 +49,15 @@ class Method:
     times: int = 1
 
 
-def _paper(groups: Sequence[Group], losses: Losses) -> States:  # noqa: ARG001
+def _paper(groups: Sequence[Group], losses: Callable[[], Losses]) -> States:  # noqa: ARG001
     return PaperStates(groups)
 
 
-def _amc(groups: Sequence[Group], losses: Losses) -> States:  # noqa: ARG001
+def _amc(groups: Sequence[Group], losses: Callable[[], Losses]) -> States:  # noqa: ARG001
     return AmcStates(groups)
 
 
-def _sensitive(groups: Sequence[Group], losses: Losses) -> States:
+def _sensitive(groups: Sequence[Group], losses: Callable[[], Losses]) -> States:
     return SensitiveStates(groups, losses())
 
 

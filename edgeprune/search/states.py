@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -93,6 +94,18 @@ KNOTS = (0.0, 0.25, 0.5, 0.625, 0.75, 0.8125, 0.875, 0.9375, 1.0)
 _KNOTS = torch.tensor(KNOTS)
 
 
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What is lost with each width of each group, as far as is known before any plan was tried.
+
+    `curves[group][w]`, (channels + 1,), is about in [0, 1] and falls with the width w.
+    """
+
+    curves: Mapping[str, Sequence[float]]
+    #: Whether it is known to add up over groups, nearly: then plans can be compared by the sum.
+    additive: bool = False
+
+
 class SensitiveStates:
     """[ACNN]'s state, the cost and the sensitivity of the group, and what was done so far.
 
@@ -100,21 +113,21 @@ class SensitiveStates:
     |---|---|
     | 0-3 | the paper's [t, n, p, l_p] |
     | 4 | share of the network's multiply-accumulates that the group's channels cost |
-    | 5-13 | what is lost at each of `KNOTS` (`losses`, measured on data) |
+    | 5-13 | what is lost at each of `KNOTS` (`Losses`, measured on data) |
     | 14 | neurons gone so far, over those that the whole network has |
     | 15 | these of what was done so far, summed |
     | 16, 17 | the two previous actions |
 
-    `losses[group][w]`, (channels + 1,), is about in [0, 1], falls with the width w, and adds up over groups, as near as
-    one knows. Raises UsageError where they are not finite.
+    Raises UsageError where losses are not finite.
     """
 
     size = 9 + len(KNOTS)
     _first, _so_far = 5, 6 + len(KNOTS)
 
-    def __init__(self, groups: Sequence[Group], losses: Mapping[str, Sequence[float]]) -> None:
+    def __init__(self, groups: Sequence[Group], losses: Losses) -> None:
+        self.additive = losses.additive
         self._groups = tuple(groups)
-        self._curves = [np.asarray(losses[group.name], dtype=np.float64) for group in groups]
+        self._curves = [np.asarray(losses.curves[group.name], dtype=np.float64) for group in groups]
         neurons = np.array([group.channels * group.neurons_per_channel for group in groups], dtype=np.float64)
         self._share = neurons / neurons.sum()
         macs = np.array([group.macs_per_channel * group.channels for group in groups])

@@ -17,6 +17,7 @@ from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared, Schedule
 from edgeprune.pruning.criteria import Ranking
 from edgeprune.pruning.groups import discover
+from edgeprune.search.states import Losses
 from edgeprune.training.batches import Batches
 from edgeprune.training.place import PLAIN
 
@@ -126,6 +127,7 @@ def test_a_search_sees_what_the_answers_lose_where_networks_convolve(
     criterion: Any = SimpleNamespace(ranking=Ranking({}, {"fc1": (1.0, 0.25, 0.0)}))
     found = workshop._losses(prepared, criterion, Silent())
     assert asked == ([] if images is None else [images])
+    assert found.additive == (images is not None)
     if images is None:
         # What is lost there is energy, errors add up.
-        assert found == {"fc1": (1.0, 0.5, 0.0)}
+        assert found == Losses({"fc1": (1.0, 0.5, 0.0)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from edgeprune.search.frontier import MARGIN, Frontier, next_narrower, next_wide
 from edgeprune.search.methods import make_method
 from edgeprune.search.names import MethodName
 from edgeprune.search.reward import VIOLATION, BoundedReward, Candidate, Limits, Reward
+from edgeprune.search.states import Losses
 
 #: A chain of convolutions: each group's channels are made by one layer and read by the next.
 GROUPS = tuple(Group(f"g{i}", 64, 8, 8, 1.0, 1.0, 100, (f"g{i}",), "channels") for i in range(5))
@@ -216,7 +217,7 @@ def within(bound: float, name: MethodName, earlier: Sequence[Episode] = ()) -> E
     limits, losses = Limits(latency=bound), {g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}
     return Environment(
         GROUPS, lambda w: candidate(w, quality(w)), BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS,
-        min_ncr=None, credit="episode", states=make_method(name).states(GROUPS, lambda: losses),
+        min_ncr=None, credit="episode", states=make_method(name).states(GROUPS, lambda: Losses(losses)),
         frontier=taught(limits), earlier=earlier,
     )  # fmt: skip
 
@@ -257,10 +258,35 @@ def test_the_first_plan_is_that_of_equal_loss_at_the_bound() -> None:
     limits, losses = Limits(latency=0.5), {g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}
     environment = Environment(
         GROUPS, candidate, BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS, min_ncr=None,
-        credit="episode", states=make_method("edgeprune").states(GROUPS, lambda: losses), frontier=taught(limits),
+        credit="episode", states=make_method("edgeprune").states(GROUPS, lambda: Losses(losses)),
+        frontier=taught(limits),
     )  # fmt: skip
     widths = environment.widths(equal_loss(environment))
     assert 0.4 < latency(widths) < 0.51
+
+
+def test_where_losses_add_up_the_first_plan_is_near_the_one_that_loses_least() -> None:
+    """Cutting the first group is cheap at first, and brings much; a step down alone cannot tell that it gets dear."""
+    dear = {"g0": 6.0, "g1": 0.5, "g2": 1.0, "g3": 2.0, "g4": 0.1}
+    losses = {name: tuple(much * (1 - k / 64) ** 4 for k in range(65)) for name, much in dear.items()}
+    limits, frontier = Limits(latency=0.35), taught(Limits(latency=0.35))
+
+    def first(additive: bool) -> dict[str, int]:
+        environment = Environment(
+            GROUPS, candidate, BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS, min_ncr=None,
+            frontier=frontier, credit="episode",
+            states=make_method("edgeprune").states(GROUPS, lambda: Losses(losses, additive=additive)),
+        )  # fmt: skip
+        return environment.widths(equal_loss(environment))
+
+    def lost(widths: Mapping[str, int]) -> float:
+        return sum(losses[name][width] for name, width in widths.items())
+
+    every = [dict(zip(losses, widths, strict=True)) for widths in product(range(8, 65, 8), repeat=5)]
+    best = min(lost(plan) for plan in every if frontier.excess(plan) <= 0.0)
+    assert frontier.excess(first(additive=True)) <= 0.0
+    assert best <= lost(first(additive=True)) <= 1.05 * best
+    assert lost(first(additive=False)) > 1.5 * best
 
 
 def test_when_every_plan_was_tried_the_search_ends() -> None:

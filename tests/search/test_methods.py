@@ -18,7 +18,7 @@ from edgeprune.search.environment import Environment, Episode, StopSearch, Width
 from edgeprune.search.methods import METHODS, make_method
 from edgeprune.search.names import MethodName
 from edgeprune.search.reward import Candidate, Reward
-from edgeprune.search.states import AmcStates, SensitiveStates
+from edgeprune.search.states import AmcStates, Losses, SensitiveStates
 
 GROUPS = tuple(
     Group(name, channels, channels // 10, 1, 1.0, 1.0, parameters, (name,))
@@ -42,7 +42,7 @@ def formula(widths: Widths) -> Candidate:
 
 
 def environment(name: str, evaluate: Callable[[Widths], Candidate] = formula, ncr: float | None = NCR) -> Environment:
-    states = METHODS[name].states(GROUPS, lambda: LOST)
+    states = METHODS[name].states(GROUPS, lambda: Losses(LOST))
     return Environment(
         GROUPS, evaluate, Reward(1.0, NCR, 1.0, 1.0), neurons=NEURONS, min_ncr=ncr, credit="episode", states=states
     )
@@ -202,7 +202,7 @@ def test_settings_reach_the_agent_and_names_are_all_there() -> None:
 
 
 def test_the_critic_is_told_what_an_action_loses() -> None:
-    states = SensitiveStates(GROUPS, LOST)
+    states = SensitiveStates(GROUPS, Losses(LOST))
     row = torch.from_numpy(states.row(1, [0.5]))[None]
     action = torch.tensor([[0.3]], requires_grad=True)
     alone, together = SensitiveStates.prices(row, action)[0]

@@ -11,7 +11,7 @@ from edgeprune.core.errors import UsageError
 from edgeprune.core.types import Group, PruningPlan
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, Transitions
 from edgeprune.search.reward import Candidate, Reward
-from edgeprune.search.states import KNOTS, SensitiveStates
+from edgeprune.search.states import KNOTS, Losses, SensitiveStates
 
 GROUP = Group("fc1", 4, 1, 1, 10.0, 10.0, 40, ("fc1",))
 
@@ -64,6 +64,6 @@ def test_rewards_are_finite() -> None:
 def test_states_are_finite() -> None:
     lost = [math.inf, 3.0, 2.0, 1.0, 0.0]
     with pytest.raises(UsageError, match=r"group 'fc1' is not finite; .*--criterion"):
-        SensitiveStates([GROUP], {"fc1": lost})
-    assert np.isfinite(SensitiveStates([GROUP], {"fc1": [4.0, *lost[1:]]}).row(0, [])).all()
+        SensitiveStates([GROUP], Losses({"fc1": lost}))
+    assert np.isfinite(SensitiveStates([GROUP], Losses({"fc1": [4.0, *lost[1:]]})).row(0, [])).all()
     assert len(KNOTS) == 9

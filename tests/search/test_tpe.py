@@ -9,13 +9,14 @@ from edgeprune.search.drive import drive
 from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import METHODS
 from edgeprune.search.reward import Candidate, Reward
+from edgeprune.search.states import Losses
 from edgeprune.search.tpe import tpe
 
 
 def run(seed: int, episodes: int = 30, ahead: int = 0) -> list[Episode]:
     environment = Environment(
         GROUPS, formula, Reward(1.0, NCR, 1.0, 1.0), neurons=350, min_ncr=NCR, credit="episode",
-        states=METHODS["random"].states(GROUPS, dict),
+        states=METHODS["random"].states(GROUPS, lambda: Losses({})),
     )  # fmt: skip
     found: list[Episode] = []
     result = drive(
@@ -46,7 +47,7 @@ def test_it_ends_when_it_is_told_to() -> None:
 
     environment = Environment(
         GROUPS, never, Reward(1.0, NCR, 1.0, 1.0), neurons=350, min_ncr=NCR, credit="episode",
-        states=METHODS["random"].states(GROUPS, dict),
+        states=METHODS["random"].states(GROUPS, lambda: Losses({})),
     )  # fmt: skip
     searching = tpe(environment, episodes=5, seed=0)
     assert next(searching) is not None
