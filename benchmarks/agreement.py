@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.client import in_fresh_process, push
 from edgeprune.profilers.recognition import runtime_of

@@ -28,8 +28,8 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import kendalltau
 from torch import nn
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.progress import Silent
-from edgeprune.core.types import PruningPlan
 from edgeprune.data.catalog import DATASETS, load_data
 from edgeprune.models.source import load_weights
 from edgeprune.models.zoo import build

@@ -15,7 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeprune.core.types import DeviceSpec, Format, Measurement, MeasureSettings, PruningPlan, RuntimeName
+from edgeprune.core.design import PruningPlan
+from edgeprune.core.measurement import Measurement, MeasureSettings
+from edgeprune.core.runtimes import Format, runtime_for
+from edgeprune.core.session import DeviceSpec
 from edgeprune.devices.emulator.session import EmulatedSession
 from edgeprune.devices.emulator.setup import install
 from edgeprune.exporters import EXPORTERS, run_model
@@ -25,7 +28,6 @@ from edgeprune.profilers.predict import predict_on_device
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.surgery import cut
 
-RUNTIMES: dict[Format, RuntimeName] = {"onnx": "onnxruntime", "tflite": "litert"}
 IMAGE = (3, 32, 32)
 
 
@@ -47,17 +49,17 @@ def main() -> None:
     spec = DeviceSpec(f"emulated-{chosen.board}", "emulated", board=chosen.board)
     with tempfile.TemporaryDirectory() as folder:
         for name, full, pruned in networks():
-            for kind, export in EXPORTERS.items():
+            for kind, row in EXPORTERS.items():
                 files = []
                 for role, network in (("full", full), ("pruned", pruned)):
                     shape = (network.fc1.in_features,) if isinstance(network, MLP) else IMAGE
                     files.append(Path(folder) / f"{name}-{role}.{kind}")
-                    export(network.eval(), torch.rand(2, *shape), files[-1], {})
+                    row.export(network.eval(), torch.rand(2, *shape), files[-1], {})
                 show(name, spec, kind, files[0], files[1], chosen.guests)
 
 
 def show(name: str, spec: DeviceSpec, kind: Format, full: Path, pruned: Path, guests: int) -> None:
-    settings = MeasureSettings(RUNTIMES[kind])
+    settings = MeasureSettings(runtime_for(kind).name)
     figures, seconds, opening = [], [], []
     for _ in range(guests):
         with EmulatedSession(spec) as session, LoopProfiler(session, settings, full) as profiler:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from fakes.tiny_models import write_mlp
 
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.client import in_fresh_process, push
 

@@ -26,7 +26,7 @@ from onnx.backend.test.case.node import collect_testcases
 from edgeprune.core.clock import Deadline
 from edgeprune.core.files import sha256_file
 from edgeprune.devices.channel import ChannelError, ProcessChannel
-from edgeprune.profilers.client import PROBE
+from edgeprune.probe import PROBE
 
 _SINGLE = {"warmup_runs": 1, "warmup_s": 0.0, "min_runs": 2, "min_s": 0.0, "max_s": 5.0}
 

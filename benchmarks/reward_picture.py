@@ -11,8 +11,10 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from edgeprune.core.types import Measurement, MeasureSettings, PruningPlan
-from edgeprune.search.reward import BoundedReward, Candidate, Limits, Reward
+from edgeprune.core.design import PruningPlan
+from edgeprune.core.measurement import Measurement, MeasureSettings
+from edgeprune.core.trial import Candidate
+from edgeprune.search.reward import BoundedReward, Limits, Reward
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -13,7 +13,7 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from edgeprune.core.types import Failure, Measurement, MeasureSettings
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.recognition import runtime_of

@@ -38,9 +38,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from boards.board import made_keys, this_machine
 
 from edgeprune.core.clock import Laps
+from edgeprune.core.design import Group, PruningPlan
+from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.progress import Silent
+from edgeprune.core.session import DeviceSpec
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.core.types import DeviceSpec, Group, Measurement, MeasureSettings, PruningPlan, Trial
+from edgeprune.core.trial import Candidate, Trial
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.devices import find_device, open_session
 from edgeprune.models.zoo import CifarResNet, build
@@ -59,7 +62,7 @@ from edgeprune.search.drive import Searching, drive, timed
 from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import make_method
-from edgeprune.search.reward import BoundedReward, Candidate, Limits
+from edgeprune.search.reward import BoundedReward, Limits
 from edgeprune.search.states import Losses
 from edgeprune.training import brief, narrow
 from edgeprune.training.batches import Batches
@@ -334,9 +337,9 @@ def trials(args: argparse.Namespace) -> None:
         with contextlib.closing(TrialStore(folder / "trials.sqlite")) as store:
             found: list[Trial] = store.trials()
         measured = [
-            (tuple(trial.plan.widths.values()), trial.accuracy, trial.cost.quotient)
+            (tuple(trial.candidate.plan.widths.values()), trial.candidate.accuracy, trial.candidate.cost.quotient)
             for trial in found
-            if isinstance(trial.cost, Measurement)
+            if isinstance(trial.candidate.cost, Measurement)
         ]
         print(f"{folder}: {len(found)} trials; {told(measured, float(bound[:-1]), result['compressed']['accuracy'])}")
 

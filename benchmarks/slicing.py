@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from edgeprune.core.types import PruningPlan
+from edgeprune.core.design import PruningPlan
 from edgeprune.exporters import EXPORTERS, Template
 from edgeprune.models.zoo import build
 from edgeprune.pruning.groups import discover
@@ -33,17 +33,17 @@ def main() -> None:
         structure = discover(network, shape, runtime="onnxruntime")
         plan = PruningPlan({g.name: tuple(range(g.snap(g.channels * 0.6))) for g in structure.groups})
         pruned = cut(network, shape, plan)
-        for kind, export in EXPORTERS.items():
+        for kind, row in EXPORTERS.items():
             template = Template.build(network, example, kind, input_layer=structure.input_layer)
             coded = cut(template.coded_network(), shape, plan)
             sliced, exported = [], []
             with tempfile.TemporaryDirectory() as folder:
-                export(pruned, example, Path(folder) / f"warm.{kind}", {})
+                row.export(pruned, example, Path(folder) / f"warm.{kind}", {})
                 for _ in range(rounds):
                     start = time.perf_counter()
                     template.slice(coded, pruned)
                     middle = time.perf_counter()
-                    export(pruned, example, Path(folder) / f"model.{kind}", {})
+                    row.export(pruned, example, Path(folder) / f"model.{kind}", {})
                     sliced.append(middle - start)
                     exported.append(time.perf_counter() - middle)
             ratio = statistics.median(e / s for e, s in zip(exported, sliced, strict=True))

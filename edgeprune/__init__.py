@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgeprune.core.progress import Progress
+    from edgeprune.core.session import Session
     from edgeprune.pipeline.config import RunConfig
     from edgeprune.pipeline.front import FrontResult
     from edgeprune.pipeline.result import RunResult
@@ -41,23 +42,27 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'edgeprune' has no attribute {name!r}")
 
 
-def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> RunResult:
+def run(
+    config: RunConfig, progress: Progress | None = None, *, resume: bool = False, session: Session | None = None
+) -> RunResult:
     """Compress a network and prove it on the device: see `edgeprune.pipeline.run.run`."""
     # Importing torch takes seconds, which `edgeprune --help` should not.
     from edgeprune.pipeline.run import run as run_job
 
-    return run_job(config, progress, resume=resume)
+    return run_job(config, progress, resume=resume, session=session)
 
 
-def front(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> FrontResult:
+def front(
+    config: RunConfig, progress: Progress | None = None, *, resume: bool = False, session: Session | None = None
+) -> FrontResult:
     """Compress a network for each of several bounds, from one search: see `edgeprune.pipeline.run.run_front`."""
     from edgeprune.pipeline.run import run_front
 
-    return run_front(config, progress, resume=resume)
+    return run_front(config, progress, resume=resume, session=session)
 
 
 def load(run_folder: Path | str) -> nn.Module:
-    """The pruned network of a run, rebuilt: see `edgeprune.pipeline.artefacts.load_network`."""
-    from edgeprune.pipeline.artefacts import load_network
+    """The pruned network of a run, rebuilt: see `edgeprune.pipeline.export.load_network`."""
+    from edgeprune.pipeline.export import load_network
 
     return load_network(Path(run_folder))

@@ -57,11 +57,12 @@ def paper_command(
     A finished cell is not run again: interrupt it, add rows or seeds, and type the command once more.
     """
     # Importing torch takes seconds, which --help should not.
-    from edgeprune.pipeline.bench import run_bench  # noqa: PLC0415
-    from edgeprune.pipeline.bench_config import BenchConfig  # noqa: PLC0415
-    from edgeprune.report.bench import load_bench  # noqa: PLC0415
-    from edgeprune.report.bench_figures import draw_figures  # noqa: PLC0415
-    from edgeprune.report.bench_table import (  # noqa: PLC0415
+    from edgeprune.papers.bench import run_bench  # noqa: PLC0415
+    from edgeprune.papers.bench_config import BenchConfig  # noqa: PLC0415
+    from edgeprune.papers.figures import draw_figures  # noqa: PLC0415
+    from edgeprune.papers.published import PUBLISHED  # noqa: PLC0415
+    from edgeprune.papers.records import load_bench  # noqa: PLC0415
+    from edgeprune.papers.table import (  # noqa: PLC0415
         evals_markdown,
         evals_table,
         paper_csv,
@@ -70,7 +71,6 @@ def paper_command(
         sparsity_line,
         sparsity_markdown,
     )
-    from edgeprune.report.published import PUBLISHED  # noqa: PLC0415
 
     printed = PUBLISHED.get(published_name(data), {})
     targets = {name: row.ncr[0] for name, row in printed.items()}
@@ -155,11 +155,11 @@ def conv_command(
     not done again: interrupt it, and type the command once more.
     """
     # Importing torch takes seconds, which --help should not.
-    from edgeprune.pipeline.bench_conv import run_conv  # noqa: PLC0415
-    from edgeprune.pipeline.bench_conv_config import NETWORKS, ROWS, ConvConfig  # noqa: PLC0415
-    from edgeprune.report.bench_conv import load_conv  # noqa: PLC0415
-    from edgeprune.report.bench_conv_figure import draw_conv  # noqa: PLC0415
-    from edgeprune.report.bench_conv_table import conv_csv, conv_markdown, conv_tables  # noqa: PLC0415
+    from edgeprune.papers.conv.bench import run_conv  # noqa: PLC0415
+    from edgeprune.papers.conv.config import NETWORKS, ROWS, ConvConfig  # noqa: PLC0415
+    from edgeprune.papers.conv.figure import draw_conv  # noqa: PLC0415
+    from edgeprune.papers.conv.records import load_conv  # noqa: PLC0415
+    from edgeprune.papers.conv.table import conv_csv, conv_markdown, conv_tables  # noqa: PLC0415
 
     config = ConvConfig(
         networks=_names(networks) or tuple(NETWORKS),

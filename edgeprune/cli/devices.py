@@ -12,11 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import DeviceSpec, RuntimeName, to_json
+from edgeprune.core.plain import to_json
+from edgeprune.core.runtimes import RuntimeName
+from edgeprune.core.session import DeviceSpec
 from edgeprune.core.units import format_bytes
-from edgeprune.devices import KNOWN_BOARDS, book, find_device, open_session, ssh
+from edgeprune.devices import KNOWN_BOARDS, find_device, open_session
 from edgeprune.devices.emulator import setup as emulator
-from edgeprune.devices.registry import built_in
+from edgeprune.devices.names import book
+from edgeprune.devices.names.registry import built_in
+from edgeprune.devices.ssh import session as ssh
 from edgeprune.profilers import doctor
 
 _BENCHMARK_MODEL = """Nothing is installed on a phone; USB debugging must be on, and `adb devices` must list it.

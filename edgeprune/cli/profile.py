@@ -16,7 +16,9 @@ from rich.console import Console
 from edgeprune.cli.inputs import input_option, shape_option, signature_option
 from edgeprune.cli.screen import watching
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
-from edgeprune.core.types import Failure, MeasureSettings, to_json
+from edgeprune.core.measurement import Failure, MeasureSettings
+from edgeprune.core.plain import to_json
+from edgeprune.core.schema import PROFILE_SCHEMA
 from edgeprune.core.version import VERSION
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.inputs import given_for
@@ -32,7 +34,6 @@ from edgeprune.report.profile import (
     what_kind,
 )
 
-_SCHEMA = 1
 #: Fresh processes, where the cost varies and where an emulated processor counts it.
 _PROCESSES, _PROCESSES_COUNTED = 5, 1
 _MAX_SECONDS = 120.0
@@ -205,7 +206,7 @@ def _to_json(
 ) -> dict[str, Any]:
     facts = next((dict(each.facts) for each in found if isinstance(each, Profile)), {})
     return {
-        "schema": _SCHEMA,
+        "schema": PROFILE_SCHEMA,
         "edgeprune": VERSION,
         "device": {"name": device, "emulated": bool(facts.get("emulated")), "facts": facts},
         "profiles": [

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgeprune.cli.start import stop_if_asked
-from edgeprune.core.progress import Silent, Task
+from edgeprune.core.progress import Bar, Silent
 
 
 class _Unseen:
@@ -23,7 +23,7 @@ class _Unseen:
 class Quiet(Silent):
     """Shows nothing; ends the work with KeyboardInterrupt if the user asked for that and others' code swallowed it."""
 
-    unseen: ClassVar[Task] = _Unseen()
+    unseen: ClassVar[Bar] = _Unseen()
 
     def stage(self, title: str) -> None:  # noqa: ARG002
         """Nothing is shown."""
@@ -86,7 +86,7 @@ class Screen(Quiet):
         self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def _show(self, title: str, total: float | None) -> Iterator[Task]:
+    def _show(self, title: str, total: float | None) -> Iterator[Bar]:
         columns = (
             TextColumn("  {task.description}"),
             BarColumn(24),
@@ -98,7 +98,7 @@ class Screen(Quiet):
         with Progress(*columns, console=self._console) as bars:
             yield _Bar(bars, bars.add_task(title, total=total, note=""))
 
-    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:
+    def bar(self, title: str, total: float | None) -> AbstractContextManager[Bar]:
         """A bar for the length of a `with` block."""
         return self._show(title, total)
 

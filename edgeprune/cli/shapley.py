@@ -49,8 +49,8 @@ def shapley_command(as_json: bool, quiet: bool, **values: Any) -> int:
     Shapley values of accuracy: sampled, with standard errors; exact for up to 10 channels. The cost is said first.
     """
     # They bring torch, which takes seconds that help and a wrong option should not.
-    from edgeprune.pipeline.shapley import ShapleyConfig, run_shapley  # noqa: PLC0415
-    from edgeprune.report.shapley import draw_shapley  # noqa: PLC0415
+    from edgeprune.papers.shapley import ShapleyConfig, run_shapley  # noqa: PLC0415
+    from edgeprune.papers.shapley_table import draw_shapley  # noqa: PLC0415
 
     config = ShapleyConfig(**values)
     screen = watching(quiet=quiet or as_json)

@@ -10,7 +10,9 @@ import click
 from edgeprune.cli.inputs import input_option, shape_option, signature_option
 from edgeprune.cli.screen import watching
 from edgeprune.core.errors import DataError, ModelError
-from edgeprune.core.types import MeasureSettings, from_json, to_json
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.plain import from_json, to_json
+from edgeprune.core.schema import VALIDATE_SCHEMA
 from edgeprune.core.units import format_cost, format_percent
 from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
@@ -22,7 +24,6 @@ from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.inputs import given_for
 from edgeprune.profilers.recognition import runtime_of
 
-_SCHEMA = 1
 #: Two words for pixels as stored: what `run` calls it, and what this command always did.
 _RAW = ("none", "raw")
 
@@ -107,7 +108,7 @@ def validate_command(
         found = accuracy_on_device(session, settings, file, dataset, asked, screen, images)
     if as_json:
         outcome = {
-            "schema": _SCHEMA,
+            "schema": VALIDATE_SCHEMA,
             "edgeprune": VERSION,
             "file": str(file),
             "device": {"name": spec.name, "emulated": spec.emulated},

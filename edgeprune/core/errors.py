@@ -13,7 +13,7 @@
     ├── UnexpectedError       a bug of ours or of the user's model; the traceback is in the run's log (exit 1)
     └── SurgeryError          a pruned network does not run, or does not equal the masked one (exit 1)
 
-A measurement that failed is not an error: it is a `Failure` value (see `edgeprune.core.types`).
+A measurement that failed is not an error: it is a `Failure` value (see `edgeprune.core.measurement`).
 """
 
 from __future__ import annotations

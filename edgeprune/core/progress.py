@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import ClassVar, Protocol
 
 
-class Task(Protocol):
+class Bar(Protocol):
     """One bar."""
 
     def advance(self, steps: float = 1, note: str = "") -> None:
@@ -23,11 +23,11 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """One line worth keeping."""
 
-    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:
+    def bar(self, title: str, total: float | None) -> AbstractContextManager[Bar]:
         """A bar of `total` steps (None: unknown) for the length of a `with` block."""
 
 
-class _SilentTask:
+class _SilentBar:
     def advance(self, steps: float = 1, note: str = "") -> None:
         """Nobody watches."""
 
@@ -36,7 +36,7 @@ class Silent:
     """A `Progress` that shows nothing."""
 
     #: A bar that nobody sees.
-    unseen: ClassVar[Task] = _SilentTask()
+    unseen: ClassVar[Bar] = _SilentBar()
 
     def stage(self, title: str) -> None:
         """Nobody watches."""
@@ -45,9 +45,9 @@ class Silent:
         """Nobody watches."""
 
     @contextmanager
-    def _task(self) -> Iterator[Task]:
+    def _bar(self) -> Iterator[Bar]:
         yield self.unseen
 
-    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:  # noqa: ARG002
+    def bar(self, title: str, total: float | None) -> AbstractContextManager[Bar]:  # noqa: ARG002
         """Nobody watches."""
-        return self._task()
+        return self._bar()

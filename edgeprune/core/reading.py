@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from edgeprune.core.errors import EdgepruneError
-from edgeprune.core.types import from_json
+from edgeprune.core.plain import from_json
 
 T = TypeVar("T")
 

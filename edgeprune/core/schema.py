@@ -9,6 +9,28 @@ from typing import Any
 
 from edgeprune.core.errors import StorageError, UsageError
 
+# Every file of ours carries one, as `schema` or as a database's `PRAGMA user_version`; it rises when a field or column
+# changes its meaning or goes. What they hold: docs/interfaces.md.
+#: `result.json`; it stands for the whole run folder.
+RESULT_SCHEMA = 4
+#: `plan.json`.
+PLAN_SCHEMA = 1
+#: `tuned/*.json`.
+TUNED_SCHEMA = 2
+#: `front.json`.
+FRONT_SCHEMA = 1
+#: `trials.sqlite`.
+TRIALS_SCHEMA = 1
+#: `measurements.sqlite`.
+CACHE_SCHEMA = 1
+#: Every file of a bench folder.
+BENCH_SCHEMA = 1
+#: `shapley.json`.
+SHAPLEY_SCHEMA = 1
+#: What `profile --json` and `validate --json` print.
+PROFILE_SCHEMA = 1
+VALIDATE_SCHEMA = 1
+
 
 def check_schema(path: Path, found: Any, reads: int, hint: str) -> None:
     """Raises UsageError where `path` carries another schema than this version reads, StorageError where none."""

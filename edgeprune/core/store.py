@@ -25,18 +25,18 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.files import is_temporary, storing, sweep_temporary, write_json
 from edgeprune.core.lock import LOCK, OWNER, FolderLock
+from edgeprune.core.measurement import Failure, Measurement
+from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source, short
-from edgeprune.core.schema import check_schema, open_database
-from edgeprune.core.types import Failure, Measurement, PruningPlan, Trial, to_json
-from edgeprune.core.version import RESULT_SCHEMA
+from edgeprune.core.schema import RESULT_SCHEMA, TRIALS_SCHEMA, check_schema, open_database
+from edgeprune.core.trial import Candidate, Trial
 
 T = TypeVar("T")
 
-#: `PRAGMA user_version` of trials.sqlite; it rises when a column changes its meaning or goes.
-TRIALS_SCHEMA = 1
 
 _TABLES = """
 CREATE TABLE trials (
@@ -220,17 +220,17 @@ class TrialStore:
 
     def add(self, trial: Trial) -> None:
         """Append a trial; one of the same index (from before a resume) is replaced."""
-        cost = trial.cost
+        cost = trial.candidate.cost
         measured = isinstance(cost, Measurement)
         row = (
             trial.index,
-            json.dumps(trial.plan.widths),
-            json.dumps(to_json(trial.plan)),
-            trial.accuracy,
-            trial.ncr,
+            json.dumps(trial.candidate.plan.widths),
+            json.dumps(to_json(trial.candidate.plan)),
+            trial.candidate.accuracy,
+            trial.candidate.ncr,
             cost.quotient if isinstance(cost, Measurement) else None,
             cost.memory_quotient if isinstance(cost, Measurement) else None,
-            trial.bytes,
+            trial.candidate.bytes,
             trial.reward,
             trial.seconds,
             None if measured else json.dumps(to_json(cost)),
@@ -257,11 +257,13 @@ class TrialStore:
             found.append(
                 Trial(
                     told.trial,
-                    source.parse_json(plan, PruningPlan),
-                    told.accuracy,
-                    told.ncr,
-                    source.parse_json(cost, kind),
-                    told.bytes,
+                    Candidate(
+                        source.parse_json(plan, PruningPlan),
+                        told.accuracy,
+                        told.ncr,
+                        source.parse_json(cost, kind),
+                        told.bytes,
+                    ),
                     told.reward,
                     told.seconds,
                     source.parse_json(proposed, tuple[_Share, ...]),

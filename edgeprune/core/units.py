@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from edgeprune.core.budget import Bound
 from edgeprune.core.errors import UsageError
-from edgeprune.core.types import Bound, Unit
+from edgeprune.core.kinds import Unit
 
 _TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _INSTRUCTIONS = {"minsn": 1e6}

@@ -67,13 +67,13 @@ def load_cifar10(base: Path, progress: Progress) -> Raw:
 
 def _assemble(origin: Path, read: Callable[[str], bytes | None], progress: Progress) -> Raw:
     parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
-    with progress.task("read cifar10", len(BATCHES)) as task:
+    with progress.bar("read cifar10", len(BATCHES)) as bar:
         for name in BATCHES:
             data = read(name)
             if data is None:
                 raise DataError(f"{origin} has no {name}", _AGAIN)
             parts.append(read_batch(data, f"{origin}: {name}"))
-            task.advance()
+            bar.advance()
     x, y = zip(*parts, strict=True)
     arrays = {"x_train": np.concatenate(x[:-1]), "y_train": np.concatenate(y[:-1]), "x_test": x[-1], "y_test": y[-1]}
     return from_arrays(arrays, str(origin), classes=CLASSES)

@@ -61,10 +61,10 @@ def _read(url: str, name: str, timeout_s: float, progress: Progress) -> bytes:
     with urllib.request.urlopen(request, timeout=timeout_s) as response:
         length = response.headers.get("Content-Length")
         data = bytearray()
-        with progress.task(f"download {name}", float(length) if length else None) as task:
+        with progress.bar(f"download {name}", float(length) if length else None) as bar:
             while chunk := response.read(_CHUNK):
                 data += chunk
-                task.advance(len(chunk))
+                bar.advance(len(chunk))
     return bytes(data)
 
 

@@ -138,10 +138,10 @@ def _decode(tree: _Tree, files: list[str], progress: Progress) -> NDArray[np.uin
     decoded: list[NDArray[np.uint8]] = []
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        with progress.task(f"decode {len(files)} images", len(files)) as task:
+        with progress.bar(f"decode {len(files)} images", len(files)) as bar:
             for pixels in pool.map(lambda chunk: _decode_chunk(tree, chunk, size, files[0]), chunks):
                 decoded.append(pixels)
-                task.advance(len(pixels))
+                bar.advance(len(pixels))
     finally:
         pool.shutdown(cancel_futures=True)
     out = np.empty((len(files), max(pixels.shape[1] for pixels in decoded), *size), np.uint8)

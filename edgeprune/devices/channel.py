@@ -14,8 +14,8 @@ from typing import IO, Any
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.measurement import Failure, FailureKind
 from edgeprune.core.text import shorten
-from edgeprune.core.types import Failure, FailureKind
 
 MAX_ANSWER_BYTES = 8 << 20
 #: Advice for a probe that the system killed.
@@ -51,7 +51,7 @@ def read_answer(line: bytes, number: int) -> dict[str, Any]:
 
 
 class ProcessChannel:
-    """A `Channel` (see `edgeprune.core.devices`) over the pipes of a local process. Not for several threads at once.
+    """A `Channel` (see `edgeprune.core.session`) over the pipes of a local process. Not for several threads at once.
 
     After a ChannelError of the transport (not an answer with `ok: false`) the process is gone and every further request
     raises ChannelError("lost"). The process has its own session, so Ctrl-C in the terminal reaches us and not it.

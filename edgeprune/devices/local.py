@@ -14,14 +14,14 @@ from typing import Any
 
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
+from edgeprune.core.session import DeviceSpec
 from edgeprune.core.temporary import TemporaryFolder
-from edgeprune.core.types import DeviceSpec
 from edgeprune.devices.channel import ProcessChannel
 from edgeprune.devices.common import STEADY, plain_name
 
 
 class LocalSession:
-    """A `Session` (see `edgeprune.core.devices`) on this machine; also a context manager."""
+    """A `Session` (see `edgeprune.core.session`) on this machine; also a context manager."""
 
     def __init__(self, spec: DeviceSpec) -> None:
         """Make the work folder. Raises DeviceError where `spec.python` does not exist or the folder cannot be made."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
 
-from edgeprune.core.types import Format
 from edgeprune.exporters.onnx import load_onnx
 from edgeprune.exporters.tflite import load_tflite
 
@@ -23,12 +22,8 @@ class Contents:
     operators: Mapping[str, int]
 
 
-def contents(path: Path, kind: Format) -> Contents:
-    """What the file at `path`, exported as `kind`, is made of. Raises ExportError where it cannot be read."""
-    return _onnx(path) if kind == "onnx" else _tflite(path)
-
-
-def _onnx(path: Path) -> Contents:
+def onnx_contents(path: Path) -> Contents:
+    """What an ONNX file is made of. Raises ExportError where it cannot be read."""
     graph = load_onnx(path).graph
     constants = [*graph.initializer]
     operators: Counter[str] = Counter()
@@ -40,7 +35,8 @@ def _onnx(path: Path) -> Contents:
     return Contents(sum(numpy_helper.to_array(tensor).nbytes for tensor in constants), operators)
 
 
-def _tflite(path: Path) -> Contents:
+def tflite_contents(path: Path) -> Contents:
+    """What a TFLite file is made of. Raises ExportError where it cannot be read."""
     model = load_tflite(path)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     # Old files hold codes up to 127 in a field of their own.

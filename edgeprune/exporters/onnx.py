@@ -11,10 +11,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from edgeprune.core.artifact import Artifact, TensorSpec
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
-from edgeprune.core.types import Artifact, TensorSpec
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.exporters.quiet import converting
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm

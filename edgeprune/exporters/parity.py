@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
-from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from torch import nn
 
+from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError
-from edgeprune.core.types import Artifact, Format
+from edgeprune.core.runtimes import Format
+from edgeprune.exporters.formats import EXPORTERS
 from edgeprune.exporters.quiet import converting
+from edgeprune.exporters.running import batches
 
 Array = NDArray[np.float32]
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +50,8 @@ def compare(network: nn.Module, format: Format, model: Path | bytes, inputs: Arr
     actual = run_model(format, model, inputs)
     reference = deepcopy(network).cpu().float().eval()
     with torch.no_grad():
-        batches = [torch.from_numpy(np.ascontiguousarray(batch, np.float32)) for batch in _batches(inputs)]
-        expected = torch.cat([reference(batch) for batch in batches]).numpy()
+        parts = [torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in batches(inputs)]
+        expected = torch.cat([reference(part) for part in parts]).numpy()
     if actual.shape != expected.shape:
         raise ExportError(f"the {format} file gives outputs {actual.shape}, the network {expected.shape}")
     agreement = float(np.mean(actual.argmax(-1) == expected.argmax(-1)))
@@ -68,33 +66,4 @@ def run_model(format: Format, model: Path | bytes, inputs: Array) -> Array:
     inputs = np.ascontiguousarray(inputs, np.float32)
     # Runtimes announce their delegates and devices on standard error.
     with converting(f"the {format} file does not run"):
-        return _RUNNERS[format](model, inputs)
-
-
-def _run_onnx(model: Path | bytes, inputs: Array) -> Array:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    source = str(model) if isinstance(model, Path) else model
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: batch})[0] for batch in _batches(inputs)])
-
-
-def _run_tflite(model: Path | bytes, inputs: Array) -> Array:
-    source: dict[str, Any] = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
-    interpreter = Interpreter(**source, num_threads=1)
-    interpreter.allocate_tensors()
-    given, wanted = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    outputs = []
-    for image in inputs:
-        interpreter.set_tensor(given, image[None])
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(wanted))
-    return np.concatenate(outputs)
-
-
-def _batches(inputs: Array) -> list[Array]:
-    return [inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH)]
-
-
-_RUNNERS: dict[Format, Callable[[Path | bytes, Array], Array]] = {"onnx": _run_onnx, "tflite": _run_tflite}
+        return EXPORTERS[format].run(model, inputs)

@@ -7,40 +7,22 @@ are worth. So no knowledge of the graph is needed beyond what depends on width w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgeprune.core.errors import ExportError
-from edgeprune.core.types import Format
+from edgeprune.core.runtimes import Format
 from edgeprune.exporters.codes import Atlas, Gather, Lookup, TemplateError, assign_codes, decode
-from edgeprune.exporters.onnx import convert_onnx
+from edgeprune.exporters.formats import EXPORTERS, Skeleton
 from edgeprune.exporters.parity import compare
-from edgeprune.exporters.template_onnx import OnnxSkeleton
-from edgeprune.exporters.template_tflite import TfliteSkeleton
-from edgeprune.exporters.tflite import convert_tflite
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
 from edgeprune.pruning.inputs import SelectedInputs
 
 #: A sliced file that differs by more than this from its network, relative to the outputs' scale, is refused.
 _TOLERANCE = 1e-4
-
-
-class _Skeleton(Protocol):
-    """An exported file without its weights."""
-
-    def fill(self, lookup: Lookup) -> bytes:
-        """The candidate's file. Raises TemplateError."""
-
-
-_FORMATS: dict[Format, Callable[[nn.Module, Tensor, Atlas], _Skeleton]] = {
-    "onnx": lambda network, example, atlas: OnnxSkeleton(convert_onnx(network, example), atlas),
-    "tflite": lambda network, example, atlas: TfliteSkeleton(convert_tflite(network, example), atlas),
-}
 
 
 class Template:
@@ -55,7 +37,7 @@ class Template:
     """
 
     def __init__(
-        self, format: Format, coded: nn.Module, pairs: list[tuple[str, str]], skeletons: list[tuple[_Skeleton, Atlas]]
+        self, format: Format, coded: nn.Module, pairs: list[tuple[str, str]], skeletons: list[tuple[Skeleton, Atlas]]
     ) -> None:
         """Use `build`."""
         self.format: Format = format
@@ -80,7 +62,7 @@ class Template:
             if wrapped is not None:
                 _wrap(probe, wrapped)
             atlas = Atlas(total, _label_gathers(probe))
-            skeletons.append((_FORMATS[format](probe, example, atlas), atlas))
+            skeletons.append((EXPORTERS[format].skeleton(probe, example, atlas), atlas))
             atlas.check_complete(coded)
         template = cls(format, coded, pairs, skeletons)
         # The converter's graph with the real weights back in place must compute what the network does.

@@ -14,10 +14,10 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import Tensor, nn
 
+from edgeprune.core.artifact import Artifact, TensorSpec
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
-from edgeprune.core.types import Artifact, TensorSpec
 from edgeprune.exporters.onnx import METADATA_KEY
 from edgeprune.exporters.quiet import converting
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm

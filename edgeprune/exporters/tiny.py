@@ -29,8 +29,8 @@ def write_tiny_models(folder: Path) -> None:
             nn.Flatten(),
             nn.Linear(8, 3),
         ).eval()
-    for kind, export in EXPORTERS.items():
-        export(network, torch.zeros(2, 1, 4, 4), folder / f"tiny.{kind}", {})
+    for kind, row in EXPORTERS.items():
+        row.export(network, torch.zeros(2, 1, 4, 4), folder / f"tiny.{kind}", {})
 
 
 if __name__ == "__main__":

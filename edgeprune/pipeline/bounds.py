@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
+from edgeprune.core.budget import Bound
 from edgeprune.core.errors import UsageError
-from edgeprune.core.types import Bound
 from edgeprune.core.units import parse_bytes, parse_latency, refuse_unit
 
 

@@ -16,16 +16,20 @@ from typing import Generic, TypeVar
 from torch import nn
 
 from edgeprune.core.clock import Laps
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import write_bytes
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
+from edgeprune.core.runtimes import Format
 from edgeprune.core.store import TrialStore
-from edgeprune.core.types import Failure, Format, Measurement, MeasureSettings, PruningPlan, to_json
+from edgeprune.core.trial import Candidate
 from edgeprune.exporters import EXPORTERS
 from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
-from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.export import metadata
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.profilers.cache import MeasurementCache
@@ -33,7 +37,6 @@ from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.structure import INPUTS, Criterion
 from edgeprune.pruning.surgery import cut, prune
 from edgeprune.search.environment import StopSearch, Underway, Widths
-from edgeprune.search.reward import Candidate
 
 T = TypeVar("T")
 
@@ -78,7 +81,7 @@ class FileMaker:
                 return path
             except TemplateError as error:
                 self._give_up(error)
-        EXPORTERS[self._kind](pruned, self._example, path, {})
+        EXPORTERS[self._kind].export(pruned, self._example, path, {})
         return path
 
     def _give_up(self, error: TemplateError) -> None:
@@ -127,7 +130,8 @@ class Evaluator:
         self._scoring = scoring
         self._known: dict[str, Candidate] = {}
         # What failed before a resume is not tried again: another outcome would lead the search elsewhere.
-        self._failed = {trial.plan.key: trial.cost for trial in store.trials() if isinstance(trial.cost, Failure)}
+        tried = [trial.candidate for trial in store.trials()]
+        self._failed = {each.plan.key: each.cost for each in tried if isinstance(each.cost, Failure)}
         self._device = ThreadPoolExecutor(1, "device") if ahead else None
         self._closing = threading.Event()
         self._lost: DeviceError | StopSearch | None = None

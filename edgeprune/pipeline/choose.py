@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from edgeprune.core.types import Bound, Budget, Failure, Measurement, PruningPlan, Trial
+from edgeprune.core.budget import Bound, Budget
+from edgeprune.core.design import PruningPlan
+from edgeprune.core.measurement import Failure, Measurement
+from edgeprune.core.trial import Trial
 from edgeprune.profilers.statistics import Interval, cost_interval
 
 #: By how much the quotient of a living process, which cannot tell how fresh ones differ, may lie under theirs: added to
@@ -31,7 +34,7 @@ class Reference:
 
 def confirmed(trial: Trial) -> bool:
     """Whether its cost was measured as the end will measure it, in fresh processes."""
-    return isinstance(trial.cost, Measurement) and trial.cost.settings.processes > 0
+    return isinstance(trial.candidate.cost, Measurement) and trial.candidate.cost.settings.processes > 0
 
 
 def latency_interval(cost: Measurement, bound: Bound, baseline: float) -> Interval:
@@ -76,19 +79,19 @@ def _may_meet(trial: Trial, budget: Budget, baseline: Reference) -> bool:
 
 def _excess(trial: Trial, budget: Budget, baseline: Reference, end: Callable[[Interval], float]) -> float:
     worst = 0.0
-    cost = trial.cost
+    cost = trial.candidate.cost
     if (latency := budget.max_latency) is not None:
         if not isinstance(cost, Measurement):
             return float("inf")
         worst = max(worst, end(latency_interval(cost, latency, baseline.latency)) / latency.value - 1.0)
     for bound, value, reference in (
         (budget.max_memory, cost.peak_bytes if isinstance(cost, Measurement) else float("inf"), baseline.memory),
-        (budget.max_bytes, trial.bytes or float("inf"), baseline.bytes),
+        (budget.max_bytes, trial.candidate.bytes or float("inf"), baseline.bytes),
     ):
         if bound is not None:
             worst = max(worst, value / bound.limit(reference) - 1.0)
     if budget.min_ncr is not None:
-        worst = max(worst, budget.min_ncr / trial.ncr - 1.0)
+        worst = max(worst, budget.min_ncr / trial.candidate.ncr - 1.0)
     return worst
 
 
@@ -100,11 +103,11 @@ def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference, chance: f
 
     Behind all of these come, in the same order, those whose accuracy is not above `chance`: how it ranks them is luck.
     """
-    distinct = {trial.plan.key: trial for trial in reversed(trials)}
+    distinct = {trial.candidate.plan.key: trial for trial in reversed(trials)}
     missed = {key: excess(trial, budget, baseline) for key, trial in distinct.items()}
 
     def spare(trial: Trial) -> float:
-        cost = trial.cost
+        cost = trial.candidate.cost
         if not isinstance(cost, Measurement):
             return 0.0
         used = [
@@ -112,7 +115,7 @@ def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference, chance: f
             for bound, value, whole in (
                 (budget.max_latency, cost.quotient * baseline.latency, baseline.latency),
                 (budget.max_memory, cost.peak_bytes, baseline.memory),
-                (budget.max_bytes, trial.bytes, baseline.bytes),
+                (budget.max_bytes, trial.candidate.bytes, baseline.bytes),
             )
             if bound is not None
         ]
@@ -121,11 +124,11 @@ def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference, chance: f
     return sorted(
         distinct.values(),
         key=lambda trial: (
-            trial.accuracy <= chance,
-            missed[trial.plan.key],
-            -trial.accuracy,
+            trial.candidate.accuracy <= chance,
+            missed[trial.candidate.plan.key],
+            -trial.candidate.accuracy,
             spare(trial),
-            -trial.ncr,
+            -trial.candidate.ncr,
             trial.index,
         ),
     )
@@ -149,7 +152,7 @@ def confirm(
     """
     if budget.max_latency is None and budget.max_memory is None:
         return rank(trials, budget, baseline, chance)
-    left = {trial.plan.key: trial for trial in reversed(trials)}
+    left = {trial.candidate.plan.key: trial for trial in reversed(trials)}
     tried: set[str] = set()
     while True:
         ordered = rank(list(left.values()), budget, baseline, chance)
@@ -157,16 +160,16 @@ def confirm(
         finalists = choose_finalists(ordered, wanted, budget, baseline, chance, images)[0]
         hopes = [trial for trial in ordered if _may_meet(trial, budget, baseline)]
         if proven:
-            last = finalists[-1].accuracy
-            hopes = [t for t in hopes if t.accuracy > last and excess(t, budget, baseline) > 0.0]
-        doubtful = [trial for trial in (*finalists, *hopes) if trial.plan.key not in tried]
+            last = finalists[-1].candidate.accuracy
+            hopes = [t for t in hopes if t.candidate.accuracy > last and excess(t, budget, baseline) > 0.0]
+        doubtful = [trial for trial in (*finalists, *hopes) if trial.candidate.plan.key not in tried]
         if not doubtful or len(tried) == 2 * wanted + 2:
             break
         trial = doubtful[0]
-        tried.add(trial.plan.key)
-        left[trial.plan.key] = replace(trial, cost=again(trial))
-    keys = {trial.plan.key for trial in proven if trial.accuracy > chance}
-    return sorted(ordered, key=lambda trial: trial.plan.key not in keys)
+        tried.add(trial.candidate.plan.key)
+        left[trial.candidate.plan.key] = replace(trial, candidate=replace(trial.candidate, cost=again(trial)))
+    keys = {trial.candidate.plan.key for trial in proven if trial.candidate.accuracy > chance}
+    return sorted(ordered, key=lambda trial: trial.candidate.plan.key not in keys)
 
 
 def choose_finalists(
@@ -181,11 +184,11 @@ def choose_finalists(
     Where no trial does: the nearest to its bounds, and beside it the first one at chance that meets them. A trial at
     chance stands for another that misses its bounds, never for one that meets them.
     """
-    able = [t for t in trials if t.accuracy > chance and excess(t, budget, baseline) == 0.0]
+    able = [t for t in trials if t.candidate.accuracy > chance and excess(t, budget, baseline) == 0.0]
     if able:
         return _spread(able, wanted, images), None
     nearest = list(trials[:1])
-    guessing = [t for t in trials if t.accuracy <= chance and excess(t, budget, baseline) == 0.0]
+    guessing = [t for t in trials if t.candidate.accuracy <= chance and excess(t, budget, baseline) == 0.0]
     if not guessing or guessing[0] is nearest[0]:
         return nearest, None
     return [*nearest, guessing[0]], guessing[0]
@@ -194,9 +197,9 @@ def choose_finalists(
 def _spread(able: Sequence[Trial], wanted: int, images: float) -> list[Trial]:
     chosen = [able[0]]
     for trial in able[1:]:
-        if len(chosen) == wanted or told_apart(able[0].accuracy, trial.accuracy, images):
+        if len(chosen) == wanted or told_apart(able[0].candidate.accuracy, trial.candidate.accuracy, images):
             break
-        if all(distance(trial.plan, other.plan) >= APART for other in chosen):
+        if all(distance(trial.candidate.plan, other.candidate.plan) >= APART for other in chosen):
             chosen.append(trial)
     return chosen
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from edgeprune.core.budget import Bound, Budget, MetricName
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.types import Bound, Budget, Format, MetricName, RuntimeName
+from edgeprune.core.runtimes import FORMATS, RUNTIMES, Format, RuntimeName, runtime_for
 from edgeprune.core.units import refuse_unit
 from edgeprune.data.preprocessing import WORDS, parse_numbers
 from edgeprune.pipeline.bounds import PARSERS, read_bounds
 from edgeprune.search.names import MethodName
 
-#: Which format each runtime runs, and the other way round.
-FORMAT: Mapping[RuntimeName, Format] = MappingProxyType({"onnxruntime": "onnx", "litert": "tflite"})
-RUNTIME: Mapping[Format, RuntimeName] = MappingProxyType({kind: runtime for runtime, kind in FORMAT.items()})
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
 #: A bound on weights and durations: beyond it sums lose what small terms say.
@@ -270,18 +266,18 @@ class RunConfig:
 
     @property
     def exported(self) -> tuple[Format, ...]:
-        """The formats that ship, each once, in the order of `FORMAT`."""
+        """The formats that ship, each once, in the order of `FORMATS`."""
         asked = self.formats.split(",")
-        return tuple(kind for kind in RUNTIME if kind in asked)
+        return tuple(kind for kind in FORMATS if kind in asked)
 
     def _check_formats(self) -> None:
         for kind in self.formats.split(","):
-            if kind not in RUNTIME:
+            if kind not in FORMATS:
                 raise UsageError(f"--formats: there is no format {kind!r:.60}", "write onnx, tflite or onnx,tflite")
-        if self.runtime is not None and FORMAT[self.runtime] not in self.exported:
+        if self.runtime is not None and (kind := RUNTIMES[self.runtime].format.name) not in self.exported:
             raise UsageError(
-                f"--formats {self.formats} leaves out {FORMAT[self.runtime]}, which is what {self.runtime} measures",
-                f"add it, or give --runtime {RUNTIME[self.exported[0]]}",
+                f"--formats {self.formats} leaves out {kind}, which is what {self.runtime} measures",
+                f"add it, or give --runtime {runtime_for(self.exported[0]).name}",
             )
 
     @property

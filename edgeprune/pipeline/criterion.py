@@ -72,8 +72,8 @@ def make_criterion(
     layers = sorted({consumer.layer for coupling in structure.couplings for consumer in coupling.consumers})
     grams = None
     if repair or name == "reconstruction":
-        with progress.task("calibrating", count) as task:
-            grams = gram_matrices(network, layers, (x for x, _ in train_set.ordered(limit=count)), count, task.advance)
+        with progress.bar("calibrating", count) as bar:
+            grams = gram_matrices(network, layers, (x for x, _ in train_set.ordered(limit=count)), count, bar.advance)
     match name:
         case "l1":
             ranking = rankings.l1(network, structure)
@@ -88,8 +88,8 @@ def make_criterion(
             some = min(count, FISHER_IMAGES_CONVOLVED if convolutional(network) else FISHER_IMAGES)
             size = max(1, min(500, FISHER_NUMBERS // math.prod(structure.shape)))
             inputs = (x for x, _ in train_set.ordered(size, some))
-            with progress.task("weighing outputs", some) as task:
-                fishers = fisher_matrices(network, layers, inputs, seed, task.advance)
+            with progress.bar("weighing outputs", some) as bar:
+                fishers = fisher_matrices(network, layers, inputs, seed, bar.advance)
             ranking = rankings.reconstruction(network, structure, grams, fishers)
         case _:
             ranking = _shapley(network, structure, validation, min(images, SHAPLEY_IMAGES), seed, progress)
@@ -105,8 +105,8 @@ def _shapley(
         name = coupling.group.name
         game = NetworkGame(network, coupling, inputs, labels)
         progress.say(f"Shapley values of {name}: {announce(game, SHAPLEY_PERMUTATIONS)}")
-        with progress.task(f"Shapley values of {name}", evaluations(game.players, SHAPLEY_PERMUTATIONS)) as task:
-            scores[name] = shapley_values(game, SHAPLEY_PERMUTATIONS, seed, advance=task.advance).values
+        with progress.bar(f"Shapley values of {name}", evaluations(game.players, SHAPLEY_PERMUTATIONS)) as bar:
+            scores[name] = shapley_values(game, SHAPLEY_PERMUTATIONS, seed, advance=bar.advance).values
     return rankings.by_scores(scores)
 
 

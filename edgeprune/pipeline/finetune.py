@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from edgeprune.core.budget import MetricName
 from edgeprune.core.clock import Deadline
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import MetricName, PruningPlan, Trial
+from edgeprune.core.trial import Trial
 from edgeprune.pipeline.choose import choose_finalists
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
@@ -108,7 +110,7 @@ def fine_tune(
     if rescue is not None:
         progress.say(
             f"no trial above chance meets every bound; trial {rescue.index} does but guesses before it is tuned "
-            f"({100 * rescue.accuracy:.1f} %), so it is tuned as well"
+            f"({100 * rescue.candidate.accuracy:.1f} %), so it is tuned as well"
         )
     schedule, settings = prepared.schedule, settings_of(config, prepared)
 
@@ -122,7 +124,7 @@ def fine_tune(
         _, fit, plan = prune_and_tune(
             prepared.network,
             prepared.structure,
-            trial.plan.widths,
+            trial.candidate.plan.widths,
             rank,
             train_set=prepared.train,
             validation=prepared.validation,
@@ -135,7 +137,7 @@ def fine_tune(
             teacher=teacher,
         )
         kept = Kept(plan, fit, settings.amount)
-        networks.put(trial.plan, role, kept)
+        networks.put(trial.candidate.plan, role, kept)
         return kept
 
     best, begun = finalists[0], None
@@ -147,10 +149,10 @@ def fine_tune(
         tuned = []
         for number, trial in enumerate(finalists, start=1):
             title = f"finalist {number} of {len(finalists)}"
-            tuned.append(networks.get(trial.plan, "finalist") or tune(trial, "finalist", short, 1, title))
+            tuned.append(networks.get(trial.candidate.plan, "finalist") or tune(trial, "finalist", short, 1, title))
             fit = tuned[-1].fit
             progress.say(
-                f"trial {trial.index}: validation {100 * trial.accuracy:.2f} % -> "
+                f"trial {trial.index}: validation {100 * trial.candidate.accuracy:.2f} % -> "
                 f"{100 * fit.accuracy:.2f} % in {round(fit.epochs, 2):g} epochs"
             )
         winner = max(range(len(finalists)), key=lambda index: (tuned[index].fit.accuracy, -index))
@@ -158,7 +160,7 @@ def fine_tune(
         if rescue is not None and tuned[-1].fit.accuracy > chance:
             winner = len(finalists) - 1
         best, begun = finalists[winner], tuned[winner] if goes_on else None
-    earlier = networks.get(best.plan, "winner")
+    earlier = networks.get(best.candidate.plan, "winner")
     if earlier is not None and (begun is None or earlier.asked > begun.asked):
         begun = earlier
     if begun is None:
@@ -175,9 +177,9 @@ def fine_tune(
             metric=config.metric,
         )
         begun = Kept(begun.plan, fit, settings.amount)
-        networks.put(best.plan, "winner", begun)
+        networks.put(best.candidate.plan, "winner", begun)
     progress.say(f"fine-tuned for {round(begun.fit.epochs, 2):g} epochs: validation {100 * begun.fit.accuracy:.2f} %")
-    before = narrow(searched.criterion, prepared.structure, best.plan, prepared.train, place=prepared.place)
+    before = narrow(searched.criterion, prepared.structure, best.candidate.plan, prepared.train, place=prepared.place)
     return Tuned(best, begun.plan, before, begun.fit)
 
 
@@ -204,7 +206,10 @@ def teacher_of(config: RunConfig, prepared: Prepared) -> Distillation:
 
 
 def _in_one_step(structure: Structure, trial: Trial, iterations: int, settings: FineTune) -> bool:
-    return len(_way(structure, trial.plan.widths, iterations, inputs_last=_inputs_last(settings, iterations))) == 1
+    return (
+        len(_way(structure, trial.candidate.plan.widths, iterations, inputs_last=_inputs_last(settings, iterations)))
+        == 1
+    )
 
 
 def go_on(

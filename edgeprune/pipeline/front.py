@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeprune.core.budget import Bound, MetricName
 from edgeprune.core.errors import BudgetError
-from edgeprune.core.types import Bound, Measurement, MetricName, Trial
-from edgeprune.core.version import FRONT_SCHEMA, VERSION
+from edgeprune.core.measurement import Measurement
+from edgeprune.core.schema import FRONT_SCHEMA
+from edgeprune.core.trial import Trial
+from edgeprune.core.version import VERSION
 from edgeprune.pipeline.bounds import read_bounds
 from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig
@@ -126,12 +129,12 @@ def _quality(side: Mapping[str, Any], metric: MetricName, prepared: Prepared) ->
 
 def _tried(trial: Trial, reference: Reference) -> dict[str, Any]:
     """A trial as a point of the picture: its score before fine-tuning, and what it cost, null where that failed."""
-    measured = trial.cost if isinstance(trial.cost, Measurement) else None
+    measured = trial.candidate.cost if isinstance(trial.candidate.cost, Measurement) else None
     return {
         "trial": trial.index,
-        "score": trial.accuracy,
+        "score": trial.candidate.accuracy,
         "latency_share": measured and measured.quotient,
         "memory_share": measured and measured.memory_quotient,
-        "bytes_share": trial.bytes / reference.bytes if measured else None,
-        "ncr": trial.ncr,
+        "bytes_share": trial.candidate.bytes / reference.bytes if measured else None,
+        "ncr": trial.candidate.ncr,
     }

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
+from edgeprune.core.budget import MetricName
 from edgeprune.core.errors import ModelError
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import MetricName
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.pipeline.scaling import IMAGES, Compared, better, compare, equals, halfway, scalings
 from edgeprune.training.batches import Batches

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeprune.core.units import format_bytes, format_speedup
-from edgeprune.exporters.contents import Contents, contents
+from edgeprune.exporters import EXPORTERS
+from edgeprune.exporters.contents import Contents
 from edgeprune.pipeline.validate import Validated
 
 #: Readings of the same heap differ by 0.1 % in ONNX Runtime: what is within half a percent is not called more.
@@ -36,7 +37,7 @@ def drawbacks(item: Validated) -> tuple[Drawback, ...]:
     hungrier = measured.peak_bytes > SAME_MEMORY * measured.against_peak_bytes
     if not (slower or larger or hungrier):
         return ()
-    after, before = (contents(file.path, file.format) for file in (ours, theirs))
+    after, before = (EXPORTERS[file.format].contents(file.path) for file in (ours, theirs))
     added = _added(before, after)
     found = []
     if slower:

@@ -13,11 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgeprune.core.budget import MetricName
 from edgeprune.core.errors import ModelError, StorageError, UsageError
 from edgeprune.core.files import storing, write_json
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
-from edgeprune.core.types import MetricName, to_json
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.training.batches import Batches

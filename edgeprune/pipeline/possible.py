@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import BudgetError
-from edgeprune.core.types import Bound, Budget, Unit
+from edgeprune.core.kinds import Unit
 from edgeprune.core.units import format_bytes, format_cost
 from edgeprune.pipeline.choose import BETWEEN_PROCESSES, Reference
 from edgeprune.pipeline.config import RunConfig

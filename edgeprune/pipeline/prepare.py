@@ -14,10 +14,11 @@ from torch import nn
 
 from edgeprune.core.errors import ModelError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
+from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import RuntimeName, to_json
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
 from edgeprune.data.split import preprocessed

@@ -18,20 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, EdgepruneError, ExportError, ModelError
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.progress import Progress
+from edgeprune.core.runtimes import FORMATS, RUNTIMES, Format, runtime_for
+from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder
-from edgeprune.core.types import Format, MeasureSettings
 from edgeprune.devices.channel import ChannelError
 from edgeprune.exporters import EXPORTERS, Parity, check_parity
-from edgeprune.pipeline.config import FORMAT, RUNTIME, RunConfig
+from edgeprune.pipeline.config import RunConfig
 from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.versions import needed
 from edgeprune.training.batches import Batches
 
 #: How formats are written for people.
-NAMES: Mapping[Format, str] = {"onnx": "ONNX", "tflite": "TFLite"}
 #: Largest difference from PyTorch that an exported file may show, relative to the outputs' scale.
 PARITY = 1e-4
 _IMAGES, _TIMEOUT_S = 16, 300.0
@@ -60,36 +60,37 @@ def rehearse(
     without being validated where the device cannot run it; either is said. Raises ModelError where the measured format
     cannot be exported, DeviceError where the device does not run it, with what to type; and where the device is gone.
     """
-    measured = FORMAT[settings.runtime]
+    measured = RUNTIMES[settings.runtime].format.name
     check_training(network, validation.inputs(slice(0, 2)))
     faults: dict[Format, EdgepruneError] = {}
     work = folder / CANDIDATES
     work.mkdir(exist_ok=True)
     try:
         # Exporters draw random numbers; the training that follows must not depend on which formats there are.
-        with torch.random.fork_rng(), progress.task("trying every format first", len(config.exported)) as task:
+        with torch.random.fork_rng(), progress.bar("trying every format first", len(config.exported)) as bar:
             for kind in config.exported:
                 try:
-                    _try(kind, network, validation, work, session, replace(settings, runtime=RUNTIME[kind]))
+                    _try(kind, network, validation, work, session, replace(settings, runtime=runtime_for(kind).name))
                 except ExportError as error:
                     faults[kind] = error
                 except DeviceError as error:
                     if _gone(error):
                         raise
                     faults[kind] = error
-                task.advance(1, NAMES[kind])
+                bar.advance(1, FORMATS[kind].title)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    titles = {kind: FORMATS[kind].title for kind in config.exported}
     good = [kind for kind in config.exported if kind not in faults]
     if measured in faults:
         raise _refusal(measured, faults, good, session)
     left_out = {kind: str(error) for kind, error in faults.items() if isinstance(error, ExportError)}
     for kind, why in left_out.items():
-        progress.say(f"{why}; the run goes on with {NAMES[measured]} (--formats {measured} leaves {NAMES[kind]} out)")
+        progress.say(f"{why}; the run goes on with {titles[measured]} (--formats {measured} leaves {titles[kind]} out)")
     for kind, fault in faults.items():
         if kind not in left_out:
-            progress.say(f"{NAMES[kind]} is exported but not validated: {fault} (--formats {measured} leaves it out)")
-    tried = ", ".join(NAMES[kind] for kind in good)
+            progress.say(f"{titles[kind]} is exported but not validated: {fault} (--formats {measured} leaves it out)")
+    tried = ", ".join(titles[kind] for kind in good)
     progress.say(f"{tried}: the untrained network is exported, equals PyTorch and runs on {session.spec.name}")
     return Shipped(tuple(kind for kind in config.exported if kind not in left_out), left_out)
 
@@ -119,7 +120,7 @@ def _try(
     kind: Format, network: nn.Module, validation: Batches, work: Path, session: Session, settings: MeasureSettings
 ) -> None:
     inputs = validation.inputs(slice(0, _IMAGES))
-    artifact = EXPORTERS[kind](network, inputs[:2], work / f"untrained.{kind}", {})
+    artifact = EXPORTERS[kind].export(network, inputs[:2], work / f"untrained.{kind}", {})
     check_file(network.eval(), artifact, inputs.numpy())
     pushed = push_patiently(session, artifact.path)
 
@@ -146,9 +147,9 @@ def _refusal(
     newer = needed(error.message)
     hint = f"install {newer} there" if newer else error.hint
     way_out = [hint] if hint else []
-    way_out += [f"type --runtime {RUNTIME[kind]}, for which {NAMES[kind]} works" for kind in good]
+    way_out += [f"type --runtime {runtime_for(kind).name}, for which {FORMATS[kind].title} works" for kind in good]
     if isinstance(error, DeviceError):
-        message = f"{session.spec.name} does not run this network's {NAMES[measured]} file: {error.message}"
+        message = f"{session.spec.name} does not run this network's {FORMATS[measured].title} file: {error.message}"
         return DeviceError(message, ", or ".join(way_out), retryable=False)
     others = "".join(f"; {faults[kind].message}" for kind in faults if kind != measured)
     return ModelError(f"{error.message}{others}", ", or ".join(way_out) or "let forward do without that operation")

@@ -9,11 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune.core.types import Answer, Budget, DeviceSpec, Measurement, MetricName, to_json
-from edgeprune.core.version import RESULT_SCHEMA, VERSION
+from edgeprune.core.budget import Answer, Budget, MetricName
+from edgeprune.core.measurement import Measurement
+from edgeprune.core.plain import to_json
+from edgeprune.core.schema import RESULT_SCHEMA
+from edgeprune.core.session import DeviceSpec
+from edgeprune.core.version import VERSION
 from edgeprune.data.preprocessing import describe
-from edgeprune.pipeline.artefacts import NotExported
 from edgeprune.pipeline.config import RunConfig, to_plain
+from edgeprune.pipeline.export import NotExported
 from edgeprune.pipeline.finetune import Tuned
 from edgeprune.pipeline.outcome import Drawback, drawbacks, is_worse
 from edgeprune.pipeline.prepare import Prepared

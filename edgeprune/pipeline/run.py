@@ -8,21 +8,24 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
-from edgeprune.core.devices import Session
+from edgeprune.core.budget import Budget
 from edgeprune.core.errors import BudgetError, DeviceError, EdgepruneError, UnexpectedError, UsageError
 from edgeprune.core.files import storing, write_bytes
 from edgeprune.core.lock import FolderLock
-from edgeprune.core.progress import Progress, Silent, Task
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.progress import Bar, Progress, Silent
+from edgeprune.core.runtimes import FORMATS, RUNTIMES
+from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.core.store import RunFolder
 from edgeprune.core.text import shorten
-from edgeprune.core.types import Budget, DeviceSpec, MeasureSettings
 from edgeprune.devices import find_device, open_session
-from edgeprune.pipeline.artefacts import export_all, save_network
 from edgeprune.pipeline.bounds import FRONT, PICTURE
-from edgeprune.pipeline.config import FORMAT, RunConfig, make_config, to_plain
+from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
+from edgeprune.pipeline.export import export_all, save_network
 from edgeprune.pipeline.finetune import fine_tune, teacher_of
 from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
@@ -34,6 +37,9 @@ from edgeprune.pipeline.stored import stored_config
 from edgeprune.pipeline.tuned import TunedNetworks
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
 from edgeprune.training.distillation import Distillation
+
+#: Opens the device, or lends one that is open.
+Device = Callable[[], AbstractContextManager[Session]]
 
 
 class _Logged:
@@ -55,28 +61,33 @@ class _Logged:
         self._log(text)
         self._progress.say(text)
 
-    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:
-        return self._progress.task(title, total)
+    def bar(self, title: str, total: float | None) -> AbstractContextManager[Bar]:
+        return self._progress.bar(title, total)
 
 
-def run(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> RunResult:
+def run(
+    config: RunConfig, progress: Progress | None = None, *, resume: bool = False, session: Session | None = None
+) -> RunResult:
     """Compress a network and prove it on the device.
 
     Returns when there is a validated result, whether or not it meets the budget (`RunResult.met`). With `resume` the
     run `config.name` is continued: what it evaluated, measured and tuned is not done again. One that got to its end may
-    be given more `finetune_epochs` and `finalists` than it had. The folder is locked meanwhile.
+    be given more `finetune_epochs` and `finalists` than it had. The folder is locked meanwhile. Where a `session` is
+    given it runs on that device, whatever `config.device` says, and leaves it open.
 
     Raises EdgepruneError (see `edgeprune.core.errors`): UsageError where another process is at that run, or an option
     holds several bounds, BudgetError where the budget cannot be met by any network. On every error, and on
     KeyboardInterrupt, the run folder keeps what there is and result.json says how it ended.
     """
     config.budget()
-    done = _job(config, progress, resume=resume)
+    done = _job(config, progress, session, resume=resume)
     assert isinstance(done, RunResult)
     return done
 
 
-def run_front(config: RunConfig, progress: Progress | None = None, *, resume: bool = False) -> FrontResult:
+def run_front(
+    config: RunConfig, progress: Progress | None = None, *, resume: bool = False, session: Session | None = None
+) -> FrontResult:
     """Compress a network for each of several bounds of one option, from one search, and prove each on the device.
 
     Returns when every bound that can be kept at all has a validated result, as `run` has one, in a folder of its own
@@ -87,17 +98,21 @@ def run_front(config: RunConfig, progress: Progress | None = None, *, resume: bo
     """
     if config.front is None:
         raise UsageError("no option holds several bounds", "give several, as in --max-latency 0.8x,0.6x, or call run")
-    done = _job(config, progress, resume=resume)
+    done = _job(config, progress, session, resume=resume)
     assert isinstance(done, FrontResult)
     return done
 
 
-def _job(config: RunConfig, progress: Progress | None, *, resume: bool) -> RunResult | FrontResult:
+def _job(
+    config: RunConfig, progress: Progress | None, session: Session | None, *, resume: bool
+) -> RunResult | FrontResult:
     config = make_config({field.name: getattr(config, field.name) for field in fields(RunConfig)}, "RunConfig")
-    spec = find_device(config.device)
+    spec = find_device(config.device) if session is None else session.spec
+    device: Device = partial(open_session, spec) if session is None else lambda: contextlib.nullcontext(session)
     # Settled here and kept so: a resumed run must measure as it did, whatever the device's settings say then.
     config = replace(
         config,
+        device=config.device if session is None else spec.name,
         runtime=config.runtime or spec.runtime or "onnxruntime",
         threads=config.threads or spec.threads or 1,
     )
@@ -111,11 +126,11 @@ def _job(config: RunConfig, progress: Progress | None, *, resume: bool) -> RunRe
         # Whoever had the folder until now may have come to the end.
         if resume and (done := finished_already(folder, config)) is not None:
             return done
-        return _owned(replace(config, name=folder.path.name), folder, lock, progress or Silent(), spec, resume=resume)
+        return _owned(replace(config, name=folder.path.name), folder, lock, progress or Silent(), device, resume=resume)
 
 
 def _owned(
-    config: RunConfig, folder: RunFolder, lock: FolderLock, progress: Progress, spec: DeviceSpec, *, resume: bool
+    config: RunConfig, folder: RunFolder, lock: FolderLock, progress: Progress, device: Device, *, resume: bool
 ) -> RunResult | FrontResult:
     """The job, in a folder that is this process's alone."""
 
@@ -137,7 +152,7 @@ def _owned(
         wanted = wanted or searches(folder, config, None)
         # What is denied may be a file of the user's; what is full is always where we write.
         with storing(folder.path, denied=False):
-            return _stages(config, wanted, folder, watch, spec)
+            return _stages(config, wanted, folder, watch, device)
     except KeyboardInterrupt:
         _keep(config, folder, watch, "interrupted", "stopped by the user")
         # The command line tells the user the name to resume.
@@ -166,11 +181,11 @@ def _owned(
 
 
 def _stages(
-    config: RunConfig, wanted: list[Wanted], folder: RunFolder, watch: _Logged, spec: DeviceSpec
+    config: RunConfig, wanted: list[Wanted], folder: RunFolder, watch: _Logged, device: Device
 ) -> RunResult | FrontResult:
     started = time.monotonic()
     settings = MeasureSettings(runtime=config.runtime or "onnxruntime", threads=config.threads or 1)
-    with open_session(spec) as session:
+    with device() as session:
         watch.stage("prepare")
         prepared = prepare(
             config,
@@ -233,7 +248,9 @@ class _Ending:
         watch.stage(f"{title}export")
         network, plan = tuned.fit.network, tuned.plan
         save_network(config, prepared, into, network, plan)
-        exported, lost = export_all(config, prepared, into, network, plan, watch, FORMAT[settings.runtime])
+        exported, lost = export_all(
+            config, prepared, into, network, plan, watch, RUNTIMES[settings.runtime].format.name
+        )
         watch.stage(f"{title}validate")
         spec = session.spec
         final = as_at_the_end(settings, spec.unit, config.processes, searched.budget.max_latency, FINAL_S)
@@ -248,7 +265,7 @@ class _Ending:
     def finish_all(self, config: RunConfig, answers: Mapping[str, Searched | BudgetError]) -> dict[str, Outcome]:
         """Each bound of a front, the loosest first, in a folder of its own; what is finished there stays as it is."""
         # A run of one bound that was given more had its network here.
-        for file in ("plan.json", "pruned.safetensors", *(f"model.{kind}" for kind in FORMAT.values())):
+        for file in ("plan.json", "pruned.safetensors", *(f"model.{kind}" for kind in FORMATS)):
             (self.folder / file).unlink(missing_ok=True)
         outcomes: dict[str, Outcome] = {}
         for name, single in config.singles().items():

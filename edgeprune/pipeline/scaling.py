@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from edgeprune.core.budget import MetricName
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import MetricName
 from edgeprune.core.userfile import is_user_function
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import describe, resolve, unscaled, write_numbers

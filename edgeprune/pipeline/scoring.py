@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from edgeprune.core.types import MetricName, PruningPlan
+from edgeprune.core.budget import MetricName
+from edgeprune.core.design import PruningPlan
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning

@@ -8,12 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeprune.core.budget import Budget
 from edgeprune.core.clock import Laps
-from edgeprune.core.devices import Session
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import BudgetError, DeviceError
+from edgeprune.core.kinds import KINDS
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
+from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.core.types import Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial, to_json
+from edgeprune.core.trial import Candidate, Trial
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
 from edgeprune.pipeline.candidates import Evaluator
 from edgeprune.pipeline.choose import Reference, confirm, latency_interval, rank
@@ -31,7 +36,7 @@ from edgeprune.search.drive import SearchResult, drive, timed
 from edgeprune.search.environment import Credit, Environment, Episode, StopSearch
 from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import Method, make_method
-from edgeprune.search.reward import BoundedReward, Candidate, Reward
+from edgeprune.search.reward import BoundedReward, Reward
 
 #: Groups up to which the reward is given after every one of them, as in the paper; beyond, evaluations get too many.
 STEP_CREDIT_UP_TO = 4
@@ -105,7 +110,7 @@ def run_search(
         config.method, learning_rate=config.agent_lr, penalty=config.penalty, buffer_size=config.buffer_size
     )
     # Where the device is this machine a candidate that is tuned would disturb the one that is measured.
-    ahead = 0 if session.spec.kind == "local" else method.ahead
+    ahead = 0 if KINDS[session.spec.kind].here else method.ahead
     store = TrialStore(folder / "trials.sqlite")
     try:
         with workshop(config, prepared, folder, session, settings, store, progress, ahead=ahead > 0) as shop:
@@ -148,7 +153,7 @@ def run_search(
                 progress.say(f"search ended after {len(trials)} episodes: {stopped}")
             else:
                 store.trim(len(trials))
-            guessing = sum(trial.accuracy <= chance for trial in trials)
+            guessing = sum(trial.candidate.accuracy <= chance for trial in trials)
             if guessing:
                 progress.say(
                     f"{guessing} of {len(trials)} trials are not told from guessing ({config.metric} up to "
@@ -233,8 +238,8 @@ def seek(
     )
     trials: list[Trial] = []
     found: list[Episode] = []
-    with progress.task(title, episodes) as task:
-        record = _recorder(trials, found, len(earlier), keep, task.advance)
+    with progress.bar(title, episodes) as bar:
+        record = _recorder(trials, found, len(earlier), keep, bar.advance)
         searching = timed(method.search(environment, episodes=episodes, seed=seed), laps)
         result = drive(searching, environment, ahead=ahead, on_episode=record)
     seconds, agents = time.monotonic() - started, laps.seconds.get("agent", 0.0)
@@ -284,7 +289,7 @@ def _learn_costs(
     measured: list[PruningPlan] = []
     if limits.latency is None and limits.memory is None and limits.bytes is None:
         return measured
-    with progress.task("measuring what widths cost", 2 + 2 * len(groups)) as task:
+    with progress.bar("measuring what widths cost", 2 + 2 * len(groups)) as bar:
 
         def learn(widths: dict[str, int]) -> None:
             plan = evaluator.plan(widths)
@@ -292,7 +297,7 @@ def _learn_costs(
             cost = evaluator.cost(plan)
             if isinstance(cost, Measurement):
                 frontier.costs.learn(widths, cost)
-            task.advance()
+            bar.advance()
 
         alike = [0.5 * group.channels for group in groups]
         for _ in range(2):
@@ -348,10 +353,7 @@ def _recorder(
         now = time.monotonic()
         found = episode.candidate
         assert found.cost is not None
-        trial = Trial(
-            first + index, found.plan, found.accuracy, found.ncr, found.cost, found.bytes, episode.reward, now - last,
-            episode.proposed, episode.executed,
-        )  # fmt: skip
+        trial = Trial(first + index, found, episode.reward, now - last, episode.proposed, episode.executed)
         last = now
         keep(trial)
         trials.append(trial)
@@ -369,15 +371,15 @@ def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference:
     processes = 1 if session.spec.unit == "instructions" else CONFIRMING_PROCESSES
     alike = as_at_the_end(shop.settings, session.spec.unit, processes, bound, CONFIRMING_S)
     memories = 1 if budget.max_memory is None else None
-    with progress.task("measuring the best again", None) as task:
+    with progress.bar("measuring the best again", None) as bar:
 
         def again(trial: Trial) -> Measurement | Failure:
             cost = shop.evaluator.again(
-                trial.plan,
+                trial.candidate.plan,
                 alike,
                 lambda file: compare_fresh(session, alike, file, shop.baseline_file, memories=memories),
             )
-            task.advance()
+            bar.advance()
             if isinstance(cost, Measurement) and bound is not None:
                 latency = latency_interval(cost, bound, reference.latency)
                 low, value, high = (

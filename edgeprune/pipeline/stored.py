@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from edgeprune.core.budget import Answer
 from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.kinds import Unit
 from edgeprune.core.reading import Source
-from edgeprune.core.schema import check_schema
+from edgeprune.core.runtimes import Format, RuntimeName
+from edgeprune.core.schema import FRONT_SCHEMA, check_schema
 from edgeprune.core.store import START_ANEW, RunFolder
-from edgeprune.core.types import Answer, Format, RuntimeName, Unit
-from edgeprune.core.version import FRONT_SCHEMA
 from edgeprune.pipeline.config import RunConfig, make_config
 
 #: How a run that got to its end may have ended.

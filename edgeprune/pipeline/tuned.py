@@ -18,13 +18,14 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import StorageError
 from edgeprune.core.files import sha256_file, storing, write_bytes, write_json
+from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source
-from edgeprune.core.schema import check_schema
+from edgeprune.core.schema import TUNED_SCHEMA, check_schema
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import PruningPlan, to_json
-from edgeprune.core.version import TUNED_SCHEMA, VERSION
+from edgeprune.core.version import VERSION
 from edgeprune.models.weights import weights_bytes
 from edgeprune.pruning.surgery import cut
 from edgeprune.training.fit import Fit

@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from edgeprune.core.devices import Session
+from edgeprune.core.budget import Bound, MetricName
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.kinds import Unit
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import Bound, Failure, Measurement, MeasureSettings, MetricName, RuntimeName, Unit
+from edgeprune.core.runtimes import RuntimeName, runtime_for
+from edgeprune.core.session import Session
 from edgeprune.core.units import format_speedup
 from edgeprune.devices.channel import ChannelError
-from edgeprune.pipeline.artefacts import Exported
-from edgeprune.pipeline.config import RUNTIME
+from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.predict import predict_on_device
@@ -110,9 +112,9 @@ def validate(
     )
 
     def on_device(item: Exported, alike: MeasureSettings) -> Validated:
-        with progress.task(f"{item.format}: accuracy on the device", 2 * len(inputs)) as task:
-            ours = predict_on_device(session, alike, item.artifact.path, inputs, task=task).argmax(1)
-            theirs = predict_on_device(session, alike, item.baseline.path, inputs, task=task).argmax(1)
+        with progress.bar(f"{item.format}: accuracy on the device", 2 * len(inputs)) as bar:
+            ours = predict_on_device(session, alike, item.artifact.path, inputs, bar=bar).argmax(1)
+            theirs = predict_on_device(session, alike, item.baseline.path, inputs, bar=bar).argmax(1)
         measured = compare_fresh(session, alike, item.artifact.path, item.baseline.path, progress)
         if isinstance(measured, Failure):
             raise ChannelError(
@@ -133,7 +135,7 @@ def validate(
 
     done: list[Validated | NotValidated] = []
     for item in exported:
-        alike = replace(settings, runtime=RUNTIME[item.format])
+        alike = replace(settings, runtime=runtime_for(item.format).name)
         if alike.runtime != settings.runtime:
             alike = replace(alike, until_off=None)
         try:

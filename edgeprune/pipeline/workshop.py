@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
+from edgeprune.core.measurement import Failure, MeasureSettings
 from edgeprune.core.progress import Progress
+from edgeprune.core.runtimes import RUNTIMES
+from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
-from edgeprune.core.types import Failure, MeasureSettings
+from edgeprune.core.trial import Candidate
 from edgeprune.exporters import EXPORTERS
-from edgeprune.pipeline.artefacts import metadata
 from edgeprune.pipeline.candidates import Evaluator, FileMaker
 from edgeprune.pipeline.choose import Reference
-from edgeprune.pipeline.config import FORMAT, RunConfig
+from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import criterion_of
+from edgeprune.pipeline.export import metadata
 from edgeprune.pipeline.possible import Possible
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.scoring import Scoring
@@ -30,7 +32,6 @@ from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Criterion
-from edgeprune.search.reward import Candidate
 from edgeprune.search.states import Losses
 from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.metrics import chance_level, telling_images
@@ -82,7 +83,7 @@ def workshop(
     """
     progress.say(f"criterion: {config.criterion}")
     criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
-    kind = FORMAT[settings.runtime]
+    kind = RUNTIMES[settings.runtime].format.name
     scoring = _scoring(config, prepared, criterion)
     labels = prepared.validation.y[: scoring.images].numpy()
     work = folder / CANDIDATES
@@ -92,7 +93,7 @@ def workshop(
         # It stays in the run folder: what ships is compared with it at the end.
         baseline_file = folder / f"baseline.{kind}"
         example = prepared.validation.inputs(slice(0, 2))
-        EXPORTERS[kind](prepared.network, example, baseline_file, metadata(config, prepared, None))
+        EXPORTERS[kind].export(prepared.network, example, baseline_file, metadata(config, prepared, None))
         with (
             MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as kept,
             LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,

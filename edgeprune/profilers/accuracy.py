@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from edgeprune.core.devices import Session
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.session import Session
 from edgeprune.data.dataset import Dataset
 from edgeprune.data.split import in_own_order
 from edgeprune.profilers.answers import other_order

@@ -13,12 +13,11 @@ from typing import Any
 
 from edgeprune.core.errors import StorageError
 from edgeprune.core.files import storing
+from edgeprune.core.measurement import Measurement
+from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source
-from edgeprune.core.schema import open_database
-from edgeprune.core.types import Measurement, to_json
+from edgeprune.core.schema import CACHE_SCHEMA, open_database
 
-#: `PRAGMA user_version` of the file. It rises when the tables change.
-CACHE_SCHEMA = 1
 #: The number rises when Measurement changes: rows of an older one are not looked at.
 _TABLE = "measurements_1"
 _WAIT_S = 60.0

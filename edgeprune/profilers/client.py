@@ -11,13 +11,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
+from edgeprune.core.artifact import TensorSpec
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Channel, Session
 from edgeprune.core.errors import RuntimeMissing
 from edgeprune.core.files import sha256_file
+from edgeprune.core.kinds import Unit
+from edgeprune.core.measurement import FailureKind, MeasureSettings
+from edgeprune.core.runtimes import RUNTIMES
+from edgeprune.core.session import Channel, Session
 from edgeprune.core.text import shorten
-from edgeprune.core.types import FailureKind, MeasureSettings, TensorSpec, Unit
 from edgeprune.devices.channel import ChannelError
+from edgeprune.probe import PROBE
 from edgeprune.profilers.external import external_files
 from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.ports import Feeding, Output, Ports, read_outputs, read_ports
@@ -27,7 +31,6 @@ from edgeprune.profilers.versions import advice
 T = TypeVar("T")
 
 #: The file that runs on the device.
-PROBE = Path(__file__).with_name("probe.py")
 
 #: One example after the other into the first input, out of the first output.
 _FIRST = Feeding()
@@ -41,9 +44,6 @@ _LARGEST = 1e18
 
 #: Rounds that a race has at least, however slow the models are; as in the probe.
 LEAST_ROUNDS = 3
-
-#: What to install where, per runtime.
-_PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,8 @@ class ProbeClient:
             answer = self._ask(message, deadline)
         except ChannelError as error:
             if error.kind == "refused" and "cannot be imported" in error.message:
-                hint = f"install it there: python -m pip install {_PACKAGES[runtime]}, or edgeprune devices setup NAME"
+                package = RUNTIMES[runtime].package
+                hint = f"install it there: python -m pip install {package}, or edgeprune devices setup NAME"
                 raise RuntimeMissing(
                     f"the device's Python has no {runtime}: {error.message}", hint, retryable=False
                 ) from error

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, EdgepruneError
-from edgeprune.core.types import DeviceSpec, MeasureSettings, RuntimeName
+from edgeprune.core.kinds import KINDS
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.runtimes import RuntimeName
+from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.core.units import format_bytes
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.devices import open_session
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, probe, push
+from edgeprune.probe import PROBE
+from edgeprune.profilers.client import ProbeClient, probe, push
 from edgeprune.profilers.tiny_models import TINY_MODELS
 from edgeprune.profilers.versions import needed
 
@@ -149,11 +152,11 @@ def _unreached(error: EdgepruneError) -> list[Check]:
 
 
 def _setup(spec: DeviceSpec) -> str:
-    return f"type: edgeprune devices setup {spec.name}" if spec.kind in ("ssh", "emulated") else ""
+    return f"type: edgeprune devices setup {spec.name}" if KINDS[spec.kind].is_set_up else ""
 
 
 def _python(spec: DeviceSpec, facts: Mapping[str, Any], unanswered: DeviceError | None) -> Check:
-    if spec.kind == "adb":
+    if not KINDS[spec.kind].probed:
         return Check("python", "SKIP", "phones are measured by benchmark_model, which needs none")
     if unanswered is not None:
         return Check("python", "FAIL", unanswered.message, unanswered.hint or _setup(spec))
@@ -182,7 +185,7 @@ def _state_checks(spec: DeviceSpec, examined: _Examination) -> list[Check]:
     seen = examined.seen
     if seen is None:
         return [Check(name, "SKIP", examined.stateless or "no probe answered") for name in _STATE_CHECKS]
-    if spec.kind == "simulated":
+    if KINDS[spec.kind].made_up:
         return [Check(name, "SKIP", "made up: the device is simulated") for name in _STATE_CHECKS]
     return [
         Check(name, "SKIP", _EMULATED[name])

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, ModelError
-from edgeprune.core.progress import Progress, Task
+from edgeprune.core.kinds import KINDS
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.progress import Bar, Progress
+from edgeprune.core.session import Session
 from edgeprune.core.temporary import temporary_folder
-from edgeprune.core.types import MeasureSettings
 from edgeprune.core.units import format_percent
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.devices.channel import ChannelError
@@ -100,7 +101,7 @@ class ForeignFile:
         except ValueError as error:
             raise ModelError(f"{file.name} cannot be read as a .tflite file: {error}", "export it again") from error
         stateful = bool(self._variables.tensors or self._variables.resources)
-        if stateful and session.spec.kind == "adb":
+        if stateful and not KINDS[session.spec.kind].probed:
             raise DeviceError(
                 f"{file.name} has variables, and benchmark_model on {session.spec.name} runs a file twice before it "
                 "writes what it gives: the second run would begin with what the first left",
@@ -117,7 +118,7 @@ class ForeignFile:
         self._ways: list[Way] = []
         self._others: list[str] = []
         self._trial = ""
-        with progress.task(f"opening {file.name}, first image", None):
+        with progress.bar(f"opening {file.name}, first image", None):
             outputs, self._first_s = self._look()
         batch = self._ways[0].layout.batch
         self.reading: Reading = choose(
@@ -223,10 +224,10 @@ class ForeignFile:
         groups = [[way for way in ways if way.layout == layout] for layout in dict.fromkeys(w.layout for w in ways)]
         right: list[NDArray[np.bool_]] = []
         title = f"{len(ways)} ways to feed images, {count:,} training images"
-        with self._progress.task(title, len(ways) * count) as task:
+        with self._progress.bar(title, len(ways) * count) as bar:
             for group in groups:
                 inputs = np.concatenate([self._values(x, way)[0] for way in group])
-                rows = self._predict(inputs, self._feeding(group[0]), task)
+                rows = self._predict(inputs, self._feeding(group[0]), bar)
                 right += [self._classes(part)[0] == labels for part in np.split(rows, len(group))]
         best = max(range(len(ways)), key=lambda index: int(right[index].sum()))
         won, lost = int(np.sum(right[best] & ~right[0])), int(np.sum(right[0] & ~right[best]))
@@ -251,15 +252,15 @@ class ForeignFile:
         if clipped:
             share = 100 * clipped
             remarks.append(f"{share:.2g} % of the values are beyond what input {self.port.name} can hold, and clipped")
-        with self._progress.task(f"{len(x):,} images", len(x)) as task:
-            rows = self._predict(inputs, self._feeding(way), task)
+        with self._progress.bar(f"{len(x):,} images", len(x)) as bar:
+            rows = self._predict(inputs, self._feeding(way), bar)
         found, remark = self._classes(rows)
         return found, [*remarks, remark] if remark else remarks
 
     def _classes(self, rows: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
         return self.reading.classes(rows, self._dataset.classes)
 
-    def _predict(self, inputs: NDArray[Any], feeding: Feeding, task: Task) -> NDArray[Any]:
+    def _predict(self, inputs: NDArray[Any], feeding: Feeding, bar: Bar) -> NDArray[Any]:
         try:
             return predict_on_device(
                 self._session,
@@ -269,7 +270,7 @@ class ForeignFile:
                 name=self._file.name,
                 feeding=replace(feeding, output=self.reading.output),
                 example_s=self._example_s,
-                task=task,
+                bar=bar,
             )
         except ChannelError as error:
             hint = error.hint or (ENDLESS if error.kind == "timeout" else "")

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Session
-from edgeprune.core.progress import Progress, Silent, Task
-from edgeprune.core.types import Failure, Measurement, MeasureSettings, Unit
+from edgeprune.core.kinds import Unit
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.progress import Bar, Progress, Silent
+from edgeprune.core.session import Session
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, Race, in_fresh_process, push_patiently
+from edgeprune.probe import PROBE
+from edgeprune.profilers.client import ProbeClient, Pushed, Race, in_fresh_process, push_patiently
 from edgeprune.profilers.statistics import Interval, cost_interval
 from edgeprune.profilers.verdict import State, judge, taint
 
@@ -168,7 +170,7 @@ def compare_fresh(
     readings = memory_processes(session, settings) if memories is None else memories
     try:
         ours, theirs = push_patiently(session, candidate), push_patiently(session, baseline)
-        with watch.task("fresh processes", settings.processes + readings) as bar:
+        with watch.bar("fresh processes", settings.processes + readings) as bar:
             raced = race_fresh(session, settings, ours, theirs, bar, timeout_s=timeout_s, probe_file=probe_file)
             read = list(_memories(session, settings, ours, theirs, readings, timeout_s, probe_file, bar))
     except ChannelError as error:
@@ -202,7 +204,7 @@ def race_fresh(
     settings: MeasureSettings,
     ours: Pushed,
     theirs: Pushed,
-    bar: Task,
+    bar: Bar,
     *,
     timeout_s: float,
     probe_file: Path = PROBE,
@@ -278,7 +280,7 @@ def _memories(
     count: int,
     timeout_s: float,
     probe_file: Path,
-    bar: Task,
+    bar: Bar,
 ) -> Iterator[_Memory]:
     for index in range(count):
 

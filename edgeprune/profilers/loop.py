@@ -12,12 +12,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
-from edgeprune.core.types import Failure, Measurement, MeasureSettings
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.session import Session
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, Race, push
+from edgeprune.probe import PROBE
+from edgeprune.profilers.client import ProbeClient, Pushed, Race, push
 from edgeprune.profilers.retry import PATIENCE_S, persist
 from edgeprune.profilers.verdict import Taint, taint
 

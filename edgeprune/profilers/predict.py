@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.progress import Silent, Task
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.progress import Bar, Silent
+from edgeprune.core.session import Session
 from edgeprune.core.temporary import temporary_folder
-from edgeprune.core.types import MeasureSettings
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, in_fresh_process, push_patiently
+from edgeprune.probe import PROBE
+from edgeprune.profilers.client import ProbeClient, Pushed, in_fresh_process, push_patiently
 from edgeprune.profilers.ports import Feeding
 
 #: Examples travel in parts of about this size, which is all the room they need on the device.
@@ -49,7 +50,7 @@ def predict_on_device(
     name: str = "",
     feeding: Feeding | None = None,
     example_s: float | None = None,
-    task: Task | None = None,
+    bar: Bar | None = None,
     probe_file: Path = PROBE,
 ) -> NDArray[Any]:
     """Run every example through the model on the device, one at a time; its variables are reset before each.
@@ -59,7 +60,7 @@ def predict_on_device(
     returns  (examples, values)  one output: float32, also of quantised integers, whose real values they are; int64 of
                                  integers without scale; or strings
 
-    `name` is the file's in messages, where it is on the device already. `task` advances by examples. A probe that fails
+    `name` is the file's in messages, where it is on the device already. `bar` advances by examples. A probe that fails
     is replaced (see `retry.persist`); but an example that takes longer than `example_s` (none given: `longest_example`)
     in a fresh process ends it, since it would take as long again.
 
@@ -67,7 +68,7 @@ def predict_on_device(
     """
     if not len(inputs):
         raise ValueError("there are no examples to predict")
-    watch, how = task or Silent.unseen, feeding or Feeding()
+    watch, how = bar or Silent.unseen, feeding or Feeding()
     shown = name or (artifact.path if isinstance(artifact, Pushed) else artifact.name)
     try:
         pushed = push_patiently(session, artifact) if isinstance(artifact, Path) else artifact
@@ -90,10 +91,10 @@ class _Work:
     """Examples on their way. What is done stays done when a process is lost: a link that is cut costs one request."""
 
     def __init__(
-        self, session: Session, pushed: Pushed, inputs: NDArray[Any], feeding: Feeding, example_s: float, task: Task
+        self, session: Session, pushed: Pushed, inputs: NDArray[Any], feeding: Feeding, example_s: float, bar: Bar
     ) -> None:
         self._session, self._pushed, self._inputs = session, pushed, inputs
-        self._feeding, self._example_s, self._task = feeding, example_s, task
+        self._feeding, self._example_s, self._bar = feeding, example_s, bar
         batches = max(1, _PART_BYTES // max(1, inputs[0].nbytes * feeding.batch))
         self._part = batches * feeding.batch
         self.rows: list[NDArray[Any]] = []
@@ -104,7 +105,7 @@ class _Work:
         """What is left to do, in a process that has just been started."""
         if self._feeding.keep:
             # The variables are gone with the process before, so everything begins again.
-            self._task.advance(-self.done)
+            self._bar.advance(-self.done)
             self.rows, self.done = [], 0
         client.hello([], deadline)
         client.open("model", self._pushed, deadline)
@@ -156,7 +157,7 @@ class _Work:
                 self._session.remove(there)
         self.rows.append(_checked(back, span[1] - span[0]))
         self.done = span[1]
-        self._task.advance(span[1] - span[0])
+        self._bar.advance(span[1] - span[0])
 
 
 def took_too_long(span: tuple[int, int], seconds: float, *, again: bool) -> ChannelError:

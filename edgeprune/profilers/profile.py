@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError, UsageError
-from edgeprune.core.progress import Progress, Silent, Task
-from edgeprune.core.types import Failure, MeasureSettings, Unit, Verdict, to_json
+from edgeprune.core.kinds import KINDS, Unit
+from edgeprune.core.measurement import Failure, MeasureSettings, Verdict
+from edgeprune.core.plain import to_json
+from edgeprune.core.progress import Bar, Progress, Silent
+from edgeprune.core.session import Session
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import (
     Fed,
@@ -182,7 +184,7 @@ def profile_files(
     readings = memory_processes(session, settings)
     extra = wanted.throughput + wanted.operators
     watch = progress or Silent()
-    with watch.task("fresh processes", len(files) * (1 + settings.processes + readings + extra)) as bar:
+    with watch.bar("fresh processes", len(files) * (1 + settings.processes + readings + extra)) as bar:
         for work in works:
             work.step(lambda work=work: work.run_once(longest_s or longest_example(session)), bar)  # type: ignore[misc]
         timed = 0
@@ -224,7 +226,7 @@ def compare_file(
     )
     try:
         ours, theirs = (push_patiently(session, each, known) for each, known in ((file, given), (other, against_given)))
-        with watch.task(f"{file.name} against {other.name}", settings.processes) as bar:
+        with watch.bar(f"{file.name} against {other.name}", settings.processes) as bar:
             raced = race_fresh(session, settings, ours, theirs, bar, timeout_s=_TIMEOUT_S)
     except ChannelError as error:
         raise DeviceError(
@@ -276,7 +278,7 @@ class _Work:
         self._single_runs = True
         self.failure: Failure | None = None
 
-    def step(self, work: Callable[[], str], bar: Task, foreseen: bool = True) -> None:
+    def step(self, work: Callable[[], str], bar: Bar, foreseen: bool = True) -> None:
         """Do one thing, unless the file has failed already; a failure of the file's own is kept."""
         note = ""
         if self.failure is None:
@@ -299,7 +301,7 @@ class _Work:
     def run_once(self, longest_s: float) -> str:
         """Run it once: an inference that never ends would be waited for in every process, each time for long."""
         # On a phone nothing runs just once: benchmark_model repeats a run, and ends by its own limits.
-        if self._session.spec.kind == "adb":
+        if not KINDS[self._session.spec.kind].probed:
             return ""
 
         def once(client: ProbeClient, deadline: Deadline) -> None:

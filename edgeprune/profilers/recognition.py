@@ -10,12 +10,12 @@ from typing import Any
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.reading import Source
-from edgeprune.core.types import RuntimeName
+from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 from edgeprune.core.units import format_bytes
 
 #: The runtime that runs a file, by the end of its name.
-RUNTIMES: Mapping[str, RuntimeName] = MappingProxyType(
-    {".onnx": "onnxruntime", ".ort": "onnxruntime", ".tflite": "litert"}
+_RUNTIMES: Mapping[str, RuntimeName] = MappingProxyType(
+    {suffix: row.name for row in RUNTIMES.values() for suffix in row.suffixes}
 )
 _NAMES = {".onnx": "an ONNX model", ".ort": "a model in ONNX Runtime's own format", ".tflite": "a TFLite model"}
 _EXPORT = "export it first: edgeprune run writes .onnx and .tflite"
@@ -54,10 +54,10 @@ def runtime_of(file: Path) -> RuntimeName:
     suffix = file.suffix.lower()
     if not file.is_file():
         raise UsageError(f"model file {file} does not exist", "give a .onnx, .ort or .tflite file")
-    if suffix not in RUNTIMES:
+    if suffix not in _RUNTIMES:
         raise UsageError(f"expected a .onnx, .ort or .tflite file, got {file}", _OTHERS.get(suffix, _EXPORT))
     check_content(file)
-    return RUNTIMES[suffix]
+    return _RUNTIMES[suffix]
 
 
 def check_content(file: Path) -> None:

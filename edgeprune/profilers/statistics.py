@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from edgeprune.core.types import Answer
+from edgeprune.core.budget import Answer
 
 Array = NDArray[np.float64]
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from edgeprune.core.types import RuntimeName
+from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 
 _HERE = Path(__file__).parent
 
 #: The file of each runtime: float32 images (1, 1, 4, 4) to logits (1, 3).
 TINY_MODELS: Mapping[RuntimeName, Path] = MappingProxyType(
-    {"onnxruntime": _HERE / "tiny.onnx", "litert": _HERE / "tiny.tflite"}
+    {name: _HERE / f"tiny{row.format.suffix}" for name, row in RUNTIMES.items()}
 )

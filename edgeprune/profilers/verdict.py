@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeprune.core.types import MeasureSettings, Verdict
+from edgeprune.core.measurement import MeasureSettings, Verdict
 from edgeprune.profilers.statistics import Interval
 
 State = Mapping[str, Any]

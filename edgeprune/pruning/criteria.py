@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgeprune.core.types import PruningPlan
+from edgeprune.core.design import PruningPlan
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.structure import Consumer, Structure
 from edgeprune.pruning.surgery import mask

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from edgeprune.core.types import Group
+from edgeprune.core.design import Group
 from edgeprune.pruning.cost import WEIGHTED
 from edgeprune.pruning.kinds import unprunable
 from edgeprune.pruning.structure import Consumer, Coupling

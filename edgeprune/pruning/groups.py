@@ -15,9 +15,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import ModelError, NothingToPrune, SurgeryError
+from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 from edgeprune.core.text import first_line
-from edgeprune.core.types import Group, PruningPlan
 from edgeprune.pruning.cost import count_macs, count_parameters, neurons_of, weighted, work
 from edgeprune.pruning.graph import Found, couplings
 from edgeprune.pruning.held import frozen_parameters, tied_parameters, why_held
@@ -26,15 +27,12 @@ from edgeprune.pruning.stays import Stay, advice, costs_of, list_stays, obstacle
 from edgeprune.pruning.structure import INPUTS, OWN, Consumer, Coupling, Structure
 from edgeprune.pruning.surgery import check_equal, cut, mask
 
-#: Blocked convolution layouts lose at odd widths (measured: 90 % of ResNet-20's width is slower than all of it).
-CONV_MULTIPLE = {"onnxruntime": 8, "litert": 4}
-
 
 def discover(
     network: nn.Module,
     shape: tuple[int, ...],
     *,
-    runtime: str,
+    runtime: RuntimeName,
     prune_inputs: bool | None = None,
     multiple_of: int | None = None,
     max_sparsity: float = 0.9,
@@ -65,7 +63,7 @@ def discover(
     outputs: list[str] = []
     for each in _followed(network, shape, order):
         coupling = _refitted(network, each.coupling, {*tied, *user_frozen})
-        step = multiple_of or (CONV_MULTIPLE[runtime] if coupling.group.kind == "channels" else 1)
+        step = multiple_of or (RUNTIMES[runtime].block if coupling.group.kind == "channels" else 1)
         try:
             trial = _try(network, shape, coupling, max_columns, why_held(each.cut, tied, untouchable) or _unread(each))
             group = _costed(network, trial, shape, coupling, step, max_sparsity, done.total)

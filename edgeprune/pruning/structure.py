@@ -9,8 +9,8 @@ from typing import Protocol
 
 from torch import nn
 
+from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import UsageError
-from edgeprune.core.types import Group, PruningPlan
 from edgeprune.pruning.cost import neurons_of
 from edgeprune.pruning.inputs import SelectedInputs
 

@@ -13,8 +13,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import SurgeryError
-from edgeprune.core.types import PruningPlan
 from edgeprune.pruning.cost import input_dtype, weighted
 from edgeprune.pruning.inputs import SelectedInputs, flat_input_layer
 from edgeprune.pruning.structure import INPUTS, Coupling, Criterion, Structure

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_percent
+from edgeprune.report.table import device_title
 
 Front = Mapping[str, Any]
 ANSWERS = {"met": "met", "not met": "NOT MET", "open": "OPEN"}
@@ -24,9 +25,8 @@ BOUNDED = {
 
 def front_table(front: Front) -> Table:
     """A row a bound, the loosest first; costs as shares of the unpruned network's (`unpruned_line`)."""
-    device, metric = front["device"], front["metric"]
-    kind = "emulated" if device["emulated"] else device["kind"]
-    where = device["name"] + (f" ({kind})" if kind in ("emulated", "simulated") else "")
+    metric = front["metric"]
+    where = device_title(front["device"])
     table = Table(
         box=box.SIMPLE_HEAD,
         title=escape(f"{front['model']} on {front['data']}, {where}"),

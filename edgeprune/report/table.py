@@ -10,7 +10,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from edgeprune.core.types import Unit
+from edgeprune.core.kinds import KINDS, Unit
+from edgeprune.core.runtimes import FORMATS
 from edgeprune.core.units import (
     format_bytes,
     format_cost,
@@ -22,18 +23,22 @@ from edgeprune.core.units import (
 )
 
 Result = Mapping[str, Any]
-_FILE = {"onnx": "ONNX", "tflite": "TFLite"}
 _ANSWER = {"met": "met    ", "not met": "NOT MET", "open": "OPEN   "}
 #: What is said of a figure that is open.
 _OPEN = "cannot be told apart from the bound"
 
 
+def device_title(device: Mapping[str, Any]) -> str:
+    """A device's name; what is no measurement of a real device says so wherever it is shown."""
+    # A phone may turn out to be an emulated one.
+    title = "emulated" if device["emulated"] else KINDS[device["kind"]].title
+    return f"{device['name']} ({title})" if title else str(device["name"])
+
+
 def summary_table(result: Result) -> Table:
     """Rows of before, after and change; per format the device's figures."""
     before, after, device = result["baseline"], result["compressed"], result["device"]
-    # What is no measurement of a real device says so wherever it is shown.
-    kind = "emulated" if device["emulated"] else device["kind"]
-    where = device["name"] + (f" ({kind})" if kind in ("emulated", "simulated") else "")
+    where = device_title(device)
     table = Table(
         box=box.SIMPLE_HEAD,
         title=escape(f"{result['config']['model']} on {result['config']['data']}"),
@@ -78,12 +83,15 @@ def _artifact_rows(table: Table, item: Result, where: str, score: str) -> None:
     table.add_section()
     if not item["validated"]:
         table.add_row(
-            f"{_FILE[item['format']]} on {where}", "", "", "not validated" if item["exported"] else "not exported"
+            f"{FORMATS[item['format']].title} on {where}",
+            "",
+            "",
+            "not validated" if item["exported"] else "not exported",
         )
         table.add_row(f"  {escape(item['why_not'])}", "", "", "")
         return
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
-    table.add_row(f"{_FILE[item['format']]} on {where}", "", "", item["runtime"])
+    table.add_row(f"{FORMATS[item['format']].title} on {where}", "", "", item["runtime"])
     shares = _shares(item[f"baseline_device_{score}"], item[f"device_{score}"])
     table.add_row(f"  {score.replace('_', ' ')} on device", *shares)
     table.add_row("  same class as host", "", format_percent(item["agreement"]), "")

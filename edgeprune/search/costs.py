@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeprune.core.types import Group, Measurement
+from edgeprune.core.design import Group
+from edgeprune.core.measurement import Measurement
 
 #: Widths of a group at which its cost may step, at most: of a wide group some, evenly spread.
 STEPS = 16

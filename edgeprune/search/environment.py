@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from edgeprune.core.types import Group, Measurement
+from edgeprune.core.design import Group
+from edgeprune.core.measurement import Measurement
+from edgeprune.core.trial import Candidate
 from edgeprune.search.frontier import Frontier, next_narrower, next_wider
-from edgeprune.search.reward import Candidate, Rewarding
+from edgeprune.search.reward import Rewarding
 from edgeprune.search.states import PaperStates, Rows, States
 
 Credit = Literal["step", "episode"]

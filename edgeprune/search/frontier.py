@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from edgeprune.core.types import Group
+from edgeprune.core.design import Group
 from edgeprune.search.costs import CostModel, Costs
 from edgeprune.search.reward import Limits
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, get_args
 
-from edgeprune.core.types import Group
+from edgeprune.core.design import Group
 from edgeprune.search import simple
 from edgeprune.search.agent import edgeprune
 from edgeprune.search.algorithm import acnn

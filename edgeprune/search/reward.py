@@ -7,25 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from edgeprune.core.errors import UsageError
-from edgeprune.core.types import Failure, Measurement, PruningPlan
+from edgeprune.core.measurement import Measurement
+from edgeprune.core.trial import Candidate
 
 #: What a violation costs: this many times the share by which a bound is broken. A hundredth over the bound costs two
 #: hundredths of the unpruned network's quality, far more than a hundredth of cost ever brought.
 VIOLATION = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What `evaluate` found out about one choice of widths."""
-
-    plan: PruningPlan
-    #: The search's score: a share, of validation images, after a moment of tuning at most.
-    accuracy: float
-    #: Neurons of the original network over neurons left.
-    ncr: float
-    #: None where nothing is measured.
-    cost: Measurement | Failure | None
-    bytes: int
 
 
 #: What a candidate is worth; higher is better.

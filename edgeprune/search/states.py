@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgeprune.core.design import Group
 from edgeprune.core.errors import UsageError
-from edgeprune.core.types import Group
 
 State = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.float32]

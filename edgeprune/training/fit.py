@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeprune.core.budget import MetricName
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Progress
-from edgeprune.core.types import MetricName
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
@@ -165,7 +165,7 @@ def train(
     share = 0.0
     # Dropout draws from torch's own generator: it is seeded here and given back as it was.
     steps = math.ceil(epochs or 0) if minutes is None else 60 * minutes
-    with progress.task(title, steps) as task, torch.random.fork_rng():
+    with progress.bar(title, steps) as bar, torch.random.fork_rng():
         torch.manual_seed(_seed_after(seed, begun))
         while elapsed() < 1:
             train_mode(network)
@@ -193,7 +193,7 @@ def train(
                 best, accuracy = deepcopy(network), history[-1]
             before, share = share, min(1.0, elapsed())
             passed = 1 if minutes is None else 60 * minutes * (share - before)
-            task.advance(passed, f"validation {100 * history[-1]:.2f} %")
+            bar.advance(passed, f"validation {100 * history[-1]:.2f} %")
     return Fit(place.back(best).eval(), accuracy, tuple(history), done / max(1, source.batches))
 
 

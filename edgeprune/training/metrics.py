@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from sklearn.metrics import recall_score
 
-from edgeprune.core.types import MetricName
+from edgeprune.core.budget import MetricName
 
 Classes = NDArray[np.int64]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from edgeprune.core.types import PruningPlan
+from edgeprune.core.design import PruningPlan
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.pruning.surgery import prune
 from edgeprune.training.batches import Batches

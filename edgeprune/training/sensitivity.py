@@ -50,7 +50,7 @@ def divergences(
         for group in structure.groups
     }
     roots: dict[str, np.ndarray] = {}
-    with progress.task("cutting one group at a time", sum(map(len, points.values()))) as task:
+    with progress.bar("cutting one group at a time", sum(map(len, points.values()))) as bar:
         # With statistics of the same images: what these change is no fault of a cut.
         unpruned = answers(whole)
         for group in structure.groups:
@@ -58,7 +58,7 @@ def divergences(
             for width in reversed(points[group.name]):
                 lost = F.kl_div(answers({**whole, group.name: width}), unpruned, reduction="batchmean", log_target=True)
                 found.append(max(found[-1], max(float(lost), 0.0) ** 0.5))
-                task.advance()
+                bar.advance()
             widths = [*points[group.name], group.channels]
             roots[group.name] = np.interp(np.arange(group.channels + 1), widths, found[::-1])
     most = max(float(each.max()) for each in roots.values()) or 1.0

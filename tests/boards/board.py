@@ -23,8 +23,8 @@ from boards.relay import Relay, relaying
 from boards.root import board_root
 from needs import absent, missing
 
-from edgeprune.core.types import DeviceSpec
-from edgeprune.devices.openssh import CONFIG_VARIABLE
+from edgeprune.core.session import DeviceSpec
+from edgeprune.devices.ssh.openssh import CONFIG_VARIABLE
 
 #: What the fixtures need; a test that uses one is marked with `needs(*...)` of them.
 HOST_PROGRAMS = ("ssh", "sshd", "ssh-keygen")

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from edgeprune.cli.devices import devices_command
 from edgeprune.cli.main import main
 from edgeprune.core.errors import EdgepruneError
-from edgeprune.devices import book, find_device, ssh
+from edgeprune.devices import find_device
+from edgeprune.devices.names import book
+from edgeprune.devices.ssh import session as ssh
 
 SIMULATED = "[latency]\nbase_s = 1e-3\n"
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings, RuntimeName
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.runtimes import RUNTIMES, RuntimeName
+from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.devices import open_session
 from edgeprune.exporters import EXPORTERS
-from edgeprune.pipeline.config import FORMAT
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.profilers.predict import predict_on_device
@@ -71,16 +71,16 @@ def files(networks: dict[str, nn.Module], tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("contract")
     found = {}
     for name, network in networks.items():
-        for kind, export in EXPORTERS.items():
+        for kind, row in EXPORTERS.items():
             found[name, kind] = folder / f"{name}.{kind}"
-            export(network, torch.from_numpy(IMAGES[:2]), found[name, kind], {})
+            row.export(network, torch.from_numpy(IMAGES[:2]), found[name, kind], {})
     return found
 
 
 def test_logits_are_the_hosts(
     target: Target, files: dict[tuple[str, str], Path], networks: dict[str, nn.Module]
 ) -> None:
-    file = files["half", FORMAT[target.runtime]]
+    file = files["half", RUNTIMES[target.runtime].format.name]
     logits = predict_on_device(target.session, target.settings, file, IMAGES)
     with torch.no_grad():
         expected = networks["half"](torch.from_numpy(IMAGES)).numpy()
@@ -88,7 +88,7 @@ def test_logits_are_the_hosts(
 
 
 def test_candidates_are_measured_beside_the_baseline(target: Target, files: dict[tuple[str, str], Path]) -> None:
-    kind = FORMAT[target.runtime]
+    kind = RUNTIMES[target.runtime].format.name
     with LoopProfiler(target.session, target.settings, files["full", kind]) as profiler:
         cost = profiler.measure(files["half", kind])
         again = profiler.measure(files["half", kind])
@@ -103,7 +103,7 @@ def test_candidates_are_measured_beside_the_baseline(target: Target, files: dict
 
 
 def test_fresh_processes_are_compared(target: Target, files: dict[tuple[str, str], Path]) -> None:
-    kind = FORMAT[target.runtime]
+    kind = RUNTIMES[target.runtime].format.name
     settings = MeasureSettings(target.runtime, warmup_runs=2, warmup_s=0.0, rounds=2, min_runs=2, processes=2)
     cost = compare_fresh(target.session, settings, files["half", kind], files["full", kind])
     assert isinstance(cost, Measurement)
@@ -112,7 +112,7 @@ def test_fresh_processes_are_compared(target: Target, files: dict[tuple[str, str
 
 
 def test_a_file_that_is_no_model_is_refused(target: Target, files: dict[tuple[str, str], Path], tmp_path: Path) -> None:
-    kind = FORMAT[target.runtime]
+    kind = RUNTIMES[target.runtime].format.name
     broken = tmp_path / f"broken.{kind}"
     broken.write_bytes(files["half", kind].read_bytes()[:100])
     with LoopProfiler(target.session, target.settings, files["full", kind]) as profiler:

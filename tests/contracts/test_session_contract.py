@@ -12,9 +12,8 @@ from boards.board import ARM_PROGRAMS, HOST_PROGRAMS
 from needs import needs
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.devices import Session
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import DeviceSpec
+from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.devices import find_device, open_session
 from edgeprune.devices.emulator.setup import install
 

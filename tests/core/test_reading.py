@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.reading import MAX_DEPTH, MAX_TOML_BYTES, Source, short
-from edgeprune.core.types import PruningPlan
 
 
 def source(path: Path) -> Source:

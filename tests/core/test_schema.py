@@ -13,9 +13,8 @@ import pytest
 
 from edgeprune import load
 from edgeprune.core.errors import EdgepruneError, StorageError, UsageError
-from edgeprune.core.schema import check_schema, open_database
+from edgeprune.core.schema import RESULT_SCHEMA, check_schema, open_database
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.core.version import RESULT_SCHEMA
 from edgeprune.profilers.cache import MeasurementCache
 
 

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import StorageError, UsageError
-from edgeprune.core.store import TRIALS_SCHEMA, RunFolder, TrialStore
-from edgeprune.core.types import Failure, Measurement, MeasureSettings, PruningPlan, Trial
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.schema import TRIALS_SCHEMA
+from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.core.trial import Candidate, Trial
 
 MEASURED = Measurement(
     "s", (1.0, 1.1), (), (2.0, 2.2), 10, 40, "mallinfo2", "a", "b", "d", {"cpu": "x"}, MeasureSettings("litert")
@@ -14,7 +17,7 @@ MEASURED = Measurement(
 
 
 def trial(index: int, cost: Measurement | Failure = MEASURED) -> Trial:
-    return Trial(index, PruningPlan({"fc1": (0, 2)}), 0.9, 2.5, cost, 123, 1.5, 0.2, (0.1,), (0.2,))
+    return Trial(index, Candidate(PruningPlan({"fc1": (0, 2)}), 0.9, 2.5, cost, 123), 1.5, 0.2, (0.1,), (0.2,))
 
 
 def test_trials_come_back_as_they_were(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import edgeprune
+from edgeprune.core.session import DeviceSpec
 from edgeprune.core.temporary import LONG, SHORT, TemporaryFolder, sweep, temporary_folder
-from edgeprune.core.types import DeviceSpec
 from edgeprune.devices import open_session
 
 MAKE = """

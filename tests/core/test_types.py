@@ -3,18 +3,11 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.core.types import (
-    Bound,
-    Budget,
-    Failure,
-    Group,
-    Measurement,
-    MeasureSettings,
-    PruningPlan,
-    Trial,
-    from_json,
-    to_json,
-)
+from edgeprune.core.budget import Bound, Budget
+from edgeprune.core.design import Group, PruningPlan
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.plain import from_json, to_json
+from edgeprune.core.trial import Candidate, Trial
 
 positive = st.floats(1e-9, 1e3)
 names = st.text(st.characters(codec="ascii", exclude_categories=("C",)), min_size=1, max_size=8)
@@ -53,9 +46,8 @@ groups = st.builds(
     Group, names, st.integers(1, 99), st.integers(1, 9), st.integers(1, 8), positive, positive, st.integers(0, 99),
     st.lists(names, max_size=3).map(tuple),
 )  # fmt: skip
-trials = st.builds(
-    Trial, st.integers(0, 99), plans, positive, positive, measurements | failures, st.integers(0, 9), positive, positive
-)
+candidates = st.builds(Candidate, plans, positive, positive, measurements | failures | st.none(), st.integers(0, 9))
+trials = st.builds(Trial, st.integers(0, 99), candidates, positive, positive)
 
 
 @given(st.one_of(plans, settings_, measurements, failures, budgets, groups, trials))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeprune.core.budget import Bound
 from edgeprune.core.errors import UsageError
-from edgeprune.core.types import Bound
 from edgeprune.core.units import (
     format_bytes,
     format_cost,

@@ -70,7 +70,7 @@ def test_good_file_with_progress(tmp_path, site):
         title, total, done = "", 0, 0
 
         @contextmanager
-        def task(self, title, total):
+        def bar(self, title, total):
             self.title, self.total = title, total
             yield self
 

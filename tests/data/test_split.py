@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.core.errors import DataError, UsageError
-from edgeprune.core.types import from_json, to_json
+from edgeprune.core.plain import from_json, to_json
 from edgeprune.data.arrays import from_arrays
 from edgeprune.data.dataset import Preprocessing
 from edgeprune.data.split import IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing, make_dataset, stratified

@@ -25,18 +25,22 @@ from needs import needs
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
 from edgeprune.core.files import sha256_file
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.processes import this_host
 from edgeprune.core.progress import Silent
-from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings
+from edgeprune.core.session import DeviceSpec
 from edgeprune.data.arrays import Raw
 from edgeprune.data.preprocessing import resolve
 from edgeprune.data.split import make_dataset
-from edgeprune.devices import adb, adb_channel, adb_lock
-from edgeprune.devices.adb import AdbSession
-from edgeprune.devices.adb_channel import AdbChannel
+from edgeprune.devices.adb import channel as adb_channel
+from edgeprune.devices.adb import lock as adb_lock
+from edgeprune.devices.adb import session as adb
+from edgeprune.devices.adb.channel import AdbChannel
+from edgeprune.devices.adb.session import AdbSession
 from edgeprune.devices.channel import ChannelError
+from edgeprune.probe import PROBE
 from edgeprune.profilers.accuracy import accuracy_on_device
-from edgeprune.profilers.client import PROBE, Fed, Opened, ProbeClient, push
+from edgeprune.profilers.client import Fed, Opened, ProbeClient, push
 from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.inputs import GivenInputs
@@ -118,9 +122,10 @@ import sys
 from pathlib import Path
 from edgeprune.core.clock import Deadline
 from edgeprune.core.files import sha256_file
-from edgeprune.core.types import DeviceSpec
-from edgeprune.devices.adb import AdbSession
-from edgeprune.profilers.client import PROBE, Fed, Opened, ProbeClient, push
+from edgeprune.core.session import DeviceSpec
+from edgeprune.devices.adb.session import AdbSession
+from edgeprune.profilers.client import Fed, Opened, ProbeClient, push
+from edgeprune.probe import PROBE
 address, binary, model = sys.argv[1:]
 with AdbSession(DeviceSpec("phone", "adb", address, benchmark_model=binary)) as session:
     channel = session.start(PROBE)

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import DeviceSpec
-from edgeprune.devices.adb import AdbSession, _checked_folder, _plain_suffix
-from edgeprune.devices.adb_client import Listed, choose, parse_address, parse_devices
-from edgeprune.devices.adb_state import parse_state
-from edgeprune.devices.adb_tensors import Tensor, tensors
+from edgeprune.core.session import DeviceSpec
+from edgeprune.devices.adb.client import Listed, choose, parse_address, parse_devices
+from edgeprune.devices.adb.session import AdbSession, _checked_folder, _plain_suffix
+from edgeprune.devices.adb.state import parse_state
+from edgeprune.devices.adb.tensors import Tensor, tensors
 from edgeprune.devices.channel import ChannelError
 
 LIST = """* daemon not running; starting now at tcp:5037

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.devices.benchmark_model import Report, arguments, failure, parse
+from edgeprune.devices.adb.benchmark_model import Report, arguments, failure, parse
 from edgeprune.devices.channel import ChannelError
 
 MEMORY = "INFO: Memory footprint delta from the start of the tool (MB): init=6.7 overall=63.4"

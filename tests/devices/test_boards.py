@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeprune.devices.boards import KNOWN_BOARDS
-from edgeprune.devices.settings import parse_address
+from edgeprune.devices.names.boards import KNOWN_BOARDS
+from edgeprune.devices.names.settings import parse_address
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN_BOARDS))

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeprune.core.errors import EdgepruneError, StorageError, UsageError
-from edgeprune.devices import book
-from edgeprune.devices.settings import parse_address, to_spec
+from edgeprune.devices.names import book
+from edgeprune.devices.names.settings import parse_address, to_spec
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +177,7 @@ def test_a_broken_entry_can_be_replaced_and_removed() -> None:
 
 ADD = """
 import sys
-from edgeprune.devices import book
+from edgeprune.devices.names import book
 for index in sys.argv[1:]:
     book.add("board" + index, {"address": "ssh://host" + index})
 """

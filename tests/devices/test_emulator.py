@@ -10,7 +10,7 @@ import pytest
 from needs import needs
 
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import DeviceSpec
+from edgeprune.core.session import DeviceSpec
 from edgeprune.devices.emulator import setup
 from edgeprune.devices.emulator.boards import BOARDS
 from edgeprune.devices.emulator.session import EmulatedSession

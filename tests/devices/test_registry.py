@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from edgeprune.core.errors import DeviceError, UsageError
-from edgeprune.core.types import DeviceSpec
-from edgeprune.devices import KNOWN_BOARDS, book, find_device, open_session
+from edgeprune.core.session import DeviceSpec
+from edgeprune.devices import KNOWN_BOARDS, find_device, open_session
+from edgeprune.devices.names import book
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,12 @@ from fakes.tiny_models import write_mlp
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import UsageError
 from edgeprune.core.files import sha256_file
-from edgeprune.core.types import MeasureSettings, to_json
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.plain import to_json
 from edgeprune.core.units import format_cost
 from edgeprune.devices import ChannelError, find_device, open_session
-from edgeprune.profilers.client import PROBE, ProbeClient, push
+from edgeprune.probe import PROBE
+from edgeprune.profilers.client import ProbeClient, push
 from edgeprune.profilers.loop import LoopProfiler
 
 SETTINGS = MeasureSettings("onnxruntime", rounds=5)

@@ -29,9 +29,10 @@ from needs import needs
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, UsageError
-from edgeprune.core.types import DeviceSpec
-from edgeprune.devices import ChannelError, keeper
-from edgeprune.devices.openssh import (
+from edgeprune.core.session import DeviceSpec
+from edgeprune.devices import ChannelError
+from edgeprune.devices.ssh import keeper
+from edgeprune.devices.ssh.openssh import (
     CONFIG_VARIABLE,
     Address,
     SshChannel,
@@ -41,7 +42,7 @@ from edgeprune.devices.openssh import (
     ssh_command,
     stream,
 )
-from edgeprune.devices.ssh import SshSession, setup_board, setup_commands
+from edgeprune.devices.ssh.session import SshSession, setup_board, setup_commands
 
 PROBE = """
 import json, os, sys, time

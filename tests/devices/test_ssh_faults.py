@@ -14,8 +14,8 @@ from fakes.tiny_models import write_mlp
 from needs import needs
 
 from edgeprune.core.files import sha256_file
-from edgeprune.core.types import Measurement, MeasureSettings
-from edgeprune.devices.ssh import SshSession
+from edgeprune.core.measurement import Measurement, MeasureSettings
+from edgeprune.devices.ssh.session import SshSession
 from edgeprune.profilers.loop import LoopProfiler
 
 QUICK = MeasureSettings("onnxruntime", warmup_runs=2, warmup_s=0.05, rounds=3, round_s=0.003, min_runs=3)

@@ -13,11 +13,11 @@ import torch
 from exporter_nets import LeNet5, Mlp, MobileNet, images, seasoned
 from torch import Tensor, nn
 
+from edgeprune.core.artifact import TensorSpec
 from edgeprune.core.errors import ExportError, ModelError, StorageError
-from edgeprune.core.types import Format, TensorSpec
+from edgeprune.core.runtimes import FORMATS, Format, runtime_for
 from edgeprune.exporters import (
     EXPORTERS,
-    SUFFIXES,
     Template,
     TemplateError,
     check_parity,
@@ -27,7 +27,6 @@ from edgeprune.exporters import (
 )
 from edgeprune.exporters.tflite import pack
 
-FORMATS: tuple[Format, ...] = ("onnx", "tflite")
 METADATA = {"model": "lenet", "kept": {"fc1": [1, 2]}, "note": "é\n"}
 
 
@@ -42,7 +41,7 @@ def exported(tmp_path_factory) -> dict[Format, bytes]:
     torch.manual_seed(0)
     network = small()
     for format in FORMATS:
-        EXPORTERS[format](network, images(2, 20), folder / f"net.{format}", METADATA)
+        EXPORTERS[format].export(network, images(2, 20), folder / f"net.{format}", METADATA)
     return {format: (folder / f"net.{format}").read_bytes() for format in FORMATS}
 
 
@@ -52,15 +51,15 @@ def again() -> nn.Module:
     return small()
 
 
-def test_every_format_has_a_suffix() -> None:
-    assert set(EXPORTERS) == set(SUFFIXES)
+def test_every_format_has_its_rows() -> None:
+    assert set(EXPORTERS) == set(FORMATS) == {runtime_for(name).format.name for name in FORMATS}
 
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(("make", "x"), [(LeNet5, images(5, 1, 28, 28)), (MobileNet, images(5, 3, 16, 16))])
 def test_file_computes_what_the_network_computes(make, x: Tensor, format: Format, tmp_path: Path) -> None:
     network = seasoned(make()).train()
-    artifact = EXPORTERS[format](network, x, tmp_path / f"net.{format}", METADATA)
+    artifact = EXPORTERS[format].export(network, x, tmp_path / f"net.{format}", METADATA)
     parity = check_parity(network, artifact, x.numpy())
     assert parity.max_abs < 1e-5
     assert (parity.agreement, parity.images) == (1.0, 5)
@@ -78,7 +77,7 @@ def test_onnx_batch_is_dynamic(tmp_path: Path) -> None:
     import onnxruntime
 
     network = LeNet5().eval()
-    artifact = EXPORTERS["onnx"](network, images(2, 1, 28, 28), tmp_path / "net.onnx", {})
+    artifact = EXPORTERS["onnx"].export(network, images(2, 1, 28, 28), tmp_path / "net.onnx", {})
     session = onnxruntime.InferenceSession(str(artifact.path), providers=["CPUExecutionProvider"])
     for size in (1, 2, 5):
         x = images(size, 1, 28, 28)
@@ -88,7 +87,7 @@ def test_onnx_batch_is_dynamic(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_exports_are_deterministic_and_tell_no_paths(format: Format, tmp_path: Path, exported) -> None:
-    artifact = EXPORTERS[format](again(), images(2, 20), tmp_path / f"net.{format}", METADATA)
+    artifact = EXPORTERS[format].export(again(), images(2, 20), tmp_path / f"net.{format}", METADATA)
     assert artifact.path.read_bytes() == exported[format]
     assert b"exporter_nets.py" not in exported[format]
 
@@ -111,7 +110,7 @@ def test_nothing_is_printed(format: Format, tmp_path: Path, capfd, monkeypatch) 
     with open(1, "w", closefd=False) as out, open(2, "w", closefd=False) as err:
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
-        artifact = EXPORTERS[format](small(), images(2, 20), tmp_path / f"net.{format}", {})
+        artifact = EXPORTERS[format].export(small(), images(2, 20), tmp_path / f"net.{format}", {})
         check_parity(small(), artifact, images(2, 20).numpy())
         monkeypatch.undo()
     assert capfd.readouterr() == ("", "")
@@ -134,7 +133,7 @@ def test_the_reason_names_the_operator_and_the_line_of_the_users_forward(tmp_pat
     space: dict[str, type[nn.Module]] = {}
     exec(compile(text, str(file), "exec"), space)
     with pytest.raises(ExportError, match=r"complex<f32> \(at aten\.\w+\.\w+, spectral\.py line 4\)$"):
-        EXPORTERS["tflite"](space["Net"]().eval(), images(1, 4), tmp_path / "net.tflite", {})
+        EXPORTERS["tflite"].export(space["Net"]().eval(), images(1, 4), tmp_path / "net.tflite", {})
 
 
 class Two(Bessel):
@@ -150,7 +149,7 @@ class Frozen(Bessel):
 @pytest.mark.parametrize("format", FORMATS)
 def test_unknown_operation_is_named_in_one_line(format: Format, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=rf"(?i)cannot export to {format}: .*bessel_j0") as caught:
-        EXPORTERS[format](Bessel().eval(), images(2, 4), tmp_path / f"net.{format}", {})
+        EXPORTERS[format].export(Bessel().eval(), images(2, 4), tmp_path / f"net.{format}", {})
     assert "\n" not in str(caught.value)
     assert caught.value.__notes__
     assert not list(tmp_path.iterdir())
@@ -161,7 +160,7 @@ def test_a_composite_operator_makes_a_second_subgraph_and_runs(tmp_path: Path) -
 
     network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.LocalResponseNorm(3), nn.Flatten(), nn.Linear(32, 10)).eval()
     x = images(4, 1, 4, 4)
-    artifact = EXPORTERS["tflite"](network, x, tmp_path / "net.tflite", METADATA)
+    artifact = EXPORTERS["tflite"].export(network, x, tmp_path / "net.tflite", METADATA)
     assert len(schema.ModelT.InitFromPackedBuf(artifact.path.read_bytes(), 0).subgraphs) > 1
     assert check_parity(network, artifact, x.numpy()).max_abs < 1e-5
     # Its candidates are exported one by one: of several subgraphs slicing knows nothing.
@@ -172,14 +171,14 @@ def test_a_composite_operator_makes_a_second_subgraph_and_runs(tmp_path: Path) -
 @pytest.mark.parametrize("format", FORMATS)
 def test_two_outputs_are_refused(format: Format, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="one tensor"):
-        EXPORTERS[format](Two().eval(), images(2, 4), tmp_path / f"net.{format}", {})
+        EXPORTERS[format].export(Two().eval(), images(2, 4), tmp_path / f"net.{format}", {})
 
 
 def test_onnx_refuses_what_would_freeze_the_batch(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="fewer than 2 images"):
-        EXPORTERS["onnx"](small(), images(1, 20), tmp_path / "net.onnx", {})
+        EXPORTERS["onnx"].export(small(), images(1, 20), tmp_path / "net.onnx", {})
     with pytest.raises(ExportError, match="batch dimension was frozen"):
-        EXPORTERS["onnx"](Frozen().eval(), images(2, 4), tmp_path / "net.onnx", {})
+        EXPORTERS["onnx"].export(Frozen().eval(), images(2, 4), tmp_path / "net.onnx", {})
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -189,7 +188,7 @@ def test_full_disk_is_a_storage_error(format: Format, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="no space left"):
-        EXPORTERS[format](small(), images(2, 20), tmp_path / f"net.{format}", {})
+        EXPORTERS[format].export(small(), images(2, 20), tmp_path / f"net.{format}", {})
     assert not list(tmp_path.iterdir())
 
 

@@ -11,7 +11,7 @@ import torch
 from exporter_nets import Kept, LeNet5, Mlp, MobileNet, ResNet20, images, operate, seasoned, some
 from torch import Tensor, nn
 
-from edgeprune.core.types import Format
+from edgeprune.core.runtimes import Format
 from edgeprune.exporters import EXPORTERS, Template, TemplateError, describe, run_model
 from edgeprune.exporters import codes as codes_module
 from edgeprune.pruning.inputs import SelectedInputs
@@ -87,7 +87,7 @@ def test_a_sliced_file_is_as_large_as_a_real_export(format: Format, tmp_path) ->
     data = slice_widths(Template.build(network, x, format), network, x, {"fc1": some(32, 9)})
     path = tmp_path / f"sliced.{format}"
     path.write_bytes(data)
-    real = EXPORTERS[format](operate(network, x, {"fc1": some(32, 9)}), x, tmp_path / f"real.{format}", {})
+    real = EXPORTERS[format].export(operate(network, x, {"fc1": some(32, 9)}), x, tmp_path / f"real.{format}", {})
     sliced = describe(path)
     assert abs(sliced.bytes - real.bytes) < 400
     assert (sliced.inputs, sliced.outputs) == (real.inputs, real.outputs)

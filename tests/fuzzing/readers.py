@@ -24,23 +24,28 @@ from fakes.tiny_tflite import write_tflite
 from PIL import Image
 from safetensors.torch import save, save_file
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.files import sha256_file
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Silent
+from edgeprune.core.schema import FRONT_SCHEMA, PLAN_SCHEMA, RESULT_SCHEMA, TUNED_SCHEMA
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.core.types import Failure, Measurement, MeasureSettings, PruningPlan, Trial
-from edgeprune.core.version import FRONT_SCHEMA, PLAN_SCHEMA, RESULT_SCHEMA, TUNED_SCHEMA
+from edgeprune.core.trial import Candidate, Trial
 from edgeprune.data.arrays import read_npz
 from edgeprune.data.cifar import load_cifar10
 from edgeprune.data.idx import read_idx
 from edgeprune.data.images import load_images
-from edgeprune.devices import book
-from edgeprune.devices.simulation import Simulation
+from edgeprune.devices.names import book
+from edgeprune.devices.simulated.simulation import Simulation
 from edgeprune.exporters import describe, read_metadata
 from edgeprune.exporters.tflite import pack
 from edgeprune.models.source import load_weights
 from edgeprune.models.zoo import build
-from edgeprune.pipeline.artefacts import load_network
+from edgeprune.papers.conv.records import load_conv
+from edgeprune.papers.conv.table import conv_markdown
+from edgeprune.papers.records import load_bench
 from edgeprune.pipeline.config import RunConfig, read_toml, to_plain
+from edgeprune.pipeline.export import load_network
 from edgeprune.pipeline.placing import read_paces
 from edgeprune.pipeline.prepare import Content, _earlier_baseline
 from edgeprune.pipeline.stored import finished, finished_front, stored_config
@@ -48,9 +53,6 @@ from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.inputs import given_for
 from edgeprune.pruning.surgery import cut
-from edgeprune.report.bench import load_bench
-from edgeprune.report.bench_conv import load_conv
-from edgeprune.report.bench_conv_table import conv_markdown
 from edgeprune.training.place import PLAIN, Place
 
 SHAPE, CLASSES, MODEL = (1, 4, 4), 3, "mlp-32-16"
@@ -140,8 +142,8 @@ def _front() -> dict[str, Any]:
 def _run_folder(work: Path) -> Iterator[Reader]:
     store = TrialStore(work / "trials.sqlite")
     plan = PruningPlan({"fc1": (0, 2)})
-    store.add(Trial(0, plan, 0.9, 2.5, _measured(), 123, 1.5, 0.2, (0.1,), (0.2,)))
-    store.add(Trial(1, plan, 0.8, 2.5, Failure("crashed", "died", True), 0, 1.5, 0.2, (0.1,), (0.2,)))
+    store.add(Trial(0, Candidate(plan, 0.9, 2.5, _measured(), 123), 1.5, 0.2, (0.1,), (0.2,)))
+    store.add(Trial(1, Candidate(plan, 0.8, 2.5, Failure("crashed", "died", True), 0), 1.5, 0.2, (0.1,), (0.2,)))
     store.remember("k", 0.5, 3.0)
     store.close()
     yield Reader("trials.sqlite", "trials.sqlite", (work / "trials.sqlite").read_bytes(), TrialStore.check)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from edgeprune.cli.main import cli
 from edgeprune.core import errors
-from edgeprune.pipeline.bench_conv_config import NETWORKS
+from edgeprune.papers.conv.config import NETWORKS
 from edgeprune.pipeline.config import RunConfig
 
 ROOT = Path(__file__).parents[2]

@@ -3,8 +3,12 @@ from dataclasses import replace
 
 import pytest
 
+from edgeprune.core.budget import Bound, Budget
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import BudgetError
-from edgeprune.core.types import Bound, Budget, Failure, Measurement, MeasureSettings, PruningPlan, Trial, Unit
+from edgeprune.core.kinds import Unit
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.trial import Candidate, Trial
 from edgeprune.pipeline.choose import (
     Reference,
     choose_finalists,
@@ -35,7 +39,7 @@ def trial(
     if failed:
         cost = Failure("crashed", "died", retryable=True)
     kept = {str(group): tuple(range(width)) for group, width in enumerate(widths or (index + 1,))}
-    return Trial(index, PruningPlan(kept), accuracy, ncr, cost, size, 1.0, 0.0)
+    return Trial(index, Candidate(PruningPlan(kept), accuracy, ncr, cost, size), 1.0, 0.0)
 
 
 def fresh(*latencies: float, unpruned: float = 1.0) -> Measurement:
@@ -46,6 +50,10 @@ def fresh(*latencies: float, unpruned: float = 1.0) -> Measurement:
     return Measurement(
         "s", samples, (), (unpruned,) * len(samples), 400, 1000, "mallinfo2", "", "", "d", {}, settings, process
     )
+
+
+def costing(found: Trial, cost: Measurement) -> Trial:
+    return replace(found, candidate=replace(found.candidate, cost=cost))
 
 
 def order(trials: list[Trial], budget: Budget) -> list[int]:
@@ -83,8 +91,8 @@ def test_what_was_not_measured_cannot_meet_a_bound() -> None:
 
 def measured(latency: float, unit: Unit) -> Trial:
     found = trial(0, 0.9, latency=latency)
-    assert isinstance(found.cost, Measurement)
-    return replace(found, cost=replace(found.cost, unit=unit))
+    assert isinstance(found.candidate.cost, Measurement)
+    return costing(found, replace(found.candidate.cost, unit=unit))
 
 
 def test_a_figure_that_the_processes_scatter_past_the_bound_does_not_meet_it() -> None:
@@ -99,7 +107,7 @@ def test_a_figure_that_the_processes_scatter_past_the_bound_does_not_meet_it() -
 
 def test_a_figure_of_fresh_processes_is_judged_by_its_own_interval() -> None:
     asked = Bound(0.7, relative=True)
-    narrow, wide = (replace(trial(0, 0.9), cost=fresh(0.69 - w, 0.69, 0.69 + w)) for w in (0.002, 0.02))
+    narrow, wide = (costing(trial(0, 0.9), fresh(0.69 - w, 0.69, 0.69 + w)) for w in (0.002, 0.02))
     assert excess(narrow, Budget(max_latency=asked), REFERENCE) == 0
     assert excess(wide, Budget(max_latency=asked), REFERENCE) > 0
     # An absolute bound is about the candidate's own latency, whatever the unpruned network takes.
@@ -114,9 +122,9 @@ def confirming(
     again: list[int] = []
 
     def measure(trial: Trial) -> Measurement | Failure:
-        assert isinstance(trial.cost, Measurement)
+        assert isinstance(trial.candidate.cost, Measurement)
         again.append(trial.index)
-        return found.get(trial.index, fresh(*(trial.cost.quotient,) * 3))
+        return found.get(trial.index, fresh(*(trial.candidate.cost.quotient,) * 3))
 
     budget = asked or Budget(max_latency=Bound(0.7, relative=True))
     return [t.index for t in confirm(trials, wanted, budget, REFERENCE, 0.0, 100, measure)], again
@@ -170,7 +178,7 @@ def test_nothing_is_measured_again_for_bounds_that_no_device_has_a_say_in() -> N
 def test_a_trial_tells_whether_it_was_confirmed() -> None:
     assert not confirmed(trial(0, 0.9))
     assert not confirmed(trial(0, 0.9, failed=True))
-    assert confirmed(replace(trial(0, 0.9), cost=fresh(0.5, 0.5)))
+    assert confirmed(costing(trial(0, 0.9), fresh(0.5, 0.5)))
 
 
 POSSIBLE = Possible(ncr=2.0, latency_share=0.4, memory_share=0.3, reference=REFERENCE, smallest_bytes=900)

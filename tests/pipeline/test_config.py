@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.core.budget import Bound
 from edgeprune.core.errors import UsageError
-from edgeprune.core.types import Bound
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml, to_plain
 
 

@@ -11,7 +11,8 @@ import pytest
 
 import edgeprune
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import Measurement, Trial
+from edgeprune.core.measurement import Measurement
+from edgeprune.core.trial import Trial
 from edgeprune.pipeline.choose import confirmed
 from edgeprune.pipeline.search import Searched
 from edgeprune.profilers.loop import LoopProfiler
@@ -116,10 +117,10 @@ def test_the_best_are_raced_again_in_fresh_processes_and_a_resume_comes_to_the_s
         with pytest.raises(DeviceError, match="gone"):
             run(tmp_path, noise=0.001, max_latency="0.95x", resume=resume, episodes=2, formats="onnx")
     first, second = chosen
-    assert [each.plan.key for each in first] == [each.plan.key for each in second]
+    assert [each.candidate.plan.key for each in first] == [each.candidate.plan.key for each in second]
     assert confirmed(first[0])
-    assert first[0].cost == second[0].cost
+    assert first[0].candidate.cost == second[0].candidate.cost
     # What the search saw stays what it was.
     stored = {index: share for index, _, share, _ in trials(tmp_path)}
-    assert isinstance(first[0].cost, Measurement)
-    assert first[0].cost.quotient != stored[first[0].index]
+    assert isinstance(first[0].candidate.cost, Measurement)
+    assert first[0].candidate.cost.quotient != stored[first[0].index]

@@ -24,9 +24,10 @@ from edgeprune.cli.run import _show
 from edgeprune.core.errors import BudgetError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.progress import Silent
+from edgeprune.core.schema import RESULT_SCHEMA
 from edgeprune.core.store import RunFolder
-from edgeprune.core.version import RESULT_SCHEMA
 from edgeprune.data.catalog import load_data
+from edgeprune.devices import find_device, open_session
 from edgeprune.exporters import read_metadata, run_model
 from edgeprune.pipeline.result import RunResult
 from edgeprune.pipeline.stored import finished
@@ -132,7 +133,11 @@ def test_one_seed_and_the_same_measurements_give_the_same_trials(done: RunResult
         "WHERE instr(key, ' ')"
     )
     base.close()
-    again = edgeprune.run(edgeprune.RunConfig(runs_dir=runs, name="again", **SMALL))
+    # On a device that is open already, as a pool of boards lends it.
+    with open_session(find_device("local")) as session:
+        again = edgeprune.run(edgeprune.RunConfig(runs_dir=runs, name="again", device="rpi4", **SMALL), session=session)
+        assert Path(session.scratch("still-open")).parent.is_dir()
+    assert again.result["config"]["device"] == "local"
     assert trials(again.folder) == trials(done.folder)
     assert again.result["search"]["measured"] == 0
     assert again.result["baseline"]["source"] == "cached"

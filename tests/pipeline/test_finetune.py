@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from edgeprune.core.budget import Budget
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.measurement import Failure
 from edgeprune.core.progress import Silent
+from edgeprune.core.schema import TUNED_SCHEMA
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import Budget, Failure, PruningPlan, Trial
-from edgeprune.core.version import TUNED_SCHEMA
+from edgeprune.core.trial import Candidate, Trial
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import MLP, build
 from edgeprune.pipeline import finetune
@@ -330,7 +333,7 @@ def stage(tmp_path: Path) -> Stage:
         lost, names = Failure("lost", "", False), [group.name for group in ready.structure.groups]
         widths = (WIDTHS, {"inputs": 14, "fc1": 13, "fc2": 4}, {"inputs": 20, "fc1": 16, "fc2": 3})
         tried = [
-            Trial(index, criterion.plan({name: each[name] for name in names}), 0.5, 3.0, lost, 1, 1.0, 0.0)
+            Trial(index, Candidate(criterion.plan({name: each[name] for name in names}), 0.5, 3.0, lost, 1), 1.0, 0.0)
             for index, each in enumerate(widths[:trials])
         ]
         watch = Silent()
@@ -366,7 +369,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_stage_tunes_a_trial_at_its_widths(stage: Stage) -> None:
     said: list[str] = []
     tuned = stage(RunConfig(iterations=2), said)
-    assert tuned.plan.widths == tuned.trial.plan.widths
+    assert tuned.plan.widths == tuned.trial.candidate.plan.widths
     assert tuned.fit.epochs == 10
     assert len([line for line in said if "in 2 epochs" in line]) == 2
     cut(network(), SHAPE, tuned.plan).load_state_dict(tuned.fit.network.state_dict())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgeprune
-from edgeprune.core.types import DeviceSpec
+from edgeprune.core.session import DeviceSpec
 from edgeprune.report.table import summary_table
 
 

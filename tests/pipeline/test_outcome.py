@@ -13,12 +13,13 @@ from fakes.tiny_models import write_mlp
 from fakes.tiny_tflite import write_tflite
 
 import edgeprune
+from edgeprune.core.budget import Bound, Budget
+from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import Bound, Budget, Measurement, MeasureSettings
 from edgeprune.exporters import describe
-from edgeprune.exporters.contents import contents
+from edgeprune.exporters.contents import onnx_contents, tflite_contents
 from edgeprune.exporters.parity import Parity
-from edgeprune.pipeline.artefacts import Exported
+from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.outcome import drawbacks, is_worse
 from edgeprune.pipeline.result import EXIT_CODES, RunResult, check_bounds, conclude
 from edgeprune.pipeline.stored import finished
@@ -98,9 +99,9 @@ def test_slower_and_larger_together_are_a_failure(tmp_path: Path) -> None:
 
 def test_contents_count_constants_and_operators(tmp_path: Path) -> None:
     numbers = 4 * (16 * 12 + 12 + 12 * 4 + 4)
-    onnx = contents(write_mlp(tmp_path / "a.onnx"), "onnx")
+    onnx = onnx_contents(write_mlp(tmp_path / "a.onnx"))
     assert (onnx.constant_bytes, onnx.operators) == (numbers, {"Gemm": 2, "Relu": 1})
-    tflite = contents(write_tflite(tmp_path / "a.tflite"), "tflite")
+    tflite = tflite_contents(write_tflite(tmp_path / "a.tflite"))
     assert (tflite.constant_bytes, tflite.operators) == (numbers, {"FULLY_CONNECTED": 2})
 
 

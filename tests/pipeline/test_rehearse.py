@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ import pytest
 from fakes.old_onnxruntime import write_old_python
 
 import edgeprune
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import DeviceError, ExportError, ModelError, UsageError
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.progress import Silent
+from edgeprune.core.session import DeviceSpec
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import DeviceSpec, MeasureSettings, PruningPlan
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.devices import find_device, open_session
 from edgeprune.exporters import EXPORTERS, describe
 from edgeprune.models.source import make_model
-from edgeprune.pipeline.artefacts import NotExported, export_all
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.export import NotExported, export_all
 from edgeprune.pipeline.prepare import prepare
 from edgeprune.pipeline.rehearse import Shipped, rehearse
 from edgeprune.report.table import summary_table
@@ -161,7 +164,9 @@ def test_the_run_goes_on_with_the_format_that_works(run: Callable[..., dict[str,
 
 
 def test_only_what_is_asked_for_is_tried(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(EXPORTERS, "onnx", lambda *_: pytest.fail("it was not asked for"))
+    monkeypatch.setitem(
+        EXPORTERS, "onnx", replace(EXPORTERS["onnx"], export=lambda *_: pytest.fail("it was not asked for"))
+    )
     images = Batches(Split(np.random.default_rng(0).random((20, 1, 8, 8), np.float32), np.zeros(20, np.int64)), PLAIN)
     # A composite operator: its file has a second subgraph, which does not matter, since it runs.
     network = make_model(f"{nets}:normed", (1, 8, 8), 10)
@@ -204,7 +209,7 @@ def test_a_format_that_fails_at_the_end_is_left_out_unless_it_was_measured(
     folder = RunFolder.create(tmp_path, "late", "run")
     prepared = prepare(config, folder, Silent(), "onnxruntime")
     made: list[str] = []
-    onnx = EXPORTERS["onnx"]
+    onnx = EXPORTERS["onnx"].export
 
     def counting(network: Any, example: Any, path: Path, metadata: Any) -> Any:
         made.append(path.name)
@@ -218,8 +223,8 @@ def test_a_format_that_fails_at_the_end_is_left_out_unless_it_was_measured(
         (folder / "baseline.tflite").write_bytes(b"half")
         raise ExportError("cannot export to TFLite: no memory")
 
-    monkeypatch.setitem(EXPORTERS, "onnx", counting)
-    monkeypatch.setitem(EXPORTERS, "tflite", failing)
+    monkeypatch.setitem(EXPORTERS, "onnx", replace(EXPORTERS["onnx"], export=counting))
+    monkeypatch.setitem(EXPORTERS, "tflite", replace(EXPORTERS["tflite"], export=failing))
     plan = PruningPlan({})
     exported, lost = export_all(config, prepared, folder, prepared.network, plan, Silent(), "onnx")
     assert [item.format for item in exported] == ["onnx"]

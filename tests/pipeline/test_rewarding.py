@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from edgeprune.core.types import Measurement, MeasureSettings, PruningPlan
+from edgeprune.core.design import PruningPlan
+from edgeprune.core.measurement import Measurement, MeasureSettings
+from edgeprune.core.trial import Candidate
 from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.possible import Possible, limits_of, make_reward, settle
-from edgeprune.search.reward import BoundedReward, Candidate, Limits, Reward
+from edgeprune.search.reward import BoundedReward, Limits, Reward
 
 REFERENCE = Reference(latency=2e-3, memory=4e6, bytes=1e6)
 POSSIBLE = Possible(ncr=8.0, latency_share=0.2, memory_share=0.4, reference=REFERENCE, smallest_bytes=100_000)

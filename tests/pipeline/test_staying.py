@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import BudgetError
-from edgeprune.core.progress import Silent, Task
+from edgeprune.core.progress import Bar, Silent
 from edgeprune.core.store import RunFolder
-from edgeprune.core.types import Bound, Budget
 from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.possible import Possible, check_possible
@@ -35,8 +35,8 @@ class Said(Silent):
     def say(self, text: str) -> None:
         self.lines.append(text)
 
-    def task(self, title: str, total: float | None) -> AbstractContextManager[Task]:
-        return Silent().task(title, total)
+    def bar(self, title: str, total: float | None) -> AbstractContextManager[Bar]:
+        return Silent().bar(title, total)
 
 
 class Gru(nn.Module):

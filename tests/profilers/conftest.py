@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from fakes.tiny_models import write_mlp
 
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.devices.local import LocalSession
-from edgeprune.profilers.client import PROBE
+from edgeprune.probe import PROBE
 
 #: Short: what is tested is never how fast.
 QUICK = MeasureSettings("onnxruntime", warmup_runs=2, warmup_s=0.0, rounds=3, round_s=0.0005, min_runs=3)

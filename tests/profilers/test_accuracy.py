@@ -13,8 +13,8 @@ from fakes.tiny_models import write_endless, write_onnx
 from onnx import TensorProto, helper
 
 from edgeprune.core.errors import DeviceError, ModelError
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.progress import Silent
-from edgeprune.core.types import MeasureSettings
 from edgeprune.data.arrays import from_arrays
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import resolve

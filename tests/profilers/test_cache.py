@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeprune.core.errors import StorageError
-from edgeprune.core.types import Measurement, MeasureSettings
+from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.profilers import cache
 from edgeprune.profilers.cache import MeasurementCache
 

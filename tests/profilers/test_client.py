@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import ProbeClient, Pushed
 

@@ -10,13 +10,13 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from fakes.old_onnxruntime import write_old_python
 
-from edgeprune.core.types import DeviceSpec
+from edgeprune.core.session import DeviceSpec
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.devices import find_device
 from edgeprune.devices.local import LocalSession
 from edgeprune.exporters.tiny import write_tiny_models
+from edgeprune.probe import PROBE
 from edgeprune.profilers import doctor
-from edgeprune.profilers.client import PROBE
 from edgeprune.profilers.doctor import Check, check
 from edgeprune.profilers.tiny_models import TINY_MODELS
 

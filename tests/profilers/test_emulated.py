@@ -19,11 +19,14 @@ from needs import needs
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import DeviceSpec, Measurement, MeasureSettings, RuntimeName
+from edgeprune.core.measurement import Measurement, MeasureSettings
+from edgeprune.core.runtimes import RuntimeName
+from edgeprune.core.session import DeviceSpec
 from edgeprune.devices.channel import ProcessChannel
 from edgeprune.devices.emulator import setup
 from edgeprune.devices.emulator.session import EmulatedSession
-from edgeprune.profilers.client import PROBE, push
+from edgeprune.probe import PROBE
+from edgeprune.profilers.client import push
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.profilers.predict import predict_on_device
 

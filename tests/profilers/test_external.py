@@ -11,10 +11,11 @@ from fakes.foreign import write_external
 from needs import needs
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.devices import find_device, open_session
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import PROBE, ProbeClient, Pushed, push
+from edgeprune.probe import PROBE
+from edgeprune.profilers.client import ProbeClient, Pushed, push
 from edgeprune.profilers.inputs import GivenInputs
 
 SETTINGS = MeasureSettings("onnxruntime", warmup_runs=1, warmup_s=0.0, rounds=1, round_s=0.0, min_runs=3)

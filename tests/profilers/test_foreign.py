@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from edgeprune.core.clock import Deadline
 from edgeprune.core.files import sha256_file
 from edgeprune.devices.channel import ProcessChannel
-from edgeprune.profilers.client import PROBE
+from edgeprune.probe import PROBE
 
 Ask = Callable[..., dict[str, Any]]
 SINGLE = {"warmup_runs": 1, "warmup_s": 0.0, "min_runs": 3, "min_s": 0.0, "max_s": 5.0}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.core.budget import Bound
 from edgeprune.core.clock import Deadline
-from edgeprune.core.types import Bound, Failure, Measurement, MeasureSettings
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.local import LocalSession
 from edgeprune.profilers.client import Race

@@ -20,7 +20,7 @@ from fakes.tiny_models import write_endless, write_mlp
 from fakes.tiny_tflite import write_tflite
 from needs import needs
 
-from edgeprune.core.types import DeviceSpec
+from edgeprune.core.session import DeviceSpec
 from edgeprune.devices.emulator import setup
 
 #: What is promised.
@@ -29,9 +29,11 @@ LIMIT_S = 5.0
 HOST = """
 import json, sys
 from edgeprune.core.clock import Deadline
-from edgeprune.core.types import DeviceSpec, MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.session import DeviceSpec
 from edgeprune.devices import open_session
-from edgeprune.profilers.client import ProbeClient, PROBE, push
+from edgeprune.profilers.client import ProbeClient, push
+from edgeprune.probe import PROBE
 from pathlib import Path
 spec, runtime, file = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 with open_session(DeviceSpec(**spec)) as session:
@@ -126,7 +128,8 @@ def test_a_probe_on_an_emulated_board_and_what_it_forked(host: Host, tmp_path: P
 def test_a_probe_that_ends_leaves_no_process_beside_it(tmp_path: Path) -> None:
     from edgeprune.core.clock import Deadline
     from edgeprune.devices.local import LocalSession
-    from edgeprune.profilers.client import PROBE, push
+    from edgeprune.probe import PROBE
+    from edgeprune.profilers.client import push
 
     with LocalSession(DeviceSpec("local", "local")) as session:
         where = str(Path(session.scratch("x")).parent)

@@ -12,7 +12,9 @@ import pytest
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import DeviceSpec, Failure, Measurement, MeasureSettings, from_json, to_json
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.plain import from_json, to_json
+from edgeprune.core.session import DeviceSpec
 from edgeprune.devices import open_session
 from edgeprune.devices.local import LocalSession
 from edgeprune.profilers.client import Pushed, Race

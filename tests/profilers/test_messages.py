@@ -16,12 +16,13 @@ from fakes.tiny_models import write_mlp
 from onnx import TensorProto, helper
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.types import MeasureSettings, RuntimeName
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.runtimes import RuntimeName
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.local import LocalSession
+from edgeprune.probe.probe import _one_line
 from edgeprune.profilers import versions
 from edgeprune.profilers.client import ProbeClient, probe, push
-from edgeprune.profilers.probe import _one_line
 from edgeprune.profilers.tiny_models import TINY_MODELS
 
 #: As onnxruntime 1.16.3 raised it on a file of opset 20.

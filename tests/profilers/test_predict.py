@@ -12,7 +12,8 @@ from fakes.tiny_models import mlp_logits, write_endless, write_onnx
 from onnx import TensorProto, helper
 
 from edgeprune.core.errors import DeviceError
-from edgeprune.core.types import DeviceSpec, MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.session import DeviceSpec
 from edgeprune.devices import open_session
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.local import LocalSession
@@ -121,7 +122,7 @@ def test_a_stream_that_is_cut_begins_again(
     monkeypatch.setattr(predict, "_GROWTH", 1)
     images, bar = np.ones((4, 2), np.float32), Bar()
     file = write_recurrent(tmp_path / "stateful.tflite", 2, recurrence=1.0)
-    kept = predict_on_device(session, LITERT, file, images, feeding=Feeding(keep=True), task=bar)
+    kept = predict_on_device(session, LITERT, file, images, feeding=Feeding(keep=True), bar=bar)
     np.testing.assert_allclose(kept, np.cumsum(images, axis=0))
     assert calls[:4] == [(0, 1), (1, 2), (2, 3), (0, 1)]
     assert sum(bar.steps) == 4
@@ -146,7 +147,7 @@ def test_progress_is_seen_and_one_endless_example_ends_it(
     start = session.start
     monkeypatch.setattr(session, "start", lambda probe: started.append(1) or start(probe))
     images, bar = np.zeros((40, 2), np.float32), Bar()
-    predict_on_device(session, quick, file, images, task=bar)
+    predict_on_device(session, quick, file, images, bar=bar)
     assert sum(bar.steps) == 40
     assert len(bar.steps) > 2
     started.clear()

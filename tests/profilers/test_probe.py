@@ -15,8 +15,7 @@ from fakes.tiny_models import mlp_logits, write_mlp
 from edgeprune.core.clock import Deadline
 from edgeprune.core.files import sha256_file
 from edgeprune.devices.channel import ChannelError, ProcessChannel
-from edgeprune.profilers import probe
-from edgeprune.profilers.client import PROBE
+from edgeprune.probe import PROBE, probe
 
 Ask = Callable[..., dict[str, Any]]
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeprune.core.clock import Deadline
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.devices.channel import MAX_ANSWER_BYTES, ChannelError, read_answer
 from edgeprune.profilers.client import ProbeClient, Pushed
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edgeprune.core.types import MeasureSettings
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.profilers.statistics import Interval
 from edgeprune.profilers.verdict import judge, taint
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Silent
-from edgeprune.core.types import Group, PruningPlan
 from edgeprune.data.catalog import load_data
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import CRITERIA, make_criterion

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import NothingToPrune
-from edgeprune.core.types import PruningPlan
 from edgeprune.models.zoo import build
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices

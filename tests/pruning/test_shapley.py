@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeprune.core.types import PruningPlan
+from edgeprune.core.design import PruningPlan
 from edgeprune.models.zoo import build
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.shapley import FunctionGame, NetworkGame, evaluations, exact, sample, shapley_values

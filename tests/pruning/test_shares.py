@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgeprune.core.types import PruningPlan
+from edgeprune.core.design import PruningPlan
 from edgeprune.models.zoo import build
 from edgeprune.pruning.cost import count_macs, count_parameters
 from edgeprune.pruning.groups import discover

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import SurgeryError
-from edgeprune.core.types import PruningPlan
 from edgeprune.models.zoo import build
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices

@@ -8,7 +8,9 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from edgeprune.core.types import Failure, Group, Measurement, MeasureSettings, PruningPlan
+from edgeprune.core.design import Group, PruningPlan
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.trial import Candidate
 from edgeprune.search.agent import equal_loss
 from edgeprune.search.costs import CostModel, Costs
 from edgeprune.search.drive import drive
@@ -16,7 +18,7 @@ from edgeprune.search.environment import Environment, Episode, StopSearch
 from edgeprune.search.frontier import MARGIN, Frontier, next_narrower, next_wider
 from edgeprune.search.methods import make_method
 from edgeprune.search.names import MethodName
-from edgeprune.search.reward import VIOLATION, BoundedReward, Candidate, Limits, Reward
+from edgeprune.search.reward import VIOLATION, BoundedReward, Limits, Reward
 from edgeprune.search.states import Losses
 
 #: A chain of convolutions: each group's channels are made by one layer and read by the next.

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgeprune.core.types import Group, PruningPlan
+from edgeprune.core.design import Group, PruningPlan
+from edgeprune.core.trial import Candidate
 from edgeprune.search.agent import equal_loss
 from edgeprune.search.algorithm import around
 from edgeprune.search.amc import bounded
@@ -17,7 +18,7 @@ from edgeprune.search.drive import SearchResult, drive
 from edgeprune.search.environment import Environment, Episode, StopSearch, Widths, uniform_sparsity
 from edgeprune.search.methods import METHODS, make_method
 from edgeprune.search.names import MethodName
-from edgeprune.search.reward import Candidate, Reward
+from edgeprune.search.reward import Reward
 from edgeprune.search.states import AmcStates, Losses, SensitiveStates
 
 GROUPS = tuple(

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import UsageError
-from edgeprune.core.types import Group, PruningPlan
+from edgeprune.core.trial import Candidate
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, Transitions
-from edgeprune.search.reward import Candidate, Reward
+from edgeprune.search.reward import Reward
 from edgeprune.search.states import KNOTS, Losses, SensitiveStates
 
 GROUP = Group("fc1", 4, 1, 1, 10.0, 10.0, 40, ("fc1",))

@@ -5,13 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from edgeprune.core.types import Failure, Group, Measurement, MeasureSettings, PruningPlan
+from edgeprune.core.design import Group, PruningPlan
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.trial import Candidate
 from edgeprune.search.algorithm import _settled, acnn, walk
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, soft_threshold, sparsity, transitions
 from edgeprune.search.drive import drive
 from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import PAPER
-from edgeprune.search.reward import Candidate, Reward
+from edgeprune.search.reward import Reward
 
 GROUPS = tuple(
     Group(name, channels, channels // 10, 1, 1.0, 1.0, parameters, (name,))

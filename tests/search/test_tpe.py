@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from search.test_methods import GROUPS, NCR, formula
 
-from edgeprune.core.types import PruningPlan
+from edgeprune.core.design import PruningPlan
+from edgeprune.core.trial import Candidate
 from edgeprune.search.drive import drive
 from edgeprune.search.environment import Environment, Episode, Widths
 from edgeprune.search.methods import METHODS
-from edgeprune.search.reward import Candidate, Reward
+from edgeprune.search.reward import Reward
 from edgeprune.search.states import Losses
 from edgeprune.search.tpe import tpe
 

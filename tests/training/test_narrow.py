@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.progress import Silent
-from edgeprune.core.types import PruningPlan
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.pipeline.criterion import make_criterion
 from edgeprune.pipeline.scoring import Scoring

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from edgeprune.core.errors import DeviceError, did_you_mean
-from edgeprune.core.types import DeviceSpec
+from edgeprune.core.session import DeviceSpec
 from edgeprune.devices.emulator import setup
 from edgeprune.devices.emulator.boards import BOARDS, BoardName
 from edgeprune.devices.local import LocalSession
 
 
 class EmulatedSession(LocalSession):
-    """A `Session` (see `edgeprune.core.devices`) on an emulated board; also a context manager."""
+    """A `Session` (see `edgeprune.core.session`) on an emulated board; also a context manager."""
 
     def __init__(self, spec: DeviceSpec) -> None:
         """Open the board `spec.board`, else `spec.name`. Raises DeviceError where it is not set up, or cannot count."""

@@ -1,0 +1,57 @@
+"""What is tried: groups of channels, and which of them stay."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Channels that can only be removed together, over every layer they couple.
+
+    Rule: a width `w` is allowed when `floor <= w <= channels` and `w` is `channels` or a multiple of `multiple_of`.
+    Example: a hidden layer of 300 neurons with floor 30 and multiple_of 1 allows 30, 31, ..., 300.
+    """
+
+    name: str
+    channels: int
+    floor: int
+    multiple_of: int
+    #: Multiply-accumulates and parameters that one channel costs in the unpruned network.
+    macs_per_channel: float
+    parameters_per_channel: float
+    #: Parameters of the layer that makes these channels (of the consumer for input features): l_p of the state.
+    layer_parameters: int
+    #: Names of the coupled layers, the maker first.
+    layers: tuple[str, ...]
+    kind: Literal["inputs", "neurons", "channels"] = "neurons"
+    #: How many neurons go with one channel (several layers may make it), for NCR.
+    neurons_per_channel: int = 1
+
+    def snap(self, width: float) -> int:
+        """The nearest allowed width at or below `width`, never under the floor."""
+        if width >= self.channels:
+            return self.channels
+        snapped = int(width) // self.multiple_of * self.multiple_of
+        return max(self.floor, snapped)
+
+
+@dataclass(frozen=True, slots=True)
+class PruningPlan:
+    """Per group the channels that stay, ascending. Groups that are not named keep all their channels."""
+
+    kept: Mapping[str, tuple[int, ...]]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """How many channels stay, per group."""
+        return {name: len(kept) for name, kept in self.kept.items()}
+
+    @property
+    def key(self) -> str:
+        """A short name for exactly this choice of channels."""
+        text = ";".join(f"{name}:{','.join(map(str, kept))}" for name, kept in sorted(self.kept.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

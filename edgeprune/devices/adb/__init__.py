@@ -1,0 +1,1 @@
+"""Phones over adb: Google's benchmark_model answers for the probe."""

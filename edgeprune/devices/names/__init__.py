@@ -1,0 +1,1 @@
+"""Devices by name: the boards known, the user's book, and what a name means."""

@@ -1,0 +1,1 @@
+"""A device that is made up as its file says."""

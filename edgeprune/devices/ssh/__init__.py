@@ -1,0 +1,1 @@
+"""Boards over ssh: OpenSSH carries the probe, `keeper` runs on the board."""

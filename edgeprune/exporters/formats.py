@@ -1,0 +1,89 @@
+"""What can be done with files of each format: one row each, and what asks for it by a file's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from edgeprune.core.artifact import Artifact
+from edgeprune.core.errors import ExportError, did_you_mean
+from edgeprune.core.runtimes import FORMATS, Format
+from edgeprune.exporters.codes import Atlas, Lookup
+from edgeprune.exporters.contents import Contents, onnx_contents, tflite_contents
+from edgeprune.exporters.metadata import parse_metadata
+from edgeprune.exporters.onnx import convert_onnx, describe_onnx, export_onnx, onnx_metadata
+from edgeprune.exporters.running import Array, run_onnx, run_tflite
+from edgeprune.exporters.template_onnx import OnnxSkeleton
+from edgeprune.exporters.template_tflite import TfliteSkeleton
+from edgeprune.exporters.tflite import convert_tflite, describe_tflite, export_tflite, tflite_metadata
+
+
+class Skeleton(Protocol):
+    """An exported file without its weights."""
+
+    def fill(self, lookup: Lookup) -> bytes:
+        """The candidate's file. Raises TemplateError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """A format's row. All raise ExportError where it cannot be done."""
+
+    #: Write a network, with an example of its inputs (N, ...) and metadata.
+    export: Callable[[nn.Module, Tensor, Path, Mapping[str, Any]], Artifact]
+    #: What a float32 file says of itself.
+    describe: Callable[[Path], Artifact]
+    #: What we wrote into it, None where nothing is.
+    metadata: Callable[[Path], str | bytes | None]
+    #: Its constants and operators.
+    contents: Callable[[Path], Contents]
+    #: Run a file, or its bytes, on inputs (N, ...), here.
+    run: Callable[[Path | bytes, Array], Array]
+    #: A coded export, from which candidates are sliced (see `template`).
+    skeleton: Callable[[nn.Module, Tensor, Atlas], Skeleton]
+
+
+EXPORTERS: dict[Format, Exporter] = {
+    "onnx": Exporter(
+        export_onnx,
+        describe_onnx,
+        onnx_metadata,
+        onnx_contents,
+        run_onnx,
+        lambda network, example, atlas: OnnxSkeleton(convert_onnx(network, example), atlas),
+    ),
+    "tflite": Exporter(
+        export_tflite,
+        describe_tflite,
+        tflite_metadata,
+        tflite_contents,
+        run_tflite,
+        lambda network, example, atlas: TfliteSkeleton(convert_tflite(network, example), atlas),
+    ),
+}
+
+
+def describe(path: Path) -> Artifact:
+    """The float32 model file `path` as an Artifact. Raises ExportError where it is not what its suffix says."""
+    return EXPORTERS[_format(path)].describe(path)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata an exporter of this package put into the file, {} where there is none.
+
+    Raises ExportError where the file is not what its suffix says, ModelError for metadata that cannot be.
+    """
+    text = EXPORTERS[_format(path)].metadata(path)
+    return {} if text is None else parse_metadata(text, path)
+
+
+def _format(path: Path) -> Format:
+    for row in FORMATS.values():
+        if path.suffix == row.suffix:
+            return row.name
+    suffixes = [row.suffix for row in FORMATS.values()]
+    raise ExportError(f"{path} is no model file", did_you_mean(path.suffix, suffixes))

@@ -1,0 +1,501 @@
+"""`bench conv`: searches side by side on convolutional networks, held to bounds on measured latency.
+
+All searches of a network have the same criterion, repair and tuning of candidates, and try as many of them. What a plan
+scores and costs is found out once, for whoever asks; the seconds that took count for every search that asked. The best
+plan that keeps the bound is fine-tuned, once however many searches chose it. Against them stands a narrower network of
+the same family, trained from scratch. The test set is read when a plan is finished, and never before.
+
+FOLDER/
+├── .lock, .owner                              who writes here now (see `core.lock`)
+├── bench.json                                 settings of each network; a folder holds one choice of them
+├── cells/NETWORK@BOUND-METHOD-S.json          a finished search
+├── finished/NETWORK-KEY-S.json                a plan that was fine-tuned, judged on the test set and raced
+├── families/NETWORK.json                      what narrower networks of the family cost
+└── networks/NETWORK-S/                        the unpruned network of seed S; scores and seconds of all its plans
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeprune.core.budget import Bound
+from edgeprune.core.clock import Laps
+from edgeprune.core.design import PruningPlan
+from edgeprune.core.errors import BudgetError, DataError, DeviceError
+from edgeprune.core.files import storing, write_json
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.plain import to_json
+from edgeprune.core.progress import Progress
+from edgeprune.core.runtimes import RUNTIMES
+from edgeprune.core.schema import BENCH_SCHEMA
+from edgeprune.core.session import Session
+from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.core.trial import Candidate
+from edgeprune.data.catalog import DATASETS, data_folder, load_data
+from edgeprune.data.split import first_examples
+from edgeprune.devices import find_device, open_session
+from edgeprune.exporters import EXPORTERS
+from edgeprune.models.zoo import FAMILIES
+from edgeprune.papers.conv.config import SCRATCH, SEARCHES, ConvConfig
+from edgeprune.papers.conv.pace import Pace, Part, format_hours, parts_of, step_of
+from edgeprune.papers.workbench import check_settings, origin, owned, read_json
+from edgeprune.pipeline.choose import confirmed, excess, latency_interval
+from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.criterion import criterion_of
+from edgeprune.pipeline.export import metadata
+from edgeprune.pipeline.finetune import prune_and_tune, settings_of, teacher_of
+from edgeprune.pipeline.possible import Possible, check_possible, settle
+from edgeprune.pipeline.prepare import prepare
+from edgeprune.pipeline.search import confirm_best, seek
+from edgeprune.pipeline.validate import as_at_the_end
+from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
+from edgeprune.profilers.fresh import compare_fresh
+from edgeprune.profilers.statistics import Interval, cost_interval
+from edgeprune.pruning.cost import count_macs
+from edgeprune.training.batches import Batches
+from edgeprune.training.fit import Fit, predict, score, train
+
+#: Fresh processes in which what is finished is raced; in which a width of a family is, at least, and seconds at most.
+PROCESSES, FAMILY_PROCESSES, FAMILY_S = 5, 3, 15.0
+#: Multipliers of a family's widths that are tried: 31/32, 30/32, ... Many round to the same network.
+STEPS = 32
+
+
+def run_conv(config: ConvConfig, progress: Progress) -> list[str]:
+    """Run what is not finished yet in `config.out`; what is there is not run again. The folder is locked meanwhile.
+
+    Returns why cells were left out, a line each. Raises UsageError for settings that are not those the folder was made
+    with, and where another process is at it, DataError, DeviceError, StorageError.
+    """
+    with owned(config.out, progress):
+        _write_header(config)
+        parts = [part for name in config.networks for part in _missing(config, name)]
+        if not parts:
+            return []
+        pace = Pace(config, parts, step_of)
+        for name, step in pace.steps.items():
+            progress.say(
+                f"{name}: a training step takes {1000 * step:.0f} ms; what is to do takes about "
+                f"{format_hours(pace.network(name))}"
+            )
+        progress.say(f"{len(parts)} searches and fine-tunings to do: about {format_hours(pace.left)}")
+        try:
+            return _run(config, parts, pace, progress)
+        except DeviceError as error:
+            hint = "when it is back, type the same command again: what is finished stays"
+            raise DeviceError(error.message, hint, retryable=error.retryable) from error
+
+
+def _run(config: ConvConfig, parts: Sequence[Part], pace: Pace, progress: Progress) -> list[str]:
+    left_out: list[str] = []
+    spec = find_device(config.device)
+    settings = MeasureSettings(runtime=spec.runtime or "onnxruntime", threads=spec.threads or 1)
+    # Seed by seed: a bench that is interrupted has some of every network.
+    order = sorted({(part.seed, config.networks.index(part.network), part.network) for part in parts})
+    with open_session(spec) as session:
+        for seed, _, name in order:
+            progress.stage(f"{name}, seed {seed}")
+            started = time.monotonic()
+            with _opened(config, name, seed, session, settings, progress) as bench:
+                pace.begun(name, seed, time.monotonic() - started)
+                for part in parts:
+                    if (part.network, part.seed) != (name, seed):
+                        continue
+                    started = time.monotonic()
+                    try:
+                        done = bench.search(part) if part.what == "search" else bench.finish(part)
+                    except BudgetError as error:
+                        done = f"left out: {_label(part)}: {error.message}"
+                        left_out.append(done)
+                    pace.done(part, time.monotonic() - started)
+                    if done:
+                        progress.say(done)
+                    progress.say(f"{pace.parts} left, about {format_hours(pace.left)}" if pace.parts else "all is done")
+    return left_out
+
+
+def _missing(config: ConvConfig, name: str) -> Iterator[Part]:
+    for seed in range(config.protocol(name).seeds):
+        for part in parts_of(config, name, seed):
+            cell = _cell_file(config.out, part)
+            if not cell.exists():
+                yield part
+            elif part.what == "finish":
+                key = read_json(cell, _Found).key
+                if not _finished_file(config.out, name, key, seed).exists():
+                    yield part
+
+
+def _label(part: Part) -> str:
+    return f"{part.network} at {part.bound:g}x, {part.method}, seed {part.seed}"
+
+
+def _cell_file(folder: Path, part: Part) -> Path:
+    return folder / "cells" / f"{part.network}@{part.bound:g}-{part.method}-{part.seed}.json"
+
+
+def _finished_file(folder: Path, name: str, key: str, seed: int) -> Path:
+    return folder / "finished" / f"{name}-{key}-{seed}.json"
+
+
+def _write_header(config: ConvConfig) -> None:
+    """Write bench.json and the folders. Raises UsageError where a network was compared with other settings."""
+    path = config.out / "bench.json"
+    check_settings(config.out, {"kind": "conv", "device": config.device})
+    earlier = read_json(path, _Header).networks if path.exists() else {}
+    networks = dict(earlier)
+    for name in config.networks:
+        settings = config.protocol(name).settings()
+        check_settings(config.out, settings, earlier.get(name), f" for {name}")
+        networks[name] = settings
+    with storing(config.out):
+        for each in ("cells", "finished", "families", "networks"):
+            (config.out / each).mkdir(exist_ok=True)
+    write_json(path, {**origin(), "kind": "conv", "device": config.device, "networks": networks})
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What is read of a bench.json, to be added to."""
+
+    networks: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is read of a cell, to finish it."""
+
+    key: str
+    widths: Mapping[str, int]
+    family_width: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What is read of a families/NETWORK.json: by `WIDTH@BOUND`, whether it keeps that bound."""
+
+    keeps: Mapping[str, bool]
+
+
+class Ledger:
+    """Seconds that every plan took, by part (see `Evaluator.spent`), on disk: who asks for a plan is charged for it."""
+
+    def __init__(self, path: Path, spent: Mapping[str, Laps]) -> None:
+        self._path, self._spent = path, spent
+        self._known = dict(read_json(path, _Seconds).plans) if path.exists() else {}
+
+    def note(self, plans: Iterable[PruningPlan]) -> None:
+        """Keep what these took in this process."""
+        for plan in plans:
+            spent = self._spent.get(plan.key)
+            if spent is not None:
+                self._known[plan.key] = {**self._known.get(plan.key, {}), **spent.seconds}
+        write_json(self._path, {"schema": BENCH_SCHEMA, "plans": self._known})
+
+    def charge(self, plans: Iterable[PruningPlan], *parts: str) -> float:
+        """Seconds of some parts of these plans, each counted once."""
+        keys = {plan.key for plan in plans}
+        return sum(self._known.get(key, {}).get(part, 0.0) for key in keys for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seconds:
+    plans: Mapping[str, Mapping[str, float]]
+
+
+class _Bench:
+    """One network with one seed: everything that its cells share."""
+
+    def __init__(
+        self, config: ConvConfig, name: str, seed: int, shop: Workshop, folder: RunFolder, possible: Possible,
+        smallest: Candidate,
+    ) -> None:  # fmt: skip
+        self._config, self._name, self._seed = config, name, seed
+        self._protocol = config.protocol(name)
+        self._shop, self._folder = shop, folder
+        self._possible, self._smallest = possible, smallest
+        self._ledger = Ledger(folder / "seconds.json", shop.evaluator.spent)
+        prepared = shop.prepared
+        self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
+        self._teacher = teacher_of(shop.config, prepared)
+
+    def search(self, part: Part) -> str:
+        """Fill the part's cell. Raises BudgetError where no network keeps the bound."""
+        if part.method == SCRATCH:
+            return self._narrower(part)
+        shop, possible, ledger = self._shop, self._possible, self._ledger
+        run = replace(shop.config, max_latency=f"{part.bound:g}x")
+        budget, bound = settle(run.budget(), possible), Bound(part.bound, relative=True)
+        check_possible(budget, possible, self._config.device, shop.prepared.structure)
+        sought = seek(
+            shop, SEARCHES[part.method], run, possible, self._smallest,
+            episodes=self._protocol.episodes, seed=self._seed, ahead=0,
+            keep=lambda trial: ledger.note([trial.candidate.plan]),
+        )  # fmt: skip
+        ordered = confirm_best(shop, sought.trials, budget, possible.reference, 1)
+        best, candidates = ordered[0].candidate, [trial.candidate for trial in sought.trials]
+        tried = [each.plan for each in candidates]
+        again = [trial.candidate.plan for trial in ordered if confirmed(trial)]
+        ledger.note([*sought.measured, *again])
+        latency = None
+        if isinstance(best.cost, Measurement):
+            latency = to_json(latency_interval(best.cost, bound, possible.reference.latency))
+        seconds = {
+            "host": ledger.charge([*tried, *sought.measured], "narrowing", "scoring", "file") + sought.agent_seconds,
+            "device": ledger.charge([*tried, *sought.measured], "device") + ledger.charge(again, "again"),
+            "agent": sought.agent_seconds,
+        }
+        self._write_cell(
+            part,
+            key=best.plan.key,
+            widths=best.plan.widths,
+            score=best.accuracy,
+            latency=latency,
+            keeps=excess(ordered[0], budget, possible.reference) == 0.0,
+            evaluations=len(sought.trials),
+            seconds={name: round(value, 2) for name, value in seconds.items()},
+            tried=[[c.accuracy, c.cost.quotient if isinstance(c.cost, Measurement) else None] for c in candidates],
+        )  # fmt: skip
+        return f"{_label(part)}: {100 * best.accuracy:.2f} % on validation, briefly tuned"
+
+    def finish(self, part: Part) -> str | None:
+        """Fine-tune what the part's cell found, judge it on the test set, race it; None where that was done before."""
+        cell = _cell_file(self._config.out, part)
+        if not cell.exists():
+            return None  # it was left out
+        found = read_json(cell, _Found)
+        path = _finished_file(self._config.out, self._name, found.key, self._seed)
+        if not path.exists():
+            self._finish(found, path)
+        lost = 100 * (self._baseline - read_json(path, _Test).accuracy)
+        return f"{_label(part)}: {lost:.2f} points lost"
+
+    @cached_property
+    def _baseline(self) -> float:
+        """Of the unpruned network, on the test set."""
+        path = self._folder / "test.json"
+        if not path.exists():
+            write_json(path, {"schema": BENCH_SCHEMA, "accuracy": score(self._shop.prepared.network, self._test)})
+        return read_json(path, _Test).accuracy
+
+    def _finish(self, found: _Found, path: Path) -> None:
+        shop, started = self._shop, time.monotonic()
+        prepared, session = shop.prepared, shop.session
+        if found.family_width is None:
+            fit, plan = self._tune(found.widths)
+        else:
+            fit, plan = self._train(found.family_width), None
+        tuned = time.monotonic()
+        answers = predict(fit.network, self._test).argmax(1)
+        right = (answers == self._test.y).numpy()
+        file = self._export(fit.network, plan)
+        alike = as_at_the_end(shop.settings, session.spec.unit, PROCESSES)
+        raced = compare_fresh(session, alike, file, shop.baseline_file, shop.progress, memories=1)
+        file.unlink()
+        cost = _measured(raced, self._config.device)
+        shape = prepared.structure.shape
+        write_json(
+            path,
+            {
+                **origin(),
+                "network": self._name,
+                "seed": self._seed,
+                "key": found.key,
+                "widths": dict(found.widths),
+                "epochs": fit.epochs,
+                "validation": fit.accuracy,
+                "accuracy": float(right.mean()),
+                "baseline_accuracy": self._baseline,
+                # One bit per test image, so that two networks can be compared image by image.
+                "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
+                "images": len(right),
+                "latency": to_json(cost_interval(cost.samples, cost.against, cost.process)),
+                "unit": cost.unit,
+                "verdict": cost.verdict,
+                "macs_share": count_macs(fit.network, shape) / count_macs(prepared.network, shape),
+                "seconds": round(tuned - started, 1),
+            },
+        )
+
+    def _tune(self, widths: Mapping[str, int]) -> tuple[Fit, PruningPlan]:
+        shop = self._shop
+        prepared = shop.prepared
+        _, fit, plan = prune_and_tune(
+            prepared.network,
+            prepared.structure,
+            widths,
+            lambda network, structure: (
+                shop.criterion
+                if network is prepared.network
+                else criterion_of(shop.config, prepared, network, structure, shop.progress)
+            ),
+            train_set=prepared.train,
+            validation=prepared.validation,
+            settings=settings_of(shop.config, prepared),
+            seed=self._seed,
+            progress=shop.progress,
+            teacher=self._teacher,
+        )
+        return fit, plan
+
+    def _train(self, width: float) -> Fit:
+        """A network of the family as the unpruned one was trained, for as many epochs as that and fine-tuning had."""
+        prepared, schedule = self._shop.prepared, self._shop.prepared.schedule
+        torch.manual_seed(self._seed)
+        return train(
+            self._made(width),
+            prepared.train,
+            prepared.validation,
+            epochs=self._protocol.train_epochs + schedule.finetune_epochs,
+            learning_rate=schedule.learning_rate,
+            batch_size=schedule.batch_size,
+            seed=self._seed,
+            progress=self._shop.progress,
+            title="from scratch",
+            augmentation=schedule.augmentation,
+            place=prepared.place,
+        )
+
+    def _made(self, width: float) -> nn.Module:
+        dataset = self._shop.prepared.dataset
+        return FAMILIES[self._name](dataset.input_shape, len(dataset.classes), width)
+
+    def _narrower(self, part: Part) -> str:
+        """Find the widest network of the family that keeps the bound on the device."""
+        path = self._config.out / "families" / f"{self._name}.json"
+        # Latency does not hang on what the weights are: seeds share it.
+        known = dict(read_json(path, _Family).keeps) if path.exists() else {}
+
+        def keeps(width: float) -> bool:
+            key = f"{width:g}@{part.bound:g}"
+            if key not in known:
+                known[key] = self._race(width, Bound(part.bound, relative=True)).high <= part.bound
+                write_json(path, {"schema": BENCH_SCHEMA, "keeps": known})
+            return known[key]
+
+        widths = distinct_widths(self._made)
+        width = widest(widths, keeps)
+        if width is None:
+            raise BudgetError(f"no width from {widths[0]:g} to {widths[-1]:g} keeps the bound")
+        convolutions = {
+            name: module.out_channels for name, module in self._made(width).named_modules()
+            if isinstance(module, nn.Conv2d)
+        }  # fmt: skip
+        self._write_cell(
+            part, key=f"{SCRATCH}{width:g}", widths=convolutions, family_width=width, score=None, latency=None,
+            keeps=True, evaluations=0, seconds={"host": 0.0, "device": 0.0, "agent": 0.0}, tried=[],
+        )  # fmt: skip
+        return f"{_label(part)}: width {width:g} of the family keeps the bound"
+
+    def _race(self, width: float, bound: Bound) -> Interval:
+        shop = self._shop
+        file = self._export(self._made(width).eval(), None)
+        alike = as_at_the_end(shop.settings, shop.session.spec.unit, FAMILY_PROCESSES, bound, FAMILY_S)
+        cost = _measured(compare_fresh(shop.session, alike, file, shop.baseline_file, memories=1), self._config.device)
+        file.unlink()
+        return cost_interval(cost.samples, cost.against, cost.process)
+
+    def _export(self, network: nn.Module, plan: PruningPlan | None) -> Path:
+        """As a file beside the unpruned one. The search's probe is ended: two races would disturb each other."""
+        shop = self._shop
+        kind = RUNTIMES[shop.settings.runtime].format.name
+        path = self._folder / f"raced.{kind}"
+        example = shop.prepared.validation.inputs(slice(0, 2))
+        EXPORTERS[kind].export(network, example, path, metadata(shop.config, shop.prepared, plan))
+        shop.profiler.close()
+        return path
+
+    def _write_cell(self, part: Part, *, family_width: float | None = None, **found: Any) -> None:
+        where = {"network": part.network, "bound": part.bound, "method": part.method, "seed": part.seed}
+        write_json(_cell_file(self._config.out, part), {**origin(), **where, "family_width": family_width, **found})
+
+
+def distinct_widths(make: Callable[[float], nn.Module]) -> list[float]:
+    """Multipliers below 1, widest first, each of which makes another network."""
+    found: dict[tuple[torch.Size, ...], float] = {}
+    for step in range(STEPS - 1, 0, -1):
+        width = step / STEPS
+        found.setdefault(tuple(parameter.shape for parameter in make(width).parameters()), width)
+    return [width for shapes, width in found.items() if shapes != tuple(p.shape for p in make(1.0).parameters())]
+
+
+def widest(widths: Sequence[float], keeps: Callable[[float], bool]) -> float | None:
+    """The first of `widths` (widest first) that keeps the bound, by bisection: narrower ones keep it as well."""
+    low, high = 0, len(widths)
+    while low < high:
+        middle = (low + high) // 2
+        if keeps(widths[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return widths[low] if low < len(widths) else None
+
+
+def _measured(cost: Measurement | Failure, device: str) -> Measurement:
+    if isinstance(cost, Failure):
+        advice = cost.advice or "check the device"
+        raise DeviceError(f"a file could not be measured on {device}: {cost.message}", advice, retryable=cost.retryable)
+    return cost
+
+
+@contextmanager
+def _opened(
+    config: ConvConfig, name: str, seed: int, session: Session, settings: MeasureSettings, progress: Progress
+) -> Iterator[_Bench]:
+    """The unpruned network of one seed, trained where that was not done before, and what evaluates its plans."""
+    protocol = config.protocol(name)
+    path = config.out / "networks" / f"{name}-{seed}"
+    with storing(path):
+        path.mkdir(exist_ok=True)
+    folder = RunFolder(path)
+    run = RunConfig(
+        data=protocol.data if protocol.data in DATASETS else str(_shared(config, protocol.data)),
+        data_dir=config.data_dir,
+        model=name,
+        weights=None if protocol.weights is None else _shared(config, protocol.weights),
+        device=config.device,
+        runtime=settings.runtime,
+        threads=settings.threads,
+        formats=RUNTIMES[settings.runtime].format.name,
+        name=path.name,
+        runs_dir=path.parent,
+        seed=seed,
+        episodes=protocol.episodes,
+        search_steps=protocol.search_steps,
+        # With weights nothing is trained: asked for, training would go on from them.
+        train_epochs=None if protocol.weights else protocol.train_epochs,
+        finetune_epochs=protocol.finetune_epochs,
+    )
+    whole = load_data(run.data, run.data_dir, seed=seed, validation_share=run.validation_share, progress=progress)
+    dataset = first_examples(whole, protocol.images)
+    prepared = prepare(run, folder, progress, settings.runtime, dataset=dataset)
+    with (
+        closing(TrialStore(folder / "trials.sqlite")) as store,
+        workshop(run, prepared, folder, session, settings, store, progress, ahead=False) as shop,
+    ):
+        possible, smallest = measure_possible(shop)
+        yield _Bench(config, name, seed, shop, folder, possible, smallest)
+
+
+def _shared(config: ConvConfig, name: str) -> Path:
+    """A file in the folder of data sets. Raises DataError where it is not there."""
+    path = data_folder(config.data_dir) / name
+    if not path.exists():
+        raise DataError(f"{path} does not exist", "point --data-dir or EDGEPRUNE_DATA at the folder that has it")
+    return path

@@ -1,0 +1,359 @@
+"""What the methods of `bench paper` share: data, split, the unpruned network, criteria, and how a search is run; and
+what all benches do with their folders.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import nn
+
+from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.files import storing, sweep_temporary, write_json
+from edgeprune.core.lock import FolderLock, discard_empty
+from edgeprune.core.progress import Progress
+from edgeprune.core.reading import Source
+from edgeprune.core.schema import BENCH_SCHEMA, check_schema
+from edgeprune.core.trial import Candidate
+from edgeprune.core.version import VERSION
+from edgeprune.data.catalog import load_data
+from edgeprune.data.dataset import Dataset
+from edgeprune.models.source import make_model
+from edgeprune.models.weights import save_weights
+from edgeprune.papers.bench_config import BenchConfig
+from edgeprune.pipeline.criterion import make_criterion
+from edgeprune.pipeline.finetune import MakeCriterion
+from edgeprune.pipeline.scoring import Scoring
+from edgeprune.pruning.cost import weighted
+from edgeprune.pruning.criteria import Ranked
+from edgeprune.pruning.groups import discover
+from edgeprune.pruning.structure import Criterion, Structure
+from edgeprune.search.drive import SearchResult, drive
+from edgeprune.search.environment import Environment, Episode, Widths
+from edgeprune.search.methods import Method
+from edgeprune.search.reward import Reward
+from edgeprune.search.states import Losses
+from edgeprune.training.batches import Batches
+from edgeprune.training.brief import FASTER, BriefTuning
+from edgeprune.training.fit import score, train
+
+T = TypeVar("T")
+#: Training images that criteria look at.
+CALIBRATION_IMAGES = 8000
+#: Steps that a candidate is tuned for before it is scored, of networks under and over `BIG` parameters.
+BRIEF_STEPS, BIG_BRIEF_STEPS = 150, 100
+#: Peak learning rates of networks under and over `BIG` parameters.
+LEARNING_RATE, BIG_LEARNING_RATE = 2e-3, 4e-4
+BATCH_SIZE = 128
+#: Epochs of the unpruned network and of fine-tuning, of networks under and over `BIG` parameters: longer training only
+#: fits a big one closer to its training images, and a small one that is cut to a fifth still gains after 60 epochs.
+EPOCHS, BIG_EPOCHS = (30, 100), (10, 20)
+#: Parameters from which a network counts as big.
+BIG = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What is read of a baseline-S.json. Notes of older versions do not name their data."""
+
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    validation: Annotated[float, Field(ge=0, le=1)]
+    epochs: int
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """What is read of a bench.json, to be added to."""
+
+    seeds: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all cells of one seed stand on."""
+
+    seed: int
+    dataset: Dataset
+    train: Batches
+    validation: Batches
+    test: Batches
+    network: nn.Module
+    structure: Structure
+    #: Shares the unpruned network classifies right, of test and of validation images.
+    accuracy: float
+    validation_accuracy: float
+    #: Of the unpruned network, and of what each method leaves.
+    train_epochs: int
+    finetune_epochs: int
+    learning_rate: float
+    brief_steps: int
+
+
+class Scorer:
+    """`evaluate` of the search on the host: a plan's accuracy on validation images, tuned for a moment by `tuning`."""
+
+    def __init__(self, ground: Ground, criterion: Ranked, tuning: BriefTuning | None) -> None:
+        self._criterion = criterion
+        self._score = Scoring(ground.network, ground.structure, criterion, ground.train, ground.validation, tuning)
+        self._known: dict[str, Candidate] = {}
+        #: How often it was asked.
+        self.count = 0
+
+    def __call__(self, widths: Widths) -> Candidate:
+        """Accuracy and NCR of the network with these widths; groups not named stay whole."""
+        self.count += 1
+        plan = self._criterion.plan(dict(widths))
+        if plan.key not in self._known:
+            accuracy, ncr = self._score(self._score.network(plan))
+            self._known[plan.key] = Candidate(plan, accuracy, ncr, None, 0)
+        return self._known[plan.key]
+
+
+class Workbench:
+    """One seed's network with what methods share: criteria, the images candidates are tuned on, and their costs."""
+
+    def __init__(self, ground: Ground, progress: Progress) -> None:
+        self.ground = ground
+        self._progress = progress
+        self._criteria: dict[tuple[str, bool], tuple[Ranked, float]] = {}
+        self._tuning: tuple[BriefTuning, float] | None = None
+
+    def criterion(self, name: str, repair: bool) -> tuple[Ranked, float]:
+        """A criterion and the seconds its ranking took, which count for every method that uses it."""
+        if (name, repair) not in self._criteria:
+            started, ground = time.monotonic(), self.ground
+            criterion = self._ranked(name, repair, ground.network, ground.structure)
+            self._criteria[name, repair] = criterion, time.monotonic() - started
+        return self._criteria[name, repair]
+
+    def ranks(self, name: str, repair: bool) -> MakeCriterion:
+        """The criterion `name` of the unpruned network, and of those on the way from it to a pruned one."""
+
+        def rank(network: nn.Module, structure: Structure) -> Criterion:
+            known = network is self.ground.network
+            return self.criterion(name, repair)[0] if known else self._ranked(name, repair, network, structure)
+
+        return rank
+
+    def _ranked(self, name: str, repair: bool, network: nn.Module, structure: Structure) -> Ranked:
+        ground = self.ground
+        return make_criterion(
+            name,
+            repair=repair,
+            network=network,
+            structure=structure,
+            train_set=ground.train,
+            validation=ground.validation,
+            images=CALIBRATION_IMAGES,
+            seed=ground.seed,
+            progress=self._progress,
+        )
+
+    def tuning(self) -> tuple[BriefTuning, float]:
+        """What tunes candidates, and the seconds it took to make."""
+        if self._tuning is None:
+            started, ground = time.monotonic(), self.ground
+            brief = BriefTuning(
+                ground.train,
+                ground.network,
+                steps=ground.brief_steps,
+                learning_rate=FASTER * ground.learning_rate,
+                seed=ground.seed,
+            )
+            self._tuning = brief, time.monotonic() - started
+        return self._tuning
+
+    def search(
+        self, method: Method, criterion: str, *, ncr: float, episodes: int, beta: float = 1.0, bound: bool = True
+    ) -> tuple[list[Episode], SearchResult, Scorer, float]:
+        """One search, and the seconds it took, ranking included; not `bound`, only the reward asks for the NCR."""
+        ground = self.ground
+        ranked, seconds = self.criterion(criterion, method.repair)
+        tuning = None
+        if method.tuned:
+            tuning, spent = self.tuning()
+            seconds += spent
+        started = time.monotonic()
+        scorer = Scorer(ground, ranked, tuning)
+        groups = ground.structure.groups
+        environment = Environment(
+            groups,
+            scorer,
+            Reward(ground.validation_accuracy, ncr, 1.0, 1.0, beta=beta),
+            neurons=ground.structure.neurons(ground.network),
+            min_ncr=ncr if bound and method.bound else None,
+            credit=method.credit,
+            states=method.states(groups, lambda: Losses(ranked.ranking.errors())),
+        )
+        found: list[Episode] = []
+        best = float("-inf")
+        with self._progress.bar("searching", episodes) as bar:
+
+            def note(_: int, episode: Episode) -> None:
+                nonlocal best
+                found.append(episode)
+                best = max(best, episode.reward)
+                bar.advance(1, f"best reward {best:.4f}")
+
+            result = drive(
+                method.search(environment, episodes=episodes, seed=ground.seed), environment, on_episode=note
+            )
+        return found, result, scorer, seconds + time.monotonic() - started
+
+
+@contextmanager
+def owned(folder: Path, progress: Progress) -> Iterator[None]:
+    """A bench's folder, made where it is not there, for this process alone; removed again where nothing came into it.
+
+    Raises UsageError where another process is at it, StorageError.
+    """
+    made = not folder.exists()
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(FolderLock(folder, f"bench {folder}")) as lock:
+            if lock.left_by is not None:
+                progress.say(f"taken over from {lock.left_by}, which was killed")
+            if left := sweep_temporary(folder):
+                progress.say(f"removed what was left half done: {', '.join(left)}")
+            yield
+    finally:
+        if made:
+            discard_empty(folder)
+
+
+def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
+    """Data, split and unpruned network of one seed; trained once, kept in the folder."""
+    progress.stage(f"unpruned network, seed {seed}")
+    folder = config.out
+    dataset = load_data(config.data, config.data_dir, seed=seed, progress=progress)
+    shape, classes = dataset.input_shape, len(dataset.classes)
+    train_set, validation, test = (
+        Batches(split, dataset.preprocessing) for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    torch.manual_seed(seed)
+    colour = len(shape) == 3 and shape[0] == 3
+    network = make_model("mlp-1024-1024" if colour else "lenet-300-100", shape, classes)
+    structure = discover(network, shape, runtime="onnxruntime", max_sparsity=0.95)
+    big = sum(p.numel() for p in network.parameters()) > BIG
+    learning_rate, epochs, brief_steps = (
+        (BIG_LEARNING_RATE, BIG_EPOCHS, BIG_BRIEF_STEPS) if big else (LEARNING_RATE, EPOCHS, BRIEF_STEPS)
+    )
+    train_epochs, finetune_epochs = config.train_epochs or epochs[0], config.finetune_epochs or epochs[1]
+    sizes = [structure.inputs, *(weighted(network, name).weight.shape[0] for name in structure.hidden_layers), classes]
+    with storing(folder):
+        for name in ("cells", "weights"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    _header(config, sizes, train_epochs, finetune_epochs)
+    weights, note = folder / "weights" / f"baseline-{seed}.safetensors", folder / f"baseline-{seed}.json"
+    if note.exists() and weights.exists():
+        with _source(weights).guarded():
+            network.load_state_dict(load_file(weights))
+    else:
+        started = time.monotonic()
+        fit = train(
+            network, train_set, validation, epochs=train_epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE,
+            seed=seed, progress=progress, title="training",
+        )  # fmt: skip
+        network = fit.network
+        save_weights(weights, network)
+        known = {"accuracy": score(network, test), "validation": fit.accuracy, "epochs": train_epochs}
+        spent = round(time.monotonic() - started, 1)
+        write_json(
+            note,
+            {**origin(), "seed": seed, "data": dataset.fingerprint, **known, "seconds": spent},
+        )
+    network.eval()
+    said = read_json(note, _Note)
+    if said.data not in (None, dataset.fingerprint):
+        raise UsageError(f"{folder} was made with other data than {config.data} now holds", "give another --out")
+    progress.say(f"unpruned: {100 * said.accuracy:.2f} % on test after {said.epochs} epochs")
+    return Ground(
+        seed=seed,
+        dataset=dataset,
+        train=train_set,
+        validation=validation,
+        test=test,
+        network=network,
+        structure=structure,
+        accuracy=said.accuracy,
+        validation_accuracy=said.validation,
+        train_epochs=train_epochs,
+        finetune_epochs=finetune_epochs,
+        learning_rate=learning_rate,
+        brief_steps=brief_steps,
+    )
+
+
+def check_settings(
+    folder: Path, settings: Mapping[str, Any], earlier: Mapping[str, Any] | None = None, of: str = ""
+) -> None:
+    """Raises UsageError where the bench folder was made with other `settings` than these, or by another version.
+
+    `earlier` is what it was made with, where bench.json keeps that apart; `of` says of what, " for NAME".
+    """
+    path = folder / "bench.json"
+    header = read_json(path, dict[str, Any]) if path.exists() else {"schema": BENCH_SCHEMA, **settings}
+    check_schema(path, header.get("schema"), BENCH_SCHEMA, "give another --out")
+    known = header if not of else settings if earlier is None else earlier
+    for key, value in settings.items():
+        if known.get(key) != value:
+            raise UsageError(
+                f"{folder} was made with {key.replace('_', ' ')} {known.get(key)}{of}, not {value}",
+                "give another --out, or the same settings",
+            )
+
+
+def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_epochs: int) -> None:
+    """Write bench.json. Raises as `check_settings`."""
+    path = config.out / "bench.json"
+    epochs = {"train_epochs": train_epochs, "finetune_epochs": finetune_epochs}
+    fixed = {"schema": BENCH_SCHEMA, **config.asked, "net": sizes, **epochs}
+    check_settings(config.out, fixed)
+    earlier = read_json(path, _Earlier) if path.exists() else _Earlier()
+    # The comparison at equal evaluations adds no rows to the table.
+    rows = config.rows if config.budget_evals is None else ()
+    seeds = sorted({*range(config.seeds if rows else 0), *earlier.seeds})
+    methods = list(dict.fromkeys([*earlier.methods, *rows]))
+    write_json(
+        path,
+        {**fixed, "seeds": seeds, "methods": methods, "machine": machine(), "published": bool(config.published)},
+    )
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """A JSON file of a bench folder as a value of type `kind`. Raises StorageError."""
+    return _source(path).read_json(kind)
+
+
+def _source(path: Path) -> Source:
+    return Source(path, StorageError, "remove that file and run the bench again")
+
+
+def origin() -> dict[str, Any]:
+    """What every cell and every unpruned network says of where it comes from."""
+    return {"schema": BENCH_SCHEMA, "edgeprune": VERSION, "machine": machine()}
+
+
+def machine() -> str:
+    """What the seconds were taken on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

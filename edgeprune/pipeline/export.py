@@ -1,0 +1,194 @@
+"""The files a run leaves: the pruned network that Python can load, and the models that ship."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
+from safetensors.torch import load_file
+from torch import nn
+
+from edgeprune.core.artifact import Artifact
+from edgeprune.core.design import PruningPlan
+from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
+from edgeprune.core.files import sha256_file
+from edgeprune.core.plain import to_json
+from edgeprune.core.progress import Progress
+from edgeprune.core.reading import Source
+from edgeprune.core.runtimes import FORMATS, Format
+from edgeprune.core.schema import PLAN_SCHEMA, check_schema
+from edgeprune.core.store import START_ANEW, RunFolder
+from edgeprune.core.version import VERSION
+from edgeprune.data.dataset import Preprocessing
+from edgeprune.exporters import EXPORTERS, Parity, describe, read_metadata
+from edgeprune.models.source import make_model
+from edgeprune.models.weights import save_weights
+from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.rehearse import check_file
+from edgeprune.pruning.structure import INPUTS
+from edgeprune.pruning.surgery import cut
+
+PARITY_IMAGES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What `load_network` reads of plan.json."""
+
+    schema: int
+    model: str
+    model_sha256: str | None
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
+    classes: tuple[str, ...]
+    plan: PruningPlan
+    weights: _Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One format: the pruned file, the unpruned one, and the pruned one's parity with PyTorch."""
+
+    format: Format
+    artifact: Artifact
+    baseline: Artifact
+    parity: Parity
+
+
+@dataclass(frozen=True, slots=True)
+class NotExported:
+    """One format that was asked for and does not ship: it cannot be exported."""
+
+    format: Format
+    why: str
+
+
+def metadata(config: RunConfig, prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
+    """What an application needs to know of the file, carried in the file itself."""
+    kept = plan.kept.get(INPUTS) if plan else None
+    return {
+        "edgeprune": VERSION,
+        "model": config.model,
+        "data": prepared.dataset.name,
+        "classes": list(prepared.dataset.classes),
+        "input_shape": list(prepared.dataset.input_shape),
+        "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
+        # The file takes the full input all the same: it gathers these features itself.
+        "kept_inputs": list(kept) if kept is not None else None,
+        "widths": plan.widths if plan else None,
+    }
+
+
+def save_network(
+    config: RunConfig, prepared: Prepared, folder: RunFolder, network: nn.Module, plan: PruningPlan
+) -> None:
+    """Write pruned.safetensors and plan.json, from which `load_network` rebuilds the network. No pickle."""
+    path = folder / "pruned.safetensors"
+    save_weights(path, network)
+    file, _, function = config.model.rpartition(":")
+    source = Path(file).expanduser().resolve() if file else None
+    folder.write_json(
+        "plan.json",
+        {
+            "schema": PLAN_SCHEMA,
+            "edgeprune": VERSION,
+            "model": f"{source}:{function}" if source else config.model,
+            "model_sha256": sha256_file(source) if source else None,
+            "input_shape": list(prepared.dataset.input_shape),
+            "classes": list(prepared.dataset.classes),
+            "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
+            "plan": to_json(plan),
+            "weights": {"file": path.name, "sha256": sha256_file(path)},
+        },
+    )
+
+
+def load_network(run: Path) -> nn.Module:
+    """The pruned network of a run folder, in evaluation mode; takes full-sized inputs (N, *input_shape).
+
+    Raises UsageError where `run` holds no finished network or another version's, StorageError where it is damaged,
+    ModelError where the user's model file changed since.
+    """
+    if not (run / "plan.json").is_file():
+        raise UsageError(f"{run} holds no pruned network", "give the folder of a run that got as far as fine-tuning")
+    source = Source(run / "plan.json", StorageError, START_ANEW)
+    # The schema first: what another version wrote need not have our fields, and is not damaged for that.
+    plain = source.read_json(dict[str, Any])
+    check_schema(run / "plan.json", plain.get("schema"), PLAN_SCHEMA, "load it with the version that wrote it")
+    said = source.shaped(plain, _Stored)
+    weights = run / said.weights.file
+    # What is built from the plan and the weights may not fit: then the surgery, or torch, raises as it likes.
+    with source.guarded():
+        if sha256_file(weights) != said.weights.sha256:
+            raise StorageError(f"{weights} is damaged: its hash is not the one in plan.json", "run again")
+        if said.model_sha256 and sha256_file(Path(said.model.rpartition(":")[0])) != said.model_sha256:
+            raise ModelError(f"{said.model} changed since the run", "restore it, or run again")
+        network = make_model(said.model, said.input_shape, len(said.classes))
+        pruned = cut(network, said.input_shape, said.plan)
+        pruned.load_state_dict(load_file(weights))
+    return pruned.eval()
+
+
+def export_all(
+    config: RunConfig,
+    prepared: Prepared,
+    folder: RunFolder,
+    network: nn.Module,
+    plan: PruningPlan,
+    progress: Progress,
+    measured: Format | None = None,
+) -> tuple[list[Exported], list[NotExported]]:
+    """Really export the pruned and the unpruned network in every format and check both against PyTorch.
+
+    Parity is checked on real validation images. Where a format was measured, another one that fails is left out and
+    said; of the measured one, or without one, ExportError is raised where a file cannot be made or computes something
+    else.
+    """
+    example = prepared.validation.inputs(slice(0, 2))
+    inputs = prepared.validation.inputs(slice(0, PARITY_IMAGES)).numpy()
+    done, lost = [], [NotExported(kind, why) for kind, why in prepared.shipped.left_out.items()]
+    with progress.bar("exporting", 2 * len(prepared.shipped.formats)) as bar:
+        for kind in prepared.shipped.formats:
+            files = {}
+            try:
+                for stem, source, its_plan in (("baseline", prepared.network, None), ("model", network, plan)):
+                    path, said = folder / f"{stem}.{kind}", metadata(config, prepared, its_plan)
+                    known = _known(source, path, said, inputs) if stem == "baseline" else None
+                    artifact = known[0] if known else EXPORTERS[kind].export(source, example, path, said)
+                    files[stem] = known or (artifact, check_file(source, artifact, inputs))
+                    bar.advance(1, artifact.path.name)
+            except ExportError as error:
+                if measured in (None, kind):
+                    raise
+                for stem in ("baseline", "model"):
+                    (folder / f"{stem}.{kind}").unlink(missing_ok=True)
+                progress.say(f"{error}; the pruned network ships without {FORMATS[kind].title}")
+                lost.append(NotExported(kind, str(error)))
+                continue
+            done.append(Exported(kind, files["model"][0], files["baseline"][0], files["model"][1]))
+            progress.say(f"{kind}: parity with PyTorch {files['model'][1].max_abs:.1e} on {len(inputs)} images")
+    return done, lost
+
+
+def _known(
+    network: nn.Module, path: Path, said: Mapping[str, Any], inputs: NDArray[np.float32]
+) -> tuple[Artifact, Parity] | None:
+    """The file of the unpruned network that the search has exported; None where it is another one, or damaged."""
+    if not path.exists():
+        return None
+    try:
+        artifact = describe(path)
+        return (artifact, check_file(network, artifact, inputs)) if read_metadata(path) == said else None
+    except ExportError:
+        return None
