@@ -13,7 +13,7 @@ from pydantic import Field
 
 from edgeprune.core.budget import Answer
 from edgeprune.core.errors import StorageError, UsageError
-from edgeprune.core.kinds import Unit
+from edgeprune.core.kinds import DeviceKind, Unit
 from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import Format, RuntimeName
 from edgeprune.core.schema import FRONT_SCHEMA, check_schema
@@ -113,7 +113,7 @@ class Device:
     """Where it was validated."""
 
     name: str
-    kind: str
+    kind: DeviceKind
     emulated: bool
 
 
@@ -259,7 +259,7 @@ class FrontDevice:
     """Where a front was validated."""
 
     name: str
-    kind: str
+    kind: DeviceKind
     emulated: bool
     unit: Unit
 
