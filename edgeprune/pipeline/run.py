@@ -39,7 +39,7 @@ from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
 from edgeprune.training.distillation import Distillation
 
 #: Opens the device, or lends one that is open.
-Device = Callable[[], AbstractContextManager[Session]]
+OpenDevice = Callable[[], AbstractContextManager[Session]]
 
 
 class _Logged:
@@ -108,7 +108,7 @@ def _job(
 ) -> RunResult | FrontResult:
     config = make_config({field.name: getattr(config, field.name) for field in fields(RunConfig)}, "RunConfig")
     spec = find_device(config.device) if session is None else session.spec
-    device: Device = partial(open_session, spec) if session is None else lambda: contextlib.nullcontext(session)
+    device: OpenDevice = partial(open_session, spec) if session is None else lambda: contextlib.nullcontext(session)
     # Settled here and kept so: a resumed run must measure as it did, whatever the device's settings say then.
     config = replace(
         config,
@@ -130,7 +130,7 @@ def _job(
 
 
 def _owned(
-    config: RunConfig, folder: RunFolder, lock: FolderLock, progress: Progress, device: Device, *, resume: bool
+    config: RunConfig, folder: RunFolder, lock: FolderLock, progress: Progress, device: OpenDevice, *, resume: bool
 ) -> RunResult | FrontResult:
     """The job, in a folder that is this process's alone."""
 
@@ -181,7 +181,7 @@ def _owned(
 
 
 def _stages(
-    config: RunConfig, wanted: list[Wanted], folder: RunFolder, watch: _Logged, device: Device
+    config: RunConfig, wanted: list[Wanted], folder: RunFolder, watch: _Logged, device: OpenDevice
 ) -> RunResult | FrontResult:
     started = time.monotonic()
     settings = MeasureSettings(runtime=config.runtime or "onnxruntime", threads=config.threads or 1)

@@ -35,7 +35,7 @@ def divergences(
     made as candidates are (`narrow`: readers refitted, statistics of their own), and not tuned. A few widths of each
     group are measured; in between the root of the divergence is taken to be linear, and nothing is said to be lost by
     going wider. Over plans that cut several groups divergences nearly add up: their sum orders plans as their scores
-    do (docs/search.md has the figures).
+    do (docs/decisions/0014-what-a-group-is-worth.md).
     """
     whole: dict[str, int] = {group.name: group.channels for group in structure.groups}
     # In the usual place: what a search sees must be the same wherever it trains.
