@@ -48,12 +48,14 @@ from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.devices import find_device, open_session
 from edgeprune.models.zoo import CifarResNet, build
 from edgeprune.pipeline import scoring
+from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.placing import Training
-from edgeprune.pipeline.prepare import Prepared, Schedule
+from edgeprune.pipeline.prepare import Prepared, facts_of
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Sought, seek
+from edgeprune.pipeline.settings import settle
 from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
 from edgeprune.pruning import surgery
 from edgeprune.pruning.groups import discover
@@ -141,18 +143,25 @@ def searched(name: str, args: argparse.Namespace, spec: DeviceSpec, ahead: int =
     """Seconds by part of a search of so many candidates, and the search."""
     laps = Laps()
     with tempfile.TemporaryDirectory(prefix="edgeprune-search-") as temporary, open_session(spec) as session:
+        config = RunConfig(max_latency=BOUND, search_steps=args.steps, calibration_images=1000)
         started = time.perf_counter()
-        prepared = made(name)
+        prepared = made(name, config)
         discovered = time.perf_counter()
         settings = MeasureSettings("onnxruntime")
-        config = RunConfig(
-            model="resnet20", max_latency=BOUND, runs_dir=Path(temporary), search_steps=args.steps,
-            calibration_images=1000,
-        )  # fmt: skip
         folder = RunFolder(Path(temporary))
+        run = RunIdentity("", folder.path, spec.name)
         with (
             contextlib.closing(TrialStore(folder / "trials.sqlite")) as store,
-            workshop(config, prepared, folder, session, settings, store, Silent(), ahead=ahead > 0) as shop,
+            workshop(
+                prepared,
+                run,
+                folder,
+                session,
+                settings,
+                store,
+                Silent(),
+                ahead=ahead > 0,
+            ) as shop,
         ):
             possible, smallest = measure_possible(shop)
             opened = time.perf_counter()
@@ -166,7 +175,7 @@ def searched(name: str, args: argparse.Namespace, spec: DeviceSpec, ahead: int =
 
             with counted(laps, shop):
                 sought = seek(
-                    shop, replace(method, search=search), config, possible, smallest, episodes=args.candidates, seed=0,
+                    shop, replace(method, search=search), prepared.settled.search, config.budget(), possible, smallest, episodes=args.candidates, seed=0,
                     ahead=ahead, keep=lambda _: None,
                 )  # fmt: skip
             learnt = time.perf_counter() - opened - sought.seconds
@@ -206,7 +215,7 @@ def counted(laps: Laps, shop: Workshop) -> Iterator[None]:
             setattr(where, name, function)
 
 
-def made(name: str) -> Prepared:
+def made(name: str, config: RunConfig) -> Prepared:
     """A network with random weights, and random images for it."""
     shape = SHAPES.get(name, (3, 32, 32))
     torch.manual_seed(0)
@@ -222,10 +231,10 @@ def made(name: str) -> Prepared:
     dataset = Dataset("random", split(8000), split(2000), split(10), tuple("0123456789"), preprocessing, "random")
     train_set, validation = (Batches(each, preprocessing) for each in (dataset.train, dataset.validation))
     structure = discover(network, shape, runtime="onnxruntime")
-    schedule = Schedule(0, 0, 128, 2e-3, 3.0, None)
+    facts = facts_of(dataset, network, structure, "onnxruntime")
     training = Training(Place(memory_format="channels_last"))
     return Prepared(
-        dataset, train_set, validation, network, structure, schedule, 0.1, {}, Scaling(preprocessing, "data"),
+        dataset, train_set, validation, network, structure, facts, settle(config, facts), name, 0.1, {}, Scaling(preprocessing, "data"),
         Shipped(("onnx",)), training,
     )  # fmt: skip
 

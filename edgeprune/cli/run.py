@@ -21,7 +21,7 @@ from edgeprune.cli.screen import watching
 from edgeprune.core.store import RunFolder
 from edgeprune.pipeline.bounds import FRONT, PICTURE
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units, to_plain
-from edgeprune.pipeline.stored import stored_config
+from edgeprune.pipeline.stored import repeated, stored_config
 from edgeprune.report.front import front_lines, front_table, unpruned_line
 from edgeprune.report.table import (
     budget_lines,
@@ -80,7 +80,7 @@ def _help(field: dataclasses.Field[Any]) -> str:
     "config_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="a TOML file of these options; flags win",
+    help="a TOML file of these options, or the result.json of a run to repeat; flags win",
 )
 @click.option(
     "--resume", metavar="NAME", help="continue an interrupted run, or give a finished one more of what it had"
@@ -98,7 +98,8 @@ def run_command(
         key: value for key, value in values.items() if context.get_parameter_source(key) != ParameterSource.DEFAULT
     }
     if config_file is not None:
-        given = read_toml(config_file) | given
+        read = repeated if config_file.suffix == ".json" else read_toml
+        given = read(config_file) | given
     if resume is not None:
         runs = Path(given.get("runs_dir", RunConfig().runs_dir))
         stored = to_plain(stored_config(RunFolder.existing(runs, resume)))

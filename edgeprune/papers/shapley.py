@@ -178,8 +178,8 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
     progress.say("not done here: files are exported in float32")
 
     progress.stage("8 deploy")
-    save_network(plain, prepared, folder, fit.network, plan)
-    exported, _ = export_all(plain, prepared, folder, fit.network, plan, progress)
+    save_network(prepared, folder, fit.network, plan)
+    exported, _ = export_all(prepared, folder, fit.network, plan, progress)
     result = {
         "schema": SHAPLEY_SCHEMA,
         "edgeprune": VERSION,

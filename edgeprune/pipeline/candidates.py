@@ -28,7 +28,7 @@ from edgeprune.core.trial import Candidate
 from edgeprune.exporters import EXPORTERS
 from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
-from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.config import LossPolicy
 from edgeprune.pipeline.export import metadata
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.scoring import Scoring
@@ -94,6 +94,16 @@ class FileMaker:
         return self._template.slice(coded, pruned, self._example if check else None)
 
 
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """Which run this is, and what it does where its `device` is lost (`--on-device-loss`)."""
+
+    name: str
+    runs_dir: Path
+    device: str
+    on_loss: LossPolicy = "stop"
+
+
 class Evaluator:
     """`evaluate` of the search: score on the host, cost from the device, both remembered. A context manager.
 
@@ -103,7 +113,7 @@ class Evaluator:
 
     def __init__(
         self,
-        config: RunConfig,
+        run: RunIdentity,
         prepared: Prepared,
         criterion: Criterion,
         scoring: Scoring,
@@ -117,7 +127,7 @@ class Evaluator:
         *,
         ahead: bool,
     ) -> None:
-        self._config = config
+        self._run = run
         self._progress = progress
         self._prepared = prepared
         self._criterion = criterion
@@ -252,7 +262,7 @@ class Evaluator:
         else:
             self.measured += 1
             # Candidates carry no metadata, what ships does: it counts for a bound on the file.
-            extra = len(json.dumps(metadata(self._config, self._prepared, plan)))
+            extra = len(json.dumps(metadata(self._prepared, plan)))
             cost = replace(cost, bytes=path.stat().st_size + extra)
         path.unlink()
         return cost
@@ -269,9 +279,9 @@ class Evaluator:
             cost = race(path)
             if isinstance(cost, Measurement) or cost.kind not in ("lost", "busy") or self._closing.is_set():
                 return cost
-            policy, name = self._config.on_device_loss, self._config.device
+            policy, name = self._run.on_loss, self._run.device
             if policy == "stop":
-                hint = f"when it is back, continue with --resume {self._config.name}"
+                hint = f"when it is back, continue with --resume {self._run.name}"
                 self._lost = DeviceError(f"{name} is {cost.kind}: {cost.message}", hint)
                 continue
             if policy == "continue":
@@ -283,7 +293,7 @@ class Evaluator:
 
     def _own(self, key: str) -> str:
         """The key of a figure that is for this run alone."""
-        return f"{key} {self._config.runs_dir.resolve()} {self._config.name}"
+        return f"{key} {self._run.runs_dir.resolve()} {self._run.name}"
 
     def _key(self, plan: PruningPlan) -> str:
         """The unpruned file, widths, runtime, settings and device: whatever else a cost depends on is noise."""

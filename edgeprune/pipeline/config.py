@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from edgeprune.search.names import MethodName
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
+#: What to do where the device is lost while searching.
+LossPolicy = Literal["stop", "wait", "continue"]
 #: A bound on weights and durations: beyond it sums lose what small terms say.
 LARGEST = 1_000_000
 #: Methods with an agent that takes other settings than its own; AMC's are its paper's.
@@ -153,7 +156,7 @@ class RunConfig:
         None, "validation images per candidate [all; 1333 to 4000 for convolutions]", "search", "N"
     )
     calibration_images: int = _option(4000, "images that the criterion and the repair look at", "search", "N")
-    on_device_loss: Literal["stop", "wait", "continue"] = _option(
+    on_device_loss: LossPolicy = _option(
         "stop",
         "when the device is lost in the search: stop (--resume goes on), wait, or continue with the trials there are",
         "search",
@@ -286,6 +289,11 @@ class RunConfig:
         return self.criterion != "l1" if self.repair is None else self.repair
 
     @property
+    def bounded(self) -> bool:
+        """Whether anything but quality is bounded."""
+        return any(getattr(self, name) is not None for name in PARSERS)
+
+    @property
     def front(self) -> str | None:
         """The field that holds several bounds; None where there is none, and the run gives one network."""
         return next((name for name in PARSERS if len(read_bounds(name, getattr(self, name))) > 1), None)
@@ -318,6 +326,19 @@ class RunConfig:
             max_drop=self.max_drop,
             min_ncr=one("expect_ncr"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One option as it was decided, as JSON data, and why so."""
+
+    value: Any
+    why: str
+
+
+def as_options(settled: Mapping[str, Setting]) -> dict[str, Any]:
+    """What repeats a run: the values of its settled options that can be typed."""
+    return {name: each.value for name, each in settled.items() if not isinstance(each.value, dict)}
 
 
 def _check(holds: bool, name: str, rule: str) -> None:

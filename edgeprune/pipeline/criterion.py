@@ -10,7 +10,7 @@ from torch import nn
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.progress import Progress
 from edgeprune.core.units import format_cost
-from edgeprune.pipeline.config import CriterionName, RunConfig
+from edgeprune.pipeline.config import CriterionName
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import fisher_matrices, gram_matrices
@@ -31,19 +31,18 @@ FISHER_NUMBERS = 400_000
 SHAPLEY_PERMUTATIONS, SHAPLEY_IMAGES = 20, 1000
 
 
-def criterion_of(
-    config: RunConfig, prepared: Prepared, network: nn.Module, structure: Structure, progress: Progress
-) -> Ranked:
+def criterion_of(prepared: Prepared, network: nn.Module, structure: Structure, progress: Progress) -> Ranked:
     """The criterion that a run asks for, of its network or one on the way to it."""
+    settings = prepared.settled.ranking
     return make_criterion(
-        config.criterion,
-        repair=config.repairs,
+        settings.criterion,
+        repair=settings.repair,
         network=network,
         structure=structure,
         train_set=prepared.train,
         validation=prepared.validation,
-        images=config.calibration_images,
-        seed=config.seed,
+        images=settings.images,
+        seed=prepared.settled.seed,
         progress=progress,
     )
 

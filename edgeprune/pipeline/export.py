@@ -28,7 +28,6 @@ from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import EXPORTERS, Parity, describe, read_metadata
 from edgeprune.models.source import make_model
 from edgeprune.models.weights import save_weights
-from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.rehearse import check_file
 from edgeprune.pruning.structure import INPUTS
@@ -74,12 +73,12 @@ class NotExported:
     why: str
 
 
-def metadata(config: RunConfig, prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
+def metadata(prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
     """What an application needs to know of the file, carried in the file itself."""
     kept = plan.kept.get(INPUTS) if plan else None
     return {
         "edgeprune": VERSION,
-        "model": config.model,
+        "model": prepared.model,
         "data": prepared.dataset.name,
         "classes": list(prepared.dataset.classes),
         "input_shape": list(prepared.dataset.input_shape),
@@ -90,20 +89,18 @@ def metadata(config: RunConfig, prepared: Prepared, plan: PruningPlan | None) ->
     }
 
 
-def save_network(
-    config: RunConfig, prepared: Prepared, folder: RunFolder, network: nn.Module, plan: PruningPlan
-) -> None:
+def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan: PruningPlan) -> None:
     """Write pruned.safetensors and plan.json, from which `load_network` rebuilds the network. No pickle."""
     path = folder / "pruned.safetensors"
     save_weights(path, network)
-    file, _, function = config.model.rpartition(":")
+    file, _, function = prepared.model.rpartition(":")
     source = Path(file).expanduser().resolve() if file else None
     folder.write_json(
         "plan.json",
         {
             "schema": PLAN_SCHEMA,
             "edgeprune": VERSION,
-            "model": f"{source}:{function}" if source else config.model,
+            "model": f"{source}:{function}" if source else prepared.model,
             "model_sha256": sha256_file(source) if source else None,
             "input_shape": list(prepared.dataset.input_shape),
             "classes": list(prepared.dataset.classes),
@@ -141,7 +138,6 @@ def load_network(run: Path) -> nn.Module:
 
 
 def export_all(
-    config: RunConfig,
     prepared: Prepared,
     folder: RunFolder,
     network: nn.Module,
@@ -163,7 +159,7 @@ def export_all(
             files = {}
             try:
                 for stem, source, its_plan in (("baseline", prepared.network, None), ("model", network, plan)):
-                    path, said = folder / f"{stem}.{kind}", metadata(config, prepared, its_plan)
+                    path, said = folder / f"{stem}.{kind}", metadata(prepared, its_plan)
                     known = _known(source, path, said, inputs) if stem == "baseline" else None
                     artifact = known[0] if known else EXPORTERS[kind].export(source, example, path, said)
                     files[stem] = known or (artifact, check_file(source, artifact, inputs))

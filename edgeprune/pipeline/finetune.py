@@ -18,7 +18,6 @@ from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
 from edgeprune.core.trial import Trial
 from edgeprune.pipeline.choose import choose_finalists
-from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.tuned import Kept, Role, TunedNetworks
@@ -84,7 +83,6 @@ class Tuned:
 
 
 def fine_tune(
-    config: RunConfig,
     prepared: Prepared,
     searched: Searched,
     make_criterion: MakeCriterion,
@@ -96,26 +94,26 @@ def fine_tune(
 
     The finalists (see `choose_finalists`) are pruned in one step and tuned for a part of the epochs each, as the
     schedule says; the best of them on validation goes on for the rest. Where it is not pruned in one step, since there
-    are `config.iterations` or its inputs go last, it begins again, and gets all epochs. With minutes, finalists and
+    are several iterations or its inputs go last, it begins again, and gets all epochs. With minutes, finalists and
     winner share them in the same proportion.
 
     What `networks` has is not tuned again: finalists stand as they are, and a winner that was tuned for fewer epochs
     than are asked for now goes on for those that are missing. `make_criterion` ranks the partly pruned networks. A
     `teacher` made before (see `teacher_of`) shares the answers it keeps.
     """
+    schedule, settled = prepared.schedule, prepared.settled
     reference, chance = searched.possible.reference, searched.chance
     finalists, rescue = choose_finalists(
-        searched.trials, config.finalists, searched.budget, reference, chance, searched.images
+        searched.trials, schedule.finalists, searched.budget, reference, chance, searched.images
     )
     if rescue is not None:
         progress.say(
             f"no trial above chance meets every bound; trial {rescue.index} does but guesses before it is tuned "
             f"({100 * rescue.candidate.accuracy:.1f} %), so it is tuned as well"
         )
-    schedule, settings = prepared.schedule, settings_of(config, prepared)
-
+    settings = settings_of(prepared)
     # One for all: finalists see the same images, and it keeps what the unpruned network answers.
-    teacher = teacher or teacher_of(config, prepared)
+    teacher = teacher or teacher_of(prepared)
 
     def rank(network: nn.Module, structure: Structure) -> Criterion:
         return searched.criterion if network is prepared.network else make_criterion(network, structure)
@@ -130,10 +128,10 @@ def fine_tune(
             validation=prepared.validation,
             settings=settings,
             iterations=iterations,
-            seed=config.seed,
+            seed=settled.seed,
             progress=progress,
             title=title,
-            metric=config.metric,
+            metric=settled.metric,
             teacher=teacher,
         )
         kept = Kept(plan, fit, settings.amount)
@@ -142,7 +140,7 @@ def fine_tune(
 
     best, begun = finalists[0], None
     if len(finalists) > 1 and settings.epochs not in (0, 1):
-        goes_on = all(_in_one_step(prepared.structure, trial, config.iterations, settings) for trial in finalists)
+        goes_on = all(_in_one_step(prepared.structure, trial, schedule.iterations, settings) for trial in finalists)
         short, settings = _shares(settings, schedule.finalist_share, len(finalists), goes_on=goes_on)
         # Finalists are compared after the same amount, whatever a resumed run asks for now.
         short = short.of(networks.asked("finalist") or short.amount)
@@ -164,7 +162,7 @@ def fine_tune(
     if earlier is not None and (begun is None or earlier.asked > begun.asked):
         begun = earlier
     if begun is None:
-        begun = tune(best, "winner", settings, config.iterations, "fine-tuning")
+        begun = tune(best, "winner", settings, schedule.iterations, "fine-tuning")
     elif begun.asked < settings.amount:
         fit = go_on(
             begun.fit,
@@ -172,9 +170,9 @@ def fine_tune(
             prepared.train,
             prepared.validation,
             settings.of(settings.amount - begun.asked),
-            config.seed,
+            settled.seed,
             progress,
-            metric=config.metric,
+            metric=settled.metric,
         )
         begun = Kept(begun.plan, fit, settings.amount)
         networks.put(best.candidate.plan, "winner", begun)
@@ -183,15 +181,15 @@ def fine_tune(
     return Tuned(best, begun.plan, before, begun.fit)
 
 
-def settings_of(config: RunConfig, prepared: Prepared) -> FineTune:
+def settings_of(prepared: Prepared) -> FineTune:
     """How a run fine-tunes, for all epochs or minutes there are."""
     schedule = prepared.schedule
     return FineTune(
-        epochs=schedule.finetune_epochs if config.finetune_minutes is None else None,
-        minutes=config.finetune_minutes,
+        epochs=schedule.finetune_epochs if schedule.finetune_minutes is None else None,
+        minutes=schedule.finetune_minutes,
         learning_rate=schedule.learning_rate,
         batch_size=schedule.batch_size,
-        distillation=config.distillation,
+        distillation=schedule.distillation,
         temperature=schedule.temperature,
         augmentation=schedule.augmentation,
         place=prepared.place,
@@ -199,10 +197,10 @@ def settings_of(config: RunConfig, prepared: Prepared) -> FineTune:
     )
 
 
-def teacher_of(config: RunConfig, prepared: Prepared) -> Distillation:
+def teacher_of(prepared: Prepared) -> Distillation:
     """The unpruned network as the teacher of a run's fine-tuning."""
     schedule = prepared.schedule
-    return Distillation(prepared.network, schedule.temperature, config.distillation, schedule.rounds)
+    return Distillation(prepared.network, schedule.temperature, schedule.distillation, schedule.rounds)
 
 
 def _in_one_step(structure: Structure, trial: Trial, iterations: int, settings: FineTune) -> bool:

@@ -9,14 +9,13 @@ from edgeprune.core.errors import BudgetError
 from edgeprune.core.kinds import Unit
 from edgeprune.core.units import format_bytes, format_cost
 from edgeprune.pipeline.choose import BETWEEN_PROCESSES, Reference
-from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.settings import DEFAULT_DROP, SearchSettings
 from edgeprune.pipeline.staying import Measure, because_of
 from edgeprune.pruning.structure import Structure
 from edgeprune.search.reward import BoundedReward, Limits, Reward
 
-#: The rate that is asked for when nothing else is (or half-way to the most that is possible), and the points that may
-#: be lost when nobody said: a network that is fast and wrong is of no use to anybody.
-DEFAULT_NCR, DEFAULT_DROP = 3.0, 1.0
+#: The rate that is asked for when nothing else is (or half-way to the most that is possible).
+DEFAULT_NCR = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Possible:
     unit: Unit = "s"
 
 
-def settle(budget: Budget, possible: Possible) -> Budget:
+def with_defaults(budget: Budget, possible: Possible) -> Budget:
     """The budget with its defaults: quality is always bounded; where nothing asks for less, a rate (NCR) does."""
     asks = (budget.max_latency, budget.max_memory, budget.max_bytes, budget.min_ncr)
     ncr = default_ncr(possible) if all(bound is None for bound in asks) else budget.min_ncr
@@ -110,7 +109,7 @@ def limits_of(asked: Budget, reference: Reference) -> Limits:
 
 
 def make_reward(
-    config: RunConfig, budget: Budget, limits: Limits, possible: Possible, accuracy: float, *, paper: bool
+    settings: SearchSettings, budget: Budget, limits: Limits, possible: Possible, accuracy: float, *, paper: bool
 ) -> Reward | BoundedReward:
     """[ACNN] (3) with measured terms where nothing is bounded, or for the `paper`'s own agent; else quality in bounds.
 
@@ -122,19 +121,17 @@ def make_reward(
             return bound.limit(reference) / reference
         return 0.5 * (1.0 + min(share, 1.0))
 
-    def weighed(otherwise: float) -> Reward:
-        weights = {name: getattr(config, name) for name in ("beta", "gamma", "delta")}
-        return Reward(
-            accuracy=accuracy,
-            ncr=budget.min_ncr or default_ncr(possible),
-            latency=aim(budget.max_latency, possible.latency_share, reference.latency),
-            memory=aim(budget.max_memory, possible.memory_share, reference.memory),
-            **{name: otherwise if weight is None else weight for name, weight in weights.items()},
-        )
-
     reference = possible.reference
+    weighed = Reward(
+        accuracy=accuracy,
+        ncr=budget.min_ncr or default_ncr(possible),
+        latency=aim(budget.max_latency, possible.latency_share, reference.latency),
+        memory=aim(budget.max_memory, possible.memory_share, reference.memory),
+        beta=settings.beta,
+        gamma=settings.gamma,
+        delta=settings.delta,
+    )
     if paper or not limits:
-        return weighed(1.0)
-    extras = weighed(0.0)
-    by_hand = extras.beta or extras.gamma or extras.delta
-    return BoundedReward(accuracy, limits, int(reference.bytes), extras if by_hand else None)
+        return weighed
+    by_hand = weighed.beta or weighed.gamma or weighed.delta
+    return BoundedReward(accuracy, limits, int(reference.bytes), weighed if by_hand else None)

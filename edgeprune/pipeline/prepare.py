@@ -29,14 +29,14 @@ from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.placing import UNSETTLED, Training, first_place, settle_precision, settle_training, train_device
 from edgeprune.pipeline.rehearse import Shipped
-from edgeprune.pipeline.scaling import Scaling, settle_scaling
+from edgeprune.pipeline.scaling import WHY, Scaling, settle_scaling
 from edgeprune.pipeline.seen import how_familiar
+from edgeprune.pipeline.settings import Facts, Schedule, Settled, settle
 from edgeprune.pipeline.staying import tell_frozen, tell_stays
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.held import frozen_parameters
 from edgeprune.pruning.kinds import convolutional
-from edgeprune.pruning.structure import Structure
-from edgeprune.training.augmentation import Augmentation
+from edgeprune.pruning.structure import INPUTS, Structure
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import Taken, train
 from edgeprune.training.heap import keep_freed_memory
@@ -44,10 +44,6 @@ from edgeprune.training.place import PLAIN, Place
 
 #: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
 MAX_COLUMNS = 8192
-#: Images that fine-tuning sees in all where the network convolves, and epochs at least and most: with half as many
-#: ResNet-20 lost 0.57 points, not 0.12, a run each (docs/search.md). Of so many epochs the images differ: the unpruned
-#: network's answers to others would take up to half of the time.
-CONVOLVED_SEEN, LEAST_EPOCHS, MOST_EPOCHS, ROUNDS = 360_000, 8, 60, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +55,6 @@ class _Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """What the options leave open, settled for this network and this data."""
-
-    train_epochs: int
-    finetune_epochs: int
-    batch_size: int
-    learning_rate: float
-    #: Of distillation.
-    temperature: float
-    #: How training images are changed, of the baseline and of the pruned network alike.
-    augmentation: Augmentation | None
-    #: Of how many epochs of distillation the images differ (see `Distillation`); None: of all.
-    rounds: int | None = None
-    #: Of the winner's epochs or minutes each finalist gets.
-    finalist_share: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """Everything that is fixed before the search begins."""
 
@@ -85,7 +63,10 @@ class Prepared:
     validation: Batches
     network: nn.Module
     structure: Structure
-    schedule: Schedule
+    facts: Facts
+    settled: Settled
+    #: A zoo network, or FILE.py:FUNCTION.
+    model: str
     #: The unpruned network's score on validation, by the run's metric.
     validation_accuracy: float
     #: How the baseline came about: {"source": "weights" | "model" | "trained" | "cached", ...}.
@@ -98,6 +79,11 @@ class Prepared:
     training: Training = UNSETTLED
     #: Which epoch of fine-tuning is taken: the last where the weights came trained, perhaps on validation images too.
     taken: Taken = "best"
+
+    @property
+    def schedule(self) -> Schedule:
+        """How the baseline is trained and the pruned network tuned."""
+        return self.settled.schedule
 
     @property
     def place(self) -> Place:
@@ -159,7 +145,9 @@ def prepare(
     shipped = Shipped(config.exported)
     if try_formats is not None:
         shipped = try_formats(network, Batches(dataset.validation, dataset.preprocessing))
-    schedule = _schedule(config, dataset, convolutional(network))
+    facts = facts_of(dataset, network, structure, runtime)
+    settled = settle(config, facts)
+    schedule = settled.schedule
     if config.weights is not None:
         load_weights(network, config.weights, progress.say)
     stored = _stored(folder)
@@ -167,7 +155,7 @@ def prepare(
     as_loaded, dataset = dataset, preprocessed(dataset, scaling.preprocessing)
     train_set = Batches(dataset.train, dataset.preprocessing)
     validation = Batches(dataset.validation, dataset.preprocessing)
-    if convolutional(network) and train_device(config) == "cpu":
+    if facts.convolves and train_device(config) == "cpu":
         keep_freed_memory()
     training = settle_training(
         config, stored.training if stored else None, network, train_set, schedule.batch_size, progress
@@ -195,13 +183,24 @@ def prepare(
     if stored is None:
         training = settle_precision(config, training, network, validation, progress)
     _same_content(folder, stored, dataset, network, scaling, training)
+    if config.train_epochs is None and baseline["source"] in ("weights", "model"):
+        # Asked for, training would go on from the user's weights.
+        settled = settled.without("train_epochs")
+    settled = settled.found("preprocessing", scaling.name, WHY[scaling.source])
+    settled = settled.found("train_device", training.place.device, "what torch finds here, and the network bears")
+    pace = (
+        f"{training.speedup(training.place):.2f}x the pace of float32" if training.timed else "nothing to choose from"
+    )
+    settled = settled.found("train_precision", training.place.precision, pace)
     return Prepared(
         dataset,
         train_set,
         validation,
         network,
         structure,
-        schedule,
+        facts,
+        settled,
+        config.model,
         accuracy,
         baseline,
         scaling,
@@ -211,28 +210,18 @@ def prepare(
     )
 
 
-def _schedule(config: RunConfig, dataset: Dataset, convolves: bool) -> Schedule:
-    images = len(dataset.train)
-    # About a million images in all, at least 20 and at most 60 times each.
-    train_epochs = min(60, max(20, round(1_000_000 / images)))
-    finetune_epochs = config.finetune_epochs
-    if finetune_epochs is None and convolves:
-        # As many epochs as iterations is the least that is allowed.
-        least = max(LEAST_EPOCHS, config.iterations)
-        finetune_epochs = min(MOST_EPOCHS, max(least, round(CONVOLVED_SEEN / images)))
-    elif finetune_epochs is None:
-        finetune_epochs = min(60, max(30, round(1_500_000 / images)))
-    return Schedule(
-        train_epochs=config.train_epochs if config.train_epochs is not None else train_epochs,
-        finetune_epochs=finetune_epochs,
-        batch_size=32 if images < 5000 else 128,
-        learning_rate=2e-3,
-        temperature=config.temperature or (3.0 if convolves else 1.0),
-        rounds=ROUNDS if convolves else None,
-        finalist_share=1 / 16 if convolves else 1 / 5,
-        augmentation=None
-        if config.augmentation == "none"
-        else Augmentation.fit(dataset.input_shape, mirrors=dataset.mirrors),
+def facts_of(dataset: Dataset, network: nn.Module, structure: Structure, runtime: RuntimeName) -> Facts:
+    """What settings are decided by; `runtime` is the one that is measured."""
+    return Facts(
+        images=len(dataset.train),
+        shape=dataset.input_shape,
+        mirrors=dataset.mirrors,
+        validation=len(dataset.validation),
+        convolves=convolutional(network),
+        macs=sum(cost.macs for cost in structure.costs.values()),
+        groups=len(structure.groups),
+        inputs=None if structure.input_layer is None else any(group.name == INPUTS for group in structure.groups),
+        runtime=runtime,
     )
 
 

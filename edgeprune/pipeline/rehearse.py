@@ -7,7 +7,7 @@ format that fails here would fail after hours of training and search as well.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,6 @@ from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder
 from edgeprune.devices.channel import ChannelError
 from edgeprune.exporters import EXPORTERS, Parity, check_parity
-from edgeprune.pipeline.config import RunConfig
 from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.versions import needed
 from edgeprune.training.batches import Batches
@@ -46,7 +45,7 @@ class Shipped:
 
 
 def rehearse(
-    config: RunConfig,
+    exported: Sequence[Format],
     network: nn.Module,
     validation: Batches,
     folder: RunFolder,
@@ -54,7 +53,7 @@ def rehearse(
     settings: MeasureSettings,
     progress: Progress,
 ) -> Shipped:
-    """Export `network` in every format of `config`, compare the files with PyTorch, open and run them on the device.
+    """Export `network` in every format of `exported`, compare the files with PyTorch, open and run them on the device.
 
     A format that is not measured while searching may fail: it is left out where it cannot be exported, and ships
     without being validated where the device cannot run it; either is said. Raises ModelError where the measured format
@@ -67,8 +66,8 @@ def rehearse(
     work.mkdir(exist_ok=True)
     try:
         # Exporters draw random numbers; the training that follows must not depend on which formats there are.
-        with torch.random.fork_rng(), progress.bar("trying every format first", len(config.exported)) as bar:
-            for kind in config.exported:
+        with torch.random.fork_rng(), progress.bar("trying every format first", len(exported)) as bar:
+            for kind in exported:
                 try:
                     _try(kind, network, validation, work, session, replace(settings, runtime=runtime_for(kind).name))
                 except ExportError as error:
@@ -80,8 +79,8 @@ def rehearse(
                 bar.advance(1, FORMATS[kind].title)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    titles = {kind: FORMATS[kind].title for kind in config.exported}
-    good = [kind for kind in config.exported if kind not in faults]
+    titles = {kind: FORMATS[kind].title for kind in exported}
+    good = [kind for kind in exported if kind not in faults]
     if measured in faults:
         raise _refusal(measured, faults, good, session)
     left_out = {kind: str(error) for kind, error in faults.items() if isinstance(error, ExportError)}
@@ -92,7 +91,7 @@ def rehearse(
             progress.say(f"{titles[kind]} is exported but not validated: {fault} (--formats {measured} leaves it out)")
     tried = ", ".join(titles[kind] for kind in good)
     progress.say(f"{tried}: the untrained network is exported, equals PyTorch and runs on {session.spec.name}")
-    return Shipped(tuple(kind for kind in config.exported if kind not in left_out), left_out)
+    return Shipped(tuple(kind for kind in exported if kind not in left_out), left_out)
 
 
 def check_training(network: nn.Module, inputs: Tensor) -> None:

@@ -132,6 +132,7 @@ def assemble(
         "artifacts": [_artifact(item) for item in files],
         "search": {**searched.summary, "best_trial": tuned.trial.index},
         "possible": to_json(searched.possible),
+        "settled": prepared.settled.told(),
         "training": {**to_json(prepared.training.place), "timed": to_json(prepared.training)["timed"]},
         "seconds": round(seconds, 2),
     }

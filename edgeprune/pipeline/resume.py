@@ -14,7 +14,8 @@ from edgeprune.pipeline.bounds import PARSERS, read_bounds
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.front import FrontResult
 from edgeprune.pipeline.result import RunResult
-from edgeprune.pipeline.search import EPISODES, Wanted
+from edgeprune.pipeline.search import Wanted
+from edgeprune.pipeline.settings import EPISODES
 from edgeprune.pipeline.stored import finished, finished_front, stored_config
 from edgeprune.pipeline.tuned import check_tuned
 
@@ -112,7 +113,7 @@ def searches(folder: RunFolder, config: RunConfig, earlier: RunConfig | None) ->
     is kept in the folder.
     """
     if config.front is None:
-        return [Wanted(config, config.episodes or EPISODES)]
+        return [Wanted(config.budget(), config.episodes or EPISODES)]
     singles = config.singles()
     if (folder / SEARCHES).exists():
         known: Mapping[str, int] = folder.read_json(SEARCHES, dict[str, Annotated[int, Field(ge=1)]])
@@ -125,7 +126,7 @@ def searches(folder: RunFolder, config: RunConfig, earlier: RunConfig | None) ->
     shares = {**known, **{name: most for name in singles if name not in known}}
     folder.write_json(SEARCHES, shares)
     return [
-        Wanted(singles[name], share, name, finished_bound(folder, name, singles[name]) is not None)
+        Wanted(singles[name].budget(), share, name, finished_bound(folder, name, singles[name]) is not None)
         for name, share in shares.items()
         if name in singles
     ]

@@ -23,6 +23,7 @@ from edgeprune.core.store import RunFolder
 from edgeprune.core.text import shorten
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.bounds import FRONT, PICTURE
+from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import export_all, save_network
@@ -192,11 +193,12 @@ def _stages(
             folder,
             watch,
             settings.runtime,
-            lambda network, images: rehearse(config, network, images, folder, session, settings, watch),
+            lambda network, images: rehearse(config.exported, network, images, folder, session, settings, watch),
         )
         watch.stage("search")
-        searched = run_search(config, wanted, prepared, folder, session, settings, watch)
-        ending = _Ending(prepared, folder, session, settings, watch, teacher_of(config, prepared))
+        run = RunIdentity(folder.path.name, config.runs_dir, config.device, config.on_device_loss)
+        searched = run_search(wanted, prepared, run, folder, session, settings, watch)
+        ending = _Ending(prepared, folder, session, settings, watch, teacher_of(prepared))
         if config.front is None:
             (found,) = searched
             # Of a single budget that cannot be met the search raises the error.
@@ -212,7 +214,10 @@ def _stages(
     folder.write_json(FRONT, front)
     # It was drawn of an earlier front.
     (folder / PICTURE).unlink(missing_ok=True)
-    folder.write_json("result.json", {**header(config, front["status"], "done"), "front": FRONT})
+    folder.write_json(
+        "result.json",
+        {**header(config, front["status"], "done"), "settled": prepared.settled.told(), "front": FRONT},
+    )
     watch.say(f"{front['status']} after {front['seconds']:.0f} s")
     return FrontResult(folder.path, front)
 
@@ -237,20 +242,17 @@ class _Ending:
         title = f"{name}: " if name else ""
         watch.stage(f"{title}fine-tune")
         tuned = fine_tune(
-            config,
             prepared,
             searched,
-            lambda network, structure: criterion_of(config, prepared, network, structure, watch),
+            lambda network, structure: criterion_of(prepared, network, structure, watch),
             TunedNetworks(self.folder, prepared.network, prepared.structure.shape),
             watch,
             self.teacher,
         )
         watch.stage(f"{title}export")
         network, plan = tuned.fit.network, tuned.plan
-        save_network(config, prepared, into, network, plan)
-        exported, lost = export_all(
-            config, prepared, into, network, plan, watch, RUNTIMES[settings.runtime].format.name
-        )
+        save_network(prepared, into, network, plan)
+        exported, lost = export_all(prepared, into, network, plan, watch, RUNTIMES[settings.runtime].format.name)
         watch.stage(f"{title}validate")
         spec = session.spec
         final = as_at_the_end(settings, spec.unit, config.processes, searched.budget.max_latency, FINAL_S)

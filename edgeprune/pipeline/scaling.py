@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,12 +42,14 @@ class Scaling:
     """How inputs are scaled, and why.
 
     `source`: worked out from the `data`; an `entry` that came with them; the `option`; or what trained `weights` fit.
-    `tried` holds what was compared on validation images, the data's own first; empty where nothing was.
+    `tried` holds what was compared on validation images, the data's own first; empty where nothing was. `name` is what
+    --preprocessing takes for it.
     """
 
     preprocessing: Preprocessing
     source: Source
     tried: tuple[Tried, ...] = ()
+    name: str = "data"
 
 
 def settle_scaling(
@@ -70,11 +72,11 @@ def settle_scaling(
         trained = trained or max(one.score for one in compared) >= halfway(config.metric, _labels(dataset))
         if trained and tries:
             settled = _fitting(settled, names, compared, dataset, config.metric, progress)
-    progress.say(f"inputs: {describe(settled.preprocessing)}, {_WHY[settled.source]}")
+    progress.say(f"inputs: {describe(settled.preprocessing)}, {WHY[settled.source]}")
     return settled, trained
 
 
-_WHY: dict[Source, str] = {
+WHY: dict[Source, str] = {
     "data": "worked out from the data",
     "entry": "as the data say",
     "option": "as --preprocessing says",
@@ -211,14 +213,14 @@ def _fitting(
         f"--preprocessing decides otherwise"
     )
     if chosen is compared[0]:
-        return Scaling(own.preprocessing, own.source, tried)
-    return Scaling(names[chosen.name], "weights", tried)
+        return replace(own, tried=tried)
+    return Scaling(names[chosen.name], "weights", tried, chosen.name)
 
 
 def _own(config: RunConfig, dataset: Dataset) -> Scaling:
     if config.preprocessing in ("auto", "data"):
         return Scaling(dataset.preprocessing, "entry" if dataset.carried else "data")
-    return Scaling(resolve(config.preprocessing, dataset), "option")
+    return Scaling(resolve(config.preprocessing, dataset), "option", name=config.preprocessing)
 
 
 def _labels(dataset: Dataset) -> Classes:

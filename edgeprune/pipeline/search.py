@@ -20,15 +20,15 @@ from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.trial import Candidate, Trial
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
-from edgeprune.pipeline.candidates import Evaluator
+from edgeprune.pipeline.candidates import Evaluator, RunIdentity
 from edgeprune.pipeline.choose import Reference, confirm, latency_interval, rank
-from edgeprune.pipeline.config import AGENTS, RunConfig
-from edgeprune.pipeline.possible import Possible, check_possible, kept_already, limits_of, make_reward, settle
+from edgeprune.pipeline.config import AGENTS
+from edgeprune.pipeline.possible import Possible, check_possible, kept_already, limits_of, make_reward, with_defaults
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.settings import SearchSettings
 from edgeprune.pipeline.validate import as_at_the_end
 from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
 from edgeprune.profilers.fresh import compare_fresh
-from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.shares import LayerShares
 from edgeprune.pruning.structure import Criterion, Structure, neurons_left
 from edgeprune.search.costs import Costs
@@ -38,10 +38,6 @@ from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import Method, make_method
 from edgeprune.search.reward import BoundedReward, Reward
 
-#: Groups up to which the reward is given after every one of them, as in the paper; beyond, evaluations get too many.
-STEP_CREDIT_UP_TO = 4
-#: Episodes, where nobody says how many; with convolutions, whose candidates cost more, one in so many of them.
-EPISODES, CONVOLVED_PART = 80, 2
 #: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
 CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
 
@@ -63,9 +59,9 @@ class Searched:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a search is for, and its share of the episodes: a run's own settings, or one bound of a front."""
+    """What a search is for, and its share of the episodes: what a run asks for, or one bound of a front."""
 
-    config: RunConfig
+    asked: Budget
     episodes: int
     #: The bound's, in a front.
     name: str = ""
@@ -92,9 +88,9 @@ class Sought:
 
 
 def run_search(
-    config: RunConfig,
     wanted: Sequence[Wanted],
     prepared: Prepared,
+    run: RunIdentity,
     folder: RunFolder,
     session: Session,
     settings: MeasureSettings,
@@ -106,19 +102,19 @@ def run_search(
     plan is worth its reward whoever proposed it. Of a budget that cannot be met at all the answer is the BudgetError
     that says so; it is raised where that holds of all. Raises DeviceError.
     """
-    method = make_method(
-        config.method, learning_rate=config.agent_lr, penalty=config.penalty, buffer_size=config.buffer_size
-    )
+    settled = prepared.settled
+    own = settled.search
+    method = make_method(own.method, learning_rate=own.learning_rate, penalty=own.penalty, buffer_size=own.buffer_size)
     # Where the device is this machine a candidate that is tuned would disturb the one that is measured.
     ahead = 0 if KINDS[session.spec.kind].here else method.ahead
     store = TrialStore(folder / "trials.sqlite")
     try:
-        with workshop(config, prepared, folder, session, settings, store, progress, ahead=ahead > 0) as shop:
+        with workshop(prepared, run, folder, session, settings, store, progress, ahead=ahead > 0) as shop:
             chance = shop.chance
             possible, smallest = measure_possible(shop)
             _report(possible, smallest, progress)
-            budgets = [settle(want.config.budget(), possible) for want in wanted]
-            answers = _impossible(budgets, possible, shop)
+            budgets = [with_defaults(want.asked, possible) for want in wanted]
+            answers = _impossible(budgets, possible, shop, run.device)
             for want, impossible in zip(wanted, answers, strict=True):
                 if impossible is not None:
                     progress.say(f"{want.name} is left out: {impossible}")
@@ -132,8 +128,8 @@ def run_search(
                 for line in kept_already(budget, possible):
                     progress.say(line)
                 last = seek(
-                    shop, method, want.config, possible, smallest,
-                    episodes=_episodes(config, want, prepared), seed=config.seed, ahead=ahead, keep=store.add,
+                    shop, method, own, want.asked, possible, smallest,
+                    episodes=-(-want.episodes // own.part), seed=settled.seed, ahead=ahead, keep=store.add,
                     title=f"searching for {want.name}" if want.name else "searching", earlier=episodes, costs=costs,
                 )  # fmt: skip
                 ways[want.name] = last
@@ -156,7 +152,7 @@ def run_search(
             guessing = sum(trial.candidate.accuracy <= chance for trial in trials)
             if guessing:
                 progress.say(
-                    f"{guessing} of {len(trials)} trials are not told from guessing ({config.metric} up to "
+                    f"{guessing} of {len(trials)} trials are not told from guessing ({settled.metric} up to "
                     f"{100 * chance:.1f} %): they rank last"
                 )
             searched: list[Searched | BudgetError] = []
@@ -167,7 +163,7 @@ def run_search(
                 ranked = rank(trials, budget, possible.reference, chance)
                 if not (stopped or want.done):
                     try:
-                        ranked = confirm_best(shop, trials, budget, possible.reference, config.finalists)
+                        ranked = confirm_best(shop, trials, budget, possible.reference, settled.schedule.finalists)
                     except StopSearch as stop:
                         stopped = str(stop)
                         progress.say(f"the best trials are not measured again: {stop}")
@@ -179,7 +175,7 @@ def run_search(
                 summary |= {"chance_level": chance, "at_chance": guessing}
                 searched.append(Searched(ranked, budget, possible, shop.criterion, summary, chance, shop.images))
     except StopSearch as stop:
-        raise DeviceError(str(stop), f"when it is back, continue with --resume {config.name}") from stop
+        raise DeviceError(str(stop), f"when it is back, continue with --resume {run.name}") from stop
     finally:
         store.close()
     return searched
@@ -188,7 +184,8 @@ def run_search(
 def seek(
     shop: Workshop,
     method: Method,
-    config: RunConfig,
+    settings: SearchSettings,
+    asked: Budget,
     possible: Possible,
     smallest: Candidate,
     *,
@@ -200,18 +197,17 @@ def seek(
     earlier: Sequence[Episode] = (),
     costs: Costs | None = None,
 ) -> Sought:
-    """One search for the budget of `config`, after those that had `earlier` episodes and left `costs`.
+    """One search for what is `asked`, after those that had `earlier` episodes and left `costs`.
 
     `keep` hears of each trial before the search does. `possible` and `smallest` as `measure_possible` gives them.
     """
     structure, evaluator, progress = shop.prepared.structure, shop.evaluator, shop.progress
-    groups, asked = structure.groups, config.budget()
-    budget = settle(asked, possible)
-    credit = config.credit or (method.credit if len(groups) <= STEP_CREDIT_UP_TO else "episode")
+    groups = structure.groups
+    budget = with_defaults(asked, possible)
     original = structure.neurons(shop.prepared.network)
     limits = limits_of(asked, possible.reference)
     accuracy = shop.prepared.validation_accuracy
-    reward = make_reward(config, budget, limits, possible, accuracy, paper=not method.bound)
+    reward = make_reward(settings, budget, limits, possible, accuracy, paper=not method.bound)
     frontier = None
     measured: list[PruningPlan] = []
     if limits and method.bound:
@@ -230,11 +226,11 @@ def seek(
         reward,
         neurons=original,
         min_ncr=budget.min_ncr if method.bound else None,
-        credit=credit,
+        credit=settings.credit,
         states=states,
         frontier=frontier,
         # With credit for every step the others are not this one's walks.
-        earlier=earlier if credit == "episode" else (),
+        earlier=earlier if settings.credit == "episode" else (),
     )
     trials: list[Trial] = []
     found: list[Episode] = []
@@ -243,17 +239,17 @@ def seek(
         searching = timed(method.search(environment, episodes=episodes, seed=seed), laps)
         result = drive(searching, environment, ahead=ahead, on_episode=record)
     seconds, agents = time.monotonic() - started, laps.seconds.get("agent", 0.0)
-    return Sought(trials, found, result, reward, credit, frontier, measured, seconds, agents)
+    return Sought(trials, found, result, reward, settings.credit, frontier, measured, seconds, agents)
 
 
-def _impossible(budgets: Sequence[Budget], possible: Possible, shop: Workshop) -> list[BudgetError | None]:
+def _impossible(budgets: Sequence[Budget], possible: Possible, shop: Workshop, device: str) -> list[BudgetError | None]:
     """Of each budget why it cannot be met, or None. Raises BudgetError where none can be met."""
 
     def answers(possible: Possible) -> list[BudgetError | None]:
         found: list[BudgetError | None] = []
         for budget in budgets:
             try:
-                check_possible(budget, possible, shop.config.device, shop.prepared.structure)
+                check_possible(budget, possible, device, shop.prepared.structure)
                 found.append(None)
             except BudgetError as error:
                 found.append(error)
@@ -268,12 +264,6 @@ def _impossible(budgets: Sequence[Budget], possible: Possible, shop: Workshop) -
         assert found[0] is not None
         raise found[0]
     return found
-
-
-def _episodes(config: RunConfig, want: Wanted, prepared: Prepared) -> int:
-    """How many plans are tried for a bound: its share, fewer of them where a plan costs more and nobody said."""
-    few = config.episodes is None and convolutional(prepared.network)
-    return -(-want.episodes // CONVOLVED_PART) if few else want.episodes
 
 
 def _learn_costs(
@@ -393,15 +383,15 @@ def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference:
 
 
 def _summary(shop: Workshop, found: Sought, stopped: str) -> dict[str, Any]:
-    config, evaluator = shop.config, shop.evaluator
+    settled, evaluator = shop.prepared.settled, shop.evaluator
     agent, result, own = None, found.result, found.trials
     if result.agent_sparsity is not None:
-        agent = "ddpg" if config.method not in AGENTS or config.penalty == 0 else "proximal-ddpg"
+        agent = "ddpg" if settled.search.method not in AGENTS or settled.search.penalty == 0 else "proximal-ddpg"
     return {
-        "method": config.method,
+        "method": settled.search.method,
         "agent": agent,
         "credit": found.credit,
-        "criterion": config.criterion,
+        "criterion": settled.ranking.criterion,
         "episodes": result.episodes,
         "converged": result.converged,
         "stopped": stopped,

@@ -6,7 +6,8 @@ A file that lacks one of them, or holds another type, is damaged, and is refused
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
@@ -16,9 +17,9 @@ from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.kinds import DeviceKind, Unit
 from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import Format, RuntimeName
-from edgeprune.core.schema import FRONT_SCHEMA, check_schema
+from edgeprune.core.schema import FRONT_SCHEMA, RESULT_SCHEMA, check_schema
 from edgeprune.core.store import START_ANEW, RunFolder
-from edgeprune.pipeline.config import RunConfig, make_config
+from edgeprune.pipeline.config import RunConfig, Setting, as_options, make_config
 
 #: How a run that got to its end may have ended.
 Ended = Literal["done", "budget-not-met", "worse"]
@@ -246,6 +247,14 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class _Repeatable:
+    """What is read of a result.json to repeat its run, however that ended."""
+
+    config: Mapping[str, Any]
+    settled: Mapping[str, Setting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Between:
     """A figure and its 95 % interval."""
 
@@ -343,6 +352,22 @@ def stored_config(folder: RunFolder) -> RunConfig:
         return make_config(values, str(folder / "config.json"))
     except UsageError as error:
         raise StorageError(error.message, f"{START_ANEW}, or use the version that wrote it") from error
+
+
+def repeated(path: Path) -> dict[str, Any]:
+    """The options that repeat the run of a result.json: as they were settled, where it got that far; no name.
+
+    Raises UsageError where it is missing or damaged, or another version's.
+    """
+    source = Source(path, UsageError, "check --config: a file of TOML, or a run's result.json")
+    result = source.read_json(dict[str, Any])
+    check_schema(path, result.get("schema"), RESULT_SCHEMA, "repeat it with the version that wrote it")
+    said = source.shaped(result, _Repeatable)
+    given = {name: value for name, value in said.config.items() if value is not None}
+    values = given | as_options(said.settled)
+    values.pop("name", None)
+    make_config(values, str(path))
+    return values
 
 
 def finished(folder: RunFolder) -> dict[str, Any] | None:

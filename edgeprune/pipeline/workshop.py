@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +18,8 @@ from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
 from edgeprune.core.trial import Candidate
 from edgeprune.exporters import EXPORTERS
-from edgeprune.pipeline.candidates import Evaluator, FileMaker
+from edgeprune.pipeline.candidates import Evaluator, FileMaker, RunIdentity
 from edgeprune.pipeline.choose import Reference
-from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import metadata
 from edgeprune.pipeline.possible import Possible
@@ -33,20 +31,15 @@ from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Criterion
 from edgeprune.search.states import Losses
-from edgeprune.training.brief import FASTER, BriefTuning
+from edgeprune.training.brief import BriefTuning
 from edgeprune.training.metrics import chance_level, telling_images
 from edgeprune.training.sensitivity import IMAGES, divergences
-
-#: Steps that a candidate with convolutions is tuned for, and validation images it is then scored on: of unpruned
-#: networks up to so many multiply-accumulates; of larger ones fewer, down to this part.
-CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 20, 4000, 4_000_000, 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What makes, scores and measures networks of plans: one network on one device, for one search or many."""
 
-    config: RunConfig
     prepared: Prepared
     criterion: Ranked
     scoring: Scoring
@@ -67,8 +60,8 @@ class Workshop:
 
 @contextmanager
 def workshop(
-    config: RunConfig,
     prepared: Prepared,
+    run: RunIdentity,
     folder: RunFolder,
     session: Session,
     settings: MeasureSettings,
@@ -79,12 +72,13 @@ def workshop(
 ) -> Iterator[Workshop]:
     """Rank the channels, export the unpruned network, and be ready to evaluate plans; see `Evaluator` for `ahead`.
 
-    Scores are kept in `store`, costs in the cache of `config.runs_dir`. Raises DeviceError where the device is gone.
+    Scores are kept in `store`, costs in the cache of `run.runs_dir`. Raises DeviceError where the device is gone.
     """
-    progress.say(f"criterion: {config.criterion}")
-    criterion = criterion_of(config, prepared, prepared.network, prepared.structure, progress)
+    progress.say(f"criterion: {prepared.settled.ranking.criterion}")
+    criterion = criterion_of(prepared, prepared.network, prepared.structure, progress)
     kind = RUNTIMES[settings.runtime].format.name
-    scoring = _scoring(config, prepared, criterion)
+    scoring = _scoring(prepared, criterion)
+    metric = prepared.settled.metric
     labels = prepared.validation.y[: scoring.images].numpy()
     work = folder / CANDIDATES
     try:
@@ -93,19 +87,19 @@ def workshop(
         # It stays in the run folder: what ships is compared with it at the end.
         baseline_file = folder / f"baseline.{kind}"
         example = prepared.validation.inputs(slice(0, 2))
-        EXPORTERS[kind].export(prepared.network, example, baseline_file, metadata(config, prepared, None))
+        EXPORTERS[kind].export(prepared.network, example, baseline_file, metadata(prepared, None))
         with (
-            MeasurementCache(config.runs_dir / ".cache" / "measurements.sqlite", progress.say) as kept,
+            MeasurementCache(run.runs_dir / ".cache" / "measurements.sqlite", progress.say) as kept,
             LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,
             Evaluator(
-                config, prepared, criterion, scoring, files, profiler, kept, store, sha256_file(baseline_file),
+                run, prepared, criterion, scoring, files, profiler, kept, store, sha256_file(baseline_file),
                 settings, progress, ahead=ahead,
             ) as evaluator,
         ):  # fmt: skip
             yield Workshop(
-                config, prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
+                prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
                 cache(partial(_losses, prepared, criterion, progress)),
-                chance_level(config.metric, labels), telling_images(config.metric, labels), progress,
+                chance_level(metric, labels), telling_images(metric, labels), progress,
             )  # fmt: skip
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -133,29 +127,21 @@ def _losses(prepared: Prepared, criterion: Ranked, progress: Progress) -> Losses
     """Dense candidates are cut far deeper, and tuned for long: divergences before that were not tried for them."""
     if not convolutional(prepared.network):
         return Losses(criterion.ranking.errors())
-    images = round(IMAGES * _part(prepared))
+    images = round(IMAGES * prepared.settled.scoring.part)
     found = divergences(criterion, prepared.structure, prepared.train, prepared.place, progress, images)
     return Losses(found, additive=True)
 
 
-def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Scoring:
-    images, steps = config.search_images, config.search_steps
-    rate = prepared.schedule.learning_rate
-    if convolutional(prepared.network):
-        part = _part(prepared)
-        images = images or round(CONVOLVED_IMAGES * part)
-        steps = round(CONVOLVED_STEPS * part) if steps is None else steps
-    else:
-        rate *= FASTER
-    steps = 150 if steps is None else steps
-    tuning = None
-    if steps:
+def _scoring(prepared: Prepared, criterion: Criterion) -> Scoring:
+    settled = prepared.settled
+    settings, tuning = settled.scoring, None
+    if settings.steps:
         tuning = BriefTuning(
             prepared.train,
             prepared.network,
-            steps=steps,
-            learning_rate=rate,
-            seed=config.seed,
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            seed=settled.seed,
             place=prepared.place,
         )
     return Scoring(
@@ -165,13 +151,7 @@ def _scoring(config: RunConfig, prepared: Prepared, criterion: Criterion) -> Sco
         prepared.train,
         prepared.validation,
         tuning,
-        images,
-        config.metric,
+        settings.images,
+        settled.metric,
         prepared.place,
     )
-
-
-def _part(prepared: Prepared) -> float:
-    """Less is done where everything costs more: as the root of it, since the first steps and images tell most."""
-    macs = sum(cost.macs for cost in prepared.structure.costs.values())
-    return min(max(math.sqrt(CONVOLVED_MACS / max(macs, 1)), LEAST_PART), 1.0)

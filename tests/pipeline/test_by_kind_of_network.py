@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from some_facts import FACTS, settled
 from torch import nn
 
 from edgeprune.core.progress import Silent
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import build
-from edgeprune.pipeline import prepare, workshop
-from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.prepare import Prepared, Schedule
+from edgeprune.pipeline import workshop
+from edgeprune.pipeline.prepare import Prepared, facts_of
+from edgeprune.pipeline.settings import Schedule
 from edgeprune.pruning.criteria import Ranking
 from edgeprune.pruning.groups import discover
 from edgeprune.search.states import Losses
@@ -29,7 +31,7 @@ def dataset(shape: tuple[int, ...], images: int = 6000) -> Dataset:
         return Split(np.zeros((count, *shape), np.float32), np.arange(count) % 10)
 
     return Dataset(
-        "toy", split(images), split(20), split(20), tuple(map(str, range(10))), preprocessing, "", mirrors=False
+        "toy", split(images), split(5000), split(20), tuple(map(str, range(10))), preprocessing, "", mirrors=False
     )
 
 
@@ -43,26 +45,26 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def scoring(name: str, shape: tuple[int, ...], **options: Any) -> Any:
     network: nn.Module = build(name, shape, 10).eval()
-    data, config = dataset(shape), RunConfig(**options)
+    data = dataset(shape)
     structure = discover(network, shape, runtime="onnxruntime")
     prepared = SimpleNamespace(
         train=Batches(data.train, data.preprocessing), validation=None, network=network, place=PLAIN,
-        schedule=prepare._schedule(config, data, convolves=name != "lenet-300-100"), structure=structure,
+        settled=settled(facts_of(data, network, structure, "onnxruntime"), **options), structure=structure,
     )  # fmt: skip
-    return workshop._scoring(config, cast(Prepared, prepared), cast(Any, None))
+    return workshop._scoring(cast(Prepared, prepared), cast(Any, None))
 
 
 @pytest.mark.parametrize(
     ("name", "shape", "steps", "rate", "images"),
     [
-        ("lenet-300-100", (1, 28, 28), 150, 1e-2, None),
+        ("lenet-300-100", (1, 28, 28), 150, 1e-2, 5000),
         # Few steps at a high rate tell nothing of what convolves (docs/search.md).
         ("ds-cnn", (1, 28, 28), 20, 2e-3, 4000),
         ("resnet20", (3, 32, 32), 7, 2e-3, 1333),
     ],
 )
 def test_candidates_are_tuned_as_their_kind_of_network_needs(
-    tuned: list[dict[str, Any]], name: str, shape: tuple[int, ...], steps: int, rate: float, images: int | None
+    tuned: list[dict[str, Any]], name: str, shape: tuple[int, ...], steps: int, rate: float, images: int
 ) -> None:
     found = scoring(name, shape)
     (how,) = tuned
@@ -77,7 +79,7 @@ def test_as_many_steps_and_images_as_are_asked_for(tuned: list[dict[str, Any]]) 
 
 
 def schedule(convolves: bool, images: int, **options: Any) -> Schedule:
-    return prepare._schedule(RunConfig(**options), dataset((1, 8, 8), images), convolves)
+    return settled(replace(FACTS, convolves=convolves, images=images), **options).schedule
 
 
 @pytest.mark.parametrize(
@@ -121,9 +123,11 @@ def test_a_search_sees_what_the_answers_lose_where_networks_convolve(
     monkeypatch.setattr(workshop, "divergences", lambda *given: asked.append(given[-1]))
     shape = (3, 32, 32) if name == "resnet20" else (1, 28, 28)
     network = build(name, shape, 10).eval()
+    structure = discover(network, shape, runtime="onnxruntime")
     prepared: Any = SimpleNamespace(
-        network=network, structure=discover(network, shape, runtime="onnxruntime"), train=None, place=PLAIN
-    )
+        network=network, structure=structure, train=None, place=PLAIN,
+        settled=settled(facts_of(dataset(shape), network, structure, "onnxruntime")),
+    )  # fmt: skip
     criterion: Any = SimpleNamespace(ranking=Ranking({}, {"fc1": (1.0, 0.25, 0.0)}))
     found = workshop._losses(prepared, criterion, Silent())
     assert asked == ([] if images is None else [images])

@@ -29,8 +29,9 @@ from edgeprune.core.store import RunFolder
 from edgeprune.data.catalog import load_data
 from edgeprune.devices import find_device, open_session
 from edgeprune.exporters import read_metadata, run_model
+from edgeprune.pipeline.config import make_config
 from edgeprune.pipeline.result import RunResult
-from edgeprune.pipeline.stored import finished
+from edgeprune.pipeline.stored import finished, repeated
 
 SMALL: dict[str, Any] = {
     "episodes": 8,
@@ -133,15 +134,20 @@ def test_one_seed_and_the_same_measurements_give_the_same_trials(done: RunResult
         "WHERE instr(key, ' ')"
     )
     base.close()
-    # On a device that is open already, as a pool of boards lends it.
+    # From its own result; on a device that is open already, as a pool of boards lends it.
+    options = repeated(done.folder / "result.json") | {"name": "again", "device": "rpi4"}
     with open_session(find_device("local")) as session:
-        again = edgeprune.run(edgeprune.RunConfig(runs_dir=runs, name="again", device="rpi4", **SMALL), session=session)
+        again = edgeprune.run(make_config(options, "result.json"), session=session)
         assert Path(session.scratch("still-open")).parent.is_dir()
     assert again.result["config"]["device"] == "local"
     assert trials(again.folder) == trials(done.folder)
     assert again.result["search"]["measured"] == 0
     assert again.result["baseline"]["source"] == "cached"
     assert again.result["compressed"] == done.result["compressed"]
+    first, second = done.result["settled"], again.result["settled"]
+    assert {name: each["value"] for name, each in second.items() if name != "name"} == {
+        name: each["value"] for name, each in first.items() if name != "name"
+    }
 
 
 def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

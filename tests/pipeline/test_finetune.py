@@ -25,10 +25,11 @@ from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig, make_config
 from edgeprune.pipeline.finetune import FineTune, fine_tune, prune_and_tune, widen
 from edgeprune.pipeline.possible import Possible
-from edgeprune.pipeline.prepare import Prepared, Schedule
+from edgeprune.pipeline.prepare import Prepared, facts_of
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Searched
+from edgeprune.pipeline.settings import settle
 from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.groups import discover
@@ -296,10 +297,16 @@ def prepared(config: RunConfig, prune_inputs: bool = True, epochs: int = 10) -> 
     dataset = Dataset("toy", *splits, ("a", "b", "c"), preprocessing, "")
     train_set, validation = (Batches(part, preprocessing) for part in splits[:2])
     structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9, prune_inputs=prune_inputs)
-    schedule = Schedule(0, epochs, 16, 2e-3, config.temperature or 1.0, None)
+    facts = facts_of(dataset, net, structure, "onnxruntime")
+    settled = settle(config, facts)
+    schedule = replace(
+        settled.schedule, finetune_epochs=epochs, batch_size=16, temperature=config.temperature or 1.0, rounds=None,
+        finalist_share=0.2, augmentation=None,
+    )  # fmt: skip
+    settled = replace(settled, schedule=schedule)
     shipped = Shipped(("onnx", "tflite"))
     scaling = Scaling(preprocessing, "data")
-    return Prepared(dataset, train_set, validation, net, structure, schedule, 0.3, {}, scaling, shipped)
+    return Prepared(dataset, train_set, validation, net, structure, facts, settled, "toy", 0.3, {}, scaling, shipped)
 
 
 class Stage(Protocol):
@@ -342,7 +349,7 @@ def stage(tmp_path: Path) -> Stage:
         possible = Possible(9.0, 0.1, 0.1, Reference(1.0, 1, 1), 1)
         searched = Searched(tried, Budget(), possible, criterion, {}, chance=0.0, images=60)
         networks = TunedNetworks(RunFolder(tmp_path), ready.network, SHAPE)
-        return fine_tune(config, ready, searched, ByReaders, networks, watch)
+        return fine_tune(ready, searched, ByReaders, networks, watch)
 
     return run
 
@@ -485,7 +492,8 @@ def test_who_goes_on_sees_what_it_has_not_seen(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(finetune, "train", spied)
     one = prepared(RunConfig())
-    teacher = finetune.teacher_of(RunConfig(), replace(one, schedule=replace(one.schedule, rounds=3)))
+    rounds = replace(one.settled, schedule=replace(one.schedule, rounds=3))
+    teacher = finetune.teacher_of(replace(one, settled=rounds))
     assert teacher.rounds == 3
     settings = FineTune(epochs=7.5)
     fit = finetune.go_on(Fit(one.network, 0.4, (0.4,), 0.5), teacher, one.train, one.validation, settings, 0, Silent())

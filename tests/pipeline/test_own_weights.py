@@ -189,7 +189,7 @@ def test_validation_images_that_the_weights_saw_choose_no_epoch(config: RunConfi
     assert found.taken == ("last" if seen else "best")
     said = [line for line in heard.lines if "fine-tuning's last epoch is taken" in line]
     assert len(said) == seen
-    assert settings_of(mine, found).taken == found.taken
+    assert settings_of(found).taken == found.taken
 
 
 def test_what_is_trained_here_has_not_seen_them(config: RunConfig) -> None:

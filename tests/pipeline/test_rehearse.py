@@ -173,7 +173,7 @@ def test_only_what_is_asked_for_is_tried(nets: Path, tmp_path: Path, monkeypatch
     config = RunConfig(formats="tflite", runtime="litert", runs_dir=tmp_path)
     folder = RunFolder.create(tmp_path, "tried", "run")
     with open_session(find_device("local")) as session:
-        shipped = rehearse(config, network, images, folder, session, MeasureSettings("litert"), Silent())
+        shipped = rehearse(config.exported, network, images, folder, session, MeasureSettings("litert"), Silent())
     assert shipped == Shipped(("tflite",), {})
     assert not list(folder.path.iterdir())
 
@@ -226,13 +226,13 @@ def test_a_format_that_fails_at_the_end_is_left_out_unless_it_was_measured(
     monkeypatch.setitem(EXPORTERS, "onnx", replace(EXPORTERS["onnx"], export=counting))
     monkeypatch.setitem(EXPORTERS, "tflite", replace(EXPORTERS["tflite"], export=failing))
     plan = PruningPlan({})
-    exported, lost = export_all(config, prepared, folder, prepared.network, plan, Silent(), "onnx")
+    exported, lost = export_all(prepared, folder, prepared.network, plan, Silent(), "onnx")
     assert [item.format for item in exported] == ["onnx"]
     assert lost == [NotExported("tflite", "cannot export to TFLite: no memory")]
     assert not (folder / "baseline.tflite").exists()
     for measured in ("tflite", None):
         with pytest.raises(ExportError, match="no memory"):
-            export_all(config, prepared, folder, prepared.network, plan, Silent(), measured)
+            export_all(prepared, folder, prepared.network, plan, Silent(), measured)
     # The unpruned file of the first time is there, as after a search, and still what the network computes.
     assert made == ["baseline.onnx", "model.onnx", "model.onnx", "model.onnx"]
     for spoil in (
@@ -241,5 +241,5 @@ def test_a_format_that_fails_at_the_end_is_left_out_unless_it_was_measured(
     ):
         spoil()
         made.clear()
-        export_all(config, prepared, folder, prepared.network, plan, Silent(), "onnx")
+        export_all(prepared, folder, prepared.network, plan, Silent(), "onnx")
         assert made == ["baseline.onnx", "model.onnx"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from some_facts import FACTS
 
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.trial import Candidate
 from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.possible import Possible, limits_of, make_reward, settle
+from edgeprune.pipeline.possible import Possible, limits_of, make_reward, with_defaults
+from edgeprune.pipeline.settings import settle
 from edgeprune.search.reward import BoundedReward, Limits, Reward
 
 REFERENCE = Reference(latency=2e-3, memory=4e6, bytes=1e6)
@@ -18,8 +22,9 @@ POSSIBLE = Possible(ncr=8.0, latency_share=0.2, memory_share=0.4, reference=REFE
 
 def reward_of(paper: bool = False, **asked: object) -> Reward | BoundedReward:
     config = RunConfig(**asked)  # type: ignore[arg-type]
-    budget = settle(config.budget(), POSSIBLE)
-    return make_reward(config, budget, limits_of(config.budget(), REFERENCE), POSSIBLE, 0.9, paper=paper)
+    budget = with_defaults(config.budget(), POSSIBLE)
+    settings = settle(replace(config, method="acnn") if paper else config, FACTS).search
+    return make_reward(settings, budget, limits_of(config.budget(), REFERENCE), POSSIBLE, 0.9, paper=paper)
 
 
 def candidate(latency: float, memory: float, ncr: float) -> Candidate:

@@ -50,14 +50,16 @@ from edgeprune.models.zoo import FAMILIES
 from edgeprune.papers.conv.config import SCRATCH, SEARCHES, ConvConfig
 from edgeprune.papers.conv.pace import Pace, Part, format_hours, parts_of, step_of
 from edgeprune.papers.workbench import check_settings, origin, owned, read_json
+from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import metadata
 from edgeprune.pipeline.finetune import prune_and_tune, settings_of, teacher_of
-from edgeprune.pipeline.possible import Possible, check_possible, settle
+from edgeprune.pipeline.possible import Possible, check_possible, with_defaults
 from edgeprune.pipeline.prepare import prepare
 from edgeprune.pipeline.search import confirm_best, seek
+from edgeprune.pipeline.settings import settle
 from edgeprune.pipeline.validate import as_at_the_end
 from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
 from edgeprune.profilers.fresh import compare_fresh
@@ -223,28 +225,29 @@ class _Bench:
     """One network with one seed: everything that its cells share."""
 
     def __init__(
-        self, config: ConvConfig, name: str, seed: int, shop: Workshop, folder: RunFolder, possible: Possible,
+        self, config: ConvConfig, run: RunConfig, name: str, shop: Workshop, folder: RunFolder, possible: Possible,
         smallest: Candidate,
     ) -> None:  # fmt: skip
-        self._config, self._name, self._seed = config, name, seed
+        self._config, self._run, self._name, self._seed = config, run, name, run.seed
         self._protocol = config.protocol(name)
         self._shop, self._folder = shop, folder
         self._possible, self._smallest = possible, smallest
         self._ledger = Ledger(folder / "seconds.json", shop.evaluator.spent)
         prepared = shop.prepared
         self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-        self._teacher = teacher_of(shop.config, prepared)
+        self._teacher = teacher_of(prepared)
 
     def search(self, part: Part) -> str:
         """Fill the part's cell. Raises BudgetError where no network keeps the bound."""
         if part.method == SCRATCH:
             return self._narrower(part)
         shop, possible, ledger = self._shop, self._possible, self._ledger
-        run = replace(shop.config, max_latency=f"{part.bound:g}x")
-        budget, bound = settle(run.budget(), possible), Bound(part.bound, relative=True)
+        run = replace(self._run, max_latency=f"{part.bound:g}x")
+        budget, bound = with_defaults(run.budget(), possible), Bound(part.bound, relative=True)
+        settings = settle(run, shop.prepared.facts).search
         check_possible(budget, possible, self._config.device, shop.prepared.structure)
         sought = seek(
-            shop, SEARCHES[part.method], run, possible, self._smallest,
+            shop, SEARCHES[part.method], settings, run.budget(), possible, self._smallest,
             episodes=self._protocol.episodes, seed=self._seed, ahead=0,
             keep=lambda trial: ledger.note([trial.candidate.plan]),
         )  # fmt: skip
@@ -343,11 +346,11 @@ class _Bench:
             lambda network, structure: (
                 shop.criterion
                 if network is prepared.network
-                else criterion_of(shop.config, prepared, network, structure, shop.progress)
+                else criterion_of(prepared, network, structure, shop.progress)
             ),
             train_set=prepared.train,
             validation=prepared.validation,
-            settings=settings_of(shop.config, prepared),
+            settings=settings_of(prepared),
             seed=self._seed,
             progress=shop.progress,
             teacher=self._teacher,
@@ -417,7 +420,7 @@ class _Bench:
         kind = RUNTIMES[shop.settings.runtime].format.name
         path = self._folder / f"raced.{kind}"
         example = shop.prepared.validation.inputs(slice(0, 2))
-        EXPORTERS[kind].export(network, example, path, metadata(shop.config, shop.prepared, plan))
+        EXPORTERS[kind].export(network, example, path, metadata(shop.prepared, plan))
         shop.profiler.close()
         return path
 
@@ -487,10 +490,19 @@ def _opened(
     prepared = prepare(run, folder, progress, settings.runtime, dataset=dataset)
     with (
         closing(TrialStore(folder / "trials.sqlite")) as store,
-        workshop(run, prepared, folder, session, settings, store, progress, ahead=False) as shop,
+        workshop(
+            prepared,
+            RunIdentity(path.name, path.parent, config.device),
+            folder,
+            session,
+            settings,
+            store,
+            progress,
+            ahead=False,
+        ) as shop,
     ):
         possible, smallest = measure_possible(shop)
-        yield _Bench(config, name, seed, shop, folder, possible, smallest)
+        yield _Bench(config, run, name, shop, folder, possible, smallest)
 
 
 def _shared(config: ConvConfig, name: str) -> Path:
