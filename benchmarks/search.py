@@ -66,6 +66,7 @@ from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import make_method
 from edgeprune.search.reward import BoundedReward, Limits
 from edgeprune.search.states import Losses
+from edgeprune.tasks.task import CLASSIFICATION
 from edgeprune.training import brief, narrow
 from edgeprune.training.batches import Batches
 from edgeprune.training.place import Place
@@ -175,8 +176,8 @@ def searched(name: str, args: argparse.Namespace, spec: DeviceSpec, ahead: int =
 
             with counted(laps, shop):
                 sought = seek(
-                    shop, replace(method, search=search), prepared.settled.search, config.budget(), possible, smallest, episodes=args.candidates, seed=0,
-                    ahead=ahead, keep=lambda _: None,
+                    shop, replace(method, search=search), prepared.settled.search, config.budget(), possible, smallest,
+                    episodes=args.candidates, seed=0, ahead=ahead, keep=lambda _: None,
                 )  # fmt: skip
             learnt = time.perf_counter() - opened - sought.seconds
             seconds = {part: laps.seconds.get(part, 0.0) - before.get(part, 0.0) for part in PARTS}
@@ -234,8 +235,8 @@ def made(name: str, config: RunConfig) -> Prepared:
     facts = facts_of(dataset, network, structure, "onnxruntime")
     training = Training(Place(memory_format="channels_last"))
     return Prepared(
-        dataset, train_set, validation, network, structure, facts, settle(config, facts), name, 0.1, {}, Scaling(preprocessing, "data"),
-        Shipped(("onnx",)), training,
+        dataset, train_set, validation, network, structure, facts, settle(config, facts), CLASSIFICATION, name, 0.1, {},
+        Scaling(preprocessing, "data"), Shipped(("onnx",)), training,
     )  # fmt: skip
 
 

@@ -7,8 +7,6 @@ from typing import Literal
 
 #: Whether a figure keeps its bound; "open": the measurement cannot tell it apart from the bound.
 Answer = Literal["met", "not met", "open"]
-#: What answers are judged by: the share that is right, or the mean of that share over the classes.
-MetricName = Literal["accuracy", "balanced-accuracy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,7 @@ class Budget:
     max_latency: Bound | None = None
     max_memory: Bound | None = None
     max_bytes: Bound | None = None
-    #: Points of accuracy that may be lost.
+    #: What may be lost of quality: points of a share, else percent by which the error may grow (`relative_drop`).
     max_drop: float | None = None
     min_ncr: float | None = None
+    relative_drop: bool = False

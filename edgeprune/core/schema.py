@@ -12,13 +12,13 @@ from edgeprune.core.errors import StorageError, UsageError
 # Every file of ours carries one, as `schema` or as a database's `PRAGMA user_version`; it rises when a field or column
 # changes its meaning or goes. What they hold: docs/interfaces.md.
 #: `result.json`; it stands for the whole run folder.
-RESULT_SCHEMA = 4
+RESULT_SCHEMA = 5
 #: `plan.json`.
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
 #: `tuned/*.json`.
 TUNED_SCHEMA = 2
 #: `front.json`.
-FRONT_SCHEMA = 1
+FRONT_SCHEMA = 2
 #: `trials.sqlite`.
 TRIALS_SCHEMA = 1
 #: `measurements.sqlite`.

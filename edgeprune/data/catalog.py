@@ -21,6 +21,7 @@ from edgeprune.data.digits import load_digits
 from edgeprune.data.idx import FASHION_MNIST, MNIST, load_idx
 from edgeprune.data.images import load_images
 from edgeprune.data.split import make_dataset
+from edgeprune.tasks.names import TaskName
 
 _OWN = "(or an image folder, a .zip of one, an .npz file, or FILE.py:FUNCTION)"
 
@@ -53,7 +54,13 @@ def data_folder(data_dir: Path | None) -> Path:
 
 
 def load_data(
-    source: str, data_dir: Path | None, *, seed: int, validation_share: float = 0.1, progress: Progress
+    source: str,
+    data_dir: Path | None,
+    *,
+    seed: int,
+    validation_share: float = 0.1,
+    progress: Progress,
+    task: TaskName | None = None,
 ) -> Dataset:
     """The data set that `source` names, split by `seed`; a name goes before a file of the same name.
 
@@ -64,21 +71,25 @@ def load_data(
     | FILE.npz | x_train, y_train, x_test, y_test, and `preprocessing` if its owner says so |
     | FILE.py:FUNCTION | a function that returns these, as a dict, or the four as a tuple |
 
+    Targets of one's own are what `task` wants, or what they look like (see `read_targets`).
+
     Raises DataError for data that is missing, damaged or not usable, UsageError for a user's function that fails.
     """
-    name, raw = _load(source, data_dir, progress)
+    name, raw = _load(source, data_dir, progress, task)
     dataset = make_dataset(name, raw, seed=seed, validation_share=validation_share)
     # Of data of one's own: colour images are taken for photographs, grey ones may be writing.
     mirrors = DATASETS[source].mirrors if source in DATASETS else dataset.input_shape[:1] == (3,)
-    return replace(dataset, mirrors=mirrors)
+    # Pictures are what they are; arrays of one's own may be anything.
+    own = is_user_function(source) or source.lower().endswith(".npz")
+    return replace(dataset, mirrors=mirrors, laid_out=dataset.laid_out if own and source not in DATASETS else "given")
 
 
-def _load(source: str, data_dir: Path | None, progress: Progress) -> tuple[str, Raw]:
+def _load(source: str, data_dir: Path | None, progress: Progress, task: TaskName | None) -> tuple[str, Raw]:
     if source in DATASETS:
         return source, DATASETS[source].load(data_folder(data_dir), progress)
     if is_user_function(source):
         file, _, function = source.rpartition(":")
-        return f"{Path(file).stem}.{function}", call_function(source)
+        return f"{Path(file).stem}.{function}", call_function(source, task)
     path = Path(source).expanduser()
     if not source or not path.exists():
         if re.search(r"[/\\.~]", source):
@@ -88,5 +99,5 @@ def _load(source: str, data_dir: Path | None, progress: Progress) -> tuple[str, 
     if path.is_dir() or path.suffix.lower() == ".zip":
         return name, load_images(path, progress)
     if path.suffix.lower() == ".npz":
-        return name, read_npz(path)
+        return name, read_npz(path, task)
     raise DataError(f"data file {path} is neither .zip nor .npz", "give " + _OWN.strip("()").removeprefix("or "))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
+from edgeprune.tasks.names import TargetKind
 
 _FORMULA = "input = (raw * scale - mean) / std, one mean and one std per channel or feature"
+
+
+#: How inputs came to the layout (N, C, H, W): as they were "given", by an "axis" of one channel, or "transposed".
+Layout = Literal["given", "axis", "transposed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,14 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Raw inputs `x`, uint8 or float32, (N, C, H, W) or (N, D), and class indices `y`, int64 (N,)."""
+    """Raw inputs `x`, uint8 or float32, (N, C, H, W), (N, D) or as a network takes them, and targets `y` (N, ...).
+
+    Targets are int64 where they are classes, of an example or of every place, and float32 where they are numbers, or 0
+    and 1 for labels.
+    """
 
     x: NDArray[np.uint8] | NDArray[np.float32]
-    y: NDArray[np.int64]
+    y: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -74,7 +84,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    #: Class names; a label is an index into them.
+    #: Class names; a label is an index into them. Of several labels their names; empty where targets are numbers.
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     #: SHA-256 over contents and split: equal means the same examples in the same order, preprocessed alike.
@@ -85,6 +95,27 @@ class Dataset:
     unit: float = 1.0
     #: Whether `preprocessing` came with the data, not worked out from them.
     carried: bool = False
+    targets: TargetKind = "classes"
+    #: How inputs were brought into the layout of images, where they came otherwise.
+    laid_out: Layout = "given"
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a network answers for an example, or for a place of it."""
+        return int(np.prod(self.train.y.shape[1:])) if self.targets == "numbers" else len(self.classes)
+
+    @property
+    def examples(self) -> str:
+        """What there is of targets, in words: "10 classes"."""
+        match self.targets:
+            case "classes":
+                return f"{len(self.classes)} classes"
+            case "map":
+                return f"{len(self.classes)} classes for every place"
+            case "labels":
+                return f"{len(self.classes)} labels"
+            case "numbers":
+                return f"{self.outputs} number{'s' if self.outputs > 1 else ''} to predict"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

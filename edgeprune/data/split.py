@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError, UsageError
 from edgeprune.data.arrays import Raw
-from edgeprune.data.dataset import Dataset, Preprocessing, Split
+from edgeprune.data.dataset import Dataset, Layout, Preprocessing, Split
 
 #: What colour photographs are standardised with everywhere (ImageNet), in units of [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,7 +44,9 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
     """
     if not 0 < validation_share < 1:
         raise UsageError(f"validation share {validation_share} is not between 0 and 1", "give for example 0.1")
-    rest, taken = stratified(raw.y_train, validation_share, seed)
+    # Numbers, labels and maps have no classes that each must be in both.
+    strata = raw.y_train if raw.targets == "classes" else np.zeros(len(raw.y_train), np.int64)
+    rest, taken = stratified(strata, validation_share, seed)
     if len(taken) == 0:
         raise DataError(
             f"{name}: no class has two training examples, so none can validate", "give more training examples"
@@ -55,7 +58,10 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
     fingerprint = _fingerprint((train, validation, test), raw.classes, preprocessing)
     unit = _unit(train.x) if raw.scale is None else raw.scale
     carried = raw.preprocessing is not None
-    return Dataset(name, train, validation, test, raw.classes, preprocessing, fingerprint, unit=unit, carried=carried)
+    return Dataset(
+        name, train, validation, test, raw.classes, preprocessing, fingerprint, unit=unit, carried=carried,
+        targets=raw.targets, laid_out=raw.laid_out,
+    )  # fmt: skip
 
 
 def first_examples(dataset: Dataset, count: int) -> Dataset:
@@ -77,6 +83,44 @@ def in_own_order(test: Split) -> Split:
     """A test set as `make_dataset` got it, before it was shuffled."""
     order = np.argsort(np.random.default_rng(TEST_SEED).permutation(len(test)))
     return Split(test.x[order], test.y[order])
+
+
+def as_given(dataset: Dataset) -> Dataset | None:
+    """The same examples as they were given, where they were brought into the layout of images; else None."""
+    if dataset.laid_out == "given":
+        return None
+
+    def back(split: Split) -> Split:
+        x: NDArray[Any] = (
+            split.x[:, 0] if dataset.laid_out == "axis" else np.ascontiguousarray(np.moveaxis(split.x, 1, -1))
+        )
+        return Split(x, split.y)
+
+    return _otherwise(dataset, back, "given")
+
+
+def channels_first(dataset: Dataset) -> Dataset | None:
+    """The same examples with their last axis as the first: pictures of any number of bands. Else None."""
+    if dataset.laid_out != "given" or len(dataset.input_shape) != 3:
+        return None
+
+    def moved(split: Split) -> Split:
+        x: NDArray[Any] = np.ascontiguousarray(np.moveaxis(split.x, -1, 1))
+        return Split(x, split.y)
+
+    return _otherwise(dataset, moved, "transposed")
+
+
+def _otherwise(dataset: Dataset, change: Callable[[Split], Split], laid_out: Layout) -> Dataset:
+    train, validation, test = map(change, (dataset.train, dataset.validation, dataset.test))
+    preprocessing = dataset.preprocessing
+    if not dataset.carried:
+        preprocessing = choose_preprocessing(train.x, None if dataset.unit == _unit(train.x) else dataset.unit)
+    fingerprint = _fingerprint((train, validation, test), dataset.classes, preprocessing)
+    return replace(
+        dataset, train=train, validation=validation, test=test, preprocessing=preprocessing, fingerprint=fingerprint,
+        laid_out=laid_out,
+    )  # fmt: skip
 
 
 def preprocessed(dataset: Dataset, preprocessing: Preprocessing) -> Dataset:
@@ -108,7 +152,7 @@ def _unit(x: NDArray[Any]) -> float:
     return 1 / 255 if x.dtype == np.uint8 else 1.0
 
 
-def _take(x: NDArray[Any], y: NDArray[np.int64], index: NDArray[np.int64]) -> Split:
+def _take(x: NDArray[Any], y: NDArray[Any], index: NDArray[np.int64]) -> Split:
     # Indexing keeps the memory order of a user's transposed view.
     return Split(np.ascontiguousarray(x[index]), y[index])
 

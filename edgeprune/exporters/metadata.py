@@ -12,6 +12,7 @@ from pydantic import Field
 from edgeprune.core.errors import DataError, ModelError
 from edgeprune.core.reading import Source
 from edgeprune.data.dataset import Preprocessing
+from edgeprune.tasks.names import TaskName
 
 #: Sides of an input; more is no shape of anything that is measured here.
 _Side = Annotated[int, Field(ge=1, le=1 << 24)]
@@ -23,6 +24,7 @@ _MAX_CLASSES = 1_000_000
 class _Told:
     """The entries that are read; each may be missing, and others may stand beside them."""
 
+    task: TaskName | None = None
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=_MAX_CLASSES)] | None = None
     input_shape: Annotated[tuple[_Side, ...], Field(min_length=1, max_length=8)] | None = None
     preprocessing: Preprocessing | None = None

@@ -14,14 +14,17 @@ from edgeprune.core.reading import Source
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.models.zoo import ZOO, build, is_finite
 
+#: Inputs that a network is tried on.
+BATCH = 2
 
-def make_model(spec: str, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The network that `spec` names, checked on a batch of two inputs (2, *shape).
 
-    Raises ModelError for an unknown name, a user's function that fails, or a network that does not give (2, classes).
+def make_model(spec: str, shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """The network that `spec` names; one of the zoo takes inputs (N, *shape) and gives (N, outputs).
+
+    Raises ModelError for an unknown name, or a user's function that fails.
     """
     if spec in ZOO:
-        return build(spec, shape, classes)
+        return build(spec, shape, outputs)
     if ".py" not in spec:
         raise ModelError(f"unknown model '{spec}'", did_you_mean(spec, ZOO) + " (or your own FILE.py:FUNCTION)")
     model = call_user(load_function(spec, "model"), spec)
@@ -33,26 +36,27 @@ def make_model(spec: str, shape: tuple[int, ...], classes: int) -> nn.Module:
         )
     if not is_finite(model):
         raise ModelError(f"{spec} returned weights with NaN or infinite values", "check how they were made")
-    check_forward(model, spec, shape, classes)
     return model
 
 
-def check_forward(model: nn.Module, spec: str, shape: tuple[int, ...], classes: int) -> None:
-    """Raises ModelError unless `model` turns (2, *shape) into logits (2, classes)."""
+def answered(model: nn.Module, spec: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what `model` answers to two inputs (2, *shape). Raises ModelError unless it is a tensor (2, ...)."""
     model.eval()
     try:
         with torch.no_grad():
-            out = model(torch.zeros(2, *shape))
+            out = model(torch.zeros(BATCH, *shape))
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"model {spec} fails on an input of shape {(2, *shape)}: {first}", "check that the model fits the data"
+            f"model {spec} fails on an input of shape {(BATCH, *shape)}: {first}", "check that the model fits the data"
         ) from error
-    if not isinstance(out, Tensor) or tuple(out.shape) != (2, classes):
+    if not isinstance(out, Tensor) or out.ndim == 0 or len(out) != BATCH:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ModelError(
-            f"model {spec} gives {got} for two inputs, not logits (2, {classes})", f"the data has {classes} classes"
+            f"model {spec} gives {got} for two inputs, not a tensor ({BATCH}, ...)",
+            "let forward return one tensor with a row for each input",
         )
+    return tuple(out.shape)
 
 
 def load_weights(model: nn.Module, path: Path, say: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,20 @@ class Asked:
     def looseness(self) -> float:
         """What sorts bounds, the loosest last: a larger limit, a smaller NCR."""
         return self.value.value if isinstance(self.value, Bound) else -self.value
+
+
+def read_drop(given: str | float) -> tuple[float, bool]:
+    """What --max-drop says: the number, and whether it is relative ("5%"). Raises UsageError for what is neither."""
+    text = str(given).strip()
+    relative = text.endswith("%")
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        hint = "write 1 for a point of a share such as accuracy, or 5% for an error that may grow by a twentieth"
+        raise UsageError(f"--max-drop must be 0 or more, got '{text:.40}'", hint)
+    return value, relative
 
 
 def read_bounds(field: str, given: str | float | None) -> tuple[Asked, ...]:

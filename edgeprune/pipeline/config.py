@@ -11,14 +11,15 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from edgeprune.core.budget import Bound, Budget, MetricName
+from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
 from edgeprune.core.runtimes import FORMATS, RUNTIMES, Format, RuntimeName, runtime_for
 from edgeprune.core.units import refuse_unit
 from edgeprune.data.preprocessing import WORDS, parse_numbers
-from edgeprune.pipeline.bounds import PARSERS, read_bounds
+from edgeprune.pipeline.bounds import PARSERS, read_bounds, read_drop
 from edgeprune.search.names import MethodName
+from edgeprune.tasks.names import MetricName, TaskName
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
@@ -58,9 +59,13 @@ class RunConfig:
         "job",
         "SCALING",
     )
-    metric: MetricName = _option(
-        "accuracy",
-        "what search, fine-tuning, --max-drop and the verdict judge by: balanced-accuracy where a class is rare",
+    task: TaskName | None = _option(
+        None, "what the network is for [worked out from the targets and from what it answers, and said]", "job"
+    )
+    metric: MetricName | None = _option(
+        None,
+        "what search, fine-tuning, --max-drop and the verdict judge by; balanced-accuracy where a class is rare "
+        "[the first of the task: accuracy, map, mae, miou, mse]",
         "job",
     )
     device: str = _option("local", "where it is measured and validated", "job", "NAME")
@@ -91,8 +96,12 @@ class RunConfig:
         None, "bound on the heap the model holds on the device: 20MB or 0.6x, or several", "budget", "BOUND"
     )
     max_bytes: str | None = _option(None, "bound on the file: 300kB or 0.6x, or several", "budget", "BOUND")
-    max_drop: float | None = _option(
-        None, "bound on the test accuracy lost, in points; it always holds [1.0]", "budget", "POINTS"
+    max_drop: str | float | None = _option(
+        None,
+        "bound on what is lost on the test set, which always holds: points of accuracy or another share [1], or by how "
+        "much an error may grow [5%]",
+        "budget",
+        "DROP",
     )
     expect_ncr: float | str | None = _option(
         None,
@@ -228,7 +237,8 @@ class RunConfig:
         _check(self.processes >= 3, "processes", "at least 3, or there is no interval")
         _check(0 < self.max_sparsity < 1, "max_sparsity", "between 0 and 1")
         _check(0 < self.validation_share < 1, "validation_share", "between 0 and 1")
-        _check(self.max_drop is None or self.max_drop >= 0, "max_drop", "0 or more")
+        if self.max_drop is not None:
+            read_drop(self.max_drop)
         _check(self.threads is None or self.threads <= 256, "threads", "at most 256")
         # Ten is also the fewest epochs that are worked out where none are given.
         most = 10 if self.finetune_epochs is None else min(10, max(1, self.finetune_epochs))
@@ -323,7 +333,8 @@ class RunConfig:
             max_latency=one("max_latency"),
             max_memory=one("max_memory"),
             max_bytes=one("max_bytes"),
-            max_drop=self.max_drop,
+            max_drop=None if self.max_drop is None else read_drop(self.max_drop)[0],
+            relative_drop=self.max_drop is not None and read_drop(self.max_drop)[1],
             min_ncr=one("expect_ncr"),
         )
 
@@ -365,6 +376,8 @@ def make_config(values: dict[str, Any], where: str) -> RunConfig:
     if isinstance(rate := plain.get("expect_ncr"), str) and "," not in rate:
         # Of the command line, where it may hold several as well.
         plain["expect_ncr"] = read_bounds("expect_ncr", rate)[0].value
+    if isinstance(drop := plain.get("max_drop"), str) and not read_drop(drop)[1]:
+        plain["max_drop"] = read_drop(drop)[0]
     try:
         return TypeAdapter(RunConfig).validate_python(plain)
     except ValidationError as error:

@@ -18,6 +18,7 @@ from edgeprune.pruning.criteria import Ranked, Ranking
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.shapley import Game, NetworkGame, evaluations, seconds_per_evaluation, shapley_values
 from edgeprune.pruning.structure import Structure
+from edgeprune.tasks.task import CLASSIFICATION, Classification, Task
 from edgeprune.training.batches import Batches
 
 #: Names of all criteria.
@@ -44,6 +45,7 @@ def criterion_of(prepared: Prepared, network: nn.Module, structure: Structure, p
         images=settings.images,
         seed=prepared.settled.seed,
         progress=progress,
+        task=prepared.task,
     )
 
 
@@ -58,6 +60,7 @@ def make_criterion(
     images: int,
     seed: int,
     progress: Progress,
+    task: Task = CLASSIFICATION,
 ) -> Ranked:
     """Rank the channels of every group by the criterion `name`; with `repair` readers are refitted by least squares.
 
@@ -79,7 +82,7 @@ def make_criterion(
         case "l2":
             ranking = rankings.l2(network, structure)
         case "taylor":
-            ranking = rankings.taylor(network, structure, train_set.ordered(limit=count))
+            ranking = rankings.taylor(network, structure, train_set.ordered(limit=count), task)
         case "activation":
             ranking = rankings.activation(network, structure, (x for x, _ in train_set.ordered(limit=count)))
         case "reconstruction":
@@ -88,9 +91,14 @@ def make_criterion(
             size = max(1, min(500, FISHER_NUMBERS // math.prod(structure.shape)))
             inputs = (x for x, _ in train_set.ordered(size, some))
             with progress.bar("weighing outputs", some) as bar:
-                fishers = fisher_matrices(network, layers, inputs, seed, bar.advance)
+                fishers = fisher_matrices(network, layers, inputs, seed, bar.advance, task)
             ranking = rankings.reconstruction(network, structure, grams, fishers)
         case _:
+            if not isinstance(task, Classification):
+                raise UsageError(
+                    f"the criterion shapley values channels by right answers, and {task.name} has none",
+                    "give another --criterion",
+                )
             ranking = _shapley(network, structure, validation, min(images, SHAPLEY_IMAGES), seed, progress)
     return Ranked(network, structure, ranking, grams if repair else None)
 

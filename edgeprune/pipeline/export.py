@@ -50,7 +50,7 @@ class _Stored:
     model: str
     model_sha256: str | None
     input_shape: tuple[Annotated[int, Field(ge=1)], ...]
-    classes: tuple[str, ...]
+    outputs: Annotated[int, Field(ge=1)]
     plan: PruningPlan
     weights: _Weights
 
@@ -80,7 +80,9 @@ def metadata(prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
         "edgeprune": VERSION,
         "model": prepared.model,
         "data": prepared.dataset.name,
-        "classes": list(prepared.dataset.classes),
+        "task": prepared.task.name,
+        # Of several labels their names; null where answers are numbers.
+        "classes": list(prepared.dataset.classes) or None,
         "input_shape": list(prepared.dataset.input_shape),
         "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
         # The file takes the full input all the same: it gathers these features itself.
@@ -103,6 +105,8 @@ def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan
             "model": f"{source}:{function}" if source else prepared.model,
             "model_sha256": sha256_file(source) if source else None,
             "input_shape": list(prepared.dataset.input_shape),
+            "task": prepared.task.name,
+            "outputs": prepared.dataset.outputs,
             "classes": list(prepared.dataset.classes),
             "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
             "plan": to_json(plan),
@@ -131,7 +135,7 @@ def load_network(run: Path) -> nn.Module:
             raise StorageError(f"{weights} is damaged: its hash is not the one in plan.json", "run again")
         if said.model_sha256 and sha256_file(Path(said.model.rpartition(":")[0])) != said.model_sha256:
             raise ModelError(f"{said.model} changed since the run", "restore it, or run again")
-        network = make_model(said.model, said.input_shape, len(said.classes))
+        network = make_model(said.model, said.input_shape, said.outputs)
         pruned = cut(network, said.input_shape, said.plan)
         pruned.load_state_dict(load_file(weights))
     return pruned.eval()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from edgeprune.core.budget import MetricName
 from edgeprune.core.clock import Deadline
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import UsageError
@@ -23,6 +22,7 @@ from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.tuned import Kept, Role, TunedNetworks
 from edgeprune.pruning.structure import INPUTS, Criterion, Structure
 from edgeprune.pruning.surgery import cut
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
@@ -101,7 +101,7 @@ def fine_tune(
     than are asked for now goes on for those that are missing. `make_criterion` ranks the partly pruned networks. A
     `teacher` made before (see `teacher_of`) shares the answers it keeps.
     """
-    schedule, settled = prepared.schedule, prepared.settled
+    schedule, settled, shown = prepared.schedule, prepared.settled, prepared.yardstick.show
     reference, chance = searched.possible.reference, searched.chance
     finalists, rescue = choose_finalists(
         searched.trials, schedule.finalists, searched.budget, reference, chance, searched.images
@@ -109,7 +109,7 @@ def fine_tune(
     if rescue is not None:
         progress.say(
             f"no trial above chance meets every bound; trial {rescue.index} does but guesses before it is tuned "
-            f"({100 * rescue.candidate.accuracy:.1f} %), so it is tuned as well"
+            f"({shown(rescue.candidate.accuracy)}), so it is tuned as well"
         )
     settings = settings_of(prepared)
     # One for all: finalists see the same images, and it keeps what the unpruned network answers.
@@ -131,7 +131,7 @@ def fine_tune(
             seed=settled.seed,
             progress=progress,
             title=title,
-            metric=settled.metric,
+            task=prepared.task,
             teacher=teacher,
         )
         kept = Kept(plan, fit, settings.amount)
@@ -150,8 +150,8 @@ def fine_tune(
             tuned.append(networks.get(trial.candidate.plan, "finalist") or tune(trial, "finalist", short, 1, title))
             fit = tuned[-1].fit
             progress.say(
-                f"trial {trial.index}: validation {100 * trial.candidate.accuracy:.2f} % -> "
-                f"{100 * fit.accuracy:.2f} % in {round(fit.epochs, 2):g} epochs"
+                f"trial {trial.index}: validation {shown(trial.candidate.accuracy)} -> "
+                f"{shown(fit.accuracy)} in {round(fit.epochs, 2):g} epochs"
             )
         winner = max(range(len(finalists)), key=lambda index: (tuned[index].fit.accuracy, -index))
         # It meets the bounds, which the other one does not.
@@ -172,11 +172,11 @@ def fine_tune(
             settings.of(settings.amount - begun.asked),
             settled.seed,
             progress,
-            metric=settled.metric,
+            task=prepared.task,
         )
         begun = Kept(begun.plan, fit, settings.amount)
         networks.put(best.candidate.plan, "winner", begun)
-    progress.say(f"fine-tuned for {round(begun.fit.epochs, 2):g} epochs: validation {100 * begun.fit.accuracy:.2f} %")
+    progress.say(f"fine-tuned for {round(begun.fit.epochs, 2):g} epochs: validation {shown(begun.fit.accuracy)}")
     before = narrow(searched.criterion, prepared.structure, best.candidate.plan, prepared.train, place=prepared.place)
     return Tuned(best, begun.plan, before, begun.fit)
 
@@ -200,7 +200,7 @@ def settings_of(prepared: Prepared) -> FineTune:
 def teacher_of(prepared: Prepared) -> Distillation:
     """The unpruned network as the teacher of a run's fine-tuning."""
     schedule = prepared.schedule
-    return Distillation(prepared.network, schedule.temperature, schedule.distillation, schedule.rounds)
+    return Distillation(prepared.network, schedule.temperature, schedule.distillation, schedule.rounds, prepared.task)
 
 
 def _in_one_step(structure: Structure, trial: Trial, iterations: int, settings: FineTune) -> bool:
@@ -219,7 +219,7 @@ def go_on(
     seed: int,
     progress: Progress,
     title: str = "fine-tuning",
-    metric: MetricName = "accuracy",
+    task: Task = CLASSIFICATION,
 ) -> Fit:
     """Tune a network that was tuned before for the epochs or minutes of `settings`; all of its history in one.
 
@@ -234,7 +234,7 @@ def go_on(
         seed=seed,
         progress=progress,
         title=title,
-        metric=metric,
+        task=task,
         begun=fit.epochs,
     )
     return replace(more, history=fit.history + more.history, epochs=fit.epochs + more.epochs)
@@ -265,7 +265,7 @@ def prune_and_tune(
     seed: int,
     progress: Progress,
     title: str = "fine-tuning",
-    metric: MetricName = "accuracy",
+    task: Task = CLASSIFICATION,
     clock: Callable[[], float] = time.monotonic,
     teacher: Distillation | None = None,
 ) -> tuple[nn.Module, Fit, PruningPlan]:
@@ -292,7 +292,7 @@ def prune_and_tune(
             "change --iterations or raise --finetune-epochs",
         )
     deadline = None if settings.minutes is None else Deadline.after(60 * settings.minutes, clock)
-    teacher = teacher or Distillation(network, settings.temperature, settings.distillation)
+    teacher = teacher or Distillation(network, settings.temperature, settings.distillation, task=task)
 
     def narrowed(criterion: Criterion, plan: PruningPlan) -> nn.Module:
         example = validation.inputs(slice(0, 16))
@@ -321,7 +321,7 @@ def prune_and_tune(
             seed=seed,
             progress=progress,
             title=title if steps == 1 else f"{title}, step {step} of {steps}",
-            metric=metric,
+            task=task,
             clock=clock,
         )
         history += fit.history
@@ -341,7 +341,7 @@ def _train(
     seed: int,
     progress: Progress,
     title: str,
-    metric: MetricName,
+    task: Task,
     clock: Callable[[], float] = time.monotonic,
     begun: float = 0.0,
 ) -> Fit:
@@ -359,7 +359,7 @@ def _train(
         distillation=teacher,
         augmentation=settings.augmentation,
         weight_decay=FINETUNE_DECAY,
-        metric=metric,
+        task=task,
         clock=clock,
         place=settings.place,
         begun=begun,

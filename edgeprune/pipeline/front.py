@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.core.budget import Bound, MetricName
+from edgeprune.core.budget import Bound
 from edgeprune.core.errors import BudgetError
 from edgeprune.core.measurement import Measurement
 from edgeprune.core.schema import FRONT_SCHEMA
@@ -19,7 +19,7 @@ from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.result import EXIT_CODES, Status
 from edgeprune.pipeline.search import Searched
-from edgeprune.training.metrics import score_interval
+from edgeprune.tasks.metrics import Yardstick
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def assemble_front(
     """The whole front of a run; `outcomes` by the bounds' names, the loosest first. `searched` has all trials."""
     assert config.front is not None
     asked = {each.name: each for each in read_bounds(config.front, getattr(config, config.front))}
-    reference = searched.possible.reference
+    reference, shown = searched.possible.reference, prepared.yardstick
     whole = {"max_latency": reference.latency, "max_memory": reference.memory, "max_bytes": reference.bytes}
     points = []
     for name, outcome in outcomes.items():
@@ -69,17 +69,18 @@ def assemble_front(
         "status": _together([point["status"] for point in points]),
         "model": config.model,
         "data": config.data,
-        "metric": config.metric,
+        "task": prepared.task.name,
+        "metric": prepared.task.metric.name,
         "bound": config.front,
         "device": {key: reached[0]["device"][key] for key in ("name", "kind", "emulated", "unit")},
         "unpruned": {
-            **_quality(reached[0]["baseline"], config.metric, prepared),
+            **_quality(reached[0]["baseline"], prepared),
             "latency": reference.latency,
             "peak_bytes": reference.memory,
             "bytes": reference.bytes,
         },
         "points": points,
-        "trials": [_tried(trial, reference) for trial in sorted(searched.trials, key=lambda trial: trial.index)],
+        "trials": [_tried(trial, reference, shown) for trial in sorted(searched.trials, key=lambda trial: trial.index)],
         "seconds": round(seconds, 2),
     }
 
@@ -104,8 +105,8 @@ def _came_of(name: str, outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
         "path": name,
         "file": f"{name}/{file['path']}",
         "trial": outcome["search"]["best_trial"],
-        **_quality(compressed, outcome["metric"], prepared),
-        "drop": compressed["error_points"],
+        **_quality(compressed, prepared),
+        "drop": compressed["lost"],
         "latency": file["latency"]["median"],
         "latency_share": {
             "value": 1 / speedup["value"],
@@ -120,19 +121,18 @@ def _came_of(name: str, outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _quality(side: Mapping[str, Any], metric: MetricName, prepared: Prepared) -> dict[str, Any]:
-    """What the metric says of the test set, and where the true share lies with 95 % confidence."""
-    value = side[metric.replace("-", "_")]
-    low, high = score_interval(metric, prepared.dataset.test.y, value)
-    return {"quality": {"value": value, "low": low, "high": high}}
+def _quality(side: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
+    """What the metric says of the test set, and where the true value lies with 95 % confidence."""
+    low, high = side["interval"]
+    return {"quality": {"value": side["scores"][prepared.task.metric.name], "low": low, "high": high}}
 
 
-def _tried(trial: Trial, reference: Reference) -> dict[str, Any]:
+def _tried(trial: Trial, reference: Reference, shown: Yardstick) -> dict[str, Any]:
     """A trial as a point of the picture: its score before fine-tuning, and what it cost, null where that failed."""
     measured = trial.candidate.cost if isinstance(trial.candidate.cost, Measurement) else None
     return {
         "trial": trial.index,
-        "score": trial.candidate.accuracy,
+        "score": shown.value(trial.candidate.accuracy),
         "latency_share": measured and measured.quotient,
         "memory_share": measured and measured.memory_quotient,
         "bytes_share": trial.candidate.bytes / reference.bytes if measured else None,

@@ -8,14 +8,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from edgeprune.core.budget import MetricName
 from edgeprune.core.errors import ModelError
 from edgeprune.core.progress import Progress
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.pipeline.scaling import IMAGES, Compared, better, compare, equals, halfway, scalings
+from edgeprune.tasks.classes import Classes, ClassMetric, chance_level, majority, score_of
+from edgeprune.tasks.metrics import Accuracy, BalancedAccuracy, Metric, Yardstick, classes_of
+from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
-from edgeprune.training.metrics import Classes, chance_level, judge, majority, score_of
 
 #: Share that another scaling or order of colours must gain before it is named for a network that does not guess.
 _WORTH_SAYING = 0.02
@@ -32,7 +33,7 @@ class _Causes:
 
 
 def check_baseline(
-    metric: MetricName,
+    task: Task,
     network: nn.Module,
     dataset: Dataset,
     validation: Batches,
@@ -41,48 +42,89 @@ def check_baseline(
     *,
     foreign: bool,
 ) -> float:
-    """The unpruned network's score on validation, a share by `metric`.
+    """The unpruned network's quality on validation, by the task's metric.
 
     `validation` is preprocessed as the run settled it, which `now` says; `dataset` has the data's own. `foreign`: the
     weights came trained, so that scaling, order of classes or colours may be another's.
 
     Raises ModelError where it is not told from guessing, with the likely causes in order and what trying them gave.
     """
+    metric, targets = task.metric, dataset.validation.y
+    answers = predict(network, validation).numpy()
+    value = metric.value(answers, targets)
+    quality, level = metric.quality(value, targets), metric.chance(targets, answers)
+    shown = Yardstick.on(metric, targets).show
+    if _tells_classes(metric):
+        _check_classes(task, network, dataset, classes_of(answers), quality, level, now, progress, foreign)
+        return quality
+    said = f"{metric.title} {metric.show(value)} on {len(targets):,} validation examples"
+    best, tried = _scalings_tried(task, network, dataset, now) if foreign else ("", "")
+    if quality <= level:
+        causes = [f"input scaling (tried {tried})", "weights that are not trained"] if foreign else []
+        causes = causes or ["trained too briefly (--train-epochs)", "targets that do not belong to the inputs"]
+        raise ModelError(
+            f"the unpruned network guesses: {said}, the best answer that is always the same gives "
+            f"{metric.show(metric.constant(targets))} (up to {shown(level)} is not told from that)",
+            best or f"likely causes, in order: {', '.join(f'{n} {cause}' for n, cause in enumerate(causes, start=1))}",
+        )
+    if best:
+        progress.say(f"{said}: {best}")
+    return quality
+
+
+def _tells_classes(metric: Metric) -> bool:
+    return isinstance(metric, Accuracy | BalancedAccuracy)
+
+
+def _scalings_tried(task: Task, network: nn.Module, dataset: Dataset, now: Preprocessing) -> tuple[str, str]:
+    """What to type where another scaling is much better than the present one, and what all of them give."""
+    names, targets = scalings(dataset), dataset.validation.y[:IMAGES]
+    unchanged, *scaled = compare(network, dataset, {"now": now, **names}, task)
+    shown = Yardstick.on(task.metric, targets).show
+    best = equals([unchanged, *scaled], targets, task)[0]
+    much = best.score > unchanged.score + _WORTH_SAYING and better(best, unchanged)
+    remedy = f"--preprocessing {best.name} gives {shown(best.score)}" if much and best is not unchanged else ""
+    return remedy, ", ".join(f"{one.name} {shown(one.score)}" for one in scaled)
+
+
+def _check_classes(
+    task: Task, network: nn.Module, dataset: Dataset, answers: Classes, score: float, level: float,
+    now: Preprocessing, progress: Progress, foreign: bool,
+) -> None:  # fmt: skip
+    """As `check_baseline`, where answers name a class: then its order, and how often it is there, say more."""
     labels = dataset.validation.y
-    answers: Classes = predict(network, validation).argmax(1).numpy()
-    score, level = score_of(metric, labels, answers), chance_level(metric, labels, answers)
+    metric: ClassMetric = "accuracy" if isinstance(task.metric, Accuracy) else "balanced-accuracy"
     most, share = majority(labels)
     if score <= level:
-        causes = _causes(network, dataset, now, metric) if foreign else _Causes((), "")
+        causes = _causes(network, dataset, now, task) if foreign else _Causes((), "")
         raise ModelError(
             f"the unpruned network guesses: {_said(metric, score, len(labels))}, {_guess(metric, dataset, labels)} "
             f"(up to {100 * level:.1f} % is not told from that){_lopsided(answers, dataset)}",
             _advice(metric, causes, labels, answers, foreign),
         )
     if share >= _LOPSIDED and metric == "accuracy":
-        balanced = judge(labels, answers, len(dataset.classes)).balanced_accuracy
+        balanced = score_of("balanced-accuracy", labels, answers)
         progress.say(
             f"{100 * share:.1f} % of the validation images are of class '{dataset.classes[most]}': accuracy says "
             f"little of the others; --metric balanced-accuracy counts all classes alike (now {100 * balanced:.1f} %)"
         )
-    if foreign and score < halfway(metric, labels):
-        causes = _causes(network, dataset, now, metric)
+    if foreign and score < halfway(task, labels):
+        causes = _causes(network, dataset, now, task)
         progress.say(
             f"the unpruned network is weak: {_said(metric, score, len(labels))}; "
             + (f"{causes.remedy}" if causes.remedy else f"tried without success: {', '.join(causes.words)}")
         )
     elif foreign:
-        _better_still(network, dataset, now, metric, progress)
-    return score
+        _better_still(network, dataset, now, task, progress)
 
 
-def _said(metric: MetricName, score: float, images: int) -> str:
+def _said(metric: ClassMetric, score: float, images: int) -> str:
     if metric == "accuracy":
         return f"{100 * score:.1f} % of {images:,} validation images right"
     return f"balanced accuracy {100 * score:.1f} % on {images:,} validation images"
 
 
-def _guess(metric: MetricName, dataset: Dataset, labels: Classes) -> str:
+def _guess(metric: ClassMetric, dataset: Dataset, labels: Classes) -> str:
     most, share = majority(labels)
     if metric == "accuracy":
         return f"always answering '{dataset.classes[most]}' gives {100 * share:.1f} %"
@@ -95,8 +137,8 @@ def _lopsided(answers: Classes, dataset: Dataset) -> str:
     return f"; {100 * share:.0f} % of its answers are '{dataset.classes[most]}'" if share >= 0.9 else ""
 
 
-def _advice(metric: MetricName, causes: _Causes, labels: Classes, answers: Classes, foreign: bool) -> str:
-    other: MetricName = "balanced-accuracy" if metric == "accuracy" else "accuracy"
+def _advice(metric: ClassMetric, causes: _Causes, labels: Classes, answers: Classes, foreign: bool) -> str:
+    other: ClassMetric = "balanced-accuracy" if metric == "accuracy" else "accuracy"
     found = score_of(other, labels, answers)
     # Accuracy may not tell a useful network from the answer "no" to everything.
     balanced = ""
@@ -119,15 +161,16 @@ def _advice(metric: MetricName, causes: _Causes, labels: Classes, answers: Class
     return f"likely causes, in order: {listed}" + (f"; {balanced}" if balanced else "")
 
 
-def _causes(network: nn.Module, dataset: Dataset, now: Preprocessing, metric: MetricName) -> _Causes:
+def _causes(network: nn.Module, dataset: Dataset, now: Preprocessing, task: Task) -> _Causes:
     """Scaling, order of the classes, order of the colours, each tried on some validation images."""
     labels = dataset.validation.y[:IMAGES]
+    metric: ClassMetric = "accuracy" if isinstance(task.metric, Accuracy) else "balanced-accuracy"
     # What the run has comes first, so that nothing else is named that does no better.
     names = dict(sorted(scalings(dataset).items(), key=lambda known: known[1] != now))
-    unchanged, *_ = compare(network, dataset, {"now": now}, metric)
-    scaled = compare(network, dataset, names, metric)
-    best = equals([unchanged, *scaled], labels, metric)[0]
-    enough = halfway(metric, labels)
+    unchanged, *_ = compare(network, dataset, {"now": now}, task)
+    scaled = compare(network, dataset, names, task)
+    best = equals([unchanged, *scaled], labels, task)[0]
+    enough = halfway(task, labels)
     words, remedies = [], []
 
     def under(name: str) -> str:
@@ -139,11 +182,12 @@ def _causes(network: nn.Module, dataset: Dataset, now: Preprocessing, metric: Me
         remedies.append(f"--preprocessing {best.name} gives {100 * best.score:.1f} %")
 
     likely = {"now": now} | {name: given for name, given in names.items() if name == best.name}
-    reversed_ = compare(network, dataset, likely, metric, reverse=True) if _coloured(dataset) else []
+    reversed_ = compare(network, dataset, likely, task, reverse=True) if _coloured(dataset) else []
     ordered = [
-        (score_of(metric, labels, order[one.answers]), one.name, order)
+        (score_of(metric, labels, order[answers]), one.name, order)
         for one in scaled
-        for order in [_best_order(labels, one.answers, len(dataset.classes))]
+        for answers in [classes_of(one.answers)]
+        for order in [_best_order(labels, answers, len(dataset.classes))]
     ]
     value, name, order = max(ordered, key=lambda found: found[0])
     words.append(f"order of the classes (the best of all orders gives {100 * value:.1f} %)")
@@ -173,22 +217,20 @@ def _best_order(labels: Classes, answers: Classes, classes: int) -> Classes:
     return np.asarray(order, np.int64)
 
 
-def _better_still(
-    network: nn.Module, dataset: Dataset, now: Preprocessing, metric: MetricName, progress: Progress
-) -> None:
+def _better_still(network: nn.Module, dataset: Dataset, now: Preprocessing, task: Task, progress: Progress) -> None:
     """Says where a network that does not guess does much better with another scaling, or with its colours reversed."""
     labels = dataset.validation.y[:IMAGES]
-    unchanged, *scaled = compare(network, dataset, {"now": now} | scalings(dataset), metric)
-    best = equals([unchanged, *scaled], labels, metric)[0]
-    if _worth_saying(best, unchanged, labels, metric):
+    unchanged, *scaled = compare(network, dataset, {"now": now} | scalings(dataset), task)
+    best = equals([unchanged, *scaled], labels, task)[0]
+    if _worth_saying(best, unchanged):
         progress.say(
             f"--preprocessing {best.name} would give the unpruned network {100 * best.score:.1f} % instead of "
             f"{100 * unchanged.score:.1f} %"
         )
     if not _coloured(dataset):
         return
-    back = compare(network, dataset, {"now": now}, metric, reverse=True)[0]
-    if _worth_saying(back, unchanged, labels, metric):
+    back = compare(network, dataset, {"now": now}, task, reverse=True)[0]
+    if _worth_saying(back, unchanged):
         progress.say(
             f"with reversed colours (BGR for RGB) the unpruned network gets {100 * back.score:.1f} % instead of "
             f"{100 * unchanged.score:.1f} %: the weights know another order, so reverse the channels of the data"
@@ -199,5 +241,5 @@ def _coloured(dataset: Dataset) -> bool:
     return len(dataset.input_shape) == 3 and dataset.input_shape[0] == 3
 
 
-def _worth_saying(one: Compared, other: Compared, labels: Classes, metric: MetricName) -> bool:
-    return one.score > other.score + _WORTH_SAYING and better(one.answers, other.answers, labels, metric)
+def _worth_saying(one: Compared, other: Compared) -> bool:
+    return one.score > other.score + _WORTH_SAYING and better(one, other)

@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgeprune.core.budget import MetricName
 from edgeprune.core.errors import ModelError, StorageError, UsageError
 from edgeprune.core.files import storing, write_json
 from edgeprune.core.plain import to_json
@@ -21,9 +21,10 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pruning.kinds import convolutional
+from edgeprune.tasks.metrics import Yardstick
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.frozen import trainable
-from edgeprune.training.metrics import score_of
 from edgeprune.training.pace import available, fault, has_bfloat16, step_seconds
 from edgeprune.training.place import PLAIN, DeviceName, MemoryFormat, Place, Precision
 from edgeprune.training.teacher import Teacher
@@ -105,8 +106,9 @@ def settle_training(
     train_set: Batches,
     batch_size: int,
     progress: Progress,
-    measure: Measure = step_seconds,
+    measure: Measure | None = None,
     native: Callable[[DeviceName], bool] = has_bfloat16,
+    task: Task = CLASSIFICATION,
 ) -> Training:
     """Where the baseline is trained: the fastest place in which it can be, in bfloat16 only where that is asked for.
 
@@ -124,21 +126,22 @@ def settle_training(
                 "resume it where it began, or start a new run",
             )
         return stored
-    x, labels = train_set.inputs(slice(0, batch_size)), train_set.y[:batch_size]
-    device = _device(config, network, x[:_IMAGES], labels[:_IMAGES], progress)
+    x, targets = train_set.inputs(slice(0, batch_size)), train_set.y[:batch_size]
+    device = _device(config, network, x[:_IMAGES], targets[:_IMAGES], task, progress)
     plain = Place(device)
     precisions = _precisions(config, network, device, native)
     others = [Place(device, layout, each) for each in precisions for layout in _layouts(network, x)]
     if others == [plain] or not trainable(network):
         return Training(plain)
-    faults = {place: fault(network, x[:_IMAGES], labels[:_IMAGES], place) for place in others if place != plain}
+    faults = {place: fault(network, x[:_IMAGES], targets[:_IMAGES], place, task) for place in others if place != plain}
     able = [place for place, why in faults.items() if why is None]
     if config.train_precision == "bfloat16" and not able:
         raise ModelError(f"the network does not train in bfloat16: {faults[others[0]]}", "leave --train-precision out")
     training = Training(plain)
     if able:
         # Plain float32 is timed beside whatever was asked for: people want to know what that costs them.
-        training = _timed(config, network, x, labels, [plain, *able], measure, progress)
+        timing = measure or partial(step_seconds, task=task)
+        training = _timed(config, network, x, targets, [plain, *able], timing, progress)
         training = replace(training, place=first_place(config, training))
     progress.say(_said(training, faults, native(device)))
     return training
@@ -150,15 +153,21 @@ def first_place(config: RunConfig, training: Training) -> Place:
 
 
 def settle_precision(
-    config: RunConfig, training: Training, network: nn.Module, validation: Batches, progress: Progress
+    config: RunConfig,
+    training: Training,
+    network: nn.Module,
+    validation: Batches,
+    progress: Progress,
+    task: Task = CLASSIFICATION,
 ) -> Training:
     """`training` in bfloat16 where that is faster, was not decided by the user, and the trained `network` bears it."""
     place = training.fastest(("float32", "bfloat16"))
     if config.train_precision != "auto" or place.precision == "float32":
         return training
-    there, here = (_score(network, validation, each, config.metric) for each in (place, training.place))
+    there, here = (_quality(network, validation, each, task) for each in (place, training.place))
     gain = f"{training.speedup(place) / training.speedup(training.place):.1f}x faster"
-    scores = f"validation {100 * there:.2f} % instead of {100 * here:.2f} %"
+    shown = Yardstick.on(task.metric, validation.y.numpy()).show
+    scores = f"validation {shown(there)} instead of {shown(here)}"
     if there < here - MAY_COST:
         progress.say(f"training in {training.place}: bfloat16 would be {gain}, but costs too much: {scores}")
         return training
@@ -166,9 +175,11 @@ def settle_precision(
     return replace(training, place=place)
 
 
-def _device(config: RunConfig, network: nn.Module, x: Tensor, labels: Tensor, progress: Progress) -> DeviceName:
+def _device(
+    config: RunConfig, network: nn.Module, x: Tensor, targets: Tensor, task: Task, progress: Progress
+) -> DeviceName:
     device = train_device(config)
-    why = None if device == "cpu" or not trainable(network) else fault(network, x, labels, Place(device))
+    why = None if device == "cpu" or not trainable(network) else fault(network, x, targets, Place(device), task)
     if why is None:
         return device
     if config.train_device != "auto":
@@ -194,7 +205,7 @@ def _timed(
     config: RunConfig,
     network: nn.Module,
     x: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     places: list[Place],
     measure: Measure,
     progress: Progress,
@@ -209,7 +220,7 @@ def _timed(
     if (known := read_paces(path, places, progress.say)) is not None:
         return Training(places[0], known)
     # What else runs here only makes a step slower: the quickest ones tell places apart on a busy machine as well.
-    quickest = {place: min(seconds) for place, seconds in measure(network, x, labels, places).items()}
+    quickest = {place: min(seconds) for place, seconds in measure(network, x, targets, places).items()}
     timed = tuple(
         Timed(place.memory_format, place.precision, quickest[place], quickest[places[0]] / quickest[place])
         for place in places
@@ -248,7 +259,7 @@ def _said(training: Training, faults: Mapping[Place, str | None], native: bool) 
     return text + failed
 
 
-def _score(network: nn.Module, validation: Batches, place: Place, metric: MetricName) -> float:
-    """The network's score on validation at the place's precision."""
-    answers = Teacher(network).known(validation, place).argmax(1).cpu().numpy()
-    return score_of(metric, validation.y.numpy(), answers)
+def _quality(network: nn.Module, validation: Batches, place: Place, task: Task) -> float:
+    """Of the network's answers to the validation images at the place's precision."""
+    answers, targets = Teacher(network).known(validation, place).cpu().float().numpy(), validation.y.numpy()
+    return task.metric.quality(task.metric.value(answers, targets), targets)

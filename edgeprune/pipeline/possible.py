@@ -9,10 +9,11 @@ from edgeprune.core.errors import BudgetError
 from edgeprune.core.kinds import Unit
 from edgeprune.core.units import format_bytes, format_cost
 from edgeprune.pipeline.choose import BETWEEN_PROCESSES, Reference
-from edgeprune.pipeline.settings import DEFAULT_DROP, SearchSettings
+from edgeprune.pipeline.settings import SearchSettings
 from edgeprune.pipeline.staying import Measure, because_of
 from edgeprune.pruning.structure import Structure
 from edgeprune.search.reward import BoundedReward, Limits, Reward
+from edgeprune.tasks.metrics import Metric
 
 #: The rate that is asked for when nothing else is (or half-way to the most that is possible).
 DEFAULT_NCR = 3.0
@@ -31,11 +32,11 @@ class Possible:
     unit: Unit = "s"
 
 
-def with_defaults(budget: Budget, possible: Possible) -> Budget:
+def with_defaults(budget: Budget, possible: Possible, metric: Metric) -> Budget:
     """The budget with its defaults: quality is always bounded; where nothing asks for less, a rate (NCR) does."""
     asks = (budget.max_latency, budget.max_memory, budget.max_bytes, budget.min_ncr)
     ncr = default_ncr(possible) if all(bound is None for bound in asks) else budget.min_ncr
-    return replace(budget, min_ncr=ncr, max_drop=DEFAULT_DROP if budget.max_drop is None else budget.max_drop)
+    return replace(budget, min_ncr=ncr, max_drop=metric.usual_drop if budget.max_drop is None else budget.max_drop)
 
 
 def default_ncr(possible: Possible) -> float:

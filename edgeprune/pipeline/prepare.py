@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -19,12 +20,14 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.store import RunFolder
+from edgeprune.core.userfile import is_user_function
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
-from edgeprune.data.split import preprocessed
-from edgeprune.models.source import load_weights, make_model
+from edgeprune.data.split import as_given, channels_first, preprocessed
+from edgeprune.models.source import answered, load_weights, make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import ZOO, is_finite
+from edgeprune.pipeline.bounds import read_drop
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.placing import UNSETTLED, Training, first_place, settle_precision, settle_training, train_device
@@ -37,6 +40,9 @@ from edgeprune.pruning.groups import discover
 from edgeprune.pruning.held import frozen_parameters
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import INPUTS, Structure
+from edgeprune.tasks.metrics import Yardstick
+from edgeprune.tasks.resolve import check_fits, settle_task
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import Taken, train
 from edgeprune.training.heap import keep_freed_memory
@@ -65,9 +71,10 @@ class Prepared:
     structure: Structure
     facts: Facts
     settled: Settled
+    task: Task
     #: A zoo network, or FILE.py:FUNCTION.
     model: str
-    #: The unpruned network's score on validation, by the run's metric.
+    #: The unpruned network's quality on validation, by the task's metric.
     validation_accuracy: float
     #: How the baseline came about: {"source": "weights" | "model" | "trained" | "cached", ...}.
     baseline: dict[str, Any]
@@ -84,6 +91,11 @@ class Prepared:
     def schedule(self) -> Schedule:
         """How the baseline is trained and the pruned network tuned."""
         return self.settled.schedule
+
+    @property
+    def yardstick(self) -> Yardstick:
+        """What qualities on validation are in the metric's own terms."""
+        return Yardstick.on(self.task.metric, self.validation.y.numpy())
 
     @property
     def place(self) -> Place:
@@ -120,15 +132,22 @@ def prepare(
     # A device that is not there is told before anything is loaded.
     train_device(config)
     dataset = dataset or load_data(
-        config.data, config.data_dir, seed=config.seed, validation_share=config.validation_share, progress=progress
+        config.data,
+        config.data_dir,
+        seed=config.seed,
+        validation_share=config.validation_share,
+        progress=progress,
+        task=config.task,
     )
     progress.say(
         f"data {dataset.name}: {len(dataset.train)} train, {len(dataset.validation)} validation, "
         f"{len(dataset.test)} test, "
-        f"inputs {'x'.join(map(str, dataset.input_shape))}, {len(dataset.classes)} classes"
+        f"inputs {'x'.join(map(str, dataset.input_shape))}, {dataset.examples}"
     )
     torch.manual_seed(config.seed)
-    network = make_model(config.model, dataset.input_shape, len(dataset.classes))
+    network, dataset, task = _network(config, dataset, progress)
+    if config.max_drop is not None:
+        task.metric.check_drop(read_drop(config.max_drop)[1])
     tell_frozen(network, config.prune_frozen, progress)
     # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
     structure = discover(
@@ -145,47 +164,49 @@ def prepare(
     shipped = Shipped(config.exported)
     if try_formats is not None:
         shipped = try_formats(network, Batches(dataset.validation, dataset.preprocessing))
-    facts = facts_of(dataset, network, structure, runtime)
+    facts = facts_of(dataset, network, structure, runtime, task)
     settled = settle(config, facts)
     schedule = settled.schedule
     if config.weights is not None:
         load_weights(network, config.weights, progress.say)
     stored = _stored(folder)
-    scaling, trained = settle_scaling(config, stored.scaling if stored else None, network, dataset, progress)
+    scaling, trained = settle_scaling(config, stored.scaling if stored else None, network, dataset, progress, task)
     as_loaded, dataset = dataset, preprocessed(dataset, scaling.preprocessing)
     train_set = Batches(dataset.train, dataset.preprocessing)
     validation = Batches(dataset.validation, dataset.preprocessing)
     if facts.convolves and train_device(config) == "cpu":
         keep_freed_memory()
     training = settle_training(
-        config, stored.training if stored else None, network, train_set, schedule.batch_size, progress
+        config, stored.training if stored else None, network, train_set, schedule.batch_size, progress, task=task
     )
     place = first_place(config, training)
-    familiar = how_familiar(network, train_set, validation) if trained else None
+    familiar = how_familiar(network, train_set, validation, task) if trained else None
     taken: Taken = "best" if familiar is None or familiar.told_apart else "last"
     baseline = _baseline(
-        config, folder, network, train_set, validation, schedule, place, dataset, trained, progress, taken
+        config, folder, network, train_set, validation, schedule, place, dataset, trained, progress, taken, task
     )
     network.eval()
     tell_stays(structure, progress, folder.log)
-    accuracy = check_baseline(
-        config.metric, network, as_loaded, validation, scaling.preprocessing, progress, foreign=trained
-    )
+    quality = check_baseline(task, network, as_loaded, validation, scaling.preprocessing, progress, foreign=trained)
+    yardstick = Yardstick.on(task.metric, validation.y.numpy())
     progress.say(
-        f"unpruned network: validation {config.metric} {100 * accuracy:.2f} %, {len(structure.groups)} groups to prune"
+        f"unpruned network: validation {task.metric.title} {yardstick.show(quality)}, "
+        f"{len(structure.groups)} groups to prune"
     )
     if familiar is not None and taken == "last":
         progress.say(
-            f"{100 * familiar.validation:.2f} % of validation and {100 * familiar.training:.2f} % of training images "
-            "are right: the weights may have been trained on both, so fine-tuning's last epoch is taken, and "
+            f"{familiar.said}: the weights may have been trained on both, so fine-tuning's last epoch is taken, and "
             "not validation's best"
         )
     if stored is None:
-        training = settle_precision(config, training, network, validation, progress)
+        training = settle_precision(config, training, network, validation, progress, task)
     _same_content(folder, stored, dataset, network, scaling, training)
     if config.train_epochs is None and baseline["source"] in ("weights", "model"):
         # Asked for, training would go on from the user's weights.
         settled = settled.without("train_epochs")
+    settled = settled.found("task", task.name, "worked out from the targets and the answers")
+    settled = settled.found("max_drop", _drop(task), "a network that is fast and wrong is of no use")
+    settled = settled.found("metric", task.metric.name, f"usual for {task.name}")
     settled = settled.found("preprocessing", scaling.name, WHY[scaling.source])
     settled = settled.found("train_device", training.place.device, "what torch finds here, and the network bears")
     pace = (
@@ -200,8 +221,9 @@ def prepare(
         structure,
         facts,
         settled,
+        task,
         config.model,
-        accuracy,
+        quality,
         baseline,
         scaling,
         shipped,
@@ -210,11 +232,51 @@ def prepare(
     )
 
 
-def facts_of(dataset: Dataset, network: nn.Module, structure: Structure, runtime: RuntimeName) -> Facts:
+def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[nn.Module, Dataset, Task]:
+    """The untrained network, the data in the layout that it takes, and the task.
+
+    The user's own takes inputs as they were given, or, where it does not, as images (N, C, H, W); one of the zoo takes
+    images. Raises ModelError where none of these is taken, or the answers do not fit the targets.
+    """
+    network = make_model(config.model, dataset.input_shape, dataset.outputs)
+    ways = (as_given(dataset), dataset, channels_first(dataset)) if is_user_function(config.model) else (dataset,)
+    errors: dict[Dataset, ModelError] = {}
+    for way in ways:
+        if way is None:
+            continue
+        train = way.train
+        try:
+            output = answered(network, config.model, way.input_shape)
+            task = settle_task(
+                config.task, config.metric, way.targets, train.y, way.classes, output,
+                same=train.x.size == train.y.size and np.array_equal(train.x.ravel(), train.y.ravel()),
+            )  # fmt: skip
+            check_fits(task, config.model, output, train.y, way.classes, way.examples)
+        except ModelError as misfit:
+            errors[way] = misfit
+            continue
+        how = "" if config.task else ", worked out from the targets"
+        progress.say(f"task: {task.name}{how}; judged by {task.metric.title}")
+        if way is not dataset:
+            how = "as they are given" if way.laid_out == "given" else "with their last axis as the first"
+            progress.say(f"inputs are taken {how}: {'x'.join(map(str, way.input_shape))}")
+        return network, way, task
+    raise errors[dataset]
+
+
+def _drop(task: Task) -> float | str:
+    drop = task.metric.usual_drop
+    return drop if task.metric.share else f"{drop:g}%"
+
+
+def facts_of(
+    dataset: Dataset, network: nn.Module, structure: Structure, runtime: RuntimeName, task: Task = CLASSIFICATION
+) -> Facts:
     """What settings are decided by; `runtime` is the one that is measured."""
     return Facts(
         images=len(dataset.train),
         shape=dataset.input_shape,
+        moves=task.moves,
         mirrors=dataset.mirrors,
         validation=len(dataset.validation),
         convolves=convolutional(network),
@@ -237,6 +299,7 @@ def _baseline(
     trained: bool,
     progress: Progress,
     taken: Taken,
+    task: Task,
 ) -> dict[str, Any]:
     """Fill `network` with trained weights: those of an earlier run of the same content, or fresh ones.
 
@@ -254,7 +317,7 @@ def _baseline(
     else:
         if trained:
             progress.say(f"{config.model} returns a trained network; training goes on from its weights")
-        key = _training_key(config, schedule, place, dataset, network)
+        key = _training_key(config, schedule, place, dataset, network, task)
         how = {"source": "trained", "epochs": schedule.train_epochs, "key": key}
         earlier = _earlier_baseline(config.runs_dir, key, network, progress.say)
         if earlier is not None:
@@ -272,7 +335,7 @@ def _baseline(
                 progress=progress,
                 title="training the baseline",
                 augmentation=schedule.augmentation,
-                metric=config.metric,
+                task=task,
                 place=place,
                 taken=taken,
             )
@@ -286,12 +349,14 @@ def _baseline(
     return how
 
 
-def _training_key(config: RunConfig, schedule: Schedule, place: Place, dataset: Dataset, network: nn.Module) -> str:
+def _training_key(
+    config: RunConfig, schedule: Schedule, place: Place, dataset: Dataset, network: nn.Module, task: Task
+) -> str:
     digest = hashlib.sha256()
     # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
     training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
-    # Which epoch is kept hangs on the metric.
-    judged = () if config.metric == "accuracy" else (config.metric,)
+    # What is learnt hangs on the task, and which epoch is kept on the metric.
+    judged = () if task == CLASSIFICATION else (task.name, task.metric.name)
     where = () if place == PLAIN else (place,)
     digest.update(repr((config.model, training, config.seed, dataset.fingerprint, *judged, *where)).encode())
     digest.update(_frozen(network))

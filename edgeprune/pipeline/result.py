@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune.core.budget import Answer, Budget, MetricName
+from edgeprune.core.budget import Answer, Budget
 from edgeprune.core.measurement import Measurement
 from edgeprune.core.plain import to_json
 from edgeprune.core.schema import RESULT_SCHEMA
@@ -24,9 +24,10 @@ from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.staying import staying
-from edgeprune.pipeline.validate import HostAccuracy, NotValidated, Validated
+from edgeprune.pipeline.validate import HostScores, NotValidated, Validated
 from edgeprune.profilers.statistics import cost_interval
 from edgeprune.pruning.cost import count_macs, count_parameters
+from edgeprune.tasks.metrics import Yardstick
 
 Status = Literal["running", "done", "budget-not-met", "worse", "impossible", "failed", "interrupted"]
 EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "worse": 3, "impossible": 3, "interrupted": 130}
@@ -71,14 +72,15 @@ def assemble(
     prepared: Prepared,
     searched: Searched,
     tuned: Tuned,
-    accuracy: HostAccuracy,
+    scores: HostScores,
     files: list[Validated | NotValidated | NotExported],
     spec: DeviceSpec,
     seconds: float,
 ) -> dict[str, Any]:
     """The whole result of a run that got to its end."""
     structure, original = prepared.structure, prepared.network
-    network, metric = tuned.fit.network, config.metric
+    network, metric, shown = tuned.fit.network, prepared.task.metric, prepared.yardstick
+    before, after = scores.baseline.values[metric.name], scores.compressed.values[metric.name]
     neurons, left = structure.neurons(original), structure.neurons(network)
     primary = next(item for item in files if isinstance(item, Validated) and item.runtime == config.runtime)
     result = {
@@ -96,13 +98,15 @@ def assemble(
             "train": len(prepared.dataset.train),
             "validation": len(prepared.dataset.validation),
             "test": len(prepared.dataset.test),
+            "input_shape": list(prepared.dataset.input_shape),
             "preprocessing": _preprocessing(prepared.scaling),
         },
-        "metric": config.metric,
+        "task": prepared.task.name,
+        "metric": metric.name,
         "baseline": {
-            "accuracy": accuracy.baseline.accuracy,
-            "balanced_accuracy": accuracy.baseline.balanced_accuracy,
-            "validation_accuracy": prepared.validation_accuracy,
+            "scores": dict(scores.baseline.values),
+            "interval": list(scores.baseline.interval),
+            "validation_score": shown.value(prepared.validation_accuracy),
             "neurons": neurons,
             "parameters": count_parameters(original),
             "macs": count_macs(original, structure.shape),
@@ -110,12 +114,12 @@ def assemble(
             **prepared.baseline,
         },
         "compressed": {
-            "accuracy_before_finetune": accuracy.before_finetune.accuracy,
-            "balanced_accuracy_before_finetune": accuracy.before_finetune.balanced_accuracy,
-            "accuracy": accuracy.compressed.accuracy,
-            "balanced_accuracy": accuracy.compressed.balanced_accuracy,
-            "validation_accuracy": tuned.fit.accuracy,
-            "error_points": round(100 * (accuracy.baseline.score(metric) - accuracy.compressed.score(metric)), 4),
+            "scores_before_finetune": dict(scores.before_finetune.values),
+            "scores": dict(scores.compressed.values),
+            "interval": list(scores.compressed.interval),
+            "validation_score": shown.value(tuned.fit.accuracy),
+            "lost": round(metric.lost(before, after), 4),
+            "lost_unit": metric.unit,
             "ncr": neurons / left,
             "neurons": left,
             "parameters": count_parameters(network),
@@ -128,7 +132,7 @@ def assemble(
             ],
             "frozen": staying(structure),
         },
-        "classes": _classes(prepared, accuracy),
+        "classes": _classes(prepared, scores),
         "artifacts": [_artifact(item) for item in files],
         "search": {**searched.summary, "best_trial": tuned.trial.index},
         "possible": to_json(searched.possible),
@@ -137,7 +141,7 @@ def assemble(
         "seconds": round(seconds, 2),
     }
     asked = config.budget()
-    checks = [*check_bounds(searched.budget, primary, result, asked), _above_chance(accuracy, metric)]
+    checks = [*check_bounds(searched.budget, primary, result, asked), _above_chance(scores, prepared)]
     status, concluded = conclude(checks, drawbacks(primary))
     result["budget"] = {
         "asked": to_json(asked),
@@ -170,20 +174,26 @@ def _preprocessing(scaling: Scaling) -> dict[str, Any]:
     }
 
 
-def _classes(prepared: Prepared, accuracy: HostAccuracy) -> list[dict[str, Any]]:
-    """Recall of every class on the test set, before and after; null where no test image is of it."""
+def _classes(prepared: Prepared, scores: HostScores) -> list[dict[str, Any]]:
+    """Recall of every class on the test set, before and after; null where no test image is of it. Else nothing."""
+    if not scores.compressed.recall:
+        return []
     counts = np.bincount(prepared.dataset.test.y, minlength=len(prepared.dataset.classes))
-    before, after = accuracy.baseline.recall, accuracy.compressed.recall
+    before, after = scores.baseline.recall, scores.compressed.recall
     return [
         {"name": name, "images": int(count), "baseline_recall": old, "recall": new}
         for name, count, old, new in zip(prepared.dataset.classes, counts, before, after, strict=True)
     ]
 
 
-def _above_chance(accuracy: HostAccuracy, metric: MetricName) -> dict[str, Any]:
+def _above_chance(scores: HostScores, prepared: Prepared) -> dict[str, Any]:
     """Whatever was asked for: a network whose answers are not told from guessing has met nothing."""
-    limit, value = 100 * accuracy.chance_level, 100 * accuracy.compressed.score(metric)
-    return _check("above_chance", limit, value, "%", "met" if value > limit else "not met", default=True)
+    metric = prepared.task.metric
+    whole, unit = (100, "%") if metric.share else (1, "")
+    limit = whole * Yardstick.on(metric, prepared.dataset.test.y).value(scores.chance)
+    value = whole * scores.compressed.values[metric.name]
+    answer: Answer = "met" if scores.quality > scores.chance else "not met"
+    return _check("above_chance", limit, value, unit, answer, default=True)
 
 
 def _check(name: str, limit: float, value: float, unit: str, answer: Answer, *, default: bool) -> dict[str, Any]:
@@ -215,10 +225,8 @@ def _artifact(item: Validated | NotValidated | NotExported) -> dict[str, Any]:
     measured = item.measurement
     return {
         **exported,
-        "device_accuracy": item.device.accuracy,
-        "device_balanced_accuracy": item.device.balanced_accuracy,
-        "baseline_device_accuracy": item.baseline_device.accuracy,
-        "baseline_device_balanced_accuracy": item.baseline_device.balanced_accuracy,
+        "device_scores": dict(item.device.values),
+        "baseline_device_scores": dict(item.baseline_device.values),
         "agreement": item.agreement,
         "latency": _latency(measured.samples, measured.median, measured),
         "baseline_latency": _latency(measured.against, measured.against_median, measured),
@@ -276,8 +284,8 @@ def check_bounds(budget: Budget, primary: Validated, result: Mapping[str, Any], 
             limit = bound.limit(whole)
             add(name, limit, value, value <= limit, "bytes")
     if budget.max_drop is not None:
-        drop = result["compressed"]["error_points"]
-        add("max_drop", budget.max_drop, drop, drop <= budget.max_drop + 1e-9, "points")
+        drop = result["compressed"]["lost"]
+        add("max_drop", budget.max_drop, drop, drop <= budget.max_drop + 1e-9, result["compressed"]["lost_unit"])
     if budget.min_ncr is not None:
         ncr = result["compressed"]["ncr"]
         add("expect_ncr", budget.min_ncr, ncr, ncr >= budget.min_ncr - 1e-9, "neurons/neurons")

@@ -256,9 +256,9 @@ class _Ending:
         watch.stage(f"{title}validate")
         spec = session.spec
         final = as_at_the_end(settings, spec.unit, config.processes, searched.budget.max_latency, FINAL_S)
-        accuracy, validated = validate(prepared, config.metric, tuned.before, network, exported, session, final, watch)
+        scores, validated = validate(prepared, tuned.before, network, exported, session, final, watch)
         files = [*validated, *lost]
-        result = assemble(config, prepared, searched, tuned, accuracy, files, spec, time.monotonic() - started)
+        result = assemble(config, prepared, searched, tuned, scores, files, spec, time.monotonic() - started)
         for item in result["artifacts"]:
             for drawback in item.get("drawbacks", ()):
                 watch.say(f"{item['path']}: {drawback['text']}")

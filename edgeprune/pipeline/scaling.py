@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from edgeprune.core.budget import MetricName
 from edgeprune.core.progress import Progress
 from edgeprune.core.userfile import is_user_function
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import describe, resolve, unscaled, write_numbers
 from edgeprune.data.split import IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.tasks.metrics import Answers, Merits, Targets, Yardstick
+from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
-from edgeprune.training.metrics import Classes, chance_level, score_of
 
 #: Validation images that scalings are compared on; they are shuffled.
 IMAGES = 1000
@@ -53,7 +53,7 @@ class Scaling:
 
 
 def settle_scaling(
-    config: RunConfig, stored: Scaling | None, network: nn.Module, dataset: Dataset, progress: Progress
+    config: RunConfig, stored: Scaling | None, network: nn.Module, dataset: Dataset, progress: Progress, task: Task
 ) -> tuple[Scaling, bool]:
     """How inputs are scaled, and whether `network` is trained already.
 
@@ -68,10 +68,10 @@ def settle_scaling(
     tries = stored is None and config.preprocessing == "auto" and (trained or is_user_function(config.model))
     if tries or (not trained and is_user_function(config.model)):
         names = scalings(dataset) if tries else {config.preprocessing: settled.preprocessing}
-        compared = compare(network, dataset, names, config.metric)
-        trained = trained or max(one.score for one in compared) >= halfway(config.metric, _labels(dataset))
+        compared = compare(network, dataset, names, task)
+        trained = trained or max(one.score for one in compared) >= halfway(task, _targets(dataset))
         if trained and tries:
-            settled = _fitting(settled, names, compared, dataset, config.metric, progress)
+            settled = _fitting(settled, names, compared, dataset, task, progress)
     progress.say(f"inputs: {describe(settled.preprocessing)}, {WHY[settled.source]}")
     return settled, trained
 
@@ -120,62 +120,57 @@ def scalings(dataset: Dataset) -> dict[str, Preprocessing]:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What one scaling gave on the validation images that are looked at: `answers` (N,)."""
+    """What one scaling gave on the validation images that are looked at: `answers` (N, ...), and their quality."""
 
     name: str
     score: float
-    answers: Classes
+    answers: Answers
+    merits: Merits
+    #: Whether the answers are not told from guessing.
+    guesses: bool
 
 
 def compare(
-    network: nn.Module, dataset: Dataset, names: dict[str, Preprocessing], metric: MetricName, *, reverse: bool = False
+    network: nn.Module, dataset: Dataset, names: dict[str, Preprocessing], task: Task, *, reverse: bool = False
 ) -> list[Compared]:
     """Score the network on the first validation images under each scaling; `reverse`: channels in reverse order."""
     batches = Batches(dataset.validation, dataset.preprocessing)
     if reverse:
         batches = batches.reversed(IMAGES)
-    labels = _labels(dataset)
+    targets, metric = _targets(dataset), task.metric
     found = []
     for name, preprocessing in names.items():
-        answers = predict(network, batches.scaled(preprocessing), IMAGES).argmax(1).numpy()
-        found.append(Compared(name, score_of(metric, labels, answers), answers))
+        answers = predict(network, batches.scaled(preprocessing), IMAGES).numpy()
+        score = metric.quality(metric.value(answers, targets), targets)
+        guesses = score <= metric.chance(targets, answers)
+        found.append(Compared(name, score, answers, metric.merits(answers, targets), guesses))
     return found
 
 
-def better(one: Classes, other: Classes, labels: Classes, metric: MetricName) -> bool:
+def better(one: Compared, other: Compared) -> bool:
     """Whether answers `one` are better than `other` to the same images, by more than luck.
 
     A test of signs, as McNemar's: every image counts as much as the metric lets it, and the sum of the differences is
     compared with what it would be if each might as well have the other sign.
     """
-    weights: NDArray[np.float64] = np.ones(len(labels))
-    if metric == "balanced-accuracy":
-        _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        weights = 1 / counts[places]
-    gains = weights * ((one == labels).astype(float) - (other == labels).astype(float))
+    gains = one.merits - other.merits
     return float(gains.sum()) > SIGMAS * float(np.sqrt((gains**2).sum()))
 
 
-def equals(compared: list[Compared], labels: Classes, metric: MetricName) -> list[Compared]:
+def equals(compared: list[Compared], targets: Targets, task: Task) -> list[Compared]:
     """Those that the best of them does not beat by more than luck, in their order.
 
     What guesses is beaten by what gets at least half-way from guessing to all right, also where a rare class has too
     few images for the test of signs.
     """
-
-    def guesses(one: Compared) -> bool:
-        return one.score <= chance_level(metric, labels, one.answers)
-
     best = max(compared, key=lambda one: one.score)
-    sure = best.score >= halfway(metric, labels) and not guesses(best)
-    return [
-        one for one in compared if not better(best.answers, one.answers, labels, metric) and not (sure and guesses(one))
-    ]
+    sure = best.score >= halfway(task, targets) and not best.guesses
+    return [one for one in compared if not better(best, one) and not (sure and one.guesses)]
 
 
-def halfway(metric: MetricName, labels: Classes) -> float:
+def halfway(task: Task, targets: Targets) -> float:
     """Half-way from what guessing gets to all right."""
-    return (chance_level(metric, labels) + 1) / 2
+    return (task.metric.chance(targets) + 1) / 2
 
 
 def _fitting(
@@ -183,18 +178,18 @@ def _fitting(
     names: dict[str, Preprocessing],
     compared: list[Compared],
     dataset: Dataset,
-    metric: MetricName,
+    task: Task,
     progress: Progress,
 ) -> Scaling:
     """The scaling that trained weights fit, said in one line with all figures."""
-    labels = _labels(dataset)
-    best = max(compared, key=lambda one: one.score)
-    equal = equals(compared, labels, metric)
+    targets = _targets(dataset)
+    best, shown = max(compared, key=lambda one: one.score), Yardstick.on(task.metric, targets).show
+    equal = equals(compared, targets, task)
     # The data's own comes first: where several fit equally, it is that.
     chosen = equal[0]
     tried = tuple(Tried(one.name, one.score) for one in compared)
-    figures = ", ".join(f"{one.name} {100 * one.score:.1f} %" for one in compared)
-    if best.score <= chance_level(metric, labels):
+    figures = ", ".join(f"{one.name} {shown(one.score)}" for one in compared)
+    if best.score <= task.metric.chance(targets):
         chosen = compared[0]
         verdict = "the weights fit none of these, so the data's own is kept"
     elif len(equal) == len(compared):
@@ -207,9 +202,9 @@ def _fitting(
         others = [one.name for one in equal if one is not chosen]
         also = f" ({' and '.join(others)} as well)" if others else ""
         verdict = f"the weights fit {chosen.name}{also}, which is taken instead of the data's own"
-    what = "right" if metric == "accuracy" else metric
+    what = "right" if task.metric.name == "accuracy" else task.metric.title
     progress.say(
-        f"input scaling tried on {len(labels)} validation images, {what}: {figures}; {verdict}; "
+        f"input scaling tried on {len(targets)} validation images, {what}: {figures}; {verdict}; "
         f"--preprocessing decides otherwise"
     )
     if chosen is compared[0]:
@@ -223,7 +218,7 @@ def _own(config: RunConfig, dataset: Dataset) -> Scaling:
     return Scaling(resolve(config.preprocessing, dataset), "option", name=config.preprocessing)
 
 
-def _labels(dataset: Dataset) -> Classes:
+def _targets(dataset: Dataset) -> Targets:
     return dataset.validation.y[:IMAGES]
 
 

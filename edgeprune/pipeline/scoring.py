@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from edgeprune.core.budget import MetricName
 from edgeprune.core.design import PruningPlan
 from edgeprune.pruning.structure import Criterion, Structure
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.fit import score
@@ -30,7 +30,7 @@ class Scoring:
         validation: Batches,
         tuning: BriefTuning | None,
         images: int | None = None,
-        metric: MetricName = "accuracy",
+        task: Task = CLASSIFICATION,
         place: Place = PLAIN,
     ) -> None:
         self._structure = structure
@@ -40,7 +40,7 @@ class Scoring:
         self._tuning = tuning
         #: How many validation images are looked at; None: all.
         self.images = images
-        self._metric: MetricName = metric
+        self._task = task
         self._place = place
         self._neurons = structure.neurons(network)
 
@@ -56,5 +56,5 @@ class Scoring:
     def __call__(self, pruned: nn.Module) -> tuple[float, float]:
         """The score (share) of the network of a plan once it is tuned, and its neuron compression rate."""
         tuned = pruned if self._tuning is None else self._tuning(pruned)
-        accuracy = score(tuned, self._validation, self.images, metric=self._metric, place=self._place)
+        accuracy = score(tuned, self._validation, self.images, task=self._task, place=self._place)
         return accuracy, self._neurons / self._structure.neurons(pruned)

@@ -112,8 +112,8 @@ def run_search(
         with workshop(prepared, run, folder, session, settings, store, progress, ahead=ahead > 0) as shop:
             chance = shop.chance
             possible, smallest = measure_possible(shop)
-            _report(possible, smallest, progress)
-            budgets = [with_defaults(want.asked, possible) for want in wanted]
+            _report(possible, smallest, prepared.yardstick.show, progress)
+            budgets = [with_defaults(want.asked, possible, prepared.task.metric) for want in wanted]
             answers = _impossible(budgets, possible, shop, run.device)
             for want, impossible in zip(wanted, answers, strict=True):
                 if impossible is not None:
@@ -152,8 +152,8 @@ def run_search(
             guessing = sum(trial.candidate.accuracy <= chance for trial in trials)
             if guessing:
                 progress.say(
-                    f"{guessing} of {len(trials)} trials are not told from guessing ({settled.metric} up to "
-                    f"{100 * chance:.1f} %): they rank last"
+                    f"{guessing} of {len(trials)} trials are not told from guessing "
+                    f"({prepared.task.metric.title} up to {prepared.yardstick.show(chance)}): they rank last"
                 )
             searched: list[Searched | BudgetError] = []
             for want, budget, impossible in zip(wanted, budgets, answers, strict=True):
@@ -203,7 +203,7 @@ def seek(
     """
     structure, evaluator, progress = shop.prepared.structure, shop.evaluator, shop.progress
     groups = structure.groups
-    budget = with_defaults(asked, possible)
+    budget = with_defaults(asked, possible, shop.prepared.task.metric)
     original = structure.neurons(shop.prepared.network)
     limits = limits_of(asked, possible.reference)
     accuracy = shop.prepared.validation_accuracy
@@ -318,12 +318,12 @@ def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Any]:
     return found
 
 
-def _report(possible: Possible, smallest: Candidate, progress: Progress) -> None:
+def _report(possible: Possible, smallest: Candidate, shown: Callable[[float], str], progress: Progress) -> None:
     progress.say(
         f"unpruned on the device: {format_cost(possible.reference.latency, possible.unit)}, "
         f"{format_bytes(possible.reference.memory)} heap; "
         f"possible at best: {format_speedup(1 / possible.latency_share, possible.unit)}, NCR {possible.ncr:.2f} "
-        f"(narrowest network, {100 * smallest.accuracy:.1f} % before fine-tuning)"
+        f"(narrowest network, {shown(smallest.accuracy)} before fine-tuning)"
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import fisher_exact
+from scipy.stats import fisher_exact, ttest_ind
 from torch import nn
 
+from edgeprune.tasks.metrics import Merits, Yardstick
+from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
 
@@ -20,25 +21,32 @@ _LEAST = 2000
 
 @dataclass(frozen=True, slots=True)
 class Familiar:
-    """How well a network knows images of either kind: the share that it answers right.
+    """How well a network knows images of either kind, in words.
 
     `told_apart`: it knows training images better than validation images, so it was not trained on these.
     """
 
-    validation: float
-    training: float
+    said: str
     told_apart: bool
 
 
-def how_familiar(network: nn.Module, train_set: Batches, validation: Batches) -> Familiar:
-    """Compare the shares by Fisher's exact test, one-sided."""
-    new = _right(network, validation, len(validation))
-    known = _right(network, train_set, min(len(train_set), max(_LEAST, len(validation))))
-    counts = [[np.count_nonzero(right), np.count_nonzero(~right)] for right in (new, known)]
-    chance = fisher_exact(counts, alternative="less").pvalue
-    return Familiar(float(new.mean()), float(known.mean()), bool(chance < _LEVEL))
+def how_familiar(network: nn.Module, train_set: Batches, validation: Batches, task: Task) -> Familiar:
+    """Compare the answers, one-sided: by Fisher's exact test where they are right or wrong, else by Welch's."""
+    new, said_new = _asked(network, validation, len(validation), task)
+    known, said_known = _asked(network, train_set, min(len(train_set), max(_LEAST, len(validation))), task)
+    if task.metric.name == "accuracy":
+        counts = [[np.count_nonzero(right), np.count_nonzero(right == 0)] for right in (new, known)]
+        chance = fisher_exact(counts, alternative="less").pvalue
+        said = f"{said_new} of validation and {said_known} of training images are right"
+    else:
+        chance = ttest_ind(new, known, equal_var=False, alternative="less").pvalue
+        said = f"{task.metric.title} is {said_new} on validation and {said_known} on training images"
+    return Familiar(said, bool(chance < _LEVEL))
 
 
-def _right(network: nn.Module, batches: Batches, count: int) -> NDArray[np.bool_]:
-    right: NDArray[np.bool_] = (predict(network, batches, count).argmax(1) == batches.y[:count]).numpy()
-    return right
+def _asked(network: nn.Module, batches: Batches, count: int, task: Task) -> tuple[Merits, str]:
+    answers, targets = predict(network, batches, count).numpy(), batches.y[:count].numpy()
+    metric = task.metric
+    return metric.merits(answers, targets), Yardstick.on(metric, targets).show(
+        metric.quality(metric.value(answers, targets), targets)
+    )

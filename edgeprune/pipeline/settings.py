@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from edgeprune.core.budget import MetricName
 from edgeprune.core.plain import to_json
 from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 from edgeprune.pipeline.config import CriterionName, RunConfig, Setting, to_plain
@@ -31,8 +30,6 @@ CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 20, 4000, 4_000_
 #: ResNet-20 lost 0.57 points, not 0.12, a run each (docs/search.md). Of so many epochs the images differ: the unpruned
 #: network's answers to others would take up to half of the time.
 CONVOLVED_SEEN, LEAST_EPOCHS, MOST_EPOCHS, ROUNDS = 360_000, 8, 60, 4
-#: Points that may be lost when nobody said: a network that is fast and wrong is of no use to anybody.
-DEFAULT_DROP = 1.0
 
 LEARNING_RATE = 2e-3
 
@@ -43,9 +40,10 @@ GIVEN, DEFAULT = "given", "default"
 class Facts:
     """What settings are decided by, of the data, the unpruned network and the device."""
 
-    #: Training images, their shape, and whether they may be mirrored.
+    #: Training images, their shape, whether they may be moved at all, and mirrored.
     images: int
     shape: tuple[int, ...]
+    moves: bool
     mirrors: bool
     #: Validation images.
     validation: int
@@ -133,7 +131,6 @@ class Settled:
     of the inputs, where it is trained, the rate that is asked for where nothing is.
     """
 
-    metric: MetricName
     seed: int
     ranking: RankingSettings
     scoring: ScoringSettings
@@ -158,7 +155,6 @@ def settle(config: RunConfig, facts: Facts) -> Settled:
     """Decide what `config` leaves open, by what is known of data, network and device."""
     options = _Options(config)
     settled = Settled(
-        metric=config.metric,
         seed=config.seed,
         ranking=_ranking(config, options),
         scoring=_scoring(config, facts, options),
@@ -167,7 +163,6 @@ def settle(config: RunConfig, facts: Facts) -> Settled:
         options=options.found,
     )
     options.decide("prune_inputs", config.prune_inputs, bool(facts.inputs), _READERS[facts.inputs])
-    options.decide("max_drop", config.max_drop, DEFAULT_DROP, "a network that is fast and wrong is of no use")
     if config.multiple_of is None:
         block = RUNTIMES[facts.runtime].block
         options.note("multiple_of", {"neurons": 1, "channels": block}, f"the block of {facts.runtime}")
@@ -260,7 +255,7 @@ def _search(config: RunConfig, facts: Facts, options: _Options) -> SearchSetting
 
 
 def _schedule(config: RunConfig, facts: Facts, options: _Options) -> Schedule:
-    images, convolves, why = facts.images, facts.convolves, f"{facts.images} training images"
+    images, convolves, many = facts.images, facts.convolves, f"{facts.images} training images"
     # As many epochs as iterations is the least that is allowed.
     least = max(LEAST_EPOCHS, config.iterations)
     tuning = (
@@ -270,14 +265,19 @@ def _schedule(config: RunConfig, facts: Facts, options: _Options) -> Schedule:
     )
     epochs = config.finetune_epochs
     if config.finetune_minutes is None:
-        epochs = options.decide("finetune_epochs", epochs, tuning, f"{_kind(facts)}, {why}")
-    augmentation = None if config.augmentation == "none" else Augmentation.fit(facts.shape, mirrors=facts.mirrors)
+        epochs = options.decide("finetune_epochs", epochs, tuning, f"{_kind(facts)}, {many}")
+    augmentation = None
     if config.augmentation == "auto":
-        options.note("augmentation", to_json(augmentation) or "none", f"inputs {'x'.join(map(str, facts.shape))}")
+        why = f"inputs {'x'.join(map(str, facts.shape))}"
+        if facts.moves:
+            augmentation = Augmentation.fit(facts.shape, mirrors=facts.mirrors)
+        else:
+            why = "targets would have to move with the inputs"
+        options.note("augmentation", to_json(augmentation) or "none", why)
     return Schedule(
         # About a million images in all, at least 20 and at most 60 times each.
         train_epochs=options.decide(
-            "train_epochs", config.train_epochs, min(60, max(20, round(1_000_000 / images))), why
+            "train_epochs", config.train_epochs, min(60, max(20, round(1_000_000 / images))), many
         ),
         finetune_epochs=tuning if epochs is None else epochs,
         finetune_minutes=config.finetune_minutes,

@@ -20,6 +20,7 @@ from edgeprune.core.runtimes import Format, RuntimeName
 from edgeprune.core.schema import FRONT_SCHEMA, RESULT_SCHEMA, check_schema
 from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.pipeline.config import RunConfig, Setting, as_options, make_config
+from edgeprune.tasks.names import MetricName, TaskName
 
 #: How a run that got to its end may have ended.
 Ended = Literal["done", "budget-not-met", "worse"]
@@ -27,6 +28,8 @@ Count = Annotated[int, Field(ge=0)]
 #: What shares are taken of.
 Whole = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+#: Figures by the names of their metrics.
+Scores = Mapping[str, float]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -49,6 +52,7 @@ class Scaled:
 class Data:
     """What is said of the data."""
 
+    input_shape: tuple[Whole, ...]
     preprocessing: Scaled
 
 
@@ -56,8 +60,7 @@ class Data:
 class Before:
     """The unpruned network."""
 
-    accuracy: Share
-    balanced_accuracy: Share
+    scores: Scores
     neurons: Whole
     parameters: Whole
     macs: Whole
@@ -96,11 +99,10 @@ class Staying:
 class After:
     """The pruned network."""
 
-    accuracy: Share
-    accuracy_before_finetune: Share
-    balanced_accuracy: Share
-    balanced_accuracy_before_finetune: Share
-    error_points: float
+    scores: Scores
+    scores_before_finetune: Scores
+    lost: float
+    lost_unit: Literal["points", "%"]
     ncr: float
     neurons: Count
     parameters: Count
@@ -167,10 +169,8 @@ class Validated:
     validated: Literal[True]
     exported: Literal[True]
     runtime: RuntimeName
-    device_accuracy: Share
-    baseline_device_accuracy: Share
-    device_balanced_accuracy: Share
-    baseline_device_balanced_accuracy: Share
+    device_scores: Scores
+    baseline_device_scores: Scores
     agreement: Share
     latency: Latency
     baseline_latency: Latency
@@ -233,7 +233,8 @@ class Finished:
     device: Device
     data: Data
     baseline: Before
-    metric: Literal["accuracy", "balanced-accuracy"]
+    task: TaskName
+    metric: MetricName
     compressed: After
     classes: tuple[Recall, ...]
     artifacts: tuple[Annotated[Validated | NotValidated, Field(discriminator="validated")], ...]
@@ -242,8 +243,13 @@ class Finished:
     budget: Judged
 
     def __post_init__(self) -> None:
-        if not any(isinstance(each, Validated) and each.path == self.budget.artifact for each in self.artifacts):
+        validated = [each for each in self.artifacts if isinstance(each, Validated)]
+        if not any(each.path == self.budget.artifact for each in validated):
             raise ValueError("expected the file that was judged among the validated artifacts")
+        told = [self.baseline.scores, self.compressed.scores, self.compressed.scores_before_finetune]
+        told += [scores for each in validated for scores in (each.device_scores, each.baseline_device_scores)]
+        if not all(self.metric in scores for scores in told):
+            raise ValueError(f"expected a figure of {self.metric} wherever there are scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +329,7 @@ class Reached:
 class Tried:
     """A trial of a front."""
 
-    score: Share
+    score: float
     latency_share: float | None
     memory_share: float | None
     bytes_share: float | None
@@ -337,7 +343,8 @@ class Front:
     status: Ended
     model: str
     data: str
-    metric: Literal["accuracy", "balanced-accuracy"]
+    task: TaskName
+    metric: MetricName
     bound: Literal["max_latency", "max_memory", "max_bytes", "expect_ncr"]
     device: FrontDevice
     unpruned: Unpruned

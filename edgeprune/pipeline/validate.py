@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 from torch import nn
 
-from edgeprune.core.budget import Bound, MetricName
+from edgeprune.core.budget import Bound
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
@@ -21,9 +20,10 @@ from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.predict import predict_on_device
 from edgeprune.profilers.statistics import Interval, quotient_interval
+from edgeprune.tasks.judging import Judged, judge
+from edgeprune.tasks.metrics import Answers
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
-from edgeprune.training.metrics import Classes, Judged, chance_level, judge
 
 #: Rounds of the races that count, longer ones than the search's.
 _ROUNDS, _ROUND_S = 15, 0.01
@@ -46,14 +46,15 @@ def as_at_the_end(
 
 
 @dataclass(frozen=True, slots=True)
-class HostAccuracy:
+class HostScores:
     """What the answers to the test set are worth, by PyTorch on the host."""
 
     baseline: Judged
     before_finetune: Judged
     compressed: Judged
-    #: The score, by the run's metric, up to which the compressed network's answers are not told from guessing.
-    chance_level: float
+    #: The quality up to which the compressed network's answers are not told from guessing, and theirs.
+    chance: float
+    quality: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Validated:
     runtime: RuntimeName
     device: Judged
     baseline_device: Judged
-    #: Share of the test images on which device and host give the same class.
+    #: Share of the answers to the test set that are the same on device and host (see `Task.agreement`).
     agreement: float
     measurement: Measurement
     speedup: Interval
@@ -81,14 +82,13 @@ class NotValidated:
 
 def validate(
     prepared: Prepared,
-    metric: MetricName,
     before: nn.Module,
     network: nn.Module,
     exported: list[Exported],
     session: Session,
     settings: MeasureSettings,
     progress: Progress,
-) -> tuple[HostAccuracy, list[Validated | NotValidated]]:
+) -> tuple[HostScores, list[Validated | NotValidated]]:
     """Accuracy of every file over the whole test set on the device, and its speed beside the unpruned file's.
 
     The file of `settings.runtime` is the one that bounds are judged on: only its race goes on until it is off the bound
@@ -98,23 +98,25 @@ def validate(
     """
     test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
     inputs = test.inputs(slice(None)).numpy()
-    labels = test.y.numpy()
+    targets, task = test.y.numpy(), prepared.task
+    metric = task.metric
 
-    def judged(classes: Classes) -> Judged:
-        return judge(labels, classes, len(prepared.dataset.classes))
+    def judged(answers: Answers) -> Judged:
+        return judge(task, answers, targets, len(prepared.dataset.classes))
 
-    host = predict(network, test).argmax(1).numpy()
-    accuracy = HostAccuracy(
-        baseline=judged(predict(prepared.network, test).argmax(1).numpy()),
-        before_finetune=judged(predict(before, test).argmax(1).numpy()),
+    host = predict(network, test).numpy()
+    scores = HostScores(
+        baseline=judged(predict(prepared.network, test).numpy()),
+        before_finetune=judged(predict(before, test).numpy()),
         compressed=judged(host),
-        chance_level=chance_level(metric, labels, host),
+        chance=metric.chance(targets, host),
+        quality=metric.quality(metric.value(host, targets), targets),
     )
 
     def on_device(item: Exported, alike: MeasureSettings) -> Validated:
         with progress.bar(f"{item.format}: accuracy on the device", 2 * len(inputs)) as bar:
-            ours = predict_on_device(session, alike, item.artifact.path, inputs, bar=bar).argmax(1)
-            theirs = predict_on_device(session, alike, item.baseline.path, inputs, bar=bar).argmax(1)
+            ours = predict_on_device(session, alike, item.artifact.path, inputs, bar=bar).reshape(host.shape)
+            theirs = predict_on_device(session, alike, item.baseline.path, inputs, bar=bar).reshape(host.shape)
         measured = compare_fresh(session, alike, item.artifact.path, item.baseline.path, progress)
         if isinstance(measured, Failure):
             raise ChannelError(
@@ -124,12 +126,12 @@ def validate(
                 retryable=measured.retryable,
             )
         speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
-        agreement = float(np.mean(ours == host))
+        agreement = task.agreement(ours, host)
         faster = format_speedup(speedup.value, measured.unit)
         progress.say(
-            f"{item.format} on {session.spec.name} ({alike.runtime}): {metric} "
-            f"{100 * judged(ours).score(metric):.2f} %, agreement with the host {100 * agreement:.2f} %, {faster} "
-            f"({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
+            f"{item.format} on {session.spec.name} ({alike.runtime}): {metric.title} "
+            f"{metric.show(judged(ours).values[metric.name])}, agreement with the host {100 * agreement:.2f} %, "
+            f"{faster} ({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
         )
         return Validated(item, alike.runtime, judged(ours), judged(theirs), agreement, measured, speedup)
 
@@ -146,4 +148,4 @@ def validate(
                 raise
             progress.say(f"{item.format} is not validated: {error.message}")
             done.append(NotValidated(item, alike.runtime, error.message))
-    return accuracy, done
+    return scores, done

@@ -32,7 +32,6 @@ from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Criterion
 from edgeprune.search.states import Losses
 from edgeprune.training.brief import BriefTuning
-from edgeprune.training.metrics import chance_level, telling_images
 from edgeprune.training.sensitivity import IMAGES, divergences
 
 
@@ -78,8 +77,8 @@ def workshop(
     criterion = criterion_of(prepared, prepared.network, prepared.structure, progress)
     kind = RUNTIMES[settings.runtime].format.name
     scoring = _scoring(prepared, criterion)
-    metric = prepared.settled.metric
-    labels = prepared.validation.y[: scoring.images].numpy()
+    metric = prepared.task.metric
+    targets = prepared.validation.y[: scoring.images].numpy()
     work = folder / CANDIDATES
     try:
         work.mkdir(exist_ok=True)
@@ -99,7 +98,7 @@ def workshop(
             yield Workshop(
                 prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
                 cache(partial(_losses, prepared, criterion, progress)),
-                chance_level(metric, labels), telling_images(metric, labels), progress,
+                metric.chance(targets), metric.images(targets), progress,
             )  # fmt: skip
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -128,7 +127,7 @@ def _losses(prepared: Prepared, criterion: Ranked, progress: Progress) -> Losses
     if not convolutional(prepared.network):
         return Losses(criterion.ranking.errors())
     images = round(IMAGES * prepared.settled.scoring.part)
-    found = divergences(criterion, prepared.structure, prepared.train, prepared.place, progress, images)
+    found = divergences(criterion, prepared.structure, prepared.train, prepared.place, progress, images, prepared.task)
     return Losses(found, additive=True)
 
 
@@ -143,6 +142,7 @@ def _scoring(prepared: Prepared, criterion: Criterion) -> Scoring:
             learning_rate=settings.learning_rate,
             seed=settled.seed,
             place=prepared.place,
+            task=prepared.task,
         )
     return Scoring(
         prepared.network,
@@ -152,6 +152,6 @@ def _scoring(prepared: Prepared, criterion: Criterion) -> Scoring:
         prepared.validation,
         tuning,
         settings.images,
-        settled.metric,
+        prepared.task,
         prepared.place,
     )

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeprune.tasks.task import CLASSIFICATION, Task
+
 #: Rows (images times positions) beyond this add nothing to a Gram matrix but time.
 ROWS = 40_000
 #: Numbers that are unrolled at once (float32: a quarter of a gigabyte).
@@ -66,15 +68,16 @@ def fisher_matrices(
     batches: Iterable[Tensor],
     seed: int,
     advance: Callable[[int], None] = lambda _: None,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Tensor]:
     """How much each layer's outputs sway the network's answer: E[g g'], float64 (out, out).
 
-    g is the gradient of the log-likelihood of the network's own answer, a class drawn from its softmax, by the output
-    of the layer: the second factor of K-FAC (Martens & Grosse 2015, section 3; for convolutions Grosse & Martens
-    2016, summed over positions). To second order, an error e of the output changes the answers by e' E[g g'] e / 2 in
-    KL divergence.
+    g is the gradient of the log-likelihood of the network's own answer (a class drawn from its softmax, or as the
+    `task` says) by the output of the layer: the second factor of K-FAC (Martens & Grosse 2015, section 3; for
+    convolutions Grosse & Martens 2016, summed over positions). To second order, an error e of the output changes the
+    answers by e' E[g g'] e / 2 in KL divergence.
 
-    `batches` give network inputs (N, ...); the classes are drawn from `seed`.
+    `batches` give network inputs (N, ...); the answers are drawn from `seed`.
     """
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, Tensor] = {}
@@ -93,12 +96,9 @@ def fisher_matrices(
         for batch in batches:
             probes.clear()
             with torch.enable_grad():
-                likelihood = F.log_softmax(network(batch), 1)
-            drawn = torch.multinomial(likelihood.detach().exp(), 1, generator=generator)
+                likelihood = task.drawn(network(batch), generator)
             # A layer whose output is dropped sways nothing.
-            slopes = torch.autograd.grad(
-                likelihood.gather(1, drawn).sum(), [probe for _, probe in probes], materialize_grads=True
-            )
+            slopes = torch.autograd.grad(likelihood, [probe for _, probe in probes], materialize_grads=True)
             for (name, _), slope in zip(probes, slopes, strict=True):
                 linear = isinstance(network.get_submodule(name), nn.Linear)
                 rows = (slope if linear else slope.movedim(1, -1)).flatten(0, -2).double()

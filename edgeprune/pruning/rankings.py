@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.criteria import RIDGE, Ranking, augmented, blocks, cholesky
 from edgeprune.pruning.structure import Consumer, Coupling, Structure
+from edgeprune.tasks.task import CLASSIFICATION, Task
 
 #: Groups up to this many columns are chosen from as a whole, which is the exact greedy choice.
 _WHOLE = 512
@@ -41,12 +41,17 @@ def l2(network: nn.Module, structure: Structure) -> Ranking:
     return _by_norm(network, structure, 2)
 
 
-def taylor(network: nn.Module, structure: Structure, batches: Iterable[tuple[Tensor, Tensor]]) -> Ranking:
+def taylor(
+    network: nn.Module,
+    structure: Structure,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    task: Task = CLASSIFICATION,
+) -> Ranking:
     """First-order Taylor estimate of the loss change when a channel goes (Molchanov et al. 2017, eq. 8).
 
     Per example the products of activation and gradient are summed over what is read of the channel, by all its readers;
     the score is the sum of their absolute values. They are the gradients of gates of 1 on the readers' inputs
-    (Molchanov et al. 2019, section 3.2). `batches` give inputs (N, *shape) and class indices (N,).
+    (Molchanov et al. 2019, section 3.2). `batches` give inputs (N, *shape) and targets (N, ...).
     """
     gates: dict[str, list[Tensor]] = {}
 
@@ -61,7 +66,7 @@ def taylor(network: nn.Module, structure: Structure, batches: Iterable[tuple[Ten
         for x, y in batches:
             gates.clear()
             with torch.enable_grad():
-                loss = F.cross_entropy(network(x), y, reduction="sum")
+                loss = task.loss(network(x), y, "sum")
             flat = [each for own in gates.values() for each in own]
             # A reader whose output is dropped sways nothing.
             slopes = iter(torch.autograd.grad(loss, flat, materialize_grads=True))

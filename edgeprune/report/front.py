@@ -9,8 +9,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from edgeprune.core.units import format_bytes, format_cost, format_figure, format_percent
+from edgeprune.core.units import format_bytes, format_cost, format_figure
 from edgeprune.report.table import device_title
+from edgeprune.tasks.metrics import metric_named
 
 Front = Mapping[str, Any]
 ANSWERS = {"met": "met", "not met": "NOT MET", "open": "OPEN"}
@@ -25,7 +26,7 @@ BOUNDED = {
 
 def front_table(front: Front) -> Table:
     """A row a bound, the loosest first; costs as shares of the unpruned network's (`unpruned_line`)."""
-    metric = front["metric"]
+    metric = metric_named(front["metric"])
     where = device_title(front["device"])
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -36,7 +37,15 @@ def front_table(front: Front) -> Table:
     )
     for column in ("bound", ""):
         table.add_column(column, no_wrap=True)
-    for column in ("accuracy" if metric == "accuracy" else "balanced", "lost", "latency", "", "heap", "file", "NCR"):
+    for column in (
+        metric.name,
+        f"lost, {metric.unit}" if not metric.share else "lost",
+        "latency",
+        "",
+        "heap",
+        "file",
+        "NCR",
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     for point in front["points"]:
         if point["status"] == "impossible":
@@ -46,7 +55,7 @@ def front_table(front: Front) -> Table:
         table.add_row(
             escape(point["asked"]),
             ANSWERS[point["answer"]],
-            format_percent(point["quality"]["value"]),
+            metric.show(point["quality"]["value"]),
             f"{point['drop']:.2f}",
             f"{format_figure(latency['value'])}x",
             f"{format_figure(latency['low'])} to {format_figure(latency['high'])}",
@@ -58,9 +67,9 @@ def front_table(front: Front) -> Table:
 
 def unpruned_line(front: Front) -> str:
     """What the shares are of."""
-    unpruned = front["unpruned"]
+    unpruned, metric = front["unpruned"], metric_named(front["metric"])
     return (
-        f"unpruned: {format_percent(unpruned['quality']['value'])} on test, "
+        f"unpruned: {metric.show(unpruned['quality']['value'])} on test, "
         f"{format_cost(unpruned['latency'], front['device']['unit'])}, {format_bytes(unpruned['peak_bytes'])} heap, "
         f"{format_bytes(unpruned['bytes'])} file; costs are shares of it, latency with its 95 % interval"
     )

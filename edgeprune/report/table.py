@@ -21,6 +21,7 @@ from edgeprune.core.units import (
     format_share,
     format_speedup,
 )
+from edgeprune.tasks.metrics import Metric, metric_named
 
 Result = Mapping[str, Any]
 _ANSWER = {"met": "met    ", "not met": "NOT MET", "open": "OPEN   "}
@@ -47,30 +48,39 @@ def summary_table(result: Result) -> Table:
     table.add_column("")
     for column in ("unpruned", "pruned", "change"):
         table.add_column(column, justify="right")
-    score = _score(result)
-    table.add_row(f"test {score.replace('_', ' ')}, host", *_shares(before[score], after[score]))
-    table.add_row("  before fine-tuning", "", format_percent(after[f"{score}_before_finetune"]), "")
+    metric = metric_named(result["metric"])
+    table.add_row(f"test {metric.title}, host", *_scores(metric, before["scores"], after["scores"]))
+    table.add_row("  before fine-tuning", "", metric.show(after["scores_before_finetune"][metric.name]), "")
     if (worst := worst_class(result)) is not None:
         shares = _shares(worst["baseline_recall"], worst["recall"])
         table.add_row(f"  worst class: {escape(worst['name'])}, recall", *shares)
-    if score != "accuracy":
-        table.add_row("test accuracy, host", *_shares(before["accuracy"], after["accuracy"]))
+    for other in _beside(result):
+        table.add_row(f"test {other.title}, host", *_scores(other, before["scores"], after["scores"]))
     table.add_row("neurons (NCR)", f"{before['neurons']:,}", f"{after['neurons']:,}", f"NCR {after['ncr']:.2f}")
     for name, key in (("parameters", "parameters"), ("MACs", "macs")):
         share = after[key] / before[key]
         table.add_row(name, f"{before[key]:,}", f"{after[key]:,}", f"{100 * share:.1f} % left")
     for item in result["artifacts"]:
-        _artifact_rows(table, item, where, score)
+        _artifact_rows(table, item, where, metric)
     return table
 
 
-def _score(result: Result) -> str:
-    """The field that holds what the run judged by."""
-    return str(result.get("metric", "accuracy")).replace("-", "_")
+def _beside(result: Result) -> list[Metric]:
+    """What is shown beside the metric that judges: of classes accuracy alone, which says what the others mean."""
+    names = [name for name in result["baseline"]["scores"] if name != result["metric"]]
+    of_classes = result["task"] in ("classification", "binary")
+    return [metric_named(name) for name in names if not of_classes or name == "accuracy"]
 
 
 def _shares(before: float, after: float) -> tuple[str, str, str]:
     return format_percent(before), format_percent(after), f"{100 * (after - before):+.2f} points"
+
+
+def _scores(metric: Metric, before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, str, str]:
+    """What a metric says before and after, and the change: in points of a share, else in percent of the error."""
+    old, new = before[metric.name], after[metric.name]
+    change = 100 * (new - old) if metric.share else metric.lost(old, new)
+    return metric.show(old), metric.show(new), f"{change:+.2f} {metric.unit}"
 
 
 def worst_class(result: Result) -> Result | None:
@@ -79,7 +89,7 @@ def worst_class(result: Result) -> Result | None:
     return min(known, key=lambda item: (item["recall"] - item["baseline_recall"], item["recall"]), default=None)
 
 
-def _artifact_rows(table: Table, item: Result, where: str, score: str) -> None:
+def _artifact_rows(table: Table, item: Result, where: str, metric: Metric) -> None:
     table.add_section()
     if not item["validated"]:
         table.add_row(
@@ -92,9 +102,9 @@ def _artifact_rows(table: Table, item: Result, where: str, score: str) -> None:
         return
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
     table.add_row(f"{FORMATS[item['format']].title} on {where}", "", "", item["runtime"])
-    shares = _shares(item[f"baseline_device_{score}"], item[f"device_{score}"])
-    table.add_row(f"  {score.replace('_', ' ')} on device", *shares)
-    table.add_row("  same class as host", "", format_percent(item["agreement"]), "")
+    scores = _scores(metric, item["baseline_device_scores"], item["device_scores"])
+    table.add_row(f"  {metric.title} on device", *scores)
+    table.add_row("  same answers as host", "", format_percent(item["agreement"]), "")
     counted = ours["unit"] == "instructions"
     table.add_row(
         "  M instructions, emulated" if counted else "  latency, median",
@@ -140,16 +150,19 @@ def staying_lines(result: Result) -> list[str]:
 
 
 def input_line(result: Result) -> str:
-    """What the files take: `input (x / 255 - 0.5) / 0.5, x as the data hold it`."""
-    return f"input {result['data']['preprocessing']['formula']}, x as the data hold it"
+    """What the files take: `input 1x28x28: (x / 255 - 0.5) / 0.5, x as the data hold it`."""
+    data = result["data"]
+    return f"input {'x'.join(map(str, data['input_shape']))}: {data['preprocessing']['formula']}, x as the data hold it"
 
 
 def budget_lines(result: Result) -> list[str]:
     """One line a bound: what was asked, what there is, whether it is met, or cannot be told apart from the bound."""
     lines = []
+    metric = metric_named(result["metric"])
     names = {"max_latency": "latency at most", "max_memory": "heap at most", "max_bytes": "file at most",
-             "max_drop": "points lost at most", "expect_ncr": "NCR at least",
-             "above_chance": f"{_score(result).replace('_', ' ')} above what guessing gets,"}  # fmt: skip
+             "max_drop": "points lost at most" if metric.share else f"{metric.title} grown at most by",
+             "expect_ncr": "NCR at least",
+             "above_chance": f"{metric.title} {'above' if metric.share else 'below'} what guessing gets,"}  # fmt: skip
     for check in result["budget"]["checks"]:
         unit = check["unit"]
         limit, value = (_show(check[key], unit) for key in ("limit", "value"))
@@ -226,4 +239,6 @@ def _show(value: float, unit: str) -> str:
         return format_bytes(value)
     if unit == "%":
         return f"{value:.2f} %"
+    if unit == "":
+        return f"{value:.4g}"
     return f"{format_figure(value)}x" if unit.startswith("share") else f"{value:.2f}"

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgeprune.core.errors import ModelError
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.frozen import train_mode, trainable
@@ -44,13 +45,14 @@ class BriefTuning:
         seed: int,
         place: Place = PLAIN,
         batch_size: int = BATCH_SIZE,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self._place = place
-        self._distillation = Distillation(teacher, TEMPERATURE, share=1.0)
+        self._distillation = Distillation(teacher, TEMPERATURE, share=1.0, task=task)
         self._rate = learning_rate
         count = min(len(train_set), steps * batch_size)
         index = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(seed))[:count]
-        self._inputs, self._labels = place.inputs(train_set.inputs(index)), place.moved(train_set.y[index])
+        self._inputs, self._targets = place.inputs(train_set.inputs(index)), place.moved(train_set.y[index])
         parts = [self._distillation.asked(part, place) for part in torch.split(self._inputs, train_set.together)]
         answers = torch.cat(parts)
         if not torch.isfinite(answers).all():
@@ -76,7 +78,7 @@ class BriefTuning:
         train_mode(network)
         optimizer = torch.optim.AdamW(trainable(network), lr=self._rate, fused=True)
         size = self._batch_size
-        batches = len(self._labels) // size or 1
+        batches = len(self._targets) // size or 1
         # Dropout draws from torch's own generator: it is seeded here and given back as it was.
         with torch.random.fork_rng():
             torch.manual_seed(self._seed)
@@ -84,8 +86,8 @@ class BriefTuning:
                 for group in optimizer.param_groups:
                     group["lr"] = self._rate * (0.5 + 0.5 * math.cos(math.pi * step / self._steps))
                 part = slice(step % batches * size, (step % batches + 1) * size)
-                logits = self._place.forward(network, self._inputs[part])
-                loss = self._distillation.loss(logits, self._labels[part], self._softened[part])
+                answers = self._place.forward(network, self._inputs[part])
+                loss = self._distillation.loss(answers, self._targets[part], self._softened[part])
                 if not math.isfinite(loss.item()):
                     self.diverged += 1
                     return deepcopy(untuned).eval()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.teacher import Teacher
 
 
@@ -18,28 +18,28 @@ class Distillation:
     labels count, at 1 only the teacher. Whatever is trained with the same Distillation shares the answers it keeps.
 
     Where training images are changed, those of an epoch are the same again after so many `rounds`, so that a teacher
-    which is slow to ask is asked about each once; None: always others.
+    which is slow to ask is asked about each once; None: always others. What an answer is the `task` says.
     """
 
     teacher: nn.Module
     temperature: float = 1.0
     share: float = 0.5
     rounds: int | None = None
+    task: Task = CLASSIFICATION
     #: Who is asked for the teacher's answers.
     asked: Teacher = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "asked", Teacher(self.teacher))
 
-    def soften(self, logits: Tensor) -> Tensor:
-        """The teacher's logits (N, classes) as softened probabilities."""
-        return F.softmax(logits / self.temperature, 1)
+    def soften(self, answers: Tensor) -> Tensor:
+        """The teacher's answers (N, ...) as they are learnt from: softened probabilities where there are classes."""
+        return self.task.soften(answers, self.temperature)
 
-    def loss(self, logits: Tensor, labels: Tensor, softened: Tensor) -> Tensor:
-        """(1 - share) CE(logits, labels) + share T^2 CE(logits / T, softened), a mean over the batch.
+    def loss(self, output: Tensor, targets: Tensor, softened: Tensor) -> Tensor:
+        """(1 - share) loss(output, targets) + share imitation(output, softened), a mean over the batch.
 
-        T^2 keeps the two parts' gradients in proportion whatever the temperature. Against the KL divergence the entropy
-        of the teacher's answers is left in, which no weight of the network changes.
+        The two parts' gradients are in proportion whatever the temperature.
         """
-        soft = F.cross_entropy(logits / self.temperature, softened) * self.temperature**2
-        return (1 - self.share) * F.cross_entropy(logits, labels) + self.share * soft
+        soft = self.task.imitation(output, softened, self.temperature)
+        return (1 - self.share) * self.task.loss(output, targets) + self.share * soft

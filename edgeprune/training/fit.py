@@ -11,16 +11,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from edgeprune.core.budget import MetricName
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Progress
+from edgeprune.tasks.metrics import Yardstick
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.frozen import train_mode, trainable
-from edgeprune.training.metrics import score_of
 from edgeprune.training.place import PLAIN, Place
 
 #: AdamW's weight decay, of weights only. A pruned network is tuned with more: Fashion-MNIST at a fifth of its neurons
@@ -33,7 +32,7 @@ Taken = Literal["best", "last"]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A trained network at the epoch that `train` takes, its score on validation, and every epoch's, by its metric.
+    """A trained network at the epoch that `train` takes, its quality on validation, and every epoch's (see `Metric`).
 
     `epochs` is how often the training set was gone through: a fraction where the time was over in the middle, and the
     last entry of `history` then stands for less than an epoch.
@@ -46,7 +45,7 @@ class Fit:
 
 
 def predict(network: nn.Module, batches: Batches, limit: int | None = None, place: Place = PLAIN) -> Tensor:
-    """Logits (N, classes) of the first `limit` images, in evaluation mode; the network is copied to another `place`.
+    """Answers (N, ...) of the first `limit` images, in evaluation mode; the network is copied to another `place`.
 
     In float32 everywhere: a network is judged as it ships.
     """
@@ -58,11 +57,11 @@ def score(
     batches: Batches,
     limit: int | None = None,
     *,
-    metric: MetricName = "accuracy",
+    task: Task = CLASSIFICATION,
     place: Place = PLAIN,
 ) -> float:
-    """What `metric` says of the answers to the first `limit` images, a share."""
-    return _judged(predict(network, batches, limit, place), batches, metric)
+    """The quality of the answers to the first `limit` images, by the task's metric."""
+    return _judged(predict(network, batches, limit, place), batches, task)
 
 
 def _predict(there: nn.Module, batches: Batches, limit: int | None, place: Place) -> Tensor:
@@ -73,9 +72,9 @@ def _predict(there: nn.Module, batches: Batches, limit: int | None, place: Place
         return torch.cat(parts).cpu()
 
 
-def _judged(logits: Tensor, batches: Batches, metric: MetricName) -> float:
-    answers = logits.argmax(1).numpy()
-    return score_of(metric, batches.y[: len(answers)].numpy(), answers)
+def _judged(answers: Tensor, batches: Batches, task: Task) -> float:
+    targets = batches.y[: len(answers)].numpy()
+    return task.metric.quality(task.metric.value(answers.numpy(), targets), targets)
 
 
 def one_cycle(elapsed: float) -> tuple[float, float]:
@@ -117,13 +116,13 @@ def train(
     distillation: Distillation | None = None,
     augmentation: Augmentation | None = None,
     weight_decay: float = DECAY,
-    metric: MetricName = "accuracy",
+    task: Task = CLASSIFICATION,
     clock: Callable[[], float] = time.monotonic,
     place: Place = PLAIN,
     begun: float = 0.0,
     taken: Taken = "best",
 ) -> Fit:
-    """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by `metric`.
+    """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by the `task`'s metric.
 
     It takes so many `epochs`, of which the last may be a part of one, or as many as fit into `minutes` by `clock`,
     validation included; the schedule follows the share of either that is spent. The result follows from the seed with
@@ -143,9 +142,9 @@ def train(
     network = place.copy(network)
 
     def validated() -> float:
-        return _judged(_predict(network, validation, None, place), validation, metric)
+        return _judged(_predict(network, validation, None, place), validation, task)
 
-    began = clock()
+    began, yardstick = clock(), Yardstick.on(task.metric, validation.y.numpy())
     best, accuracy = deepcopy(network), validated()
     if not trainable(network):
         progress.say(f"{title}: every parameter is frozen (requires_grad=False), so there is nothing to train")
@@ -169,17 +168,17 @@ def train(
         torch.manual_seed(_seed_after(seed, begun))
         while elapsed() < 1:
             train_mode(network)
-            for x, labels, softened in source.epoch():
+            for x, targets, softened in source.epoch():
                 if (now := elapsed()) >= 1:
                     break
                 rate, beta = one_cycle(now)
                 for group in optimizer.param_groups:
                     group["lr"], group["betas"] = rate * learning_rate, (beta, 0.999)
-                logits = place.forward(network, x)
+                answers = place.forward(network, x)
                 if distillation is None or softened is None:
-                    loss = F.cross_entropy(logits, labels)
+                    loss = task.loss(answers, targets)
                 else:
-                    loss = distillation.loss(logits, labels, softened)
+                    loss = distillation.loss(answers, targets, softened)
                 if not math.isfinite(found := loss.item()):
                     raise _diverged(title, found, 1 + done // source.batches, done, rate * learning_rate)
                 optimizer.zero_grad(set_to_none=True)
@@ -193,7 +192,7 @@ def train(
                 best, accuracy = deepcopy(network), history[-1]
             before, share = share, min(1.0, elapsed())
             passed = 1 if minutes is None else 60 * minutes * (share - before)
-            bar.advance(passed, f"validation {100 * history[-1]:.2f} %")
+            bar.advance(passed, f"validation {yardstick.show(history[-1])}")
     return Fit(place.back(best).eval(), accuracy, tuple(history), done / max(1, source.batches))
 
 
@@ -238,7 +237,7 @@ class _Source:
         self.batches = len(train_set) // batch_size + (len(train_set) % batch_size > 1)
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Inputs, labels and the teacher's softened answers, in random order and in place."""
+        """Inputs, targets and the teacher's softened answers, in random order and in place."""
         rounds = self._distillation.rounds if self._distillation is not None else None
         if rounds is not None:
             self._generator.manual_seed(_seed_after(self._seed, self._epoch % rounds))
@@ -248,7 +247,7 @@ class _Source:
         order = torch.randperm(len(self._set), generator=self._generator)
         together = self._size * max(1, self._set.together // self._size)
         for number, index in enumerate(torch.split(order, together)):
-            x, labels = self._place.moved(self._set.inputs(index)), self._place.moved(self._set.y[index])
+            x, targets = self._place.moved(self._set.inputs(index)), self._place.moved(self._set.y[index])
             if self._augmentation is not None:
                 x = self._augmentation.apply(x, self._generator, self._size)
             x = self._place.inputs(x)
@@ -259,5 +258,5 @@ class _Source:
                 softened = self._distillation.soften(self._distillation.asked.chunk(key, number, x, self._place))
             for start in range(0, len(index), self._size):
                 part = slice(start, start + self._size)
-                if len(labels[part]) > 1:
-                    yield x[part], labels[part], None if softened is None else softened[part]
+                if len(targets[part]) > 1:
+                    yield x[part], targets[part], None if softened is None else softened[part]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgeprune.core.text import shorten
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.fit import DECAY, adamw
 from edgeprune.training.frozen import train_mode
 from edgeprune.training.place import DeviceName, Place
@@ -42,7 +42,7 @@ def has_bfloat16(device: DeviceName) -> bool:
     return device == "cpu" and info.exists() and not _BFLOAT16.isdisjoint(info.read_text(errors="replace").split())
 
 
-def fault(network: nn.Module, x: Tensor, labels: Tensor, place: Place) -> str | None:
+def fault(network: nn.Module, x: Tensor, targets: Tensor, place: Place, task: Task = CLASSIFICATION) -> str | None:
     """Why `network` cannot be trained in `place`, on one line; None where it can.
 
     It is tried on a few inputs (N, ...), forward and backward; its float32 answers must be the plain ones. They are
@@ -53,7 +53,7 @@ def fault(network: nn.Module, x: Tensor, labels: Tensor, place: Place) -> str | 
         there = place.copy(network)
         train_mode(there)
         with torch.random.fork_rng():
-            loss = F.cross_entropy(place.forward(there, place.inputs(x)), place.moved(labels))
+            loss = task.loss(place.forward(there, place.inputs(x)), place.moved(targets))
             loss.backward()  # type: ignore[no-untyped-call]
         torch.backends.cudnn.allow_tf32 = False
         with torch.no_grad():
@@ -71,17 +71,18 @@ def fault(network: nn.Module, x: Tensor, labels: Tensor, place: Place) -> str | 
 def step_seconds(
     network: nn.Module,
     x: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     places: Sequence[Place],
     least: int = LEAST,
     clock: Callable[[], float] = time.perf_counter,
+    task: Task = CLASSIFICATION,
 ) -> Mapping[Place, tuple[float, ...]]:
     """Seconds of steps that `network` takes on one batch (N, ...) as in `train`, in each of `places`, round by round.
 
     The network itself stays as it is. A round takes a step in every place, and the first one is not counted; `least`
     rounds are, and more where they are quick.
     """
-    steps = [_stepper(network, x, labels, place) for place in places]
+    steps = [_stepper(network, x, targets, place, task) for place in places]
     seconds: list[list[float]] = [[] for _ in places]
     began = clock()
     with torch.random.fork_rng():
@@ -95,15 +96,15 @@ def step_seconds(
     return {place: tuple(taken[1:]) for place, taken in zip(places, seconds, strict=True)}
 
 
-def _stepper(network: nn.Module, x: Tensor, labels: Tensor, place: Place) -> Callable[[], None]:
+def _stepper(network: nn.Module, x: Tensor, targets: Tensor, place: Place, task: Task) -> Callable[[], None]:
     there = place.copy(network)
     train_mode(there)
     # So slow that the network stays what it is while it is timed.
     optimizer = adamw(there, 1e-9, DECAY)
-    inputs, wanted = place.inputs(x), place.moved(labels)
+    inputs, wanted = place.inputs(x), place.moved(targets)
 
     def step() -> None:
-        loss = F.cross_entropy(place.forward(there, inputs), wanted)
+        loss = task.loss(place.forward(there, inputs), wanted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

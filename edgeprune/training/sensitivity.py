@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
-from torch.nn import functional as F
 
 from edgeprune.core.progress import Progress
 from edgeprune.pruning.structure import Criterion, Structure
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
 from edgeprune.training.narrow import narrow
@@ -28,10 +28,12 @@ def divergences(
     place: Place,
     progress: Progress,
     images: int = IMAGES,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, tuple[float, ...]]:
     """For each group, at width w: what the answers lose when only that group is cut to w, (channels + 1,).
 
-    The mean KL divergence from the unpruned network's answers, over that of the group which loses most. Networks are
+    The mean divergence from the unpruned network's answers (KL where the `task`'s are distributions), over that of the
+    group which loses most. Networks are
     made as candidates are (`narrow`: readers refitted, statistics of their own), and not tuned. A few widths of each
     group are measured; in between the root of the divergence is taken to be linear, and nothing is said to be lost by
     going wider. Over plans that cut several groups divergences nearly add up: their sum orders plans as their scores
@@ -43,7 +45,7 @@ def divergences(
 
     def answers(widths: dict[str, int]) -> Tensor:
         network = narrow(criterion, structure, criterion.plan(widths), train_set, images=images, place=here)
-        return F.log_softmax(predict(network, train_set, images, here), 1)
+        return predict(network, train_set, images, here)
 
     points = {
         group.name: sorted({group.snap((1 - cut) * group.channels) for cut in _CUTS} - {group.channels})
@@ -56,8 +58,8 @@ def divergences(
         for group in structure.groups:
             found = [0.0]
             for width in reversed(points[group.name]):
-                lost = F.kl_div(answers({**whole, group.name: width}), unpruned, reduction="batchmean", log_target=True)
-                found.append(max(found[-1], max(float(lost), 0.0) ** 0.5))
+                lost = task.divergence(answers({**whole, group.name: width}), unpruned)
+                found.append(max(found[-1], max(lost, 0.0) ** 0.5))
                 bar.advance()
             widths = [*points[group.name], group.channels]
             roots[group.name] = np.interp(np.arange(group.channels + 1), widths, found[::-1])

@@ -35,14 +35,14 @@ class Teacher:
         self._kept = 0
 
     def __call__(self, x: Tensor, place: Place) -> Tensor:
-        """Logits (N, classes) of inputs that are in `place`."""
+        """Answers (N, ...) of inputs that are in `place`."""
         with torch.no_grad():
             if self._there is None or self._there[0] != place:
                 self._there = place, self._made(x, place)
             return place.forward(self._there[1].eval(), x)
 
     def known(self, train_set: Batches, place: Place) -> Tensor:
-        """Logits (N, classes) of all images as they are stored; asked for once, and kept."""
+        """Answers (N, ...) of all images as they are stored; asked for once, and kept."""
         key = (train_set, place)
         if key not in self._known:
             parts = [self(place.inputs(x), place) for x, _ in train_set.ordered(min(500, train_set.together))]
@@ -50,7 +50,7 @@ class Teacher:
         return self._known[key]
 
     def chunk(self, key: Hashable, number: int, x: Tensor, place: Place) -> Tensor:
-        """Logits (N, classes) of the inputs `x`, the chunk `number` of those that `key` stands for, from 0 on.
+        """Answers (N, ...) of the inputs `x`, the chunk `number` of those that `key` stands for, from 0 on.
 
         They are kept up to `KEPT` bytes: networks that are trained with the same seed see the same images in the same
         order, changed alike.

@@ -13,7 +13,7 @@ import pytest
 
 from edgeprune import load
 from edgeprune.core.errors import EdgepruneError, StorageError, UsageError
-from edgeprune.core.schema import RESULT_SCHEMA, check_schema, open_database
+from edgeprune.core.schema import PLAN_SCHEMA, RESULT_SCHEMA, check_schema, open_database
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.profilers.cache import MeasurementCache
 
@@ -96,9 +96,9 @@ def test_a_run_of_another_version_is_not_resumed(tmp_path: Path, schema: int, wo
 
 
 def test_a_plan_of_another_version_is_not_called_damaged(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text('{"schema": 2, "future": 1}')
+    (tmp_path / "plan.json").write_text(f'{{"schema": {PLAN_SCHEMA + 1}, "future": 1}}')
     with pytest.raises(
-        UsageError, match=r"plan\.json was written by a newer edgeprune \(schema 2, this version reads 1\)"
+        UsageError, match=rf"plan\.json was written by a newer edgeprune \(schema {PLAN_SCHEMA + 1}, this"
     ):
         load(tmp_path)
 

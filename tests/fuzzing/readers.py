@@ -90,8 +90,8 @@ def _measured() -> Measurement:
 def _result() -> dict[str, Any]:
     artifact = {
         "format": "onnx", "path": "model.onnx", "validated": True, "exported": True, "runtime": "onnxruntime",
-        "device_accuracy": 0.9,
-        "baseline_device_accuracy": 0.91, "device_balanced_accuracy": 0.9, "baseline_device_balanced_accuracy": 0.91,
+        "device_scores": {"accuracy": 0.9, "balanced-accuracy": 0.9},
+        "baseline_device_scores": {"accuracy": 0.91, "balanced-accuracy": 0.9},
         "agreement": 1.0, "latency": {"median": 1e-5, "unit": "s", "samples": [1e-5]},
         "baseline_latency": {"median": 2e-5, "unit": "s", "samples": [2e-5]}, "peak_bytes": 10,
         "baseline_peak_bytes": 20, "bytes": 10, "baseline_bytes": 20, "verdict": "stable", "advice": "",
@@ -102,12 +102,15 @@ def _result() -> dict[str, Any]:
     return {
         "schema": RESULT_SCHEMA, "status": "done", "config": to_plain(RunConfig()),
         "device": {"name": "local", "kind": "local", "emulated": False},
-        "data": {"name": "digits", "preprocessing": {"formula": "x / 16"}},
-        "metric": "accuracy", "classes": [{"name": "0", "images": 9, "baseline_recall": 0.9, "recall": 0.8}],
-        "baseline": {"accuracy": 0.9, "balanced_accuracy": 0.9, "neurons": 10, "parameters": 100, "macs": 90},
+        "data": {"name": "digits", "input_shape": [8, 8], "preprocessing": {"formula": "x / 16"}},
+        "task": "classification", "metric": "accuracy",
+        "classes": [{"name": "0", "images": 9, "baseline_recall": 0.9, "recall": 0.8}],
+        "baseline": {
+            "scores": {"accuracy": 0.9, "balanced-accuracy": 0.9}, "neurons": 10, "parameters": 100, "macs": 90
+        },
         "compressed": {
-            "accuracy": 0.9, "accuracy_before_finetune": 0.8, "balanced_accuracy": 0.9,
-            "balanced_accuracy_before_finetune": 0.8, "error_points": 0.0, "ncr": 2.0, "neurons": 5,
+            "scores": {"accuracy": 0.9, "balanced-accuracy": 0.9}, "scores_before_finetune": {"accuracy": 0.8},
+            "lost": 0.0, "lost_unit": "points", "ncr": 2.0, "neurons": 5,
             "parameters": 50, "macs": 45, "layers": [{"name": "fc1", "channels": 6, "kept": 3}],
             "frozen": {"head": {"macs_share": 0.1, "reason": "it gives the output"}},
         },
@@ -132,8 +135,9 @@ def _front() -> dict[str, Any]:
     none = {"name": "0.1x", "asked": "0.1x", "limit": 0.1, "status": "impossible", "answer": "not met", "error": "no"}
     trial = {"trial": 0, "score": 0.9, "latency_share": 0.5, "memory_share": 0.5, "bytes_share": None, "ncr": 2.0}
     return {
-        "schema": FRONT_SCHEMA, "status": "budget-not-met", "model": "m", "data": "d", "metric": "accuracy",
-        "bound": "max_latency", "device": {"name": "local", "kind": "local", "emulated": False, "unit": "s"},
+        "schema": FRONT_SCHEMA, "status": "budget-not-met", "model": "m", "data": "d",
+        "task": "classification", "metric": "accuracy", "bound": "max_latency",
+        "device": {"name": "local", "kind": "local", "emulated": False, "unit": "s"},
         "unpruned": {"quality": quality, "latency": 2e-5, "peak_bytes": 20, "bytes": 20}, "points": [point, none],
         "trials": [trial],
     }  # fmt: skip
@@ -183,7 +187,8 @@ def _run_folder(work: Path) -> Iterator[Reader]:
     told = {"file": "pruned.safetensors", "sha256": sha256_file(work / "p.safetensors")}
     stored = {
         "schema": PLAN_SCHEMA, "model": MODEL, "model_sha256": None, "input_shape": list(SHAPE),
-        "classes": ["a", "b", "c"], "plan": {"kept": {"fc1": [0, 2]}}, "weights": told,
+        "task": "classification", "outputs": 3, "classes": ["a", "b", "c"],
+        "plan": {"kept": {"fc1": [0, 2]}}, "weights": told,
     }  # fmt: skip
     beside = (("pruned.safetensors", weights),)
     yield Reader("plan.json", "plan.json", json.dumps(stored).encode(), lambda p: load_network(p.parent), beside)
@@ -280,7 +285,8 @@ def _weights(work: Path) -> Iterator[Reader]:
 
 
 _METADATA = {
-    "edgeprune": "0", "model": "m", "data": "d", "classes": ["a", "b"], "input_shape": [1, 4, 4],
+    "edgeprune": "0", "model": "m", "data": "d", "task": "classification",
+    "classes": ["a", "b"], "input_shape": [1, 4, 4],
     "preprocessing": {"scale": 0.1, "mean": [0.5], "std": [0.2]}, "kept_inputs": [0, 3], "widths": {"fc1": 3},
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from edgeprune.core.errors import ModelError, UsageError
-from edgeprune.models.source import load_weights, make_model
+from edgeprune.models.source import answered, load_weights, make_model
 from edgeprune.models.zoo import FAMILIES, ZOO, build
 
 PARAMETERS = {  # counted by hand from the papers' tables
@@ -62,7 +62,8 @@ def good(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.L
 def raises(): raise RuntimeError("no weights\\nanywhere")
 def wrong(): return "a model"
 def misfit(): return nn.Sequential(nn.Flatten(), nn.Linear(63, 3))
-def many(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+def pair(): return nn.LSTM(8, 3)
+def one(): return nn.Flatten(0)
 number = 3
 """
 
@@ -75,7 +76,7 @@ def users(tmp_path: Path) -> Path:
 
 
 def test_a_users_model(users: Path) -> None:
-    assert isinstance(make_model(f"{users}:good", (1, 8, 8), 3), nn.Module)
+    assert answered(make_model(f"{users}:good", (1, 8, 8), 3), "good", (1, 8, 8)) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +85,15 @@ def test_a_users_model(users: Path) -> None:
         ("raises", "RuntimeError"),
         ("wrong", "returned str, not a torch.nn.Module"),
         ("misfit", "fails on an input of shape"),
-        ("many", r"gives \(2, 4\) for two inputs, not logits \(2, 3\)"),
+        ("pair", "fails on an input of shape"),
+        ("one", r"gives \(128,\) for two inputs, not a tensor \(2, ...\)"),
         ("god", "did you mean 'good'"),
         ("number", "number"),
     ],
 )
 def test_a_users_model_that_fails_is_one_line(users: Path, function: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as caught:
-        make_model(f"{users}:{function}", (1, 8, 8), 3)
+        answered(make_model(f"{users}:{function}", (1, 8, 8), 3), function, (1, 8, 8))
     assert "\n" not in str(caught.value)
 
 

@@ -10,6 +10,7 @@ from edgeprune.pipeline.settings import Facts, Settled, settle
 FACTS = Facts(
     images=6000,
     shape=(1, 28, 28),
+    moves=True,
     mirrors=False,
     validation=5000,
     convolves=False,

@@ -20,6 +20,7 @@ from edgeprune.pipeline.settings import Schedule
 from edgeprune.pruning.criteria import Ranking
 from edgeprune.pruning.groups import discover
 from edgeprune.search.states import Losses
+from edgeprune.tasks.task import CLASSIFICATION
 from edgeprune.training.batches import Batches
 from edgeprune.training.place import PLAIN
 
@@ -50,6 +51,7 @@ def scoring(name: str, shape: tuple[int, ...], **options: Any) -> Any:
     prepared = SimpleNamespace(
         train=Batches(data.train, data.preprocessing), validation=None, network=network, place=PLAIN,
         settled=settled(facts_of(data, network, structure, "onnxruntime"), **options), structure=structure,
+        task=CLASSIFICATION,
     )  # fmt: skip
     return workshop._scoring(cast(Prepared, prepared), cast(Any, None))
 
@@ -120,12 +122,12 @@ def test_a_search_sees_what_the_answers_lose_where_networks_convolve(
     name: str, images: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(workshop, "divergences", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(workshop, "divergences", lambda *given: asked.append(given[-2]))
     shape = (3, 32, 32) if name == "resnet20" else (1, 28, 28)
     network = build(name, shape, 10).eval()
     structure = discover(network, shape, runtime="onnxruntime")
     prepared: Any = SimpleNamespace(
-        network=network, structure=structure, train=None, place=PLAIN,
+        network=network, structure=structure, train=None, place=PLAIN, task=CLASSIFICATION,
         settled=settled(facts_of(dataset(shape), network, structure, "onnxruntime")),
     )  # fmt: skip
     criterion: Any = SimpleNamespace(ranking=Ranking({}, {"fc1": (1.0, 0.25, 0.0)}))

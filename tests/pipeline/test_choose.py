@@ -20,6 +20,7 @@ from edgeprune.pipeline.choose import (
 )
 from edgeprune.pipeline.possible import Possible, check_possible, kept_already, with_defaults
 from edgeprune.pruning.structure import LayerCost, Structure
+from edgeprune.tasks.metrics import Accuracy
 
 REFERENCE = Reference(latency=0.010, memory=1000, bytes=5000)
 
@@ -214,9 +215,9 @@ def test_seconds_that_other_processes_may_keep_are_not_refused() -> None:
 
 
 def test_a_rate_by_default_only_where_nothing_asks_for_less() -> None:
-    assert with_defaults(Budget(), POSSIBLE) == Budget(min_ncr=1.5, max_drop=1.0)
-    assert with_defaults(Budget(max_drop=0.2), POSSIBLE) == Budget(min_ncr=1.5, max_drop=0.2)
-    assert with_defaults(Budget(max_bytes=Bound(900)), POSSIBLE).min_ncr is None
+    assert with_defaults(Budget(), POSSIBLE, Accuracy()) == Budget(min_ncr=1.5, max_drop=1.0)
+    assert with_defaults(Budget(max_drop=0.2), POSSIBLE, Accuracy()) == Budget(min_ncr=1.5, max_drop=0.2)
+    assert with_defaults(Budget(max_bytes=Bound(900)), POSSIBLE, Accuracy()).min_ncr is None
 
 
 @pytest.mark.parametrize(
@@ -230,8 +231,8 @@ def test_a_rate_by_default_only_where_nothing_asks_for_less() -> None:
     ],
 )
 def test_quality_is_bounded_whatever_else_is_asked(asked: Budget) -> None:
-    assert with_defaults(asked, POSSIBLE).max_drop == 1.0
-    assert with_defaults(replace(asked, max_drop=5.0), POSSIBLE).max_drop == 5.0
+    assert with_defaults(asked, POSSIBLE, Accuracy()).max_drop == 1.0
+    assert with_defaults(replace(asked, max_drop=5.0), POSSIBLE, Accuracy()).max_drop == 5.0
 
 
 def test_bounds_that_ask_for_nothing_are_named() -> None:

@@ -18,6 +18,9 @@ def test_budget_is_parsed() -> None:
     assert budget.max_memory == Bound(20e6, unit="bytes")
     assert budget.max_bytes == Bound(0.5, relative=True, unit="bytes")
     assert (budget.max_drop, budget.min_ncr) == (1.5, 3)
+    grown = make_config({"max_drop": "5%"}, "it").budget()
+    assert (grown.max_drop, grown.relative_drop) == (5.0, True)
+    assert make_config({"max_drop": "0.5"}, "it").max_drop == 0.5
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,8 @@ def test_budget_is_parsed() -> None:
         ({"runs_dir": "a\0b"}, "--runs-dir must be without a null character"),
         ({"seed": [[[[1]]]]}, r"f: seed: .*integer"),
         ({"beta": -1}, "--beta must be between 0 and 1,000,000"),
-        ({"max_drop": "1%"}, "--max-drop takes a plain number, and '1%' has a unit; write 1$"),
+        ({"max_drop": "few"}, "--max-drop must be 0 or more, got 'few'; write 1 for a point .* or 5% for an error"),
+        ({"max_drop": "-5%"}, "--max-drop must be 0 or more, got '-5%'"),
         ({"max-sparsity": "90 %"}, "--max-sparsity takes a plain number, .*; write 0.9$"),
         ({"expect_ncr": "3x"}, "--expect-ncr takes a plain number, .*; write 3$"),
         ({"episodes": "5%"}, "--episodes takes a plain number"),

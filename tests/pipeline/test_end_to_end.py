@@ -69,14 +69,14 @@ def test_result_holds_what_the_interface_promises(done: RunResult) -> None:
     assert result["status"] in ("done", "budget-not-met")
     assert set(result) >= {"edgeprune", "config", "device", "baseline", "compressed", "artifacts", "search", "budget"}
     assert set(result["device"]) == {"name", "kind", "emulated", "unit", "facts"}
-    assert set(result["baseline"]) >= {"accuracy", "neurons", "parameters", "macs"}
+    assert set(result["baseline"]) >= {"scores", "neurons", "parameters", "macs"}
     assert set(result["compressed"]) >= {
-        "accuracy_before_finetune", "accuracy", "error_points", "ncr", "neurons", "parameters", "macs", "layers",
+        "scores_before_finetune", "scores", "lost", "ncr", "neurons", "parameters", "macs", "layers",
     }  # fmt: skip
     assert {item["format"] for item in result["artifacts"]} == {"onnx", "tflite"}
     for item in result["artifacts"]:
         assert set(item) >= {
-            "precision", "path", "sha256", "bytes", "device_accuracy", "agreement", "parity_max_abs", "latency",
+            "precision", "path", "sha256", "bytes", "device_scores", "agreement", "parity_max_abs", "latency",
             "baseline_latency", "speedup", "peak_bytes", "baseline_peak_bytes",
         }  # fmt: skip
         assert set(item["speedup"]) >= {"value", "ci_low", "ci_high"}

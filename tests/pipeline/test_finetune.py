@@ -35,6 +35,7 @@ from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Structure
 from edgeprune.pruning.surgery import cut, mask
+from edgeprune.tasks.task import CLASSIFICATION
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import Fit, Taken
 
@@ -306,7 +307,9 @@ def prepared(config: RunConfig, prune_inputs: bool = True, epochs: int = 10) -> 
     settled = replace(settled, schedule=schedule)
     shipped = Shipped(("onnx", "tflite"))
     scaling = Scaling(preprocessing, "data")
-    return Prepared(dataset, train_set, validation, net, structure, facts, settled, "toy", 0.3, {}, scaling, shipped)
+    return Prepared(
+        dataset, train_set, validation, net, structure, facts, settled, CLASSIFICATION, "toy", 0.3, {}, scaling, shipped
+    )
 
 
 class Stage(Protocol):

@@ -119,7 +119,7 @@ def test_more_bounds(done: RunResult, config: edgeprune.RunConfig) -> None:
         result = finished(RunFolder(sub))
         assert result is not None
         assert result["config"]["max_latency"] in ("0.8x", "0.5x")
-        assert point["quality"]["value"] == result["compressed"]["accuracy"]
+        assert point["quality"]["value"] == result["compressed"]["scores"]["accuracy"]
         assert point["quality"]["low"] < point["quality"]["value"] < point["quality"]["high"]
         assert sha256_file(folder / point["file"]) == result["artifacts"][0]["sha256"]
         assert edgeprune.load(sub)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
@@ -145,7 +145,7 @@ def test_more_bounds(done: RunResult, config: edgeprune.RunConfig) -> None:
             assert f"`{key}" in documented, key
     for name in ("front.json", "0.5x/result.json"):
         whole = (folder / name).read_text()
-        (folder / name).write_text(whole.replace('"accuracy', '"acuracy').replace('"quality"', '"qality"'))
+        (folder / name).write_text(whole.replace('"scores', '"scors').replace('"quality"', '"qality"'))
         with pytest.raises(StorageError, match=r"cannot use .*; the run is damaged"):
             edgeprune.front(replace(two, max_latency="0.8x,0.5x,0.001x,0.65x"), resume=True)
         (folder / name).write_text(whole)

@@ -27,7 +27,9 @@ from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.finetune import settings_of
 from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.prepare import Prepared, prepare
-from edgeprune.pipeline.scaling import better, scalings
+from edgeprune.pipeline.scaling import Compared, better, scalings
+from edgeprune.tasks.metrics import metric_named
+from edgeprune.tasks.task import Classification
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import Fit, train
 
@@ -100,7 +102,7 @@ def test_data_that_their_owner_scaled_are_not_scaled_again(config: RunConfig) ->
     tried = {one.name: one.score for one in found.scaling.tried}
     assert tried["none"] > 0.9 > tried["data"] + 0.1
     line = heard.line("input scaling tried on")
-    assert f"data {100 * tried['data']:.1f} %, none {100 * tried['none']:.1f} %" in line
+    assert f"data {100 * tried['data']:.2f} %, none {100 * tried['none']:.2f} %" in line
     assert "the weights fit none" in line
     assert "taken instead of the data's own" in line
     assert heard.line("inputs: ") == "inputs: none (values as stored), which the weights fit"
@@ -244,8 +246,9 @@ def judged(network: nn.Module, data: Dataset, scaling: Preprocessing | None = No
     heard = Heard()
     now = scaling or data.preprocessing
     options: dict[str, Any] = {"metric": "accuracy", "foreign": True} | more
+    task = Classification(metric_named(options.pop("metric")))
     validation = Batches(data.validation, now)
-    score = check_baseline(options.pop("metric"), network, data, validation, now, heard, **options)
+    score = check_baseline(task, network, data, validation, now, heard, **options)
     return score, heard
 
 
@@ -358,13 +361,13 @@ def test_a_rare_class_that_is_found_counts_and_is_spoken_of() -> None:
 
 
 def test_better_is_more_than_luck() -> None:
-    labels = np.zeros(100, np.int64)
-    wrong = np.ones(100, np.int64)
+    def answers(right: int) -> Compared:
+        merits = (np.arange(100) < right).astype(np.float64)
+        return Compared("", right / 100, merits.astype(np.float32), merits, guesses=False)
+
     for right, told in ((5, False), (9, False), (12, True)):
-        some = wrong.copy()
-        some[:right] = 0
-        assert better(some, wrong, labels, "accuracy") is told
-    assert not better(wrong, wrong, labels, "accuracy")
+        assert better(answers(right), answers(0)) is told
+    assert not better(answers(0), answers(0))
 
 
 def test_what_is_tried_is_what_people_use() -> None:

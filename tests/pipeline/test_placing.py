@@ -227,7 +227,9 @@ def test_a_run_trains_where_it_was_settled_and_a_resumed_one_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prepared(measure: Any, folder: RunFolder) -> Prepared:
-        monkeypatch.setattr("edgeprune.pipeline.prepare.settle_training", lambda *a: settle_training(*a, measure))
+        monkeypatch.setattr(
+            "edgeprune.pipeline.prepare.settle_training", lambda *a, **b: settle_training(*a, measure, **b)
+        )
         config = RunConfig(model="lenet5", train_epochs=1, train_device="cpu", runs_dir=tmp_path)
         return prepare(config, folder, Silent(), "onnxruntime")
 

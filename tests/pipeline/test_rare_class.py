@@ -67,7 +67,7 @@ def test_every_file_says_the_scaling_that_the_weights_fit(own: Path, ran: dict[s
     assert (said["scale"], said["mean"], said["std"], said["source"]) == (1.0, [0.0], [1.0], "weights")
     assert said["formula"] == "none (values as stored)"
     assert "taken instead of the data's own" in ran["err"]
-    assert "input none (values as stored), x as the data hold it" in ran["out"]
+    assert "input 1x8x8: none (values as stored), x as the data hold it" in ran["out"]
     plain = {"scale": 1.0, "mean": [0.0], "std": [1.0]}
     assert json.loads((own / "run" / "plan.json").read_text())["preprocessing"] == plain
     x = np.load(own / "data.npz")["x_test"][:50]
@@ -84,16 +84,16 @@ def test_the_metric_judges_alike_everywhere(ran: dict[str, Any]) -> None:
     result = ran["result"]
     before, after = result["baseline"], result["compressed"]
     assert result["metric"] == "balanced-accuracy"
-    lost = 100 * (before["balanced_accuracy"] - after["balanced_accuracy"])
-    assert after["error_points"] == pytest.approx(lost, abs=1e-3)
-    assert before["accuracy"] != before["balanced_accuracy"]
+    lost = 100 * (before["scores"]["balanced-accuracy"] - after["scores"]["balanced-accuracy"])
+    assert after["lost"] == pytest.approx(lost, abs=1e-3)
+    assert before["scores"]["accuracy"] != before["scores"]["balanced-accuracy"]
     classes = result["classes"]
     assert [item["name"] for item in classes] == ["0", "1"]
     assert sum(item["images"] for item in classes) == 430
     for side, key in ((before, "baseline_recall"), (after, "recall")):
-        assert np.mean([item[key] for item in classes]) == pytest.approx(side["balanced_accuracy"])
+        assert np.mean([item[key] for item in classes]) == pytest.approx(side["scores"]["balanced-accuracy"])
         right = sum(item[key] * item["images"] for item in classes)
-        assert right / 430 == pytest.approx(side["accuracy"])
+        assert right / 430 == pytest.approx(side["scores"]["accuracy"])
     assert "test balanced accuracy, host" in ran["out"]
     assert "balanced accuracy on device" in ran["out"]
     worst = worst_class(result)
@@ -102,7 +102,7 @@ def test_the_metric_judges_alike_everywhere(ran: dict[str, Any]) -> None:
         item["recall"] - item["baseline_recall"] >= worst["recall"] - worst["baseline_recall"] for item in classes
     )
     assert f"worst class: {worst['name']}" in ran["out"]
-    assert "validation balanced-accuracy" in ran["err"]
+    assert "validation balanced accuracy" in ran["err"]
 
 
 def test_a_pruned_network_that_guesses_has_met_nothing(ran: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ def test_a_pruned_network_that_guesses_has_met_nothing(ran: dict[str, Any]) -> N
     assert all(check["met"] for bound, check in checks.items() if bound != "above_chance")
     chance = checks["above_chance"]
     assert not chance["met"]
-    assert chance["value"] == pytest.approx(100 * result["compressed"]["balanced_accuracy"])
+    assert chance["value"] == pytest.approx(100 * result["compressed"]["scores"]["balanced-accuracy"])
     assert chance["value"] <= chance["limit"] < 100
     assert result["search"]["at_chance"] == 3
     assert "3 of 3 trials are not told from guessing" in ran["err"]

@@ -15,6 +15,7 @@ from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.possible import Possible, limits_of, make_reward, with_defaults
 from edgeprune.pipeline.settings import settle
 from edgeprune.search.reward import BoundedReward, Limits, Reward
+from edgeprune.tasks.metrics import Accuracy
 
 REFERENCE = Reference(latency=2e-3, memory=4e6, bytes=1e6)
 POSSIBLE = Possible(ncr=8.0, latency_share=0.2, memory_share=0.4, reference=REFERENCE, smallest_bytes=100_000)
@@ -22,7 +23,7 @@ POSSIBLE = Possible(ncr=8.0, latency_share=0.2, memory_share=0.4, reference=REFE
 
 def reward_of(paper: bool = False, **asked: object) -> Reward | BoundedReward:
     config = RunConfig(**asked)  # type: ignore[arg-type]
-    budget = with_defaults(config.budget(), POSSIBLE)
+    budget = with_defaults(config.budget(), POSSIBLE, Accuracy())
     settings = settle(replace(config, method="acnn") if paper else config, FACTS).search
     return make_reward(settings, budget, limits_of(config.budget(), REFERENCE), POSSIBLE, 0.9, paper=paper)
 

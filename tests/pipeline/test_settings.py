@@ -59,7 +59,6 @@ CONVOLVES = replace(FACTS, convolves=True, macs=16_000_000, inputs=None, groups=
         (FACTS, {}, "penalty", 0.6, "edgeprune"),
         (FACTS, {"penalty": 0.0}, "penalty", 0.0, "given"),
         (FACTS, {}, "agent_lr", 0.003, "edgeprune"),
-        (FACTS, {}, "max_drop", 1.0, "a network that is fast and wrong is of no use"),
         (FACTS, {}, "train_epochs", 60, "6000 training images"),
         (FACTS, {"train_epochs": 0}, "train_epochs", 0, "given"),
         (FACTS, {}, "finetune_epochs", 60, "no convolutions, 6000 training images"),
@@ -97,7 +96,7 @@ def test_the_stages_get_what_is_told() -> None:
 def test_nothing_is_left_open_but_what_means_nothing(facts: Facts, options: dict[str, Any]) -> None:
     """What is found out later is added by `prepare` (see the runs end to end)."""
     told = settled(facts, **options).options
-    later = {"preprocessing", "train_device", "train_precision"}
+    later = {"preprocessing", "train_device", "train_precision", "task", "metric", "max_drop"}
     asked = {
         "max_latency",
         "max_memory",

@@ -9,6 +9,8 @@ from torch import nn
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Silent
 from edgeprune.data.dataset import Preprocessing, Split
+from edgeprune.tasks.metrics import BalancedAccuracy
+from edgeprune.tasks.task import Classification
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
@@ -74,6 +76,9 @@ def test_the_last_epoch_is_taken_however_much_better_the_start_was() -> None:
     assert same(fit(good, epochs=0, taken="last").network, good)
 
 
+BALANCED = Classification(BalancedAccuracy())
+
+
 def test_the_metric_chooses_the_epoch() -> None:
     rare = toy(200, 1)
     # One image in ten is of the second class: accuracy says little of it.
@@ -81,9 +86,9 @@ def test_the_metric_chooses_the_epoch() -> None:
     some = Batches(Split(rare.x[index].numpy(), rare.y[index].numpy()), Preprocessing(1.0, (0.0,) * 6, (1.0,) * 6))
     result = train(
         net(), some, some, epochs=2, learning_rate=2e-3, batch_size=32, seed=0, progress=Silent(), title="",
-        metric="balanced-accuracy",
+        task=BALANCED,
     )  # fmt: skip
-    assert result.accuracy == max(result.history) == score(result.network, some, metric="balanced-accuracy")
+    assert result.accuracy == max(result.history) == score(result.network, some, task=BALANCED)
     assert result.accuracy != score(result.network, some)
 
 

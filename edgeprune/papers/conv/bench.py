@@ -243,7 +243,10 @@ class _Bench:
             return self._narrower(part)
         shop, possible, ledger = self._shop, self._possible, self._ledger
         run = replace(self._run, max_latency=f"{part.bound:g}x")
-        budget, bound = with_defaults(run.budget(), possible), Bound(part.bound, relative=True)
+        budget, bound = (
+            with_defaults(run.budget(), possible, shop.prepared.task.metric),
+            Bound(part.bound, relative=True),
+        )
         settings = settle(run, shop.prepared.facts).search
         check_possible(budget, possible, self._config.device, shop.prepared.structure)
         sought = seek(

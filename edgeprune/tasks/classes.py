@@ -1,17 +1,17 @@
-"""How a network's answers are judged, and what guessing would be given by the same measure."""
+"""How answers that name a class are judged, and what guessing would be given by the same measure."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 from sklearn.metrics import recall_score
 
-from edgeprune.core.budget import MetricName
-
+#: The share of right answers, or the mean of that share over the classes.
+ClassMetric = Literal["accuracy", "balanced-accuracy"]
 Classes = NDArray[np.int64]
 
 #: How often guessing would be taken for more than that.
@@ -23,28 +23,14 @@ WORTH = 0.05
 _DRAWS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Answers to a set of images: shares in [0, 1]. `recall` is per class, None for one that no image is of."""
-
-    accuracy: float
-    balanced_accuracy: float
-    recall: tuple[float | None, ...]
-
-    def score(self, metric: MetricName) -> float:
-        """The share that `metric` looks at."""
-        return self.accuracy if metric == "accuracy" else self.balanced_accuracy
-
-
-def judge(labels: Classes, answers: Classes, classes: int) -> Judged:
-    """Everything at once, of `labels` and `answers` (N,), 0 to classes - 1."""
+def recall_of(labels: Classes, answers: Classes, classes: int) -> tuple[float | None, ...]:
+    """The share of each class that is answered right; None for one that no example is of."""
     present = np.unique(labels)
     found = dict(zip(present.tolist(), _recalls(labels, answers).tolist(), strict=True))
-    recall = tuple(found.get(label) for label in range(classes))
-    return Judged(score_of("accuracy", labels, answers), score_of("balanced-accuracy", labels, answers), recall)
+    return tuple(found.get(label) for label in range(classes))
 
 
-def score_of(metric: MetricName, labels: Classes, answers: Classes) -> float:
+def score_of(metric: ClassMetric, labels: Classes, answers: Classes) -> float:
     """Share of right answers (N,), or the mean over the classes there are of the share that is right of each."""
     if metric == "accuracy":
         return float(np.mean(answers == labels))
@@ -58,7 +44,7 @@ def majority(labels: Classes) -> tuple[int, float]:
     return int(values[most]), float(counts[most] / len(labels))
 
 
-def chance_level(metric: MetricName, labels: Classes, answers: Classes | None = None) -> float:
+def chance_level(metric: ClassMetric, labels: Classes, answers: Classes | None = None) -> float:
     """The score up to which `answers` (N,) are not told from guessing; None: of whoever knows how frequent classes are.
 
     Accuracy is compared with the most frequent class's share: what always answering it exceeds with a probability of
@@ -79,7 +65,7 @@ def chance_level(metric: MetricName, labels: Classes, answers: Classes | None = 
     return max(least, beyond) if beyond < 1 - 1e-9 else least
 
 
-def telling_images(metric: MetricName, labels: Classes) -> float:
+def telling_images(metric: ClassMetric, labels: Classes) -> float:
     """How many images with independent answers a score on `labels` (N,) is worth: N, or fewer where a class is rare.
 
     The variance of a score p is p (1 - p) over this number, were every class's recall p: balanced accuracy is a mean of
@@ -91,7 +77,7 @@ def telling_images(metric: MetricName, labels: Classes) -> float:
     return float(len(counts) ** 2 / (1 / counts).sum())
 
 
-def score_interval(metric: MetricName, labels: Classes, score: float) -> tuple[float, float]:
+def score_interval(metric: ClassMetric, labels: Classes, score: float) -> tuple[float, float]:
     """Where the true score lies with 95 % confidence, given `score` on `labels` (N,): Wilson's interval.
 
     Of balanced accuracy it is that of as many images as these are worth (see `telling_images`).

@@ -1,0 +1,100 @@
+"""What targets are taken for, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeprune.core.errors import DataError
+from edgeprune.data.arrays import from_arrays
+from edgeprune.data.dataset import Dataset
+from edgeprune.data.split import as_given, make_dataset
+
+RNG = np.random.default_rng(0)
+FLAT = RNG.normal(size=(40, 5)).astype(np.float32)
+PICTURES = RNG.normal(size=(40, 3, 6, 7)).astype(np.float32)
+CLASSES = np.arange(40) % 3
+
+
+def dataset(x: Any, y: Any, task: Any = None) -> Dataset:
+    raw = from_arrays({"x_train": x, "y_train": y, "x_test": x, "y_test": y}, "here", task=task)
+    return make_dataset("here", raw, seed=0, validation_share=0.25)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "task", "kind", "dtype", "outputs", "words"),
+    [
+        (FLAT, CLASSES, None, "classes", np.int64, 3, "3 classes"),
+        (FLAT, CLASSES[:, None] > 0, None, "classes", np.int64, 2, "2 classes"),
+        (FLAT, (CLASSES > 0).astype(float), None, "classes", np.int64, 2, "2 classes"),
+        (FLAT, CLASSES.astype(float), "classification", "classes", np.int64, 3, "3 classes"),
+        (FLAT, CLASSES.astype(float), None, "numbers", np.float32, 1, "1 number to predict"),
+        (FLAT, CLASSES, "regression", "numbers", np.float32, 1, "1 number to predict"),
+        (FLAT, FLAT[:, :2], None, "numbers", np.float32, 2, "2 numbers to predict"),
+        (FLAT, FLAT, None, "numbers", np.float32, 5, "5 numbers to predict"),
+        ((255 * FLAT).astype(np.uint8), (255 * FLAT).astype(np.uint8), None, "numbers", np.float32, 5, "5 numbers"),
+        (FLAT, (FLAT[:, :3] > 0).astype(int), None, "labels", np.float32, 3, "3 labels"),
+        (FLAT, np.eye(3)[CLASSES], "multi-label", "labels", np.float32, 3, "3 labels"),
+        (PICTURES, (PICTURES[:, 0] > 0).astype(int), None, "map", np.int64, 2, "2 classes for every place"),
+        (PICTURES, (PICTURES[:, :1] > 0).astype(np.uint8), None, "map", np.int64, 2, "2 classes for every place"),
+        (PICTURES.transpose(0, 2, 3, 1), (PICTURES[:, 0] > 0).astype(int), None, "map", np.int64, 2, "2 classes for"),
+        # A class for every step of a sequence.
+        (PICTURES[:, 0], (PICTURES[:, 0, :, 0] > 0).astype(int), "segmentation", "map", np.int64, 2, "2 classes"),
+        (PICTURES, PICTURES[:, :1], None, "numbers", np.float32, 42, "42 numbers to predict"),
+    ],
+)  # fmt: skip
+def test_what_targets_are_taken_for(x: Any, y: Any, task: Any, kind: str, dtype: Any, outputs: int, words: str) -> None:
+    found = dataset(x, y, task)
+    assert (found.targets, found.train.y.dtype, found.outputs) == (kind, dtype, outputs)
+    assert found.examples.startswith(words)
+    assert len(found.train) + len(found.validation) == 40
+    assert len(found.test) == 40
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "says"),
+    [
+        (np.eye(3, dtype=int)[CLASSES], None, "of one-hot rows give argmax.* or --task multi-label"),
+        (np.arange(80).reshape(40, 2), None, "where they are numbers, give --task regression"),
+        (np.where(CLASSES > 0, np.nan, 1.0), None, "y_train holds NaN"),
+        (np.full(40, 1e300) * np.arange(40), None, "too large for float32"),
+        (CLASSES + 0.5, "classification", "holds float64, not integers"),
+        (CLASSES.astype(float), "multi-label", r"expected 0 or 1 for each of several labels"),
+        (CLASSES, "segmentation", r"expected a class for every place, \(N, H, W\) say"),
+        (np.array([{}] * 40), None, "holds object, not numbers.*--task regression"),
+        (np.zeros((40, 6, 7), int), "segmentation", "one class only"),
+    ],
+)
+def test_what_is_none_of_these_is_one_line(y: Any, task: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        dataset(PICTURES if y.ndim == 3 else FLAT, y, task)
+
+
+def test_maps_and_numbers_go_with_their_examples_through_the_split() -> None:
+    x = np.arange(40 * 6 * 7, dtype=np.float32).reshape(40, 1, 6, 7)
+    found = dataset(x, x[:, 0] + 0.5)
+    for part in (found.train, found.validation, found.test):
+        np.testing.assert_array_equal(part.x[:, 0] + 0.5, part.y)
+
+
+@pytest.mark.parametrize(
+    ("shape", "images", "given"),
+    [((20, 12), (1, 20, 12), (20, 12)), ((6, 7, 3), (3, 6, 7), (6, 7, 3)), ((3, 6, 7), (3, 6, 7), None),
+     ((4, 6, 7), (4, 6, 7), None), ((1, 3, 6, 7), (1, 3, 6, 7), None), ((5,), (5,), None)],
+)  # fmt: skip
+def test_inputs_that_were_laid_out_as_images_are_had_as_they_were_given(
+    shape: tuple[int, ...], images: tuple[int, ...], given: tuple[int, ...] | None
+) -> None:
+    x = RNG.normal(size=(40, *shape)).astype(np.float32)
+    found = dataset(x, CLASSES)
+    assert found.input_shape == images
+    back = as_given(found)
+    assert (None if back is None else back.input_shape) == given
+    if back is not None:
+        assert back.fingerprint != found.fingerprint
+        assert len(back.preprocessing.mean) == shape[0]
+        assert {row.tobytes() for row in np.concatenate([back.train.x, back.validation.x])} == {
+            row.tobytes() for row in np.ascontiguousarray(x)
+        }

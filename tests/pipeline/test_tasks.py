@@ -1,0 +1,163 @@
+"""Whole runs of every task: what ships answers as it is told, by the task's own metric worked out anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    jaccard_score,
+    mean_absolute_error,
+    mean_squared_error,
+)
+
+import edgeprune
+from edgeprune.cli.main import main
+from edgeprune.core.progress import Silent
+from edgeprune.data.catalog import load_data
+from edgeprune.exporters import read_metadata, run_model
+from edgeprune.pipeline.result import RunResult
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL: dict[str, Any] = {
+    "episodes": 3, "finetune_epochs": 3, "finalists": 1, "processes": 3, "calibration_images": 300, "search_steps": 10,
+    "formats": "onnx",
+}  # fmt: skip
+
+OWN = """
+import numpy as np
+from torch import nn
+
+R = np.random.default_rng(0)
+X = R.normal(size=(900, 16)).astype("float32")
+LOW = (X[:, :3] @ R.normal(size=(3, 16))).astype("float32")
+
+def split(x, y):
+    return {"x_train": x[:700], "y_train": y[:700], "x_test": x[700:], "y_test": y[700:]}
+
+def binary(): return split(X, X[:, 0] + X[:, 1] > 0)
+def labels(): return split(X, (X[:, :3] > 0).astype(int))
+def same(): return split(LOW, LOW)
+def mlp(outputs):
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, outputs))
+def one(): return nn.Sequential(mlp(1), nn.Flatten(0))
+def three(): return mlp(3)
+def sixteen(): return mlp(16)
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("tasks") / "own.py"
+    file.write_text(OWN)
+    return file
+
+
+def iou(targets: NDArray[Any], answers: NDArray[np.float32]) -> float:
+    return float(jaccard_score(targets.ravel(), answers.argmax(1).ravel(), average="macro"))
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "model", "metric", "score", "options"),
+    [
+        ("binary", "binary", "one", "accuracy", lambda y, a: accuracy_score(y, a > 0), {"train_epochs": 20}),
+        ("multi-label", "labels", "three", "map", average_precision_score, {"train_epochs": 20}),
+        ("reconstruction", "same", "sixteen", "mse", mean_squared_error, {"train_epochs": 30, "max_drop": "400%"}),
+        ("regression", "remaining_life:data", "remaining_life:network", "mae", mean_absolute_error,
+         {"train_epochs": 4, "max_drop": "20%", "max_latency": "0.9x"}),
+        ("segmentation", "segmentation:data", "segmentation:Net", "miou", iou,
+         {"train_epochs": 5, "max_latency": "0.9x"}),
+    ],
+)  # fmt: skip
+def test_a_run(
+    own: Path, task: str, data: str, model: str, metric: str, score: Callable[..., float], options: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def spec(name: str) -> str:
+        file, _, function = name.rpartition(":")
+        return f"{EXAMPLES / file}.py:{function}" if file else f"{own}:{function}"
+
+    done = edgeprune.run(
+        edgeprune.RunConfig(
+            data=spec(data), model=spec(model), runs_dir=own.parent / "runs", name=task, **{**SMALL, **options}
+        )
+    )
+    result = done.result
+    assert (result["task"], result["metric"]) == (task, metric)
+    assert result["settled"]["task"]["value"] == task
+    dataset = load_data(spec(data), None, seed=0, progress=Silent())
+    shape = tuple(result["data"]["input_shape"])
+    x = dataset.test.x.reshape(-1, *shape).astype(np.float32)
+    said = result["data"]["preprocessing"]
+    per_channel = (1, -1, *[1] * (len(shape) - 1))
+    x = (x * said["scale"] - np.reshape(said["mean"], per_channel)) / np.reshape(said["std"], per_channel)
+    for file, before in (("model.onnx", "compressed"), ("baseline.onnx", "baseline")):
+        answers = run_model("onnx", done.folder / file, x.astype(np.float32))
+        found = score(dataset.test.y, answers.reshape(-1) if dataset.test.y.ndim == 1 else answers)
+        assert result[before]["scores"][metric] == pytest.approx(found, rel=1e-4)
+        low, high = result[before]["interval"]
+        assert low <= found <= high
+        assert read_metadata(done.folder / file)["task"] == task
+    (item,) = result["artifacts"]
+    assert item["agreement"] >= 0.999
+    assert item["device_scores"][metric] == pytest.approx(result["compressed"]["scores"][metric], rel=1e-3)
+    network = edgeprune.load(done.folder)
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            network(torch.from_numpy(x[:8].astype(np.float32))),
+            run_model("onnx", done.folder / "model.onnx", x[:8].astype(np.float32)), rtol=1e-3, atol=1e-3,
+        )  # fmt: skip
+    checks = {check["bound"]: check for check in result["budget"]["checks"]}
+    before, after = result["baseline"]["scores"][metric], result["compressed"]["scores"][metric]
+    lost = 100 * (after / before - 1) if metric in ("mae", "mse") else 100 * (before - after)
+    assert checks["max_drop"]["value"] == pytest.approx(lost, abs=1e-3)
+    assert checks["max_drop"]["unit"] == result["compressed"]["lost_unit"]
+    assert checks["above_chance"]["met"], checks
+    table(done, capsys)
+
+
+def table(done: RunResult, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the command shows of it, asked for again: nothing is left to do."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--resume", done.folder.name, "--runs-dir", str(done.folder.parent)])
+    assert ended.value.code == done.exit_code
+    output = capsys.readouterr().out
+    title = {"mae": "mean absolute error", "mse": "mean squared error", "miou": "mean IoU", "accuracy": "accuracy",
+             "map": "mean average precision"}[done.result["metric"]]  # fmt: skip
+    assert f"test {title}, host" in output
+    direction = "below" if title.endswith("error") else "above"
+    assert f"{title} {direction} what guessing gets" in output
+    lost = f"{title} grown at most by" if title.endswith("error") else "points lost at most"
+    assert lost in output
+    assert json.loads((done.folder / "result.json").read_text()) == json.loads(json.dumps(done.result))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--task", "regression"], "--task regression"),
+        (["--metric", "mae"], "--metric mae is none of classification; give --metric accuracy or"),
+        (["--max-drop", "5%"], "--max-drop is in percent, and what is lost of accuracy is told in points"),
+        (["--task", "sorting"], "Invalid value for '--task'"),
+    ],
+)
+def test_what_does_not_fit_the_task_is_one_line_and_leaves_nothing(
+    tmp_path: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--runs-dir", str(tmp_path), "--quiet", *options])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert says in said
+    assert said.count("\n") == 1
+    assert not [path for path in tmp_path.iterdir() if path.name != ".cache"]
