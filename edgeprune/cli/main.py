@@ -9,6 +9,7 @@ import click
 
 from edgeprune.cli.bench import bench_group
 from edgeprune.cli.devices import devices_command
+from edgeprune.cli.inspect import inspect_command
 from edgeprune.cli.profile import profile_command
 from edgeprune.cli.run import run_command
 from edgeprune.cli.shapley import shapley_command
@@ -27,6 +28,7 @@ def cli() -> None:
 cli.add_command(run_command)
 cli.add_command(bench_group)
 cli.add_command(devices_command)
+cli.add_command(inspect_command)
 cli.add_command(profile_command)
 cli.add_command(validate_command)
 cli.add_command(shapley_command)

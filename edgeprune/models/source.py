@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgeprune.core.errors import ModelError, did_you_mean
 from edgeprune.core.reading import Source
 from edgeprune.core.userfile import call_user, load_function
+from edgeprune.models.checkpoint import read_checkpoint
 from edgeprune.models.zoo import ZOO, build, is_finite
 
 #: Inputs that a network is tried on.
@@ -60,18 +60,22 @@ def answered(model: nn.Module, spec: str, shape: tuple[int, ...]) -> tuple[int, 
 
 
 def load_weights(model: nn.Module, path: Path, say: Callable[[str], None]) -> None:
-    """Fill `model` in place from a .safetensors file or a state dict saved by torch.save.
+    """Fill `model` in place from a .safetensors file, a state dict saved by torch.save, or a trainer's checkpoint.
 
-    `say` is told where numbers of another precision were converted to the model's own.
+    `say` is told which entry of a checkpoint is taken, what its names lose, and where numbers of another precision were
+    converted to the model's own (see `read_checkpoint`).
 
-    Nothing is ever unpickled beyond tensors (weights_only=True). Raises ModelError where the file is missing, cannot be
+    Nothing is ever unpickled beyond tensors and plain data. Raises ModelError where the file is missing, cannot be
     read, does not fit the model, or holds other numbers than it computes with: complex ones, integers for fractions,
     quantised or sparse ones, NaN.
     """
     if not path.is_file():
         raise ModelError(f"weights file {path} does not exist", "check --weights")
-    state = _read_state(path)
     own = model.state_dict()
+    found = read_checkpoint(path, own)
+    for line in found.said:
+        say(f"weights {path.name}: {line}")
+    state = found.state
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
     if missing or extra or wrong:
@@ -113,22 +117,3 @@ def _unlike(given: Tensor, own: Tensor) -> str:
 
 def _name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            tensors: dict[str, Tensor] = load_file(path)
-            return tensors
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch's unpickler raises anything on a damaged file, IndexError and AttributeError included.
-        hint = "give a .safetensors file, or a state dict saved with torch.save(model.state_dict(), FILE)"
-        raise ModelError(f"cannot read weights {path}: not a state dict of tensors, or damaged", hint) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"weights {path} hold no state dict", "save it with torch.save(model.state_dict(), FILE)")
-    # Networks trained under DataParallel carry this prefix on every name.
-    named: dict[str, Tensor] = {str(name).removeprefix("module."): value for name, value in state.items()}
-    return named

@@ -221,6 +221,10 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
+        for name in ("max_drop", "expect_ncr"):
+            # Of fields that take text as well, whole numbers would be neither.
+            if isinstance(value := getattr(self, name), int):
+                object.__setattr__(self, name, float(value))
         for field_ in dataclasses.fields(self):
             value = getattr(self, field_.name)
             _check(not isinstance(value, float) or math.isfinite(value), field_.name, "a finite number")

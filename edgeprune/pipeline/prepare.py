@@ -131,41 +131,13 @@ def prepare(
     """
     # A device that is not there is told before anything is loaded.
     train_device(config)
-    dataset = dataset or load_data(
-        config.data,
-        config.data_dir,
-        seed=config.seed,
-        validation_share=config.validation_share,
-        progress=progress,
-        task=config.task,
-    )
-    progress.say(
-        f"data {dataset.name}: {len(dataset.train)} train, {len(dataset.validation)} validation, "
-        f"{len(dataset.test)} test, "
-        f"inputs {'x'.join(map(str, dataset.input_shape))}, {dataset.examples}"
-    )
-    torch.manual_seed(config.seed)
-    network, dataset, task = _network(config, dataset, progress)
-    if config.max_drop is not None:
-        task.metric.check_drop(read_drop(config.max_drop)[1])
-    tell_frozen(network, config.prune_frozen, progress)
-    # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
-    structure = discover(
-        network,
-        dataset.input_shape,
-        runtime=runtime,
-        prune_inputs=config.prune_inputs,
-        multiple_of=config.multiple_of,
-        max_sparsity=config.max_sparsity,
-        max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
-        prune_frozen=config.prune_frozen,
-    )
+    found = _found(config, progress, runtime, dataset)
+    dataset, network, structure, task = found.dataset, found.network, found.structure, found.task
+    facts, settled = found.facts, found.settled
     # So is a format that cannot be exported, or that the device does not run.
     shipped = Shipped(config.exported)
     if try_formats is not None:
         shipped = try_formats(network, Batches(dataset.validation, dataset.preprocessing))
-    facts = facts_of(dataset, network, structure, runtime, task)
-    settled = settle(config, facts)
     schedule = settled.schedule
     if config.weights is not None:
         load_weights(network, config.weights, progress.say)
@@ -230,6 +202,73 @@ def prepare(
         training,
         taken,
     )
+
+
+def untrained(config: RunConfig, progress: Progress, runtime: RuntimeName) -> Prepared:
+    """As `prepare`, with the weights that the network comes with, and nothing tried: for what does not hang on them."""
+    found = _found(config, progress, runtime, None)
+    preprocessing = found.dataset.preprocessing
+    return Prepared(
+        found.dataset,
+        Batches(found.dataset.train, preprocessing),
+        Batches(found.dataset.validation, preprocessing),
+        found.network.eval(),
+        found.structure,
+        found.facts,
+        found.settled,
+        found.task,
+        config.model,
+        1.0,
+        {"source": "untrained"},
+        Scaling(preprocessing, "data"),
+        Shipped(config.exported),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is known before anything is trained."""
+
+    dataset: Dataset
+    network: nn.Module
+    structure: Structure
+    task: Task
+    facts: Facts
+    settled: Settled
+
+
+def _found(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: Dataset | None) -> _Found:
+    dataset = dataset or load_data(
+        config.data,
+        config.data_dir,
+        seed=config.seed,
+        validation_share=config.validation_share,
+        progress=progress,
+        task=config.task,
+    )
+    progress.say(
+        f"data {dataset.name}: {len(dataset.train)} train, {len(dataset.validation)} validation, "
+        f"{len(dataset.test)} test, "
+        f"inputs {'x'.join(map(str, dataset.input_shape))}, {dataset.examples}"
+    )
+    torch.manual_seed(config.seed)
+    network, dataset, task = _network(config, dataset, progress)
+    if config.max_drop is not None:
+        task.metric.check_drop(read_drop(config.max_drop)[1])
+    tell_frozen(network, config.prune_frozen, progress)
+    # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
+    structure = discover(
+        network,
+        dataset.input_shape,
+        runtime=runtime,
+        prune_inputs=config.prune_inputs,
+        multiple_of=config.multiple_of,
+        max_sparsity=config.max_sparsity,
+        max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
+        prune_frozen=config.prune_frozen,
+    )
+    facts = facts_of(dataset, network, structure, runtime, task)
+    return _Found(dataset, network, structure, task, facts, settle(config, facts))
 
 
 def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[nn.Module, Dataset, Task]:

@@ -13,7 +13,7 @@ from boards.relay import relaying
 from fakes.tiny_models import write_mlp
 from needs import needs
 
-pytestmark = needs(*ARM_PROGRAMS)
+pytestmark = [needs(*ARM_PROGRAMS), pytest.mark.soak]
 
 
 def edgeprune(*words: str, folder: Path, code: int = 0) -> str:

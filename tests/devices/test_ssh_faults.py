@@ -77,6 +77,7 @@ def wrong(models: Path) -> list[str]:
 
 
 @needs(*HOST_PROGRAMS)
+@pytest.mark.soak
 def test_a_hundred_faults_over_fifty_candidates(host_board: Board, relay: Relay, tmp_path: Path) -> None:
     search(host_board, relay, tmp_path, 50, faults(seed=1, count=103))
     assert len(relay.fired) >= 100

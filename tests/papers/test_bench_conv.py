@@ -26,6 +26,8 @@ from edgeprune.papers.conv.config import NETWORKS, ROWS, ConvConfig
 from edgeprune.papers.conv.pace import Pace, Part, format_hours, parts_of
 from edgeprune.papers.conv.records import ConvBench, load_conv
 
+pytestmark = pytest.mark.soak
+
 METHODS = ("edgeprune", "random", "uniform", "tpe", "scratch")
 TINY = replace(
     NETWORKS["ds-cnn"], data="digits", shape=(1, 8, 8), bounds=(0.6,), seeds=1, images=600, train_epochs=4,

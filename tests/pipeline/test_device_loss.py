@@ -28,9 +28,12 @@ SMALL: dict[str, Any] = {
     "processes": 3,
     "calibration_images": 300,
     "max_drop": 90.0,
+    "formats": "onnx",
 }
 #: Operations until the device goes: hello, pushes, the baseline's memory and a few candidates come before.
 WHILE_SEARCHING = 40
+
+pytestmark = pytest.mark.soak
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +118,7 @@ def test_the_best_are_raced_again_in_fresh_processes_and_a_resume_comes_to_the_s
     # Noise that another measurement would not have again.
     for resume in (False, True):
         with pytest.raises(DeviceError, match="gone"):
-            run(tmp_path, noise=0.001, max_latency="0.95x", resume=resume, episodes=2, formats="onnx")
+            run(tmp_path, noise=0.001, max_latency="0.95x", resume=resume, episodes=2)
     first, second = chosen
     assert [each.candidate.plan.key for each in first] == [each.candidate.plan.key for each in second]
     assert confirmed(first[0])

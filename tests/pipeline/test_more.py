@@ -21,6 +21,8 @@ from edgeprune.pipeline.result import RunResult
 from edgeprune.pipeline.resume import searches
 from edgeprune.pipeline.stored import finished
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> edgeprune.RunConfig:

@@ -12,6 +12,7 @@ from edgeprune.core.session import DeviceSpec
 from edgeprune.report.table import summary_table
 
 
+@pytest.mark.soak
 def test_a_format_without_a_runtime_is_not_validated_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,10 +219,10 @@ def test_a_bound_that_is_missed_decides_whatever_is_open(tmp_path: Path) -> None
 def test_a_bound_shows_the_interval_it_was_judged_in() -> None:
     check = {"bound": "max_latency", "limit": 0.5, "value": 0.47, "unit": "share of the unpruned", "default": False}
     check |= {"answer": "met", "interval": [0.46, 0.48]}
-    lines = budget_lines({"budget": {"checks": [check]}})
+    lines = budget_lines({"metric": "accuracy", "budget": {"checks": [check]}})
     assert lines == ["met      latency at most 0.5x: 0.47x (0.46x to 0.48x)"]
     open_ = check | {"answer": "open", "interval": [0.46, 0.52]}
-    lines = budget_lines({"budget": {"checks": [open_]}})
+    lines = budget_lines({"metric": "accuracy", "budget": {"checks": [open_]}})
     assert lines == ["OPEN     latency at most 0.5x: 0.47x (0.46x to 0.52x): cannot be told apart from the bound"]
 
 

@@ -20,6 +20,8 @@ from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import build
 from edgeprune.report.table import worst_class
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:

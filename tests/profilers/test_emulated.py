@@ -30,7 +30,7 @@ from edgeprune.profilers.client import push
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.profilers.predict import predict_on_device
 
-pytestmark = needs("qemu-aarch64", "gcc", "apt-get", "dpkg-deb")
+pytestmark = [needs("qemu-aarch64", "gcc", "apt-get", "dpkg-deb"), pytest.mark.soak]
 
 WIDTHS = {"full": (64, 256, 128, 10), "half": (64, 128, 64, 10), "small": (64, 24, 12, 10)}
 WRITERS = {"onnxruntime": (write_mlp, "onnx"), "litert": (write_tflite, "tflite")}

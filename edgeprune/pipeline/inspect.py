@@ -1,0 +1,241 @@
+"""What a network is made of, what of it may be pruned, and what a run could reach at best: `edgeprune inspect`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgeprune.core.errors import DeviceError
+from edgeprune.core.kinds import Unit
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.progress import Progress
+from edgeprune.core.session import Session
+from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.pipeline.candidates import RunIdentity
+from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.prepare import Prepared, untrained
+from edgeprune.pipeline.workshop import Workshop, workshop
+from edgeprune.profilers.statistics import Interval, quotient_interval
+from edgeprune.pruning.cost import count_macs, count_parameters
+from edgeprune.pruning.criteria import Ranked
+from edgeprune.pruning.rankings import l1
+from edgeprune.pruning.structure import OWN, Structure
+from edgeprune.pruning.surgery import cut
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFound:
+    """A module with work or parameters of its own; `group` says with which it is pruned, else `stays` why not."""
+
+    name: str
+    kind: str
+    macs: int
+    macs_share: float
+    parameters: int
+    group: str | None
+    stays: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFound:
+    """Channels that go together; the shares are of the unpruned network's, left when this group alone is at its floor.
+
+    Latency is measured, with its 95 % interval; None where it was not.
+    """
+
+    name: str
+    kind: str
+    channels: int
+    floor: int
+    step: int
+    layers: tuple[str, ...]
+    macs_left: float
+    latency_left: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AtBest:
+    """The narrowest network that is allowed, as shares of the unpruned one's; None: not measured."""
+
+    ncr: float
+    macs_left: float
+    parameters_left: float
+    latency_left: Interval | None = None
+    memory_left: float | None = None
+    bytes_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OnDevice:
+    """Where it was measured, and what the unpruned network costs there."""
+
+    name: str
+    runtime: str
+    unit: Unit
+    latency: float
+    memory: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Everything that is told of a network before a run."""
+
+    model: str
+    data: str
+    task: str
+    input_shape: tuple[int, ...]
+    macs: int
+    parameters: int
+    neurons: int
+    layers: tuple[LayerFound, ...]
+    groups: tuple[GroupFound, ...]
+    #: Heavy operations that are not counted as MACs, by the module that runs them.
+    uncounted: Mapping[str, tuple[str, ...]]
+    best: AtBest
+    device: OnDevice | None = None
+
+
+def inspect(
+    config: RunConfig, progress: Progress, session: Session | None = None, settings: MeasureSettings | None = None
+) -> Inspection:
+    """Look at the untrained network of `config`; what it costs does not hang on its weights.
+
+    With a `session` every group, and all of them together, are measured at their narrowest beside the unpruned network,
+    as `settings` say. Raises UsageError and its children for what cannot be used, NothingToPrune where nothing can be
+    pruned (it names every reason), DeviceError.
+    """
+    settings = settings or MeasureSettings("onnxruntime")
+    prepared = untrained(config, progress, settings.runtime)
+    network, structure = prepared.network, prepared.structure
+    macs, parameters = count_macs(network, structure.shape), count_parameters(network)
+    criterion = Ranked(network, structure, l1(network, structure), None)
+    whole = {group.name: group.channels for group in structure.groups}
+    narrow = {group.name: group.floor for group in structure.groups}
+
+    def left(widths: dict[str, int]) -> nn.Module:
+        return cut(network, structure.shape, criterion.plan(widths))
+
+    smallest = left(narrow)
+    measured: dict[str, Measurement] = {}
+    device = None
+    if session is not None:
+        measured, device = _measured(prepared, session, settings, progress)
+    everything = measured.get("")
+    return Inspection(
+        model=config.model,
+        data=prepared.dataset.name,
+        task=prepared.task.name,
+        input_shape=prepared.dataset.input_shape,
+        macs=macs,
+        parameters=parameters,
+        neurons=structure.neurons(network),
+        layers=_layers(network, structure, macs),
+        groups=tuple(
+            GroupFound(
+                name=group.name,
+                kind=group.kind,
+                channels=group.channels,
+                floor=group.floor,
+                step=group.multiple_of,
+                layers=group.layers,
+                macs_left=count_macs(left({**whole, group.name: group.floor}), structure.shape) / macs,
+                latency_left=_interval(measured.get(group.name)),
+            )
+            for group in structure.groups
+        ),
+        uncounted=dict(structure.uncounted),
+        best=AtBest(
+            ncr=structure.neurons(network) / structure.neurons(smallest),
+            macs_left=count_macs(smallest, structure.shape) / macs,
+            parameters_left=count_parameters(smallest) / parameters,
+            latency_left=_interval(everything),
+            memory_left=everything.memory_quotient if everything else None,
+            bytes_left=everything.bytes / device.bytes if everything and device else None,
+        ),
+        device=device,
+    )
+
+
+def _layers(network: nn.Module, structure: Structure, macs: int) -> tuple[LayerFound, ...]:
+    """In the order in which the network holds them."""
+    grouped: dict[str, str] = {}
+    read: dict[str, str] = {}
+    for coupling in structure.couplings:
+        readers = {consumer.layer for consumer in coupling.consumers}
+        for layer in coupling.group.layers:
+            (read if layer in readers else grouped)[layer] = coupling.group.name
+    found = []
+    order = {name: place for place, (name, _) in enumerate(network.named_modules())}
+    for name in sorted(structure.costs, key=lambda each: order.get(each, len(order))):
+        cost = structure.costs[name]
+        why = structure.frozen.get(name)
+        if name in structure.output_layers:
+            why = "it gives the output"
+        elif why is None and name in read:
+            why = f"only its inputs go, with group {read[name]}"
+        kind = "forward" if name == OWN else type(network.get_submodule(name)).__name__
+        group = grouped.get(name)
+        found.append(
+            LayerFound(name, kind, cost.macs, cost.macs / macs, cost.parameters, group, None if group else why)
+        )
+    return tuple(found)
+
+
+def _interval(cost: Measurement | None) -> Interval | None:
+    return None if cost is None else quotient_interval(cost.samples, cost.against, cost.process)
+
+
+def _measured(
+    prepared: Prepared, session: Session, settings: MeasureSettings, progress: Progress
+) -> tuple[dict[str, Measurement], OnDevice]:
+    """Each group at its floor by its name, and all of them under ""; what the unpruned network costs."""
+    groups = prepared.structure.groups
+    with tempfile.TemporaryDirectory(prefix="edgeprune-inspect-") as temporary:
+        folder = RunFolder(Path(temporary))
+        run = RunIdentity("", folder.path, session.spec.name)
+        with (
+            closing(TrialStore(folder / "trials.sqlite")) as store,
+            workshop(prepared, run, folder, session, settings, store, progress, ahead=False) as shop,
+            progress.bar("measuring every group at its narrowest", len(groups) + 1) as bar,
+        ):
+            whole = {group.name: group.channels for group in groups}
+            found = {}
+            for name, widths in (
+                ("", {group.name: group.floor for group in groups}),
+                *((group.name, {**whole, group.name: group.floor}) for group in groups),
+            ):
+                found[name] = _cost(shop, widths)
+                bar.advance(1, name)
+            narrowest = found[""]
+            told = OnDevice(
+                name=session.spec.name,
+                runtime=settings.runtime,
+                unit=narrowest.unit,
+                latency=narrowest.against_median,
+                memory=narrowest.against_peak_bytes,
+                bytes=shop.baseline_file.stat().st_size,
+            )
+    return found, told
+
+
+def _cost(shop: Workshop, widths: dict[str, int]) -> Measurement:
+    cost = shop.evaluator.cost(shop.evaluator.plan(widths))
+    if isinstance(cost, Failure):
+        raise DeviceError(
+            f"a network could not be measured on {shop.session.spec.name}: {cost.message}",
+            cost.advice or "check the device with edgeprune devices check",
+            retryable=cost.retryable,
+        )
+    return cost
+
+
+def inspect_config(values: Mapping[str, Any]) -> RunConfig:
+    """The settings of a run that only looks: channels go by their norms, nothing is tuned. Raises UsageError."""
+    return RunConfig(**{**values, "criterion": "l1", "search_steps": 0})
