@@ -61,8 +61,8 @@ def front(
     return run_front(config, progress, resume=resume, session=session)
 
 
-def load(run_folder: Path | str) -> nn.Module:
+def load(run_folder: Path | str, model: str | nn.Module | None = None) -> nn.Module:
     """The pruned network of a run, rebuilt: see `edgeprune.pipeline.export.load_network`."""
     from edgeprune.pipeline.export import load_network
 
-    return load_network(Path(run_folder))
+    return load_network(Path(run_folder), model)

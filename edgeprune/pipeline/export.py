@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file
@@ -34,6 +36,8 @@ from edgeprune.pruning.structure import INPUTS
 from edgeprune.pruning.surgery import cut
 
 PARITY_IMAGES = 256
+#: Answers that tell whether a model computes what it did.
+ANSWERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class _Stored:
 
     schema: int
     model: str
-    model_sha256: str | None
+    answers: tuple[float, ...]
     input_shape: tuple[Annotated[int, Field(ge=1)], ...]
     outputs: Annotated[int, Field(ge=1)]
     plan: PruningPlan
@@ -103,7 +107,6 @@ def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan
             "schema": PLAN_SCHEMA,
             "edgeprune": VERSION,
             "model": f"{source}:{function}" if source else prepared.model,
-            "model_sha256": sha256_file(source) if source else None,
             "input_shape": list(prepared.dataset.input_shape),
             "task": prepared.task.name,
             "outputs": prepared.dataset.outputs,
@@ -111,15 +114,27 @@ def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan
             "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
             "plan": to_json(plan),
             "weights": {"file": path.name, "sha256": sha256_file(path)},
+            "answers": _answers(network, prepared.dataset.input_shape),
         },
     )
 
 
-def load_network(run: Path) -> nn.Module:
+def _answers(network: nn.Module, shape: tuple[int, ...]) -> list[float]:
+    """The first answers to inputs that are the same everywhere: whether code computes what it did is told by them."""
+    inputs = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found: list[float] = deepcopy(network).cpu().eval()(inputs).flatten()[:ANSWERS].tolist()
+    return found
+
+
+def load_network(run: Path, model: str | nn.Module | None = None) -> nn.Module:
     """The pruned network of a run folder, in evaluation mode; takes full-sized inputs (N, *input_shape).
 
+    `model` is the unpruned network's FILE.py:FUNCTION, where that was moved since, or the unpruned network itself. Its
+    code may have changed as long as it computes the same.
+
     Raises UsageError where `run` holds no finished network or another version's, StorageError where it is damaged,
-    ModelError where the user's model file changed since.
+    ModelError where the model is not there, or computes something else than at the run.
     """
     if not (run / "plan.json").is_file():
         raise UsageError(f"{run} holds no pruned network", "give the folder of a run that got as far as fine-tuning")
@@ -129,15 +144,23 @@ def load_network(run: Path) -> nn.Module:
     check_schema(run / "plan.json", plain.get("schema"), PLAN_SCHEMA, "load it with the version that wrote it")
     said = source.shaped(plain, _Stored)
     weights = run / said.weights.file
-    # What is built from the plan and the weights may not fit: then the surgery, or torch, raises as it likes.
     with source.guarded():
         if sha256_file(weights) != said.weights.sha256:
             raise StorageError(f"{weights} is damaged: its hash is not the one in plan.json", "run again")
-        if said.model_sha256 and sha256_file(Path(said.model.rpartition(":")[0])) != said.model_sha256:
-            raise ModelError(f"{said.model} changed since the run", "restore it, or run again")
-        network = make_model(said.model, said.input_shape, said.outputs)
+    name = said.model if model is None else model if isinstance(model, str) else type(model).__name__
+    file = Path(name.rpartition(":")[0])
+    if model is None and file.name and not file.exists():
+        raise ModelError(f"{file} does not exist any more", "give load(run, model='FILE.py:FUNCTION')")
+    if file.name or model is not None:
+        # The plan fits the network that it was made for.
+        source = Source(name, ModelError, f"give the model of the run as it was then, {said.model}", "model")
+    with source.guarded():
+        network = model if isinstance(model, nn.Module) else make_model(name, said.input_shape, said.outputs)
         pruned = cut(network, said.input_shape, said.plan)
         pruned.load_state_dict(load_file(weights))
+        answers = _answers(pruned, said.input_shape)
+    if not np.allclose(answers, said.answers, rtol=1e-3, atol=1e-4):
+        raise ModelError(f"{name} computes something else than at the run", "restore it, or run again")
     return pruned.eval()
 
 

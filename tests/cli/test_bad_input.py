@@ -63,7 +63,10 @@ def arrays(path: Path, **changes: np.ndarray) -> str:
         (["--max-latency", "quick"], "--max-latency: 'quick' is not a bound; write it like 5ms"),
         (["--max-memory", "5"], "--max-memory: '5' is not a bound"),
         (["--max-latency", "2x"], "'2x' would allow more than the unpruned network has; for twice as fast write 0.5x"),
-        (["--max-drop", "1%"], "--max-drop is in percent, and what is lost of accuracy is told in points; write it as in --max-drop 1"),
+        (
+            ["--max-drop", "1%"],
+            "--max-drop is in percent, and what is lost of accuracy is told in points; write it as in --max-drop 1",
+        ),
         (["--validation-share", "10%"], "'10%' has a unit; write 0.1"),
         (["--weights", "none.pt"], "none.pt does not exist"),
         (["--config", "none.toml"], "cannot read none.toml"),

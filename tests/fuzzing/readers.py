@@ -44,6 +44,7 @@ from edgeprune.models.zoo import build
 from edgeprune.papers.conv.records import load_conv
 from edgeprune.papers.conv.table import conv_markdown
 from edgeprune.papers.records import load_bench
+from edgeprune.pipeline import export
 from edgeprune.pipeline.config import RunConfig, read_toml, to_plain
 from edgeprune.pipeline.export import load_network
 from edgeprune.pipeline.placing import read_paces
@@ -182,11 +183,12 @@ def _run_folder(work: Path) -> Iterator[Reader]:
     yield Reader("front.json", "front.json", front, both, beside)
 
     network = build(MODEL, SHAPE, CLASSES)
-    weights = save(cut(network, SHAPE, plan).state_dict())
+    pruned = cut(network, SHAPE, plan)
+    weights, answers = save(pruned.state_dict()), export._answers(pruned, SHAPE)
     (work / "p.safetensors").write_bytes(weights)
     told = {"file": "pruned.safetensors", "sha256": sha256_file(work / "p.safetensors")}
     stored = {
-        "schema": PLAN_SCHEMA, "model": MODEL, "model_sha256": None, "input_shape": list(SHAPE),
+        "schema": PLAN_SCHEMA, "model": MODEL, "answers": answers, "input_shape": list(SHAPE),
         "task": "classification", "outputs": 3, "classes": ["a", "b", "c"],
         "plan": {"kept": {"fc1": [0, 2]}}, "weights": told,
     }  # fmt: skip
