@@ -12,6 +12,7 @@ from edgeprune.core.errors import ModelError, did_you_mean
 from edgeprune.core.reading import Source
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.models.checkpoint import read_checkpoint
+from edgeprune.models.plain import is_waiting
 from edgeprune.models.zoo import ZOO, build, is_finite
 
 #: Inputs that a network is tried on.
@@ -34,7 +35,7 @@ def make_model(spec: str, shape: tuple[int, ...], outputs: int) -> nn.Module:
         raise ModelError(
             f"{spec} returned a scripted module, which cannot be pruned", "return the nn.Module it came from"
         )
-    if not is_finite(model):
+    if not is_waiting(model) and not is_finite(model):
         raise ModelError(f"{spec} returned weights with NaN or infinite values", "check how they were made")
     return model
 
@@ -42,9 +43,10 @@ def make_model(spec: str, shape: tuple[int, ...], outputs: int) -> nn.Module:
 def answered(model: nn.Module, spec: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what `model` answers to two inputs (2, *shape). Raises ModelError unless it is a tensor (2, ...)."""
     model.eval()
+    dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
     try:
         with torch.no_grad():
-            out = model(torch.zeros(BATCH, *shape))
+            out = model(torch.zeros(BATCH, *shape, dtype=dtype))
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(

@@ -28,6 +28,7 @@ from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.version import VERSION
 from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import EXPORTERS, Parity, describe, read_metadata
+from edgeprune.models.plain import is_waiting, make_plain
 from edgeprune.models.source import make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.pipeline.prepare import Prepared
@@ -156,6 +157,9 @@ def load_network(run: Path, model: str | nn.Module | None = None) -> nn.Module:
         source = Source(name, ModelError, f"give the model of the run as it was then, {said.model}", "model")
     with source.guarded():
         network = model if isinstance(model, nn.Module) else make_model(name, said.input_shape, said.outputs)
+        if is_waiting(network):
+            network.eval()(torch.zeros(2, *said.input_shape))
+        make_plain(network)
         pruned = cut(network, said.input_shape, said.plan)
         pruned.load_state_dict(load_file(weights))
         answers = _answers(pruned, said.input_shape)

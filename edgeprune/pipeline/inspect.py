@@ -11,12 +11,13 @@ from typing import Any
 
 from torch import nn
 
-from edgeprune.core.errors import DeviceError
+from edgeprune.core.errors import DeviceError, EdgepruneError, UnexpectedError
 from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.core.text import shorten
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared, untrained
@@ -112,6 +113,19 @@ def inspect(
     pruned (it names every reason), DeviceError.
     """
     settings = settings or MeasureSettings("onnxruntime")
+    try:
+        return _inspected(config, progress, session, settings)
+    except EdgepruneError:
+        raise
+    except Exception as error:
+        first = shorten((str(error).strip() or "no message").splitlines()[0], 200)
+        raise UnexpectedError(
+            f"unexpected {type(error).__name__} while looking at {config.model}: {first}",
+            "mend the model's code, or report it",
+        ) from error
+
+
+def _inspected(config: RunConfig, progress: Progress, session: Session | None, settings: MeasureSettings) -> Inspection:
     prepared = untrained(config, progress, settings.runtime)
     network, structure = prepared.network, prepared.structure
     macs, parameters = count_macs(network, structure.shape), count_parameters(network)

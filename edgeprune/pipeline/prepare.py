@@ -24,6 +24,7 @@ from edgeprune.core.userfile import is_user_function
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
 from edgeprune.data.split import as_given, channels_first, preprocessed
+from edgeprune.models.plain import check_steady, is_waiting, make_plain
 from edgeprune.models.source import answered, load_weights, make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import ZOO, is_finite
@@ -139,8 +140,6 @@ def prepare(
     if try_formats is not None:
         shipped = try_formats(network, Batches(dataset.validation, dataset.preprocessing))
     schedule = settled.schedule
-    if config.weights is not None:
-        load_weights(network, config.weights, progress.say)
     stored = _stored(folder)
     scaling, trained = settle_scaling(config, stored.scaling if stored else None, network, dataset, progress, task)
     as_loaded, dataset = dataset, preprocessed(dataset, scaling.preprocessing)
@@ -255,6 +254,12 @@ def _found(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset:
     network, dataset, task = _network(config, dataset, progress)
     if config.max_drop is not None:
         task.metric.check_drop(read_drop(config.max_drop)[1])
+    # As they were saved, which may be before they are plain.
+    if config.weights is not None:
+        load_weights(network, config.weights, progress.say)
+    for line in make_plain(network):
+        progress.say(line)
+    check_steady(network, config.model, dataset.input_shape)
     tell_frozen(network, config.prune_frozen, progress)
     # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
     structure = discover(
@@ -278,12 +283,16 @@ def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[n
     images. Raises ModelError where none of these is taken, or the answers do not fit the targets.
     """
     network = make_model(config.model, dataset.input_shape, dataset.outputs)
+    lazy = is_waiting(network)
     ways = (as_given(dataset), dataset, channels_first(dataset)) if is_user_function(config.model) else (dataset,)
     errors: dict[Dataset, ModelError] = {}
     for way in ways:
         if way is None:
             continue
         train = way.train
+        if lazy:
+            # A try that fails may have given its layers shapes.
+            network = make_model(config.model, way.input_shape, way.outputs)
         try:
             output = answered(network, config.model, way.input_shape)
             task = settle_task(
