@@ -92,6 +92,7 @@ def validate_command(
     spec = find_device(device)
     screen = watching(quiet=quiet or as_json)
     dataset = load_data(data, data_dir, seed=0, progress=screen)
+    dataset.check_classes("validate")
     asked = Asked(
         scalings=_scalings(file, dataset, preprocessing),
         raw_integers=preprocessing in ("auto", *_RAW),

@@ -104,6 +104,14 @@ class Dataset:
         """How many numbers a network answers for an example, or for a place of it."""
         return int(np.prod(self.train.y.shape[1:])) if self.targets == "numbers" else len(self.classes)
 
+    def check_classes(self, command: str) -> None:
+        """Raises DataError unless targets are classes, which is all that `command` judges."""
+        if self.targets != "classes":
+            raise DataError(
+                f"edgeprune {command} judges classes, and {self.name} has {self.examples}",
+                "edgeprune run takes such data, and validates the files it makes",
+            )
+
     @property
     def examples(self) -> str:
         """What there is of targets, in words: "10 classes"."""

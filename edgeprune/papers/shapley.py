@@ -33,7 +33,6 @@ from edgeprune.pruning.groups import discover
 from edgeprune.pruning.rankings import by_scores
 from edgeprune.pruning.shapley import EXACT_UP_TO, TOLERANCE, NetworkGame, ShapleyValues, evaluations, shapley_values
 from edgeprune.pruning.structure import INPUTS, Coupling, Structure
-from edgeprune.tasks.metrics import Accuracy
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
@@ -212,19 +211,15 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
 def _players(
     config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress: Progress
 ) -> tuple[Prepared, Coupling]:
-    """The trained network, and the layer whose channels play."""
+    """The trained network, and the layer whose channels play for the share of right answers."""
+    dataset = load_data(plain.data, plain.data_dir, seed=plain.seed, progress=progress)
+    dataset.check_classes("shapley")
     if config.layer is not None:
         # A mistyped layer should not cost a training first.
-        dataset = load_data(plain.data, plain.data_dir, seed=plain.seed, progress=progress)
         untrained = make_model(plain.model, dataset.input_shape, dataset.outputs)
         structure = discover(untrained, dataset.input_shape, runtime=RUNTIME, prune_frozen=config.prune_frozen)
         _layer(structure, config.layer)
-    prepared = prepare(plain, folder, progress, RUNTIME)
-    if not isinstance(prepared.task.metric, Accuracy):
-        raise UsageError(
-            f"channels play for the share of right answers, and {prepared.task.name} has none",
-            "give data whose targets are classes",
-        )
+    prepared = prepare(plain, folder, progress, RUNTIME, dataset=dataset)
     coupling = _layer(prepared.structure, config.layer)
     progress.say(f"players: the {coupling.group.channels} {coupling.group.kind} of layer {coupling.group.name}")
     return prepared, coupling

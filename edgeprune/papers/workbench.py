@@ -239,6 +239,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     progress.stage(f"unpruned network, seed {seed}")
     folder = config.out
     dataset = load_data(config.data, config.data_dir, seed=seed, progress=progress)
+    dataset.check_classes("bench paper")
     shape, classes = dataset.input_shape, len(dataset.classes)
     train_set, validation, test = (
         Batches(split, dataset.preprocessing) for split in (dataset.train, dataset.validation, dataset.test)

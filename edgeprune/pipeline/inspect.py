@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,6 +15,7 @@ from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.text import shorten
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig
@@ -211,8 +210,8 @@ def _measured(
 ) -> tuple[dict[str, Measurement], OnDevice]:
     """Each group at its floor by its name, and all of them under ""; what the unpruned network costs."""
     groups = prepared.structure.groups
-    with tempfile.TemporaryDirectory(prefix="edgeprune-inspect-") as temporary:
-        folder = RunFolder(Path(temporary))
+    with temporary_folder() as temporary:
+        folder = RunFolder(temporary)
         run = RunIdentity("", folder.path, session.spec.name)
         with (
             closing(TrialStore(folder / "trials.sqlite")) as store,

@@ -83,6 +83,7 @@ def test_a_hundred_faults_over_fifty_candidates(host_board: Board, relay: Relay,
     assert len(relay.fired) >= 100
 
 
+@pytest.mark.soak
 @needs(*ARM_PROGRAMS)
 @pytest.mark.parametrize("kind", ["reset", "stall"])
 def test_an_emulated_board_over_a_bad_link(arm_board: Board, tmp_path: Path, kind: str) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.soak
+
 KILLS = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 
 
-@pytest.mark.soak
 def test_a_run_that_is_killed_twice_ends_like_the_undisturbed_one(tmp_path: Path) -> None:
     folder = tmp_path / "kills"
     command = [sys.executable, str(KILLS), "--kills", "2", "--chain", "2", "--stages", "search", "validate"]

@@ -159,6 +159,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return edgeprune.run(config)
 
 
+@pytest.mark.soak
 def test_a_run_that_made_nothing_faster_says_so(flat: RunResult) -> None:
     assert (flat.met, flat.recommended, flat.exit_code) == (True, False, 0)
     assert any("not shown to be faster" in line for line in drawback_lines(flat.result))
@@ -166,11 +167,13 @@ def test_a_run_that_made_nothing_faster_says_so(flat: RunResult) -> None:
     assert "model.onnx: not shown to be faster" in (flat.folder / "run.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.soak
 def test_a_default_bound_on_quality_is_marked(flat: RunResult) -> None:
     checks = {check["bound"]: check for check in flat.result["budget"]["checks"]}
     assert (checks["max_drop"]["default"], checks["expect_ncr"]["default"]) == (False, True)
 
 
+@pytest.mark.soak
 def test_a_simulated_device_is_never_called_a_measurement(flat: RunResult) -> None:
     assert (flat.result["device"]["kind"], flat.result["device"]["unit"]) == ("simulated", "simulated s")
     for item in flat.result["artifacts"]:
@@ -233,6 +236,7 @@ def test_what_is_open_may_be_copied_with_a_way_to_be_sure() -> None:
     assert "sure" not in next_step(result(recommended=True), Path("runs/a"))
 
 
+@pytest.mark.soak
 def test_a_run_that_ended_is_not_begun_again_however_it_ended(flat: RunResult, tmp_path: Path) -> None:
     for status in ("done", "budget-not-met", "worse"):
         (tmp_path / "result.json").write_text(json.dumps({**flat.result, "status": status}))

@@ -148,6 +148,7 @@ def test_what_cannot_work_is_said_before_training(
     assert not list((tmp_path / "runs").glob("*"))
 
 
+@pytest.mark.soak
 def test_the_run_goes_on_with_the_format_that_works(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     result = run("spectrum")
     onnx, tflite = result["artifacts"]

@@ -71,10 +71,14 @@ def iou(targets: NDArray[Any], answers: NDArray[np.float32]) -> float:
         ("binary", "binary", "one", "accuracy", lambda y, a: accuracy_score(y, a > 0), {"train_epochs": 20}),
         ("multi-label", "labels", "three", "map", average_precision_score, {"train_epochs": 20}),
         ("reconstruction", "same", "sixteen", "mse", mean_squared_error, {"train_epochs": 30, "max_drop": "400%"}),
-        ("regression", "remaining_life:data", "remaining_life:network", "mae", mean_absolute_error,
-         {"train_epochs": 4, "max_drop": "20%", "max_latency": "0.9x"}),
-        ("segmentation", "segmentation:data", "segmentation:Net", "miou", iou,
-         {"train_epochs": 5, "max_latency": "0.9x"}),
+        pytest.param(
+            "regression", "remaining_life:data", "remaining_life:network", "mae", mean_absolute_error,
+            {"train_epochs": 4, "max_drop": "20%", "max_latency": "0.9x"}, marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            "segmentation", "segmentation:data", "segmentation:Net", "miou", iou,
+            {"train_epochs": 5, "max_latency": "0.9x"}, marks=pytest.mark.soak,
+        ),
     ],
 )  # fmt: skip
 def test_a_run(
