@@ -98,8 +98,11 @@ def run_command(
         key: value for key, value in values.items() if context.get_parameter_source(key) != ParameterSource.DEFAULT
     }
     if config_file is not None:
-        read = repeated if config_file.suffix == ".json" else read_toml
-        given = read(config_file) | given
+        if config_file.suffix == ".json":
+            # Where it is written, and under which name, changes nothing.
+            given = repeated(config_file, changed=bool(given.keys() - {"name", "runs_dir"})) | given
+        else:
+            given = read_toml(config_file) | given
     if resume is not None:
         runs = Path(given.get("runs_dir", RunConfig().runs_dir))
         stored = to_plain(stored_config(RunFolder.existing(runs, resume)))

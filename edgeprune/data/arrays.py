@@ -16,7 +16,7 @@ from edgeprune.core.userfile import call_user, load_function
 from edgeprune.data.dataset import Layout, Preprocessing
 from edgeprune.data.preprocessing import fits_float32, read_entry
 from edgeprune.data.room import require_room
-from edgeprune.data.targets import read_targets
+from edgeprune.data.targets import like_inputs, read_targets
 from edgeprune.tasks.names import TargetKind, TaskName
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -138,6 +138,9 @@ def from_arrays(
             f"{what}: {types} (after conversion)", "give both as uint8 or both as float32, in the same range"
         )
     laid_out = _layout(x["train"])
+    # Pictures that are to be answered with pictures keep their places.
+    if kind == "numbers" and laid_out == "transposed" and like_inputs(y["train"], x["train"]):
+        y = {part: np.ascontiguousarray(each.transpose(0, 3, 1, 2)) for part, each in y.items()}
     x_train, x_test = (_channels_first(x[part]) for part in ("train", "test"))
     preprocessing = None if entry is None else read_entry(entry, x_train.shape[1], what)
     if preprocessing and not all(fits_float32(preprocessing, part) for part in (x_train, x_test)):

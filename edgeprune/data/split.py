@@ -86,35 +86,42 @@ def in_own_order(test: Split) -> Split:
 
 
 def as_given(dataset: Dataset) -> Dataset | None:
-    """The same examples as they were given, where they were brought into the layout of images; else None."""
+    """The same examples as they were given, where they were brought into the layout of images; else None.
+
+    None as well where the data's own scaling is of the channels that images have.
+    """
     if dataset.laid_out == "given":
         return None
-
-    def back(split: Split) -> Split:
-        x: NDArray[Any] = (
-            split.x[:, 0] if dataset.laid_out == "axis" else np.ascontiguousarray(np.moveaxis(split.x, 1, -1))
-        )
-        return Split(x, split.y)
-
-    return _otherwise(dataset, back, "given")
+    if dataset.laid_out == "axis":
+        return _otherwise(dataset, lambda x: x[:, 0], "given")
+    return _otherwise(dataset, lambda x: np.moveaxis(x, 1, -1), "given")
 
 
 def channels_first(dataset: Dataset) -> Dataset | None:
     """The same examples with their last axis as the first: pictures of any number of bands. Else None."""
     if dataset.laid_out != "given" or len(dataset.input_shape) != 3:
         return None
-
-    def moved(split: Split) -> Split:
-        x: NDArray[Any] = np.ascontiguousarray(np.moveaxis(split.x, -1, 1))
-        return Split(x, split.y)
-
-    return _otherwise(dataset, moved, "transposed")
+    return _otherwise(dataset, lambda x: np.moveaxis(x, -1, 1), "transposed")
 
 
-def _otherwise(dataset: Dataset, change: Callable[[Split], Split], laid_out: Layout) -> Dataset:
-    train, validation, test = map(change, (dataset.train, dataset.validation, dataset.test))
+def _otherwise(dataset: Dataset, change: Callable[[NDArray[Any]], NDArray[Any]], laid_out: Layout) -> Dataset | None:
+    def changed(split: Split) -> Split:
+        x, y = split.x, split.y
+        # Targets that are pictures have their channels where the inputs have them.
+        pictures = dataset.targets == "numbers" and y.ndim == x.ndim and laid_out != dataset.laid_out != "axis"
+        return Split(np.ascontiguousarray(change(x)), np.ascontiguousarray(change(y)) if pictures else y)
+
+    train, validation, test = map(changed, (dataset.train, dataset.validation, dataset.test))
     preprocessing = dataset.preprocessing
-    if not dataset.carried:
+    if dataset.carried:
+        alike = len({*zip(preprocessing.mean, preprocessing.std, strict=True)}) == 1
+        if not alike:
+            return None
+        count = train.x.shape[1]
+        preprocessing = Preprocessing(
+            preprocessing.scale, preprocessing.mean[:1] * count, preprocessing.std[:1] * count
+        )
+    else:
         preprocessing = choose_preprocessing(train.x, None if dataset.unit == _unit(train.x) else dataset.unit)
     fingerprint = _fingerprint((train, validation, test), dataset.classes, preprocessing)
     return replace(

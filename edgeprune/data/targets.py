@@ -42,12 +42,15 @@ def read_targets(
         raise DataError(f"{what}: {types}", "give both as integers for classes, or both as floats for numbers")
     kind = TARGETS[task] if task is not None else _kind(given["train"], inputs, f"{what}: y_train")
     stored = {part: _stored(kind, each, f"{what}: y_{part}") for part, each in given.items()}
-    if stored["train"].shape[1:] != stored["test"].shape[1:] and kind != "map":
+    if stored["train"].shape[1:] != stored["test"].shape[1:]:
         raise DataError(
             f"{what}: targets of y_train are {stored['train'].shape[1:]}, of y_test {stored['test'].shape[1:]}",
             "give both alike",
         )
     if kind == "numbers":
+        for part, each in stored.items():
+            if not np.ptp(each.reshape(len(each), -1), axis=0).any():
+                raise DataError(f"{what}: y_{part} holds the same for every example", "there is nothing to predict")
         return kind, stored, ()
     if kind == "labels":
         return kind, stored, tuple(str(label) for label in range(stored["train"].shape[1]))
@@ -106,6 +109,11 @@ def _kind(y: NDArray[Any], x: NDArray[Any], what: str) -> TargetKind:
 def _places(shape: tuple[int, ...], x: NDArray[Any]) -> bool:
     """Whether the shape is that of the inputs' places: their last axes, or the first ones where channels come last."""
     return x.ndim > 2 and shape in (x.shape[-len(shape) :], x.shape[1 : 1 + len(shape)])
+
+
+def like_inputs(y: NDArray[Any], x: NDArray[Any]) -> bool:
+    """Whether targets are laid out as inputs (N, H, W, C), with their channels last."""
+    return y.ndim == x.ndim and y.shape[1:-1] == x.shape[1:-1]
 
 
 def _yes_or_no(y: NDArray[Any]) -> bool:

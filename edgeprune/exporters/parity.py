@@ -17,13 +17,14 @@ from edgeprune.core.runtimes import Format
 from edgeprune.exporters.formats import EXPORTERS
 from edgeprune.exporters.quiet import converting
 from edgeprune.exporters.running import batches
+from edgeprune.tasks.metrics import classes_of
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Largest absolute difference of any output, and the share of `images` that get the same class, in [0, 1].
+    """Largest absolute difference of any output, and the share of answers that have the same largest number, or sign.
 
     `max_abs` is NaN where an output is: compare with `not max_abs <= allowed`.
     """
@@ -54,7 +55,7 @@ def compare(network: nn.Module, format: Format, model: Path | bytes, inputs: Arr
         expected = torch.cat([reference(part) for part in parts]).numpy()
     if actual.shape != expected.shape:
         raise ExportError(f"the {format} file gives outputs {actual.shape}, the network {expected.shape}")
-    agreement = float(np.mean(actual.argmax(-1) == expected.argmax(-1)))
+    agreement = float(np.mean(classes_of(actual) == classes_of(expected)))
     return Parity(float(np.abs(actual - expected).max()), agreement, len(inputs), float(np.abs(expected).max()))
 
 

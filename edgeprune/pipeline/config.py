@@ -343,6 +343,10 @@ class RunConfig:
         )
 
 
+#: Why an option has the value it has, where nothing was worked out.
+GIVEN, DEFAULT = "given", "default"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One option as it was decided, as JSON data, and why so."""

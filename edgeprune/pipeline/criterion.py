@@ -18,7 +18,7 @@ from edgeprune.pruning.criteria import Ranked, Ranking
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.shapley import Game, NetworkGame, evaluations, seconds_per_evaluation, shapley_values
 from edgeprune.pruning.structure import Structure
-from edgeprune.tasks.task import CLASSIFICATION, Classification, Task
+from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 
 #: Names of all criteria.
@@ -94,7 +94,7 @@ def make_criterion(
                 fishers = fisher_matrices(network, layers, inputs, seed, bar.advance, task)
             ranking = rankings.reconstruction(network, structure, grams, fishers)
         case _:
-            if not isinstance(task, Classification):
+            if task.name != "classification":
                 raise UsageError(
                     f"the criterion shapley values channels by right answers, and {task.name} has none",
                     "give another --criterion",

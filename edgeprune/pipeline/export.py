@@ -156,7 +156,7 @@ def load_network(run: Path, model: str | nn.Module | None = None) -> nn.Module:
         # The plan fits the network that it was made for.
         source = Source(name, ModelError, f"give the model of the run as it was then, {said.model}", "model")
     with source.guarded():
-        network = model if isinstance(model, nn.Module) else make_model(name, said.input_shape, said.outputs)
+        network = deepcopy(model) if isinstance(model, nn.Module) else make_model(name, said.input_shape, said.outputs)
         if is_waiting(network):
             network.eval()(torch.zeros(2, *said.input_shape))
         make_plain(network)

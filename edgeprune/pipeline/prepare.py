@@ -279,12 +279,12 @@ def _found(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset:
 def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[nn.Module, Dataset, Task]:
     """The untrained network, the data in the layout that it takes, and the task.
 
-    The user's own takes inputs as they were given, or, where it does not, as images (N, C, H, W); one of the zoo takes
+    The user's own takes inputs as images (N, C, H, W), or, where it does not, as they were given; one of the zoo takes
     images. Raises ModelError where none of these is taken, or the answers do not fit the targets.
     """
     network = make_model(config.model, dataset.input_shape, dataset.outputs)
     lazy = is_waiting(network)
-    ways = (as_given(dataset), dataset, channels_first(dataset)) if is_user_function(config.model) else (dataset,)
+    ways = (dataset, as_given(dataset), channels_first(dataset)) if is_user_function(config.model) else (dataset,)
     errors: dict[Dataset, ModelError] = {}
     for way in ways:
         if way is None:

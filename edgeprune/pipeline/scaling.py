@@ -16,7 +16,7 @@ from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import describe, resolve, unscaled, write_numbers
 from edgeprune.data.split import IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.tasks.metrics import Answers, Merits, Targets, Yardstick
+from edgeprune.tasks.metrics import Accuracy, Answers, BalancedAccuracy, Merits, Targets, Yardstick
 from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
@@ -169,8 +169,10 @@ def equals(compared: list[Compared], targets: Targets, task: Task) -> list[Compa
 
 
 def halfway(task: Task, targets: Targets) -> float:
-    """Half-way from what guessing gets to all right."""
-    return (task.metric.chance(targets) + 1) / 2
+    """What trained weights get at least: half-way from guessing to all right classes, else more than guessing."""
+    chance = task.metric.chance(targets)
+    # An error that is half of a guess may be as good as it gets.
+    return (chance + 1) / 2 if isinstance(task.metric, Accuracy | BalancedAccuracy) else chance
 
 
 def _fitting(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from edgeprune.core.plain import to_json
 from edgeprune.core.runtimes import RUNTIMES, RuntimeName
-from edgeprune.pipeline.config import CriterionName, RunConfig, Setting, to_plain
+from edgeprune.pipeline.config import DEFAULT, GIVEN, CriterionName, RunConfig, Setting, to_plain
 from edgeprune.search.environment import Credit
 from edgeprune.search.methods import OURS, PAPER, make_method
 from edgeprune.search.names import MethodName
@@ -32,8 +32,6 @@ CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 20, 4000, 4_000_
 CONVOLVED_SEEN, LEAST_EPOCHS, MOST_EPOCHS, ROUNDS = 360_000, 8, 60, 4
 
 LEARNING_RATE = 2e-3
-
-GIVEN, DEFAULT = "given", "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +125,9 @@ class Settled:
     """A run's settings, by the stage that needs them; `options` has every option's value and reason.
 
     What the options mean nothing to (an agent's learning rate without an agent) is not among them, nor a bound that
-    nobody asked for. What is found out by trying or measuring is decided by its own stage, which adds it: the scaling
-    of the inputs, where it is trained, the rate that is asked for where nothing is.
+    nobody asked for. What is found out by trying or measuring is decided by its own stage, and added by `prepare`: the
+    task, the scaling of the inputs, where it is trained. The rate that is asked for where nothing is hangs on what is
+    possible: `budget` of the result has it.
     """
 
     seed: int

@@ -19,7 +19,7 @@ from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import Format, RuntimeName
 from edgeprune.core.schema import FRONT_SCHEMA, RESULT_SCHEMA, check_schema
 from edgeprune.core.store import START_ANEW, RunFolder
-from edgeprune.pipeline.config import RunConfig, Setting, as_options, make_config
+from edgeprune.pipeline.config import DEFAULT, GIVEN, RunConfig, Setting, as_options, make_config
 from edgeprune.tasks.names import MetricName, TaskName
 
 #: How a run that got to its end may have ended.
@@ -361,8 +361,10 @@ def stored_config(folder: RunFolder) -> RunConfig:
         raise StorageError(error.message, f"{START_ANEW}, or use the version that wrote it") from error
 
 
-def repeated(path: Path) -> dict[str, Any]:
+def repeated(path: Path, *, changed: bool = False) -> dict[str, Any]:
     """The options that repeat the run of a result.json: as they were settled, where it got that far; no name.
+
+    Where something is to be `changed`, what was only worked out is left open again: it may hang on that.
 
     Raises UsageError where it is missing or damaged, or another version's.
     """
@@ -371,7 +373,10 @@ def repeated(path: Path) -> dict[str, Any]:
     check_schema(path, result.get("schema"), RESULT_SCHEMA, "repeat it with the version that wrote it")
     said = source.shaped(result, _Repeatable)
     given = {name: value for name, value in said.config.items() if value is not None}
-    values = given | as_options(said.settled)
+    settled = said.settled
+    if changed:
+        settled = {name: each for name, each in settled.items() if each.why in (GIVEN, DEFAULT)}
+    values = given | as_options(settled)
     values.pop("name", None)
     make_config(values, str(path))
     return values

@@ -101,14 +101,14 @@ def validate(
     targets, task = test.y.numpy(), prepared.task
     metric = task.metric
 
-    def judged(answers: Answers) -> Judged:
-        return judge(task, answers, targets, len(prepared.dataset.classes))
+    def judged(answers: Answers, *, interval: bool = False) -> Judged:
+        return judge(task, answers, targets, len(prepared.dataset.classes), interval=interval)
 
     host = predict(network, test).numpy()
     scores = HostScores(
-        baseline=judged(predict(prepared.network, test).numpy()),
+        baseline=judged(predict(prepared.network, test).numpy(), interval=True),
         before_finetune=judged(predict(before, test).numpy()),
-        compressed=judged(host),
+        compressed=judged(host, interval=True),
         chance=metric.chance(targets, host),
         quality=metric.quality(metric.value(host, targets), targets),
     )
@@ -126,14 +126,15 @@ def validate(
                 retryable=measured.retryable,
             )
         speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
+        here, there = judged(ours), judged(theirs)
         agreement = task.agreement(ours, host)
         faster = format_speedup(speedup.value, measured.unit)
         progress.say(
             f"{item.format} on {session.spec.name} ({alike.runtime}): {metric.title} "
-            f"{metric.show(judged(ours).values[metric.name])}, agreement with the host {100 * agreement:.2f} %, "
+            f"{metric.show(here.values[metric.name])}, agreement with the host {100 * agreement:.2f} %, "
             f"{faster} ({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
         )
-        return Validated(item, alike.runtime, judged(ours), judged(theirs), agreement, measured, speedup)
+        return Validated(item, alike.runtime, here, there, agreement, measured, speedup)
 
     done: list[Validated | NotValidated] = []
     for item in exported:

@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeprune.tasks.classes import recall_of
-from edgeprune.tasks.metrics import Answers, Targets, TopFive, classes_of
+from edgeprune.tasks.metrics import FIVE, Answers, Targets, TopFive, classes_of
 from edgeprune.tasks.task import Task
-
-#: Classes up to which the right one is among five answers too often to say anything.
-_FIVE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +22,14 @@ class Judged:
     recall: tuple[float | None, ...] = ()
 
 
-def judge(task: Task, answers: Answers, targets: Targets, classes: int) -> Judged:
-    """Everything at once, of `answers` (N, ...) and `targets`; there are so many `classes`."""
-    metrics = {task.metric.name: task.metric, **{each.name: each() for each in task.metrics}}
-    if classes <= _FIVE:
-        metrics.pop(TopFive.name, None)
-    values = {name: each.value(answers, targets) for name, each in metrics.items()}
+def judge(task: Task, answers: Answers, targets: Targets, classes: int, *, interval: bool = True) -> Judged:
+    """Everything at once, of `answers` (N, ...) and `targets`; there are so many `classes`.
+
+    Without `interval` it is the value itself: that costs as much as many values.
+    """
+    metrics = [each() for each in task.metrics if each is not TopFive or classes > FIVE]
+    values = {each.name: each.value(answers, targets) for each in metrics}
+    own = values.setdefault(task.metric.name, task.metric.value(answers, targets))
+    between = task.metric.interval(answers, targets) if interval else (own, own)
     recall = recall_of(targets, classes_of(answers), classes) if task.name in ("classification", "binary") else ()
-    return Judged(values, task.metric.interval(answers, targets), recall)
+    return Judged(values, between, recall)

@@ -27,14 +27,20 @@ Answers = NDArray[np.float32]
 Targets = NDArray[Any]
 Merits = NDArray[np.float64]
 
-#: Examples drawn again, so many times, for the interval of a figure that has no formula.
-_DRAWS = 200
+#: Classes up to which the right one is among five answers too often to say anything.
+FIVE = 5
+#: Parts of the examples, each left out once, for the interval of a figure that has no formula.
+_PARTS = 20
+#: What stands for an answer that is no number.
+_NONSENSE = 1e18
+#: The worst quality that is told from others: of an error twice that of the best constant answer.
+WORST = -1.0
 
 
 def classes_of(answers: Answers) -> Classes:
     """The class of each row: the largest of several logits (on axis 1), or whether the only one is above 0."""
-    if answers.ndim == 1:
-        return (answers > 0).astype(np.int64)
+    if answers.size == len(answers):
+        return (answers.reshape(-1) > 0).astype(np.int64)
     if answers.shape[1] == 1:
         return (answers[:, 0] > 0).astype(np.int64)
     found: Classes = answers.argmax(1)
@@ -73,7 +79,7 @@ class Metric(ABC):
 
     def quality(self, value: float, targets: Targets) -> float:
         """What the search maximises, of a `value` on these targets."""
-        return value if self.share else 1.0 - value / max(self.constant(targets), 1e-12)
+        return max(WORST, value if self.share else 1.0 - value / max(self.constant(targets), 1e-12))
 
     def chance(self, targets: Targets, answers: Answers | None = None) -> float:
         """The quality up to which answers are not told from guessing."""
@@ -86,11 +92,17 @@ class Metric(ABC):
         return float(len(targets))
 
     def interval(self, answers: Answers, targets: Targets) -> tuple[float, float]:
-        """Where the true value lies with 95 % confidence: examples are drawn again, with replacement."""
-        rng = np.random.default_rng(0)
-        drawn = [rng.integers(0, len(targets), len(targets)) for _ in range(_DRAWS)]
-        low, high = np.quantile([self.value(answers[index], targets[index]) for index in drawn], [0.025, 0.975])
-        return float(low), float(high)
+        """Where the true value lies with 95 % confidence, by the jackknife: each part of the examples is left out once.
+
+        The standard error is sqrt((g - 1) / g sum (v_i - mean v)^2) for g parts (Tukey 1958).
+        """
+        parts = min(_PARTS, len(targets))
+        part = np.random.default_rng(0).permutation(len(targets)) % parts
+        left = np.array([self.value(answers[part != each], targets[part != each]) for each in range(parts)])
+        error = float(np.sqrt((parts - 1) / parts * ((left - left.mean()) ** 2).sum()))
+        value = self.value(answers, targets)
+        low, high = value - 1.96 * error, value + 1.96 * error
+        return (low, min(high, 1.0)) if self.share else (max(low, 0.0), high)
 
     def show(self, value: float) -> str:
         """The figure for people."""
@@ -217,7 +229,7 @@ class TopFive(Metric):
 
     def merits(self, answers: Answers, targets: Targets) -> Merits:
         """1 where the right class is among the five, else 0."""
-        count = min(5, answers.shape[1])
+        count = min(FIVE, answers.shape[1])
         best = np.argpartition(-answers, count - 1, axis=1)[:, :count]
         merits: Merits = (best == targets[:, None]).any(1).astype(np.float64)
         return merits
@@ -225,7 +237,7 @@ class TopFive(Metric):
     def constant(self, targets: Targets) -> float:
         """The five most frequent classes' share."""
         counts = np.sort(np.unique(targets, return_counts=True)[1])[::-1]
-        return float(counts[:5].sum() / len(targets))
+        return float(counts[:FIVE].sum() / len(targets))
 
 
 class PixelAccuracy(_OfClasses):
@@ -280,7 +292,7 @@ class MeanAveragePrecision(_OfLabels):
         """By scikit-learn."""
         yes = (targets > 0.5).reshape(len(targets), -1)
         known = yes.any(0) & ~yes.all(0)
-        scores = answers.reshape(len(targets), -1)[:, known]
+        scores = np.nan_to_num(answers, nan=-_NONSENSE).reshape(len(targets), -1)[:, known]
         return float(average_precision_score(yes[:, known], scores, average="macro")) if known.any() else 0.0
 
     def constant(self, targets: Targets) -> float:
@@ -313,7 +325,8 @@ class _OfNumbers(Metric):
     share = False
 
     def _off(self, answers: Answers, targets: Targets) -> NDArray[np.float64]:
-        return (answers.reshape(targets.shape).astype(np.float64) - targets).reshape(len(targets), -1)
+        given = np.nan_to_num(answers.astype(np.float64), nan=_NONSENSE, posinf=_NONSENSE, neginf=-_NONSENSE)
+        return (given.reshape(targets.shape) - targets).reshape(len(targets), -1)
 
     def merits(self, answers: Answers, targets: Targets) -> Merits:
         """The squared error of each example, negative."""

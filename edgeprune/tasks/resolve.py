@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeprune.core.errors import ModelError, UsageError
-from edgeprune.tasks.metrics import Targets
+from edgeprune.tasks.metrics import FIVE, Targets, TopFive
 from edgeprune.tasks.names import TARGETS, WORDS, MetricName, TargetKind, TaskName
 from edgeprune.tasks.task import TASKS, Regression, Task, metric_of
 
@@ -35,6 +35,8 @@ def settle_task(
         )
     task = TASKS[asked or _usual(kind, classes, output, same=same)]
     judged = metric_of(task, metric)
+    if isinstance(judged, TopFive) and len(classes) <= FIVE:
+        raise UsageError(f"--metric top-5 says nothing of {len(classes)} classes", "leave it out")
     if issubclass(task, Regression):
         return task(judged, scale=_spread(targets))
     return task(judged)

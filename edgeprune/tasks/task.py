@@ -75,8 +75,10 @@ class Task(ABC):
     def misfit(self, output: tuple[int, ...], target: tuple[int, ...], classes: int) -> str | None:
         """What outputs of this shape (N, ...) are not, for such targets (N, ...); None where they fit."""
         del classes
-        wanted = int(np.prod(target[1:]))
-        return None if int(np.prod(output[1:])) == wanted else f"{wanted} number{'s' if wanted > 1 else ''} each"
+        given, wanted = (tuple(side for side in shape[1:] if side != 1) for shape in (output, target))
+        if given == wanted:
+            return None
+        return f"{'x'.join(map(str, wanted)) or 'one'} number{'s' if wanted else ''} each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,11 @@ class Binary(MultiLabel):
 
     name: ClassVar[TaskName] = "binary"
     metrics: ClassVar[tuple[type[Metric], ...]] = (Accuracy, BalancedAccuracy)
+
+    def misfit(self, output: tuple[int, ...], target: tuple[int, ...], classes: int) -> str | None:
+        """One logit (N, 1) or (N,)."""
+        del target, classes
+        return None if output[1:] in ((), (1,)) else f"one logit ({output[0]}, 1)"
 
 
 @dataclass(frozen=True, slots=True)

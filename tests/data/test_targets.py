@@ -10,7 +10,7 @@ import pytest
 from edgeprune.core.errors import DataError
 from edgeprune.data.arrays import from_arrays
 from edgeprune.data.dataset import Dataset
-from edgeprune.data.split import as_given, make_dataset
+from edgeprune.data.split import as_given, channels_first, make_dataset
 
 RNG = np.random.default_rng(0)
 FLAT = RNG.normal(size=(40, 5)).astype(np.float32)
@@ -98,3 +98,45 @@ def test_inputs_that_were_laid_out_as_images_are_had_as_they_were_given(
         assert {row.tobytes() for row in np.concatenate([back.train.x, back.validation.x])} == {
             row.tobytes() for row in np.ascontiguousarray(x)
         }
+
+
+def test_pictures_that_answer_pictures_keep_their_places() -> None:
+    """Channels last in both, as image files come: every answer stays beside its pixel, and identity is perfect."""
+    x = RNG.integers(0, 255, (40, 6, 7, 3)).astype(np.uint8)
+    found = dataset(x, x)
+    assert found.train.y.shape[1:] == (3, 6, 7)
+    np.testing.assert_array_equal(found.train.x, found.train.y)
+    back = as_given(found)
+    assert back is not None
+    np.testing.assert_array_equal(back.test.x, back.test.y)
+    depth = dataset(x, (x[..., :1] / 255).astype(np.float32))
+    np.testing.assert_allclose(depth.test.x[:, :1] / 255, depth.test.y, rtol=1e-6)
+    bands = dataset(np.repeat(x, 2, axis=3)[..., :4].astype(np.float32), np.repeat(x, 2, axis=3)[..., :4] + 0.5)
+    first = channels_first(bands)
+    assert first is not None
+    np.testing.assert_array_equal(first.train.x + 0.5, first.train.y)
+
+
+def test_a_scaling_of_channels_is_not_taken_for_one_of_rows() -> None:
+    x = RNG.normal(size=(40, 6, 7, 3)).astype(np.float32)
+    entry = {"scale": 1.0, "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 1.0]}
+    raw = from_arrays({"x_train": x, "y_train": CLASSES, "x_test": x, "y_test": CLASSES}, "here", entry=entry)
+    assert as_given(make_dataset("here", raw, seed=0, validation_share=0.25)) is None
+    raw = from_arrays({"x_train": x, "y_train": CLASSES, "x_test": x, "y_test": CLASSES}, "here", entry="none")
+    back = as_given(make_dataset("here", raw, seed=0, validation_share=0.25))
+    assert back is not None
+    np.testing.assert_array_equal(back.preprocessing.apply(back.test.x), back.test.x)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_numbers_that_are_all_the_same_cannot_be_predicted(part: str) -> None:
+    arrays = {"x_train": FLAT, "y_train": FLAT[:, 0], "x_test": FLAT, "y_test": FLAT[:, 1]}
+    with pytest.raises(DataError, match=f"y_{part} holds the same for every example"):
+        from_arrays({**arrays, f"y_{part}": np.full(40, 3.5)}, "here")
+
+
+def test_maps_of_another_size_in_the_test_set_are_refused() -> None:
+    maps = (PICTURES[:, 0] > 0).astype(int)
+    arrays = {"x_train": PICTURES, "y_train": maps, "x_test": PICTURES, "y_test": maps[:, ::2]}
+    with pytest.raises(DataError, match=r"targets of y_train are \(6, 7\), of y_test \(3, 7\)"):
+        from_arrays(arrays, "here")

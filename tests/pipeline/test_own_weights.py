@@ -28,8 +28,9 @@ from edgeprune.pipeline.finetune import settings_of
 from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.prepare import Prepared, prepare
 from edgeprune.pipeline.scaling import Compared, better, scalings
+from edgeprune.pipeline.seen import how_familiar
 from edgeprune.tasks.metrics import metric_named
-from edgeprune.tasks.task import Classification
+from edgeprune.tasks.task import Binary, Classification
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import Fit, train
 
@@ -385,3 +386,18 @@ def test_what_is_tried_is_what_people_use() -> None:
     for made in (photos, floats, unit, table):
         values = [given.apply(np.full((1, len(given.mean)), 3.0)).tobytes() for given in made.values()]
         assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced-accuracy"])
+def test_images_that_were_trained_on_are_told_by_either_metric(metric: str) -> None:
+    """Seven in ten of the validation images are right, all of the training images, which are four times as many."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 2500)
+    answers = labels.copy()
+    answers[:150] = 1 - answers[:150]
+    x = (2.0 * answers - 1).astype(np.float32)[:, None]
+    none = Preprocessing(1.0, (0.0,), (1.0,))
+    parts = [Batches(Split(x[part], labels[part]), none) for part in (slice(0, 500), slice(500, None))]
+    found = how_familiar(nn.Identity(), parts[1], parts[0], Binary(metric_named(metric)))
+    assert found.told_apart
+    assert found.said == "70.00 % of validation and 100.00 % of training images are right"

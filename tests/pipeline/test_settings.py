@@ -154,6 +154,17 @@ def test_a_result_repeats_its_run(tmp_path: Path) -> None:
     assert found.multiple_of is None
 
 
+def test_what_was_worked_out_is_worked_out_again_where_something_changes(tmp_path: Path) -> None:
+    """Or a settled number of epochs would stand against minutes, and weights of the reward against a bound."""
+    said = {"finetune_epochs": {"value": 60, "why": "6000 training images"}, "seed": {"value": 3, "why": "given"}}
+    path = written(tmp_path, settled=said)
+    assert repeated(path)["finetune_epochs"] == 60
+    values = repeated(path, changed=True)
+    assert "finetune_epochs" not in values
+    assert values["seed"] == 3
+    assert make_config(values | {"finetune_minutes": 5.0, "method": "random"}, "it").finetune_minutes == 5.0
+
+
 def test_so_does_one_of_a_run_that_did_not_get_far(tmp_path: Path) -> None:
     assert make_config(repeated(written(tmp_path, status="failed")), "it") == RunConfig(seed=3, max_latency="0.5x")
 

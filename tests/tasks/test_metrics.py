@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import UsageError
-from edgeprune.tasks.metrics import Metric, Yardstick, classes_of, metric_named
+from edgeprune.tasks.metrics import WORST, Metric, Yardstick, classes_of, metric_named
 from edgeprune.tasks.names import TARGETS, TASK_NAMES, TargetKind
 from edgeprune.tasks.task import TASKS
 
@@ -131,3 +131,31 @@ def test_a_label_that_nobody_has_says_nothing() -> None:
 def test_classes_of_maps() -> None:
     assert classes_of(logits(0, 2).T[None]).tolist() == [[0, 2]]
     assert classes_of(np.float32([[[[-1, 2]]]])).tolist() == [[[0, 1]]]
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["mae", "mse", "rmse", "r2", "map", "f1"])
+def test_answers_that_are_no_numbers_are_the_worst_and_never_stop_anything(name: str, odd: float) -> None:
+    judge = metric_named(name)
+    perfect, _, targets = example("labels" if name in ("map", "f1") else "numbers")
+    broken = perfect.copy()
+    broken[::2] = odd
+    value = judge.value(broken, targets)
+    assert np.isfinite(value)
+    assert WORST <= judge.quality(value, targets) < judge.quality(judge.value(perfect, targets), targets)
+    assert np.isfinite(judge.merits(broken, targets)).all()
+
+
+def test_one_logit_in_whatever_shape() -> None:
+    targets = RNG.integers(0, 2, 50)
+    for shape in ((50,), (50, 1), (50, 1, 1, 1)):
+        answers = (2.0 * targets - 1).astype(np.float32).reshape(shape)
+        assert metric_named("accuracy").value(answers, targets) == 1.0
+
+
+def test_the_interval_is_about_as_wide_as_that_of_a_mean() -> None:
+    targets = RNG.normal(size=2000).astype(np.float32)
+    answers = targets + RNG.normal(size=2000).astype(np.float32)
+    low, high = metric_named("mae").interval(answers, targets)
+    wanted = 2 * 1.96 * np.abs(answers - targets).std() / 2000**0.5
+    assert high - low == pytest.approx(wanted, rel=0.5)

@@ -144,6 +144,10 @@ def test_the_task_is_told_by_targets_and_answers() -> None:
         ("classes", np.array([0, 1, 2]), (2, 1), 3, {}, r"\(2, 1\) for two inputs, not logits \(2, 3\)"),
         ("classes", np.array([0, 1, 2]), (2, 4), 3, {}, r"not logits \(2, 3\); the data has such targets"),
         ("numbers", np.ones((3, 2), np.float32), (2, 5), 0, {}, "not 2 numbers each"),
+        # As many numbers, at other places.
+        ("numbers", np.ones((3, 6, 7, 2), np.float32), (2, 2, 6, 7), 0, {}, "not 6x7x2 numbers each"),
+        ("classes", np.array([0, 1, 1]), (2, 1, 1, 1), 2, {"task": "binary"}, r"not one logit \(2, 1\)"),
+        ("classes", np.array([0, 1, 2]), (2, 3), 3, {"metric": "top-5"}, "top-5 says nothing of 3 classes"),
         ("map", np.zeros((3, 5, 6), int), (2, 4, 6, 5), 4, {}, r"not logits \(2, 4, 5, 6\)"),
         ("classes", np.array([0, 1, 2]), (2, 3), 3, {"task": "regression"}, "--task classification or binary"),
         (
