@@ -32,6 +32,8 @@ CONVOLVED_STEPS, CONVOLVED_IMAGES, CONVOLVED_MACS, LEAST_PART = 20, 4000, 4_000_
 CONVOLVED_SEEN, LEAST_EPOCHS, MOST_EPOCHS, ROUNDS = 360_000, 8, 60, 4
 
 LEARNING_RATE = 2e-3
+#: Where a run is written, and under which name, changes nothing of it.
+ELSEWHERE = ("name", "runs_dir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +186,7 @@ class _Options:
         self.found: dict[str, Setting] = {
             each.name: Setting(plain[each.name], DEFAULT if getattr(config, each.name) == each.default else GIVEN)
             for each in fields(RunConfig)
-            if plain[each.name] not in (None, "auto")
+            if plain[each.name] not in (None, "auto") and each.name not in ELSEWHERE
         }
 
     def decide(self, name: str, given: T | None, otherwise: T, why: str) -> T:

@@ -17,7 +17,7 @@ pytestmark = [needs("qemu-aarch64", "gcc"), pytest.mark.soak]
 
 SMALL: dict[str, Any] = {
     "device": "emulated-rpi4",
-    "episodes": 5,
+    "episodes": 3,
     "train_epochs": 5,
     "finetune_epochs": 1,
     "finalists": 1,
