@@ -107,6 +107,7 @@ def test_nothing_is_left_open_but_what_means_nothing(facts: Facts, options: dict
         "name",
         "runtime",
         "threads",
+        "runs_dir",
     }
     agent = {"credit", "buffer_size"} if "method" not in options else {"penalty", "agent_lr", "credit", "buffer_size"}
     idle = {"acnn": set(), "greedy": agent}.get(str(options.get("method")), {"credit", "buffer_size"})
