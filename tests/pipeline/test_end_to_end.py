@@ -162,6 +162,7 @@ def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from _places(value, (*path, key))
 
 
+@pytest.mark.soak
 def test_a_result_that_is_damaged_anywhere_is_refused_or_shown(
     done: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
