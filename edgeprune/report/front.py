@@ -37,15 +37,8 @@ def front_table(front: Front) -> Table:
     )
     for column in ("bound", ""):
         table.add_column(column, no_wrap=True)
-    for column in (
-        metric.name,
-        f"lost, {metric.unit}" if not metric.share else "lost",
-        "latency",
-        "",
-        "heap",
-        "file",
-        "NCR",
-    ):
+    lost = "lost" if metric.share else "grown, %"
+    for column in (metric.name, lost, "latency", "", "heap", "file", "NCR"):
         table.add_column(column, justify="right", no_wrap=True)
     for point in front["points"]:
         if point["status"] == "impossible":
