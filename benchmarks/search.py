@@ -50,8 +50,9 @@ from edgeprune.models.zoo import CifarResNet, build
 from edgeprune.pipeline import scoring
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.found import facts_of
 from edgeprune.pipeline.placing import Training
-from edgeprune.pipeline.prepare import Prepared, facts_of
+from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Sought, seek

@@ -16,7 +16,7 @@ from edgeprune.core.userfile import call_user, load_function
 from edgeprune.data.dataset import Layout, Preprocessing
 from edgeprune.data.preprocessing import fits_float32, read_entry
 from edgeprune.data.room import require_room
-from edgeprune.data.targets import like_inputs, read_targets
+from edgeprune.data.targets import as_array, like_inputs, read_targets
 from edgeprune.tasks.names import TargetKind, TaskName
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -149,7 +149,7 @@ def from_arrays(
 
 
 def _inputs(given: Any, what: str) -> NDArray[Any]:
-    x = _array(given, what)
+    x = as_array(given, what)
     if x.size == 0:
         raise DataError(f"{what} is empty: its shape is {x.shape}", _SHAPES)
     if not 2 <= x.ndim <= MOST_AXES:
@@ -163,13 +163,6 @@ def _inputs(given: Any, what: str) -> NDArray[Any]:
     if x.dtype.itemsize > 4 and np.abs(x).max() > np.finfo(np.float32).max:
         raise DataError(f"{what} holds values too large for float32", "scale the data first")
     return x.astype(np.float32)
-
-
-def _array(given: Any, what: str) -> NDArray[Any]:
-    try:
-        return np.asarray(given)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{what} cannot become an array: {str(error).splitlines()[0]}", "give numpy arrays") from error
 
 
 def _layout(x: NDArray[Any]) -> Layout:

@@ -33,7 +33,7 @@ def read_targets(
 
     Raises DataError for what is none of these, NaN, classes out of range, or one class only.
     """
-    given = {part: _array(arrays[f"y_{part}"], f"{what}: y_{part}") for part in ("train", "test")}
+    given = {part: as_array(arrays[f"y_{part}"], f"{what}: y_{part}") for part in ("train", "test")}
     for part, each in given.items():
         _check(each, f"{what}: y_{part}")
     kinds = {part: "i" if each.dtype.kind == "u" else each.dtype.kind for part, each in given.items()}
@@ -69,7 +69,8 @@ def read_targets(
     return kind, stored, names
 
 
-def _array(given: Any, what: str) -> NDArray[Any]:
+def as_array(given: Any, what: str) -> NDArray[Any]:
+    """What was given as an array; `what` names it. Raises DataError where it cannot become one."""
     try:
         return np.asarray(given)
     except (ValueError, TypeError, RuntimeError) as error:

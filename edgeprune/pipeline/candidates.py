@@ -104,6 +104,14 @@ class RunIdentity:
     on_loss: LossPolicy = "stop"
 
 
+def needed(cost: Measurement | Failure, device: str) -> Measurement:
+    """A cost without which nothing goes on. Raises DeviceError where it is a failure."""
+    if isinstance(cost, Failure):
+        advice = cost.advice or "check the device"
+        raise DeviceError(f"a file could not be measured on {device}: {cost.message}", advice, retryable=cost.retryable)
+    return cost
+
+
 class Evaluator:
     """`evaluate` of the search: score on the host, cost from the device, both remembered. A context manager.
 

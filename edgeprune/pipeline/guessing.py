@@ -13,7 +13,7 @@ from edgeprune.core.progress import Progress
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.pipeline.scaling import IMAGES, Compared, better, compare, equals, halfway, scalings
 from edgeprune.tasks.classes import Classes, ClassMetric, chance_level, majority, score_of
-from edgeprune.tasks.metrics import Accuracy, BalancedAccuracy, Metric, Yardstick, classes_of
+from edgeprune.tasks.metrics import Accuracy, Yardstick, classes_of
 from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
@@ -54,7 +54,7 @@ def check_baseline(
     value = metric.value(answers, targets)
     quality, level = metric.quality(value, targets), metric.chance(targets, answers)
     shown = Yardstick.on(metric, targets).show
-    if _tells_classes(metric):
+    if metric.of_classes:
         _check_classes(task, network, dataset, classes_of(answers), quality, level, now, progress, foreign)
         return quality
     said = f"{metric.title} {metric.show(value)} on {len(targets):,} validation examples"
@@ -70,10 +70,6 @@ def check_baseline(
     if best:
         progress.say(f"{said}: {best}")
     return quality
-
-
-def _tells_classes(metric: Metric) -> bool:
-    return isinstance(metric, Accuracy | BalancedAccuracy)
 
 
 def _scalings_tried(task: Task, network: nn.Module, dataset: Dataset, now: Preprocessing) -> tuple[str, str]:

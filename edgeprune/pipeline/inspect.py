@@ -9,18 +9,18 @@ from typing import Any
 
 from torch import nn
 
-from edgeprune.core.errors import DeviceError, EdgepruneError, UnexpectedError
+from edgeprune.core.errors import EdgepruneError, UnexpectedError
 from edgeprune.core.kinds import Unit
-from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.temporary import temporary_folder
-from edgeprune.core.text import shorten
-from edgeprune.pipeline.candidates import RunIdentity
+from edgeprune.core.text import first_line
+from edgeprune.pipeline.candidates import RunIdentity, needed
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared, untrained
-from edgeprune.pipeline.workshop import Workshop, workshop
+from edgeprune.pipeline.workshop import workshop
 from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.pruning.cost import count_macs, count_parameters
 from edgeprune.pruning.criteria import Ranked
@@ -117,9 +117,8 @@ def inspect(
     except EdgepruneError:
         raise
     except Exception as error:
-        first = shorten((str(error).strip() or "no message").splitlines()[0], 200)
         raise UnexpectedError(
-            f"unexpected {type(error).__name__} while looking at {config.model}: {first}",
+            f"unexpected {type(error).__name__} while looking at {config.model}: {first_line(error)}",
             "mend the model's code, or report it",
         ) from error
 
@@ -224,7 +223,7 @@ def _measured(
                 ("", {group.name: group.floor for group in groups}),
                 *((group.name, {**whole, group.name: group.floor}) for group in groups),
             ):
-                found[name] = _cost(shop, widths)
+                found[name] = needed(shop.evaluator.cost(shop.evaluator.plan(widths)), session.spec.name)
                 bar.advance(1, name)
             narrowest = found[""]
             told = OnDevice(
@@ -236,17 +235,6 @@ def _measured(
                 bytes=shop.baseline_file.stat().st_size,
             )
     return found, told
-
-
-def _cost(shop: Workshop, widths: dict[str, int]) -> Measurement:
-    cost = shop.evaluator.cost(shop.evaluator.plan(widths))
-    if isinstance(cost, Failure):
-        raise DeviceError(
-            f"a network could not be measured on {shop.session.spec.name}: {cost.message}",
-            cost.advice or "check the device with edgeprune devices check",
-            retryable=cost.retryable,
-        )
-    return cost
 
 
 def inspect_config(values: Mapping[str, Any]) -> RunConfig:

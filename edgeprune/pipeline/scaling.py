@@ -16,7 +16,7 @@ from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import describe, resolve, unscaled, write_numbers
 from edgeprune.data.split import IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.tasks.metrics import Accuracy, Answers, BalancedAccuracy, Merits, Targets, Yardstick
+from edgeprune.tasks.metrics import Answers, Merits, Targets, Yardstick
 from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
@@ -172,7 +172,7 @@ def halfway(task: Task, targets: Targets) -> float:
     """What trained weights get at least: half-way from guessing to all right classes, else more than guessing."""
     chance = task.metric.chance(targets)
     # An error that is half of a guess may be as good as it gets.
-    return (chance + 1) / 2 if isinstance(task.metric, Accuracy | BalancedAccuracy) else chance
+    return (chance + 1) / 2 if task.metric.of_classes else chance
 
 
 def _fitting(

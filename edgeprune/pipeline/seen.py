@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import fisher_exact, ttest_ind
 from torch import nn
 
-from edgeprune.tasks.metrics import Accuracy, BalancedAccuracy, Merits, Yardstick
+from edgeprune.tasks.metrics import Merits, Yardstick
 from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
@@ -34,7 +34,7 @@ def how_familiar(network: nn.Module, train_set: Batches, validation: Batches, ta
     """Compare the answers, one-sided: by Fisher's exact test where they are right or wrong, else by Welch's."""
     new, said_new = _asked(network, validation, len(validation), task)
     known, said_known = _asked(network, train_set, min(len(train_set), max(_LEAST, len(validation))), task)
-    if isinstance(task.metric, Accuracy | BalancedAccuracy):
+    if task.metric.of_classes:
         counts = [[np.count_nonzero(right > 0), np.count_nonzero(right == 0)] for right in (new, known)]
         chance = fisher_exact(counts, alternative="less").pvalue
         shares = [100 * right / (right + wrong) for right, wrong in counts]

@@ -58,6 +58,8 @@ class Metric(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     share: ClassVar[bool] = True
+    #: Whether each answer names a class that is right or wrong, and nothing else counts.
+    of_classes: ClassVar[bool] = False
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -166,7 +168,7 @@ class _OfClasses(Metric):
 class Accuracy(_OfClasses):
     """The share of right answers."""
 
-    name, title = "accuracy", "accuracy"
+    name, title, of_classes = "accuracy", "accuracy", True
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """See `score_of`."""
@@ -188,7 +190,7 @@ class Accuracy(_OfClasses):
 class BalancedAccuracy(_OfClasses):
     """The mean over the classes of the share that is answered right of each."""
 
-    name, title = "balanced-accuracy", "balanced accuracy"
+    name, title, of_classes = "balanced-accuracy", "balanced accuracy", True
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """See `score_of`."""

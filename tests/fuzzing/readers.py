@@ -45,10 +45,11 @@ from edgeprune.papers.conv.records import load_conv
 from edgeprune.papers.conv.table import conv_markdown
 from edgeprune.papers.records import load_bench
 from edgeprune.pipeline import export
+from edgeprune.pipeline.baseline import earlier_baseline
 from edgeprune.pipeline.config import RunConfig, read_toml, to_plain
 from edgeprune.pipeline.export import load_network
 from edgeprune.pipeline.placing import read_paces
-from edgeprune.pipeline.prepare import Content, _earlier_baseline
+from edgeprune.pipeline.prepare import Content
 from edgeprune.pipeline.stored import finished, finished_front, stored_config
 from edgeprune.pipeline.tuned import TunedNetworks, check_tuned
 from edgeprune.profilers.cache import MeasurementCache
@@ -209,7 +210,7 @@ def _run_folder(work: Path) -> Iterator[Reader]:
     note = json.dumps({"key": "k", "sha256": told["sha256"]}).encode()
 
     def earlier(path: Path) -> None:
-        _earlier_baseline(path.parent.parent, "k", build(MODEL, SHAPE, CLASSES), _nobody)
+        earlier_baseline(path.parent.parent, "k", build(MODEL, SHAPE, CLASSES), _nobody)
 
     yield Reader("baseline.json", "baseline.json", note, earlier, (("baseline.safetensors", weights),))
     header = {

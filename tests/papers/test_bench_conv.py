@@ -122,7 +122,7 @@ def test_only_what_is_missing_is_done_again(
 
     monkeypatch.setattr(bench_conv, "seek", noted)
     monkeypatch.setattr(bench_conv, "prune_and_tune", also_noted)
-    monkeypatch.setattr("edgeprune.pipeline.prepare.train", _never)
+    monkeypatch.setattr("edgeprune.pipeline.baseline.train", _never)
     monkeypatch.setattr("edgeprune.training.brief.BriefTuning.__call__", _never)
     run_conv(replace(config, out=out), Silent())
     assert searched == [bench_conv_config.SEARCHES["uniform"].search]

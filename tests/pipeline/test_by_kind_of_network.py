@@ -15,7 +15,8 @@ from edgeprune.core.progress import Silent
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import build
 from edgeprune.pipeline import workshop
-from edgeprune.pipeline.prepare import Prepared, facts_of
+from edgeprune.pipeline.found import facts_of
+from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.settings import Schedule
 from edgeprune.pruning.criteria import Ranking
 from edgeprune.pruning.groups import discover

@@ -24,8 +24,9 @@ from edgeprune.pipeline import finetune
 from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig, make_config
 from edgeprune.pipeline.finetune import FineTune, fine_tune, prune_and_tune, widen
+from edgeprune.pipeline.found import facts_of
 from edgeprune.pipeline.possible import Possible
-from edgeprune.pipeline.prepare import Prepared, facts_of
+from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Searched

@@ -210,7 +210,7 @@ def test_training_that_goes_on_from_such_weights_ends_with_its_last_epoch(
         taken.append(options["taken"])
         return train(*args, **options)
 
-    monkeypatch.setattr("edgeprune.pipeline.prepare.train", watch)
+    monkeypatch.setattr("edgeprune.pipeline.baseline.train", watch)
     found, _ = prepared(replace(config, weights=None, model=f"{owned / 'net.py'}:trained", train_epochs=1))
     assert taken == [found.taken] == ["last"]
 

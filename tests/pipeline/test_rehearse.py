@@ -111,7 +111,7 @@ def never_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def trained(*_: object, **__: object) -> None:
         raise AssertionError("it was trained first")
 
-    monkeypatch.setattr("edgeprune.pipeline.prepare.train", trained)
+    monkeypatch.setattr("edgeprune.pipeline.baseline.train", trained)
     assert fit.train is not trained
 
 

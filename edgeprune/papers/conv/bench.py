@@ -34,7 +34,7 @@ from edgeprune.core.clock import Laps
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import BudgetError, DataError, DeviceError
 from edgeprune.core.files import storing, write_json
-from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RUNTIMES
@@ -50,7 +50,7 @@ from edgeprune.models.zoo import FAMILIES
 from edgeprune.papers.conv.config import SCRATCH, SEARCHES, ConvConfig
 from edgeprune.papers.conv.pace import Pace, Part, format_hours, parts_of, step_of
 from edgeprune.papers.workbench import check_settings, origin, owned, read_json
-from edgeprune.pipeline.candidates import RunIdentity
+from edgeprune.pipeline.candidates import RunIdentity, needed
 from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import criterion_of
@@ -314,7 +314,7 @@ class _Bench:
         alike = as_at_the_end(shop.settings, session.spec.unit, PROCESSES)
         raced = compare_fresh(session, alike, file, shop.baseline_file, shop.progress, memories=1)
         file.unlink()
-        cost = _measured(raced, self._config.device)
+        cost = needed(raced, self._config.device)
         shape = prepared.structure.shape
         write_json(
             path,
@@ -413,7 +413,7 @@ class _Bench:
         shop = self._shop
         file = self._export(self._made(width).eval(), None)
         alike = as_at_the_end(shop.settings, shop.session.spec.unit, FAMILY_PROCESSES, bound, FAMILY_S)
-        cost = _measured(compare_fresh(shop.session, alike, file, shop.baseline_file, memories=1), self._config.device)
+        cost = needed(compare_fresh(shop.session, alike, file, shop.baseline_file, memories=1), self._config.device)
         file.unlink()
         return cost_interval(cost.samples, cost.against, cost.process)
 
@@ -451,13 +451,6 @@ def widest(widths: Sequence[float], keeps: Callable[[float], bool]) -> float | N
         else:
             low = middle + 1
     return widths[low] if low < len(widths) else None
-
-
-def _measured(cost: Measurement | Failure, device: str) -> Measurement:
-    if isinstance(cost, Failure):
-        advice = cost.advice or "check the device"
-        raise DeviceError(f"a file could not be measured on {device}: {cost.message}", advice, retryable=cost.retryable)
-    return cost
 
 
 @contextmanager

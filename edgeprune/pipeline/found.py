@@ -1,0 +1,141 @@
+"""What is known before anything is trained or measured: data, network, task, structure, settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeprune.core.errors import ModelError
+from edgeprune.core.progress import Progress
+from edgeprune.core.runtimes import RuntimeName
+from edgeprune.core.userfile import is_user_function
+from edgeprune.data.catalog import load_data
+from edgeprune.data.dataset import Dataset
+from edgeprune.data.split import as_given, channels_first
+from edgeprune.models.plain import check_steady, is_waiting, make_plain
+from edgeprune.models.source import answered, load_weights, make_model
+from edgeprune.pipeline.bounds import read_drop
+from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.settings import Facts, Settled, settle
+from edgeprune.pipeline.staying import tell_frozen
+from edgeprune.pruning.groups import discover
+from edgeprune.pruning.kinds import convolutional
+from edgeprune.pruning.structure import INPUTS, Structure
+from edgeprune.tasks.resolve import check_fits, settle_task
+from edgeprune.tasks.task import CLASSIFICATION, Task
+
+#: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
+MAX_COLUMNS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known before anything is trained."""
+
+    dataset: Dataset
+    network: nn.Module
+    structure: Structure
+    task: Task
+    facts: Facts
+    settled: Settled
+
+
+def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: Dataset | None = None) -> Found:
+    """Data, network with its weights made plain, task, structure and settings; `dataset`: loaded before.
+
+    Raises UsageError and its children for what cannot be used, NothingToPrune where nothing can be pruned.
+    """
+    dataset = dataset or load_data(
+        config.data,
+        config.data_dir,
+        seed=config.seed,
+        validation_share=config.validation_share,
+        progress=progress,
+        task=config.task,
+    )
+    progress.say(
+        f"data {dataset.name}: {len(dataset.train)} train, {len(dataset.validation)} validation, "
+        f"{len(dataset.test)} test, "
+        f"inputs {'x'.join(map(str, dataset.input_shape))}, {dataset.examples}"
+    )
+    torch.manual_seed(config.seed)
+    network, dataset, task = _network(config, dataset, progress)
+    if config.max_drop is not None:
+        task.metric.check_drop(read_drop(config.max_drop)[1])
+    # As they were saved, which may be before they are plain.
+    if config.weights is not None:
+        load_weights(network, config.weights, progress.say)
+    for line in make_plain(network):
+        progress.say(line)
+    check_steady(network, config.model, dataset.input_shape)
+    tell_frozen(network, config.prune_frozen, progress)
+    # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
+    structure = discover(
+        network,
+        dataset.input_shape,
+        runtime=runtime,
+        prune_inputs=config.prune_inputs,
+        multiple_of=config.multiple_of,
+        max_sparsity=config.max_sparsity,
+        max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
+        prune_frozen=config.prune_frozen,
+    )
+    facts = facts_of(dataset, network, structure, runtime, task)
+    return Found(dataset, network, structure, task, facts, settle(config, facts))
+
+
+def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[nn.Module, Dataset, Task]:
+    """The untrained network, the data in the layout that it takes, and the task.
+
+    The user's own takes inputs as images (N, C, H, W), or, where it does not, as they were given; one of the zoo takes
+    images. Raises ModelError where none of these is taken, or the answers do not fit the targets.
+    """
+    network = make_model(config.model, dataset.input_shape, dataset.outputs)
+    lazy = is_waiting(network)
+    ways = (dataset, as_given(dataset), channels_first(dataset)) if is_user_function(config.model) else (dataset,)
+    errors: dict[Dataset, ModelError] = {}
+    for way in ways:
+        if way is None:
+            continue
+        train = way.train
+        if lazy:
+            # A try that fails may have given its layers shapes.
+            network = make_model(config.model, way.input_shape, way.outputs)
+        try:
+            output = answered(network, config.model, way.input_shape)
+            task = settle_task(
+                config.task, config.metric, way.targets, train.y, way.classes, output,
+                same=train.x.size == train.y.size and np.array_equal(train.x.ravel(), train.y.ravel()),
+            )  # fmt: skip
+            check_fits(task, config.model, output, train.y, way.classes, way.examples)
+        except ModelError as misfit:
+            errors[way] = misfit
+            continue
+        how = "" if config.task else ", worked out from the targets"
+        progress.say(f"task: {task.name}{how}; judged by {task.metric.title}")
+        if way is not dataset:
+            how = "as they are given" if way.laid_out == "given" else "with their last axis as the first"
+            progress.say(f"inputs are taken {how}: {'x'.join(map(str, way.input_shape))}")
+        return network, way, task
+    raise errors[dataset]
+
+
+def facts_of(
+    dataset: Dataset, network: nn.Module, structure: Structure, runtime: RuntimeName, task: Task = CLASSIFICATION
+) -> Facts:
+    """What settings are decided by; `runtime` is the one that is measured."""
+    return Facts(
+        images=len(dataset.train),
+        shape=dataset.input_shape,
+        moves=task.moves,
+        mirrors=dataset.mirrors,
+        validation=len(dataset.validation),
+        convolves=convolutional(network),
+        macs=sum(cost.macs for cost in structure.costs.values()),
+        groups=len(structure.groups),
+        inputs=None if structure.input_layer is None else any(group.name == INPUTS for group in structure.groups),
+        runtime=runtime,
+    )
