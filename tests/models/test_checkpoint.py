@@ -59,6 +59,11 @@ def prefixed(prefix: str) -> dict[str, Tensor]:
             {"state_dict": STATE, "state_dict_ema": HALVED},
             ["its entry 'state_dict' is taken, not 'state_dict_ema' (averaged weights: to use these, save them alone)"],
         ),
+        (
+            {"weights_of_it_ema": HALVED, "weights_of_it": STATE},
+            ["its entry 'weights_of_it' is taken, not 'weights_of_it_ema' (averaged weights: to use these, save them "
+             "alone)"],
+        ),
         ({"ema": STATE, "step": 7}, ["its entry 'ema' is taken"]),
         ({"state_dict": STATE, "args": argparse.Namespace(lr=0.1, names=["a"])}, ["its entry 'state_dict' is taken"]),
         ({"state_dict": STATE, "best": np.float64(91.2), "seen": np.int64(3), "ok": np.bool_(True)},

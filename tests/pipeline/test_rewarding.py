@@ -69,3 +69,18 @@ def test_a_weight_set_by_hand_counts_beside_the_bounds() -> None:
     more = reward(candidate(0.5, 0.7, 2.0)) - reward(candidate(0.5, 1.0, 2.0))
     assert more == pytest.approx(0.5 * (1.0 - 0.7))
     assert reward(candidate(0.5, 0.7, 2.0)) == reward(candidate(0.5, 0.7, 8.0))
+
+
+def test_a_hundredth_over_the_bound_costs_two_hundredths_of_the_quality() -> None:
+    reward = reward_of(max_latency="0.5x")
+    assert reward(candidate(0.5, 1.0, 2.0)) == pytest.approx(1.0)
+    assert reward(candidate(0.505, 1.0, 2.0)) == pytest.approx(0.98)
+
+
+def test_by_the_papers_equation_more_than_the_unpruned_networks_quality_earns_no_more() -> None:
+    reward = reward_of(paper=True)
+    found = candidate(0.5, 0.5, 9.0)
+    better = replace(found, accuracy=0.99)
+    assert found.accuracy == 0.9
+    assert reward(better) == reward(found)
+    assert reward(replace(found, accuracy=0.45)) == pytest.approx(reward(found) - 0.5)
