@@ -10,6 +10,7 @@ import click
 from edgeprune.cli.inputs import input_option, shape_option, signature_option
 from edgeprune.cli.screen import watching
 from edgeprune.core.errors import DataError, ModelError
+from edgeprune.core.inputs import plain_shape
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import from_json, to_json
 from edgeprune.core.schema import VALIDATE_SCHEMA
@@ -135,14 +136,20 @@ def _scalings(file: Path, dataset: Dataset, choice: str) -> tuple[Scaling, ...]:
     """The ways in which pixels may become input. Raises ExportError, ModelError, UsageError."""
     if choice != "auto":
         names = {"data": "of the data", **dict.fromkeys(_RAW, "raw")}
-        return (Scaling(names.get(choice, choice), resolve("none" if choice in _RAW else choice, dataset)),)
+        return (Scaling(names.get(choice, choice), _resolve("none" if choice in _RAW else choice, dataset)),)
     # A file in ONNX Runtime's own format carries nothing of ours.
-    if file.suffix.lower() != ".ort" and (own := _own_preprocessing(file, dataset.input_shape[0])):
+    if file.suffix.lower() != ".ort" and (own := _own_preprocessing(file, plain_shape(dataset.input_shape)[0])):
         return (Scaling("of the file", own),)
-    found = {dataset.preprocessing: "of the data"}
+    found = {dataset.one_scaled: "of the data"}
     for name in ("unit", "raw", "0.5,0.5"):
-        found.setdefault(resolve("none" if name == "raw" else name, dataset), name)
+        found.setdefault(_resolve("none" if name == "raw" else name, dataset), name)
     return tuple(Scaling(name, preprocessing) for preprocessing, name in found.items())
+
+
+def _resolve(choice: str, dataset: Dataset) -> Preprocessing:
+    resolved = resolve(choice, dataset)
+    assert isinstance(resolved, Preprocessing)  # the data were checked
+    return resolved
 
 
 def _own_preprocessing(file: Path, channels: int) -> Preprocessing | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
+from edgeprune.core.inputs import INPUT, records
 from edgeprune.core.userfile import call_user, load_function
-from edgeprune.data.dataset import Layout, Preprocessing
-from edgeprune.data.preprocessing import fits_float32, read_entry
+from edgeprune.data.dataset import Layout, Scaled
+from edgeprune.data.preprocessing import fits_float32, read_entries, read_entry
 from edgeprune.data.room import require_room
 from edgeprune.data.targets import as_array, like_inputs, read_targets
 from edgeprune.tasks.names import TargetKind, TaskName
@@ -22,6 +24,10 @@ from edgeprune.tasks.names import TargetKind, TaskName
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 #: What may stand beside them: how raw values become network input.
 ENTRY = "preprocessing"
+#: Names of inputs go into files, and into Python.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
+#: From here on float32 does not hold every integer.
+_MOST_EXACT = 1 << 24
 _SHAPES = "inputs are (N, ...) as the network takes them, or images (N, H, W), (N, H, W, 1 or 3)"
 #: Of inputs, that of the examples included: (N, C, T, H, W).
 MOST_AXES = 5
@@ -40,9 +46,11 @@ class Raw:
     #: What raw values are multiplied with; None: 1/255 for uint8, 1 for floats.
     scale: float | None = None
     #: What the data's owner says of their scaling; None: worked out from the data.
-    preprocessing: Preprocessing | None = None
+    preprocessing: Scaled | None = None
     targets: TargetKind = "classes"
     laid_out: Layout = "given"
+    #: Names of the inputs that were integers of 32 or 64 bits.
+    whole: tuple[str, ...] = ()
 
 
 def read_npz(path: Path, task: TaskName | None = None) -> Raw:
@@ -55,13 +63,15 @@ def read_npz(path: Path, task: TaskName | None = None) -> Raw:
         with zipfile.ZipFile(path) as archive:
             # Before numpy makes room for what the headers say; a member cannot give more than this.
             size = sum(
-                member.file_size for member in archive.infolist() if member.filename.removesuffix(".npy") in NAMES
+                member.file_size
+                for member in archive.infolist()
+                if _part(member.filename.removesuffix(".npy")) in NAMES
             )
         require_room(size, f"the arrays of {path}", "give fewer examples, or uint8 instead of float32")
         # Opened here, since numpy leaves the file open when its directory is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = archive.files
-            arrays = {name: archive[name] for name in (ENTRY, *NAMES) if name in found}
+            arrays = {name: archive[name] for name in found if _part(name) in (ENTRY, *NAMES)}
     except DataError:
         raise
     except Exception as error:
@@ -72,7 +82,8 @@ def read_npz(path: Path, task: TaskName | None = None) -> Raw:
             f"cannot read {path}: it holds Python objects, not numbers",
             f"{_SAVE}; {ENTRY} is saved as text, {ENTRY}=json.dumps({{...}})" if ENTRY in found else _SAVE,
         ) from error
-    return from_arrays(_named(arrays, found, str(path)), str(path), entry=arrays.get(ENTRY), task=task)
+    entry = arrays.pop(ENTRY, None)
+    return from_arrays(_named(_joined(arrays), found, str(path)), str(path), entry=entry, task=task)
 
 
 def call_function(spec: str, task: TaskName | None = None) -> Raw:
@@ -84,6 +95,22 @@ def call_function(spec: str, task: TaskName | None = None) -> Raw:
         return from_arrays(dict(zip(NAMES, given, strict=True)), spec, task=task)
     got = f"{len(given)} values" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
     raise DataError(f"{spec} returned {got}", f"return a dict or a tuple of {', '.join(NAMES)}")
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _joined(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Several inputs lie in an .npz as `x_train.NAME`, one member each: they become a mapping by name."""
+    found: dict[str, Any] = {}
+    for name, array in arrays.items():
+        part, dot, own = name.partition(".")
+        if dot:
+            found.setdefault(part, {})[own] = array
+        else:
+            found[name] = array
+    return found
 
 
 def _named(arrays: Mapping[Any, Any], found: list[str], what: str) -> dict[str, Any]:
@@ -116,13 +143,18 @@ def from_arrays(
     | (N, C, H, W) with C 1 or 3 | as it is, also where the last axis is 1 or 3 |
     | (N, H, W, C) with C 1 or 3 | (N, C, H, W) |
     | any other | as it is |
+    | a mapping of several inputs by name, or a tuple of them | records (see `edgeprune.core.inputs`), each as it is |
 
     Bytes stay uint8, other numbers become float32. Targets as in `read_targets`; without `classes` classes must be
     0..K-1, each of them in train.
 
     Raises DataError for anything else: empty, NaN, lengths or shapes that differ, classes out of range, one class only.
     """
+    several = {part: _several(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
+    if several["train"] or several["test"]:
+        return _from_several(several, arrays, what, classes, entry, task)
     x = {part: _inputs(arrays[f"x_{part}"], f"{what}: x_{part}") for part in ("train", "test")}
+    whole = (INPUT,) if _is_whole(arrays["x_train"]) and _is_whole(arrays["x_test"]) else ()
     kind, y, names = read_targets(arrays, x["train"], what, classes, task)
     for part in ("train", "test"):
         if len(x[part]) != len(y[part]):
@@ -145,7 +177,63 @@ def from_arrays(
     preprocessing = None if entry is None else read_entry(entry, x_train.shape[1], what)
     if preprocessing and not all(fits_float32(preprocessing, part) for part in (x_train, x_test)):
         raise DataError(f"{what}: {ENTRY} makes inputs too large for float32", "check scale, mean and std")
-    return Raw(x_train, y["train"], x_test, y["test"], names, scale, preprocessing, kind, laid_out)
+    return Raw(x_train, y["train"], x_test, y["test"], names, scale, preprocessing, kind, laid_out, whole)
+
+
+def _several(given: Any, targets: Any) -> dict[str, Any]:
+    """Several inputs by name; {} where `given` is one. A tuple with a member for each target is one input's rows."""
+    if isinstance(given, Mapping):
+        return {str(name): each for name, each in given.items()}
+    if isinstance(given, tuple) and given and len(given) != len(targets):
+        return {f"{INPUT}{number}": each for number, each in enumerate(given)}
+    return {}
+
+
+def _from_several(
+    several: Mapping[str, Mapping[str, Any]],
+    arrays: Mapping[str, Any],
+    what: str,
+    classes: tuple[str, ...] | None,
+    entry: Any,
+    task: TaskName | None,
+) -> Raw:
+    names = {part: ", ".join(each) or "one input" for part, each in several.items()}
+    if set(several["train"]) != set(several["test"]):
+        raise DataError(f"{what}: inputs of x_train are {names['train']}, of x_test {names['test']}", "give both alike")
+    for name in several["train"]:
+        if not _NAME.fullmatch(name):
+            raise DataError(f"{what}: an input is called '{name[:60]}'", "give names of letters, digits and _")
+    x = {
+        part: {name: _inputs(given[name], f"{what}: {name} of x_{part}") for name in several["train"]}
+        for part, given in several.items()
+    }
+    kind, y, targets = read_targets(arrays, next(iter(x["train"].values())), what, classes, task)
+    for part, each in x.items():
+        for name, array in each.items():
+            if len(array) != len(y[part]):
+                raise DataError(
+                    f"{what}: {name} of x_{part} has {len(array)} examples and y_{part} {len(y[part])}",
+                    "each needs one",
+                )
+    for name, array in x["train"].items():
+        other = x["test"][name]
+        if array.shape[1:] != other.shape[1:] or array.dtype != other.dtype:
+            raise DataError(
+                f"{what}: examples of {name} are {array.shape[1:]} {array.dtype} in x_train, {other.shape[1:]} "
+                f"{other.dtype} in x_test",
+                "give both alike",
+            )
+    whole = tuple(name for name in x["train"] if _is_whole(several["train"][name]) and _is_whole(several["test"][name]))
+    preprocessing = None if entry is None else read_entries(entry, x["train"], what)
+    return Raw(
+        records(x["train"]), y["train"], records(x["test"]), y["test"], targets, None, preprocessing, kind, whole=whole
+    )
+
+
+def _is_whole(given: Any) -> bool:
+    """Whether it holds what may be indices: integers of 32 or 64 bits, none below 0."""
+    x = np.asarray(given)
+    return x.dtype.kind in "iu" and x.dtype.itemsize >= 4 and x.size > 0 and int(x.min()) >= 0 and x.max() < _MOST_EXACT
 
 
 def _inputs(given: Any, what: str) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from edgeprune.core.errors import DataError, did_you_mean
+from edgeprune.core.inputs import plain_shape
 from edgeprune.core.progress import Progress
 from edgeprune.core.userfile import is_user_function
 from edgeprune.data.arrays import Raw, call_function, read_npz
@@ -78,7 +79,7 @@ def load_data(
     name, raw = _load(source, data_dir, progress, task)
     dataset = make_dataset(name, raw, seed=seed, validation_share=validation_share)
     # Of data of one's own: colour images are taken for photographs, grey ones may be writing.
-    mirrors = DATASETS[source].mirrors if source in DATASETS else dataset.input_shape[:1] == (3,)
+    mirrors = DATASETS[source].mirrors if source in DATASETS else plain_shape(dataset.input_shape)[:1] == (3,)
     # Pictures are what they are; arrays of one's own may be anything.
     own = is_user_function(source) or source.lower().endswith(".npz")
     return replace(dataset, mirrors=mirrors, laid_out=dataset.laid_out if own and source not in DATASETS else "given")

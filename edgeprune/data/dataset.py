@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
+from edgeprune.core.inputs import InputSpec, Shape, fields, written
 from edgeprune.tasks.names import TargetKind
 
 _FORMULA = "input = (raw * scale - mean) / std, one mean and one std per channel or feature"
@@ -61,15 +63,31 @@ class Preprocessing:
         return (x.astype(np.float32) * np.float32(self.scale) - mean) / std
 
 
+@dataclass(frozen=True, slots=True)
+class EachInput:
+    """How each of several inputs becomes network input, by name; None: integers, which stay what they are."""
+
+    inputs: Mapping[str, Preprocessing | None]
+
+    def of(self, name: str) -> Preprocessing | None:
+        """That of one input."""
+        return self.inputs[name]
+
+
+#: How a network's inputs are scaled: one input of real numbers, or each of several, or of integers.
+Scaled = Preprocessing | EachInput
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
     """Raw inputs `x`, uint8 or float32, (N, C, H, W), (N, D) or as a network takes them, and targets `y` (N, ...).
 
+    Several inputs are records (N,), see `edgeprune.core.inputs`; integers that a network takes as such are int64.
     Targets are int64 where they are classes, of an example or of every place, and float32 where they are numbers, or 0
     and 1 for labels.
     """
 
-    x: NDArray[np.uint8] | NDArray[np.float32]
+    x: NDArray[Any]
     y: NDArray[Any]
 
     def __len__(self) -> int:
@@ -86,7 +104,7 @@ class Dataset:
     test: Split
     #: Class names; a label is an index into them. Of several labels their names; empty where targets are numbers.
     classes: tuple[str, ...]
-    preprocessing: Preprocessing
+    preprocessing: Scaled
     #: SHA-256 over contents and split: equal means the same examples in the same order, preprocessed alike.
     fingerprint: str
     #: Whether a mirror image is still of its class: clothes and photographs are, writing is not.
@@ -98,6 +116,15 @@ class Dataset:
     targets: TargetKind = "classes"
     #: How inputs were brought into the layout of images, where they came otherwise.
     laid_out: Layout = "given"
+    #: Names of the inputs that were given as integers of 32 or 64 bits, which a network may take as such.
+    whole: tuple[str, ...] = ()
+
+    @property
+    def one_scaled(self) -> Preprocessing:
+        """The scaling of the one input of real numbers. Raises DataError where inputs are others."""
+        if isinstance(self.preprocessing, EachInput):
+            raise DataError(f"{self.name} has inputs {written(self.input_shape)}, expected one of real numbers")
+        return self.preprocessing
 
     @property
     def outputs(self) -> int:
@@ -105,7 +132,12 @@ class Dataset:
         return int(np.prod(self.train.y.shape[1:])) if self.targets == "numbers" else len(self.classes)
 
     def check_classes(self, command: str) -> None:
-        """Raises DataError unless targets are classes, which is all that `command` judges."""
+        """Raises DataError unless targets are classes of one input of real numbers, which is all `command` takes."""
+        if isinstance(self.preprocessing, EachInput):
+            raise DataError(
+                f"edgeprune {command} takes one input of real numbers, and {self.name} has {written(self.input_shape)}",
+                "edgeprune run takes such data, and validates the files it makes",
+            )
         if self.targets != "classes":
             raise DataError(
                 f"edgeprune {command} judges classes, and {self.name} has {self.examples}",
@@ -126,9 +158,18 @@ class Dataset:
                 return f"{self.outputs} number{'s' if self.outputs > 1 else ''} to predict"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example: (C, H, W) or (D,)."""
-        return tuple(self.train.x.shape[1:])
+    def input_shape(self) -> Shape:
+        """What a network takes: (C, H, W) or (D,) say, or each input where there are several, or integers."""
+        x = self.train.x
+        if x.dtype.names is None and x.dtype.kind != "i":
+            return tuple(x.shape[1:])
+        return tuple(
+            InputSpec(name, each.shape[1:], *(("int64", self._values(name)) if each.dtype.kind == "i" else ()))
+            for name, each in fields(x).items()
+        )
+
+    def _values(self, name: str) -> int:
+        return 1 + max(int(fields(split.x)[name].max()) for split in (self.train, self.validation, self.test))
 
 
 def _is_float32(value: float) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError, UsageError, did_you_mean
-from edgeprune.data.dataset import Dataset, Preprocessing
+from edgeprune.core.inputs import fields, plain_shape, written
+from edgeprune.data.dataset import Dataset, EachInput, Preprocessing, Scaled
 
 #: What --preprocessing takes beside numbers.
 WORDS: Final = ("auto", "data", "none", "unit")
@@ -58,9 +59,11 @@ def write_numbers(preprocessing: Preprocessing, unit: float) -> str:
     return ",".join(f"{value:.4g}" for part in chosen for value in part)
 
 
-def resolve(text: str, dataset: Dataset) -> Preprocessing:
+def resolve(text: str, dataset: Dataset) -> Scaled:
     """What `--preprocessing` means for a data set: `auto` and `data` are its own. Raises UsageError."""
-    features = dataset.input_shape[0]
+    if isinstance(dataset.preprocessing, EachInput):
+        return _resolve_each(text, dataset.preprocessing, dataset)
+    features = plain_shape(dataset.input_shape)[0]
     match text:
         case "auto" | "data":
             return dataset.preprocessing
@@ -79,6 +82,46 @@ def resolve(text: str, dataset: Dataset) -> Preprocessing:
     if not fits_float32(preprocessing, dataset.train.x):
         raise UsageError(f"--preprocessing: '{text}' makes inputs too large for float32", _NUMBERS)
     return preprocessing
+
+
+def _resolve_each(text: str, own: EachInput, dataset: Dataset) -> EachInput:
+    if text in ("auto", "data"):
+        return own
+    if text == "none":
+        arrays = fields(dataset.train.x)
+        return EachInput({name: each and unscaled(arrays[name].shape[1]) for name, each in own.inputs.items()})
+    raise UsageError(
+        f"--preprocessing {text} is of one input of real numbers, and the data have {written(dataset.input_shape)}",
+        "give auto, data or none, or let the data carry a preprocessing entry for each input",
+    )
+
+
+def read_entries(entry: Any, inputs: Mapping[str, NDArray[Any]], what: str) -> EachInput:
+    """As `read_entry`, of data with several inputs: "none", or a mapping of names to what one input's entry is.
+
+    An input that is not named stays as it is stored.
+    """
+    if isinstance(entry, np.ndarray) and entry.ndim == 0:
+        entry = entry.item()
+    if isinstance(entry, str) and entry != "none":
+        try:
+            entry = json.loads(entry)
+        except (ValueError, RecursionError):
+            raise DataError(f"{what}: preprocessing: expected 'none' or JSON, got '{entry[:60]}'", _ENTRY) from None
+    if entry == "none":
+        entry = {}
+    if not isinstance(entry, Mapping) or not set(entry) <= set(inputs):
+        named = ", ".join(map(str, entry)) if isinstance(entry, Mapping) else type(entry).__name__
+        raise DataError(
+            f"{what}: preprocessing: expected entries for {', '.join(inputs)}, got {named[:80]}", f"of each: {_ENTRY}"
+        )
+    found: dict[str, Preprocessing | None] = {}
+    for name, array in inputs.items():
+        found[name] = read_entry(entry.get(name, "none"), array.shape[1], f"{what}: {name}")
+        one = found[name]
+        if one is not None and not fits_float32(one, array):
+            raise DataError(f"{what}: preprocessing makes {name} too large for float32", "check scale, mean and std")
+    return EachInput(found)
 
 
 def read_entry(entry: Any, features: int, what: str) -> Preprocessing:
@@ -133,8 +176,11 @@ def fits_float32(preprocessing: Preprocessing, x: NDArray[Any]) -> bool:
         return bool(np.isfinite(preprocessing.apply(ends)).all())
 
 
-def describe(preprocessing: Preprocessing) -> str:
+def describe(preprocessing: Scaled) -> str:
     """In words, short: `none`, `x / 255`, `(x / 255 - 0.5) / 0.25`, with at most three numbers of a kind."""
+    if isinstance(preprocessing, EachInput):
+        words = {name: describe(one) if one else "integers as stored" for name, one in preprocessing.inputs.items()}
+        return "; ".join(f"{name}: {how}" if len(words) > 1 else how for name, how in words.items())
     scale, mean, std = preprocessing.scale, preprocessing.mean, preprocessing.std
     inverse = 1 / scale
     raw = "x" if scale == 1 else f"x / {inverse:.6g}" if inverse >= 1 else f"x * {scale:.6g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError, UsageError
+from edgeprune.core.inputs import INPUT, fields, plain_shape, records
 from edgeprune.data.arrays import Raw
-from edgeprune.data.dataset import Dataset, Layout, Preprocessing, Split
+from edgeprune.data.dataset import Dataset, EachInput, Layout, Preprocessing, Scaled, Split
 
 #: What colour photographs are standardised with everywhere (ImageNet), in units of [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -54,13 +55,13 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
     test_order = np.random.default_rng(TEST_SEED).permutation(len(raw.y_test))
     train, validation = (_take(raw.x_train, raw.y_train, index) for index in (rest, taken))
     test = _take(raw.x_test, raw.y_test, test_order)
-    preprocessing = raw.preprocessing or choose_preprocessing(train.x, raw.scale)
+    preprocessing = raw.preprocessing or _chosen(train.x, raw.scale)
     fingerprint = _fingerprint((train, validation, test), raw.classes, preprocessing)
     unit = _unit(train.x) if raw.scale is None else raw.scale
     carried = raw.preprocessing is not None
     return Dataset(
         name, train, validation, test, raw.classes, preprocessing, fingerprint, unit=unit, carried=carried,
-        targets=raw.targets, laid_out=raw.laid_out,
+        targets=raw.targets, laid_out=raw.laid_out, whole=raw.whole,
     )  # fmt: skip
 
 
@@ -99,9 +100,52 @@ def as_given(dataset: Dataset) -> Dataset | None:
 
 def channels_first(dataset: Dataset) -> Dataset | None:
     """The same examples with their last axis as the first: pictures of any number of bands. Else None."""
-    if dataset.laid_out != "given" or len(dataset.input_shape) != 3:
+    if dataset.laid_out != "given" or len(plain_shape(dataset.input_shape)) != 3:
         return None
     return _otherwise(dataset, lambda x: np.moveaxis(x, -1, 1), "transposed")
+
+
+def as_integers(dataset: Dataset) -> Dataset | None:
+    """The same examples with the inputs that were given as integers taken as such: tokens, say. Else None."""
+    if not dataset.whole or isinstance(dataset.preprocessing, EachInput) != (dataset.train.x.dtype.names is not None):
+        return None
+    dataset = as_given(dataset) or dataset
+    own = dataset.preprocessing
+    preprocessing = EachInput(
+        {
+            name: None if name in dataset.whole else own.of(name) if isinstance(own, EachInput) else own
+            for name in fields(dataset.train.x)
+        }
+    )
+
+    def changed(split: Split) -> Split:
+        arrays = {
+            name: each.astype(np.int64) if name in dataset.whole else each for name, each in fields(split.x).items()
+        }
+        return Split(records(arrays) if split.x.dtype.names else arrays[INPUT], split.y)
+
+    train, validation, test = map(changed, (dataset.train, dataset.validation, dataset.test))
+    fingerprint = _fingerprint((train, validation, test), dataset.classes, preprocessing)
+    return replace(
+        dataset, train=train, validation=validation, test=test, preprocessing=preprocessing, fingerprint=fingerprint
+    )
+
+
+def in_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The same examples with their several inputs in the order of `names`."""
+    if dataset.train.x.dtype.names in (None, tuple(names)):
+        return dataset
+    assert isinstance(dataset.preprocessing, EachInput)
+
+    def changed(split: Split) -> Split:
+        return Split(records({name: split.x[name] for name in names}), split.y)
+
+    train, validation, test = map(changed, (dataset.train, dataset.validation, dataset.test))
+    preprocessing = EachInput({name: dataset.preprocessing.of(name) for name in names})
+    fingerprint = _fingerprint((train, validation, test), dataset.classes, preprocessing)
+    return replace(
+        dataset, train=train, validation=validation, test=test, preprocessing=preprocessing, fingerprint=fingerprint
+    )
 
 
 def _otherwise(dataset: Dataset, change: Callable[[NDArray[Any]], NDArray[Any]], laid_out: Layout) -> Dataset | None:
@@ -112,7 +156,7 @@ def _otherwise(dataset: Dataset, change: Callable[[NDArray[Any]], NDArray[Any]],
         return Split(np.ascontiguousarray(change(x)), np.ascontiguousarray(change(y)) if pictures else y)
 
     train, validation, test = map(changed, (dataset.train, dataset.validation, dataset.test))
-    preprocessing = dataset.preprocessing
+    preprocessing = dataset.one_scaled
     if dataset.carried:
         alike = len({*zip(preprocessing.mean, preprocessing.std, strict=True)}) == 1
         if not alike:
@@ -130,13 +174,19 @@ def _otherwise(dataset: Dataset, change: Callable[[NDArray[Any]], NDArray[Any]],
     )  # fmt: skip
 
 
-def preprocessed(dataset: Dataset, preprocessing: Preprocessing) -> Dataset:
+def preprocessed(dataset: Dataset, preprocessing: Scaled) -> Dataset:
     """The same examples, preprocessed otherwise: under another fingerprint."""
     if preprocessing == dataset.preprocessing:
         return dataset
     splits = (dataset.train, dataset.validation, dataset.test)
     fingerprint = _fingerprint(splits, dataset.classes, preprocessing)
     return replace(dataset, preprocessing=preprocessing, fingerprint=fingerprint)
+
+
+def _chosen(x: NDArray[Any], scale: float | None) -> Scaled:
+    if x.dtype.names is None:
+        return choose_preprocessing(x, scale)
+    return EachInput({name: choose_preprocessing(each) for name, each in fields(x).items()})
 
 
 def choose_preprocessing(x: NDArray[Any], scale: float | None = None) -> Preprocessing:
@@ -179,10 +229,10 @@ def _moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return np.array(means), np.array(stds)
 
 
-def _fingerprint(splits: tuple[Split, ...], classes: tuple[str, ...], preprocessing: Preprocessing) -> str:
+def _fingerprint(splits: tuple[Split, ...], classes: tuple[str, ...], preprocessing: Scaled) -> str:
     digest = hashlib.sha256(repr((classes, preprocessing)).encode())
     for split in splits:
         digest.update(repr((split.x.shape, str(split.x.dtype))).encode())
-        digest.update(np.ascontiguousarray(split.x).data)
+        digest.update(np.ascontiguousarray(split.x).view(np.uint8 if split.x.dtype.names else split.x.dtype).data)
         digest.update(np.ascontiguousarray(split.y).data)
     return digest.hexdigest()

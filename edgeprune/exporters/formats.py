@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError, did_you_mean
@@ -20,6 +20,7 @@ from edgeprune.exporters.running import Array, run_onnx, run_tflite
 from edgeprune.exporters.template_onnx import OnnxSkeleton
 from edgeprune.exporters.template_tflite import TfliteSkeleton
 from edgeprune.exporters.tflite import convert_tflite, describe_tflite, export_tflite, tflite_metadata
+from edgeprune.models.inputs import Inputs
 
 
 class Skeleton(Protocol):
@@ -34,7 +35,7 @@ class Exporter:
     """A format's row. All raise ExportError where it cannot be done."""
 
     #: Write a network, with an example of its inputs (N, ...) and metadata.
-    export: Callable[[nn.Module, Tensor, Path, Mapping[str, Any]], Artifact]
+    export: Callable[[nn.Module, Inputs, Path, Mapping[str, Any]], Artifact]
     #: What a float32 file says of itself.
     describe: Callable[[Path], Artifact]
     #: What we wrote into it, None where nothing is.
@@ -44,7 +45,7 @@ class Exporter:
     #: Run a file, or its bytes, on inputs (N, ...), here.
     run: Callable[[Path | bytes, Array], Array]
     #: A coded export, from which candidates are sliced (see `template`).
-    skeleton: Callable[[nn.Module, Tensor, Atlas], Skeleton]
+    skeleton: Callable[[nn.Module, Inputs, Atlas], Skeleton]
 
 
 EXPORTERS: dict[Format, Exporter] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune.core.artifact import Artifact, TensorSpec
 from edgeprune.core.errors import ExportError
@@ -17,19 +18,20 @@ from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.exporters.quiet import converting
+from edgeprune.models.inputs import Inputs, cast, each, names_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 #: Under this key both formats carry our metadata, as a JSON object.
 METADATA_KEY = "edgeprune"
 
 
-def export_onnx(network: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, Any]) -> Artifact:
+def export_onnx(network: nn.Module, example: Inputs, path: Path, metadata: Mapping[str, Any]) -> Artifact:
     """Write `network` as float32 ONNX, batch normalisation folded.
 
     | tensor | shape | |
     |---|---|---|
     | `example` | (N, ...), N >= 2 | any values; a batch of 1 would freeze the batch dimension silently |
-    | file's `input` | (batch, ...) | batch is dynamic |
+    | file's `input`, or each by its own name | (batch, ...) | batch is dynamic |
     | file's `logits` | (batch, classes) | |
 
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
@@ -46,17 +48,18 @@ def export_onnx(network: nn.Module, example: Tensor, path: Path, metadata: Mappi
     return describe_onnx(path)
 
 
-def convert_onnx(network: nn.Module, example: Tensor) -> onnx.ModelProto:
+def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
     """`network`, in eval mode and already folded, as an ONNX model without metadata. Raises ExportError."""
     if len(example) < 2:
         raise ExportError("cannot export to ONNX: the example batch has fewer than 2 images", "give 2 or more")
+    given = tensors_of(each(cast(example, torch.float32), lambda x: x.detach().cpu()))
     with converting("cannot export to ONNX"), torch.no_grad():
         program = torch.onnx.export(
             network.cpu().float(),
-            (example.detach().cpu().float(),),
+            given,
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=["input"],
+            dynamic_shapes=_dynamic(network, len(given)),
+            input_names=list(names_of(example)),
             output_names=["logits"],
             opset_version=ONNX_OPSET,
             verbose=False,
@@ -64,9 +67,9 @@ def convert_onnx(network: nn.Module, example: Tensor) -> onnx.ModelProto:
         if program is None:
             raise ExportError("cannot export to ONNX: the exporter gave nothing back")
         model = program.model_proto
-    if len(model.graph.input) != 1 or len(model.graph.output) != 1:
-        raise ExportError("cannot export to ONNX: the network must take one tensor and give one")
-    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+    if len(model.graph.output) != 1:
+        raise ExportError("cannot export to ONNX: the network must give one tensor")
+    if not all(value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input):
         raise ExportError(
             "cannot export to ONNX: the batch dimension was frozen",
             "take the batch size from x.shape[0] in forward, not from len(x) and not as a number",
@@ -75,6 +78,13 @@ def convert_onnx(network: nn.Module, example: Tensor) -> onnx.ModelProto:
     # What is new in later versions of the format is not used.
     model.ir_version = ONNX_IR
     return model
+
+
+def _dynamic(network: nn.Module, count: int) -> Any:
+    """The batch of each input is open. A forward with *args wants them as one."""
+    batch = {0: torch.export.Dim("batch")}
+    kinds = [each.kind for each in inspect.signature(network.forward).parameters.values()]
+    return ((batch,) * count,) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else (batch,) * count
 
 
 def describe_onnx(path: Path) -> Artifact:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from edgeprune.core.runtimes import Format
 from edgeprune.exporters.formats import EXPORTERS
 from edgeprune.exporters.quiet import converting
 from edgeprune.exporters.running import batches
+from edgeprune.models.inputs import ask, from_numpy
 from edgeprune.tasks.metrics import classes_of
 
-Array = NDArray[np.float32]
+#: As in `edgeprune.exporters.running`.
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,7 @@ def compare(network: nn.Module, format: Format, model: Path | bytes, inputs: Arr
     actual = run_model(format, model, inputs)
     reference = deepcopy(network).cpu().float().eval()
     with torch.no_grad():
-        parts = [torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in batches(inputs)]
-        expected = torch.cat([reference(part) for part in parts]).numpy()
+        expected = torch.cat([ask(reference, from_numpy(_numbers(part))) for part in batches(inputs)]).numpy()
     if actual.shape != expected.shape:
         raise ExportError(f"the {format} file gives outputs {actual.shape}, the network {expected.shape}")
     agreement = float(np.mean(classes_of(actual) == classes_of(expected)))
@@ -64,7 +66,12 @@ def run_model(format: Format, model: Path | bytes, inputs: Array) -> Array:
 
     Raises ExportError where it does not load or does not run.
     """
-    inputs = np.ascontiguousarray(inputs, np.float32)
+    inputs = _numbers(inputs)
     # Runtimes announce their delegates and devices on standard error.
     with converting(f"the {format} file does not run"):
         return EXPORTERS[format].run(model, inputs)
+
+
+def _numbers(inputs: Array) -> Array:
+    """Real numbers as float32; integers, and records of several inputs, as they are."""
+    return np.ascontiguousarray(inputs, np.float32 if inputs.dtype.kind == "f" else None)

@@ -10,7 +10,10 @@ import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from edgeprune.core.inputs import fields
+
+#: Numbers (N, ...), or records of several inputs (N,), see `edgeprune.core.inputs`.
+Array = NDArray[Any]
 _BATCH = 256
 
 
@@ -20,8 +23,8 @@ def run_onnx(model: Path | bytes, inputs: Array) -> Array:
     options.log_severity_level = 4
     source = str(model) if isinstance(model, Path) else model
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: batch})[0] for batch in batches(inputs)])
+    first = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, _feeds(batch, first))[0] for batch in batches(inputs)])
 
 
 def run_tflite(model: Path | bytes, inputs: Array) -> Array:
@@ -29,13 +32,24 @@ def run_tflite(model: Path | bytes, inputs: Array) -> Array:
     source: dict[str, Any] = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
     interpreter = Interpreter(**source, num_threads=1)
     interpreter.allocate_tensors()
-    given, wanted = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    given = {detail["name"]: detail for detail in interpreter.get_input_details()}
+    wanted = interpreter.get_output_details()[0]["index"]
+    first = next(iter(given))
     outputs = []
-    for image in inputs:
-        interpreter.set_tensor(given, image[None])
+    for number in range(len(inputs)):
+        for name, value in _feeds(inputs[number : number + 1], first).items():
+            # Integers of 64 bits may have become others in the converter's hands.
+            interpreter.set_tensor(given[name]["index"], value.astype(given[name]["dtype"]))
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(wanted))
     return np.concatenate(outputs)
+
+
+def _feeds(inputs: Array, first: str) -> dict[str, Array]:
+    """What each input is given, by its name in the file; a single one goes to the `first`."""
+    if inputs.dtype.names is None:
+        return {first: inputs}
+    return {name: np.ascontiguousarray(array) for name, array in fields(inputs).items()}
 
 
 def batches(inputs: Array) -> list[Array]:

@@ -8,6 +8,7 @@ are worth. So no knowledge of the graph is needed beyond what depends on width w
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from edgeprune.core.runtimes import Format
 from edgeprune.exporters.codes import Atlas, Gather, Lookup, TemplateError, assign_codes, decode
 from edgeprune.exporters.formats import EXPORTERS, Skeleton
 from edgeprune.exporters.parity import compare
+from edgeprune.models.inputs import Inputs, cast, each, to_numpy
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
 from edgeprune.pruning.inputs import SelectedInputs
 
@@ -46,7 +48,7 @@ class Template:
         self._skeletons = skeletons
 
     @classmethod
-    def build(cls, network: nn.Module, example: Tensor, format: Format, *, input_layer: str | None = None) -> Template:
+    def build(cls, network: nn.Module, example: Inputs, format: Format, *, input_layer: str | None = None) -> Template:
         """Export the unpruned, not yet folded `network` once; seconds. `example` (N, ...), N >= 2.
 
         `input_layer` names the linear layer that candidates may replace by a SelectedInputs: the network is exported
@@ -67,14 +69,14 @@ class Template:
         template = cls(format, coded, pairs, skeletons)
         # The converter's graph with the real weights back in place must compute what the network does.
         generator = torch.Generator().manual_seed(0)
-        template.slice(coded, network, torch.rand(example.shape, generator=generator))
+        template.slice(coded, network, each(example, partial(_alike, generator=generator)))
         return template
 
     def coded_network(self) -> nn.Module:
         """A fresh copy of the coded network, batch normalisation folded, for the candidate's surgery."""
         return deepcopy(self._coded)
 
-    def slice(self, coded_pruned: nn.Module, pruned: nn.Module, check: Tensor | None = None) -> bytes:
+    def slice(self, coded_pruned: nn.Module, pruned: nn.Module, check: Inputs | None = None) -> bytes:
         """The file of the candidate `pruned`, whose surgery was also applied to `coded_pruned`.
 
         `pruned` keeps its batch normalisation: it is folded here. Where both have a SelectedInputs, column j of its
@@ -90,8 +92,8 @@ class Template:
             self._check(data, pruned, check)
         return data
 
-    def _check(self, data: bytes, pruned: nn.Module, inputs: Tensor) -> None:
-        array = inputs.detach().cpu().float().numpy()
+    def _check(self, data: bytes, pruned: nn.Module, inputs: Inputs) -> None:
+        array = to_numpy(each(cast(inputs, torch.float32), lambda x: x.detach().cpu()))
         try:
             parity = compare(pruned, self.format, data, array)
         except ExportError as error:
@@ -100,6 +102,11 @@ class Template:
             raise TemplateError(
                 f"cannot slice: the {self.format} file differs by {parity.max_abs:.1e} from the network"
             )
+
+
+def _alike(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Other real numbers of the same shape; the same integers, which may be indices."""
+    return torch.rand(x.shape, generator=generator) if x.is_floating_point() else x
 
 
 def _wrap(network: nn.Module, name: str) -> None:

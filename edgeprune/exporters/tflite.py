@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import flatbuffers
 import numpy as np
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune.core.artifact import Artifact, TensorSpec
 from edgeprune.core.errors import ExportError
@@ -20,6 +20,7 @@ from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.exporters.onnx import METADATA_KEY
 from edgeprune.exporters.quiet import converting
+from edgeprune.models.inputs import Inputs, cast, each, names_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 _IDENTIFIER = b"TFL3"
@@ -28,13 +29,13 @@ _ALIGNMENT = 16
 _DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 
 
-def export_tflite(network: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, Any]) -> Artifact:
+def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Mapping[str, Any]) -> Artifact:
     """Write `network` as float32 TFLite, batch normalisation folded.
 
     | tensor | shape | |
     |---|---|---|
     | `example` | (N, ...), N >= 1 | any values; only the first image is used |
-    | file's `input` | (1, ...) | channels first, as in PyTorch |
+    | file's `input`, or each by its own name | (1, ...) | channels first, as in PyTorch |
     | file's `logits` | (1, classes) | |
 
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
@@ -50,22 +51,39 @@ def export_tflite(network: nn.Module, example: Tensor, path: Path, metadata: Map
     return describe_tflite(path)
 
 
-def convert_tflite(network: nn.Module, example: Tensor) -> schema.ModelT:
+def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
+    given = tensors_of(each(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
     with converting("cannot export to TFLite"), torch.no_grad():
         # Seconds to import, and it prints: only when a conversion is wanted, and silenced.
         litert_torch = importlib.import_module("litert_torch")
-        converted = litert_torch.convert(network.cpu().float(), (example[:1].detach().cpu().float(),))
+        converted = litert_torch.convert(network.cpu().float(), given)
         model = schema.ModelT.InitFromPackedBuf(converted.model_content(), 0)
     # Further subgraphs are bodies of composite operators: runtimes know them or not, which only running them shows.
     graph = model.subgraphs[0]
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ExportError("cannot export to TFLite: the network must take one tensor and give one")
-    graph.tensors[graph.inputs[0]].name = b"input"
+    if len(graph.outputs) != 1:
+        raise ExportError("cannot export to TFLite: the network must give one tensor")
+    with converting("cannot export to TFLite"):
+        _name_inputs(model, names_of(example))
     graph.tensors[graph.outputs[0]].name = b"logits"
     for signature in model.signatureDefs or []:
-        signature.inputs[0].name, signature.outputs[0].name = b"input", b"logits"
+        signature.outputs[0].name = b"logits"
     return model
+
+
+def _name_inputs(model: schema.ModelT, names: Sequence[str]) -> None:
+    """Give inputs their names. The converter calls them args_0, args_1, ... in its one signature."""
+    graph = model.subgraphs[0]
+    entries = [entry for signature in model.signatureDefs or [] for entry in signature.inputs]
+    if len(names) == 1 and len(graph.inputs) == 1:
+        graph.tensors[graph.inputs[0]].name = names[0].encode()
+        for entry in entries:
+            entry.name = names[0].encode()
+        return
+    known = {f"args_{number}".encode(): name.encode() for number, name in enumerate(names)}
+    found = {bytes(entry.name): entry for entry in entries}
+    for key, name in known.items():
+        graph.tensors[found[key].tensorIndex].name = found[key].name = name
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]

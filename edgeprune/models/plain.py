@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -10,6 +12,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from edgeprune.core.errors import ModelError
+from edgeprune.core.inputs import Shape
+from edgeprune.models.inputs import ask, made
 
 #: Largest difference of two answers to one input that is rounding, relative to the answers' scale.
 NEAR = 1e-3
@@ -59,12 +63,12 @@ def make_plain(network: nn.Module) -> list[str]:
     return said
 
 
-def check_steady(network: nn.Module, spec: str, shape: tuple[int, ...]) -> None:
+def check_steady(network: nn.Module, spec: str, shape: Shape) -> None:
     """Raises ModelError unless `network` gives an input one answer: each time, in whatever batch (N, *shape)."""
     network.eval()
-    inputs = torch.rand(_INPUTS, *shape, generator=torch.Generator().manual_seed(0))
+    inputs = made(shape, _INPUTS, partial(torch.rand, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad(), torch.random.fork_rng():
-        together, again, fewer = network(inputs), network(inputs), network(inputs[:2])
+        together, again, fewer = ask(network, inputs), ask(network, inputs), ask(network, inputs[:2])
     scale = NEAR * max(1.0, float(together.abs().max()))
     if float((together - again).abs().max()) > scale:
         raise ModelError(

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.core.errors import ModelError, did_you_mean
+from edgeprune.core.inputs import Shape, plain_shape, written
 from edgeprune.core.reading import Source
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.models.checkpoint import read_checkpoint
+from edgeprune.models.inputs import ask, cast, made
 from edgeprune.models.plain import is_waiting
 from edgeprune.models.zoo import ZOO, build, is_finite
 
@@ -19,13 +21,18 @@ from edgeprune.models.zoo import ZOO, build, is_finite
 BATCH = 2
 
 
-def make_model(spec: str, shape: tuple[int, ...], outputs: int) -> nn.Module:
+def make_model(spec: str, shape: Shape, outputs: int) -> nn.Module:
     """The network that `spec` names; one of the zoo takes inputs (N, *shape) and gives (N, outputs).
 
     Raises ModelError for an unknown name, or a user's function that fails.
     """
     if spec in ZOO:
-        return build(spec, shape, outputs)
+        if not plain_shape(shape):
+            raise ModelError(
+                f"model {spec} takes one input of real numbers, and the data have {written(shape)}",
+                "give your own FILE.py:FUNCTION",
+            )
+        return build(spec, plain_shape(shape), outputs)
     if ".py" not in spec:
         raise ModelError(f"unknown model '{spec}'", did_you_mean(spec, ZOO) + " (or your own FILE.py:FUNCTION)")
     model = call_user(load_function(spec, "model"), spec)
@@ -40,17 +47,17 @@ def make_model(spec: str, shape: tuple[int, ...], outputs: int) -> nn.Module:
     return model
 
 
-def answered(model: nn.Module, spec: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what `model` answers to two inputs (2, *shape). Raises ModelError unless it is a tensor (2, ...)."""
+def answered(model: nn.Module, spec: str, shape: Shape) -> tuple[int, ...]:
+    """The shape of what `model` answers to two examples. Raises ModelError unless it is a tensor (2, ...)."""
     model.eval()
     dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
     try:
         with torch.no_grad():
-            out = model(torch.zeros(BATCH, *shape, dtype=dtype))
+            out = ask(model, cast(made(shape, BATCH, torch.zeros), dtype))
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"model {spec} fails on an input of shape {(BATCH, *shape)}: {first}", "check that the model fits the data"
+            f"model {spec} fails on {_shown(shape)}: {first}", "check that the model fits the data"
         ) from error
     if not isinstance(out, Tensor) or out.ndim == 0 or len(out) != BATCH:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -59,6 +66,12 @@ def answered(model: nn.Module, spec: str, shape: tuple[int, ...]) -> tuple[int, 
             "let forward return one tensor with a row for each input",
         )
     return tuple(out.shape)
+
+
+def _shown(shape: Shape) -> str:
+    if plain_shape(shape):
+        return f"an input of shape {(BATCH, *plain_shape(shape))}"
+    return f"two examples of {written(shape)}"
 
 
 def load_weights(model: nn.Module, path: Path, say: Callable[[str], None]) -> None:

@@ -8,6 +8,7 @@ from typing import get_args
 from torch import nn
 
 from edgeprune.core.errors import UsageError, did_you_mean
+from edgeprune.core.inputs import specs_of
 from edgeprune.core.progress import Progress
 from edgeprune.core.units import format_cost
 from edgeprune.pipeline.config import CriterionName
@@ -88,7 +89,7 @@ def make_criterion(
         case "reconstruction":
             assert grams is not None
             some = min(count, FISHER_IMAGES_CONVOLVED if convolutional(network) else FISHER_IMAGES)
-            size = max(1, min(500, FISHER_NUMBERS // math.prod(structure.shape)))
+            size = max(1, min(500, FISHER_NUMBERS // sum(math.prod(each.shape) for each in specs_of(structure.shape))))
             inputs = (x for x, _ in train_set.ordered(size, some))
             with progress.bar("weighing outputs", some) as bar:
                 fishers = fisher_matrices(network, layers, inputs, seed, bar.advance, task)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
@@ -19,6 +20,7 @@ from edgeprune.core.artifact import Artifact
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
+from edgeprune.core.inputs import InputSpec, Shape
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
@@ -26,8 +28,8 @@ from edgeprune.core.runtimes import FORMATS, Format
 from edgeprune.core.schema import PLAN_SCHEMA, check_schema
 from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.version import VERSION
-from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import EXPORTERS, Parity, describe, read_metadata
+from edgeprune.models.inputs import ask, made, to_numpy
 from edgeprune.models.plain import is_waiting, make_plain
 from edgeprune.models.source import make_model
 from edgeprune.models.weights import save_weights
@@ -54,7 +56,7 @@ class _Stored:
     schema: int
     model: str
     answers: tuple[float, ...]
-    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...] | tuple[InputSpec, ...]
     outputs: Annotated[int, Field(ge=1)]
     plan: PruningPlan
     weights: _Weights
@@ -88,8 +90,8 @@ def metadata(prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
         "task": prepared.task.name,
         # Of several labels their names; null where answers are numbers.
         "classes": list(prepared.dataset.classes) or None,
-        "input_shape": list(prepared.dataset.input_shape),
-        "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
+        "input_shape": to_json(prepared.dataset.input_shape),
+        "preprocessing": to_json(prepared.dataset.preprocessing),
         # The file takes the full input all the same: it gathers these features itself.
         "kept_inputs": list(kept) if kept is not None else None,
         "widths": plan.widths if plan else None,
@@ -108,11 +110,11 @@ def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan
             "schema": PLAN_SCHEMA,
             "edgeprune": VERSION,
             "model": f"{source}:{function}" if source else prepared.model,
-            "input_shape": list(prepared.dataset.input_shape),
+            "input_shape": to_json(prepared.dataset.input_shape),
             "task": prepared.task.name,
             "outputs": prepared.dataset.outputs,
             "classes": list(prepared.dataset.classes),
-            "preprocessing": TypeAdapter(Preprocessing).dump_python(prepared.dataset.preprocessing, mode="json"),
+            "preprocessing": to_json(prepared.dataset.preprocessing),
             "plan": to_json(plan),
             "weights": {"file": path.name, "sha256": sha256_file(path)},
             "answers": _answers(network, prepared.dataset.input_shape),
@@ -120,11 +122,11 @@ def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan
     )
 
 
-def _answers(network: nn.Module, shape: tuple[int, ...]) -> list[float]:
+def _answers(network: nn.Module, shape: Shape) -> list[float]:
     """The first answers to inputs that are the same everywhere: whether code computes what it did is told by them."""
-    inputs = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    inputs = made(shape, 2, partial(torch.rand, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
-        found: list[float] = deepcopy(network).cpu().eval()(inputs).flatten()[:ANSWERS].tolist()
+        found: list[float] = ask(deepcopy(network).cpu().eval(), inputs).flatten()[:ANSWERS].tolist()
     return found
 
 
@@ -158,7 +160,7 @@ def load_network(run: Path, model: str | nn.Module | None = None) -> nn.Module:
     with source.guarded():
         network = deepcopy(model) if isinstance(model, nn.Module) else make_model(name, said.input_shape, said.outputs)
         if is_waiting(network):
-            network.eval()(torch.zeros(2, *said.input_shape))
+            ask(network.eval(), made(said.input_shape, 2, torch.zeros))
         make_plain(network)
         pruned = cut(network, said.input_shape, said.plan)
         pruned.load_state_dict(load_file(weights))
@@ -183,7 +185,7 @@ def export_all(
     else.
     """
     example = prepared.validation.inputs(slice(0, 2))
-    inputs = prepared.validation.inputs(slice(0, PARITY_IMAGES)).numpy()
+    inputs = to_numpy(prepared.validation.inputs(slice(0, PARITY_IMAGES)))
     done, lost = [], [NotExported(kind, why) for kind, why in prepared.shipped.left_out.items()]
     with progress.bar("exporting", 2 * len(prepared.shipped.formats)) as bar:
         for kind in prepared.shipped.formats:
@@ -209,7 +211,7 @@ def export_all(
 
 
 def _known(
-    network: nn.Module, path: Path, said: Mapping[str, Any], inputs: NDArray[np.float32]
+    network: nn.Module, path: Path, said: Mapping[str, Any], inputs: NDArray[Any]
 ) -> tuple[Artifact, Parity] | None:
     """The file of the unpruned network that the search has exported; None where it is another one, or damaged."""
     if not path.exists():

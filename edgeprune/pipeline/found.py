@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +11,13 @@ import torch
 from torch import nn
 
 from edgeprune.core.errors import ModelError
+from edgeprune.core.inputs import plain_shape, written
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.userfile import is_user_function
 from edgeprune.data.catalog import load_data
-from edgeprune.data.dataset import Dataset
-from edgeprune.data.split import as_given, channels_first
+from edgeprune.data.dataset import Dataset, EachInput, Split
+from edgeprune.data.split import as_given, as_integers, channels_first, in_order
 from edgeprune.models.plain import check_steady, is_waiting, make_plain
 from edgeprune.models.source import answered, load_weights, make_model
 from edgeprune.pipeline.bounds import read_drop
@@ -59,7 +62,7 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
     progress.say(
         f"data {dataset.name}: {len(dataset.train)} train, {len(dataset.validation)} validation, "
         f"{len(dataset.test)} test, "
-        f"inputs {'x'.join(map(str, dataset.input_shape))}, {dataset.examples}"
+        f"inputs {written(dataset.input_shape)}, {dataset.examples}"
     )
     torch.manual_seed(config.seed)
     network, dataset, task = _network(config, dataset, progress)
@@ -90,12 +93,15 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
 def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[nn.Module, Dataset, Task]:
     """The untrained network, the data in the layout that it takes, and the task.
 
-    The user's own takes inputs as images (N, C, H, W), or, where it does not, as they were given; one of the zoo takes
-    images. Raises ModelError where none of these is taken, or the answers do not fit the targets.
+    The user's own takes inputs as images (N, C, H, W), or, where it does not, as they were given, or integers as such;
+    one of the zoo takes images. Raises ModelError where none of these is taken, or the answers do not fit the targets.
     """
     network = make_model(config.model, dataset.input_shape, dataset.outputs)
     lazy = is_waiting(network)
-    ways = (dataset, as_given(dataset), channels_first(dataset)) if is_user_function(config.model) else (dataset,)
+    dataset = _as_forward_takes(network, dataset, progress)
+    ways: tuple[Dataset | None, ...] = (dataset,)
+    if is_user_function(config.model):
+        ways = (dataset, as_given(dataset), channels_first(dataset), as_integers(dataset))
     errors: dict[Dataset, ModelError] = {}
     for way in ways:
         if way is None:
@@ -108,7 +114,7 @@ def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[n
             output = answered(network, config.model, way.input_shape)
             task = settle_task(
                 config.task, config.metric, way.targets, train.y, way.classes, output,
-                same=train.x.size == train.y.size and np.array_equal(train.x.ravel(), train.y.ravel()),
+                same=_same(train),
             )  # fmt: skip
             check_fits(task, config.model, output, train.y, way.classes, way.examples)
         except ModelError as misfit:
@@ -118,9 +124,39 @@ def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[n
         progress.say(f"task: {task.name}{how}; judged by {task.metric.title}")
         if way is not dataset:
             how = "as they are given" if way.laid_out == "given" else "with their last axis as the first"
-            progress.say(f"inputs are taken {how}: {'x'.join(map(str, way.input_shape))}")
+            if isinstance(way.preprocessing, EachInput):
+                how = "as integers where they are"
+            progress.say(f"inputs are taken {how}: {written(way.input_shape)}")
         return network, way, task
-    raise errors[dataset]
+    raise _misfit(errors)
+
+
+def _misfit(errors: Mapping[Dataset, ModelError]) -> ModelError:
+    """What the data as they came are refused for; and, where they hold integers, what these are."""
+    first, *others = errors.values()
+    for way, error in errors.items():
+        if others and way.input_shape and not plain_shape(way.input_shape) and error is not first:
+            return ModelError(f"{first.message}; as integers: {error.message}", first.hint)
+    return first
+
+
+def _as_forward_takes(network: nn.Module, dataset: Dataset, progress: Progress) -> Dataset:
+    """Several inputs in the order in which `forward` names them; as they come where it has other names."""
+    given = dataset.train.x.dtype.names
+    if given is None:
+        return dataset
+    parameters = list(inspect.signature(network.forward).parameters)
+    if set(given) <= set(parameters):
+        return in_order(dataset, [name for name in parameters if name in given])
+    taken = ", ".join(parameters[: len(given)])
+    progress.say(f"inputs {', '.join(given)} are handed to forward({taken}) in this order: its names are others")
+    return dataset
+
+
+def _same(train: Split) -> bool:
+    """Whether the targets are the inputs."""
+    x, y = train.x, train.y
+    return x.dtype.names is None and x.size == y.size and np.array_equal(x.ravel(), y.ravel())
 
 
 def facts_of(

@@ -9,8 +9,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from edgeprune.core.errors import ModelError
+from edgeprune.core.inputs import plain_shape
 from edgeprune.core.progress import Progress
-from edgeprune.data.dataset import Dataset, Preprocessing
+from edgeprune.data.dataset import Dataset, Scaled
 from edgeprune.pipeline.scaling import IMAGES, Compared, better, compare, equals, halfway, scalings
 from edgeprune.tasks.classes import Classes, ClassMetric, chance_level, majority, score_of
 from edgeprune.tasks.metrics import Accuracy, Yardstick, classes_of
@@ -37,7 +38,7 @@ def check_baseline(
     network: nn.Module,
     dataset: Dataset,
     validation: Batches,
-    now: Preprocessing,
+    now: Scaled,
     progress: Progress,
     *,
     foreign: bool,
@@ -72,7 +73,7 @@ def check_baseline(
     return quality
 
 
-def _scalings_tried(task: Task, network: nn.Module, dataset: Dataset, now: Preprocessing) -> tuple[str, str]:
+def _scalings_tried(task: Task, network: nn.Module, dataset: Dataset, now: Scaled) -> tuple[str, str]:
     """What to type where another scaling is much better than the present one, and what all of them give."""
     names, targets = scalings(dataset), dataset.validation.y[:IMAGES]
     unchanged, *scaled = compare(network, dataset, {"now": now, **names}, task)
@@ -85,7 +86,7 @@ def _scalings_tried(task: Task, network: nn.Module, dataset: Dataset, now: Prepr
 
 def _check_classes(
     task: Task, network: nn.Module, dataset: Dataset, answers: Classes, score: float, level: float,
-    now: Preprocessing, progress: Progress, foreign: bool,
+    now: Scaled, progress: Progress, foreign: bool,
 ) -> None:  # fmt: skip
     """As `check_baseline`, where answers name a class: then its order, and how often it is there, say more."""
     labels = dataset.validation.y
@@ -157,7 +158,7 @@ def _advice(metric: ClassMetric, causes: _Causes, labels: Classes, answers: Clas
     return f"likely causes, in order: {listed}" + (f"; {balanced}" if balanced else "")
 
 
-def _causes(network: nn.Module, dataset: Dataset, now: Preprocessing, task: Task) -> _Causes:
+def _causes(network: nn.Module, dataset: Dataset, now: Scaled, task: Task) -> _Causes:
     """Scaling, order of the classes, order of the colours, each tried on some validation images."""
     labels = dataset.validation.y[:IMAGES]
     metric: ClassMetric = "accuracy" if isinstance(task.metric, Accuracy) else "balanced-accuracy"
@@ -213,7 +214,7 @@ def _best_order(labels: Classes, answers: Classes, classes: int) -> Classes:
     return np.asarray(order, np.int64)
 
 
-def _better_still(network: nn.Module, dataset: Dataset, now: Preprocessing, task: Task, progress: Progress) -> None:
+def _better_still(network: nn.Module, dataset: Dataset, now: Scaled, task: Task, progress: Progress) -> None:
     """Says where a network that does not guess does much better with another scaling, or with its colours reversed."""
     labels = dataset.validation.y[:IMAGES]
     unchanged, *scaled = compare(network, dataset, {"now": now} | scalings(dataset), task)
@@ -234,7 +235,8 @@ def _better_still(network: nn.Module, dataset: Dataset, now: Preprocessing, task
 
 
 def _coloured(dataset: Dataset) -> bool:
-    return len(dataset.input_shape) == 3 and dataset.input_shape[0] == 3
+    sides = plain_shape(dataset.input_shape)
+    return len(sides) == 3 and sides[0] == 3
 
 
 def _worth_saying(one: Compared, other: Compared) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from edgeprune.core.errors import EdgepruneError, UnexpectedError
+from edgeprune.core.inputs import Shape
 from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
@@ -90,7 +91,7 @@ class Inspection:
     model: str
     data: str
     task: str
-    input_shape: tuple[int, ...]
+    input_shape: Shape
     macs: int
     parameters: int
     neurons: int

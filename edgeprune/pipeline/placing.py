@@ -19,6 +19,7 @@ from edgeprune.core.files import storing, write_json
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
+from edgeprune.models.inputs import Inputs, tensors_of
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.tasks.metrics import Yardstick
@@ -83,7 +84,7 @@ class _Paces:
     timed: tuple[Timed, ...]
 
 
-Measure = Callable[[nn.Module, Tensor, Tensor, Sequence[Place]], Mapping[Place, Sequence[float]]]
+Measure = Callable[[nn.Module, Inputs, Tensor, Sequence[Place]], Mapping[Place, Sequence[float]]]
 
 
 def train_device(config: RunConfig) -> DeviceName:
@@ -176,7 +177,7 @@ def settle_precision(
 
 
 def _device(
-    config: RunConfig, network: nn.Module, x: Tensor, targets: Tensor, task: Task, progress: Progress
+    config: RunConfig, network: nn.Module, x: Inputs, targets: Tensor, task: Task, progress: Progress
 ) -> DeviceName:
     device = train_device(config)
     why = None if device == "cpu" or not trainable(network) else fault(network, x, targets, Place(device), task)
@@ -196,15 +197,17 @@ def _precisions(
     return ("float32", "bfloat16") if convolutional(network) and native(device) else ("float32",)
 
 
-def _layouts(network: nn.Module, x: Tensor) -> tuple[MemoryFormat, ...]:
-    images = x.ndim == 4 and any(isinstance(module, nn.Conv2d) for module in network.modules())
+def _layouts(network: nn.Module, x: Inputs) -> tuple[MemoryFormat, ...]:
+    images = any(each.ndim == 4 for each in tensors_of(x)) and any(
+        isinstance(module, nn.Conv2d) for module in network.modules()
+    )
     return ("contiguous", "channels_last") if images else ("contiguous",)
 
 
 def _timed(
     config: RunConfig,
     network: nn.Module,
-    x: Tensor,
+    x: Inputs,
     targets: Tensor,
     places: list[Place],
     measure: Measure,
@@ -212,8 +215,8 @@ def _timed(
 ) -> Training:
     """The steps' pace in `places`, as it was measured before for such a network, or measured now."""
     alike = (
-        repr(network), tuple(x.shape), [to_json(place) for place in places], torch.__version__, platform.machine(),
-        torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(),
+        repr(network), *(tuple(each.shape) for each in tensors_of(x)), [to_json(place) for place in places],
+        torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(),
     )  # fmt: skip
     key = hashlib.sha256(repr(alike).encode()).hexdigest()[:16]
     path = config.runs_dir / ".cache" / f"training-{key}.json"

@@ -26,6 +26,7 @@ from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder
 from edgeprune.devices.channel import ChannelError
 from edgeprune.exporters import EXPORTERS, Parity, check_parity
+from edgeprune.models.inputs import Inputs, ask, to_numpy
 from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.versions import needed
 from edgeprune.training.batches import Batches
@@ -94,12 +95,12 @@ def rehearse(
     return Shipped(tuple(kind for kind in exported if kind not in left_out), left_out)
 
 
-def check_training(network: nn.Module, inputs: Tensor) -> None:
+def check_training(network: nn.Module, inputs: Inputs) -> None:
     """Raises ModelError unless the network answers `inputs` (N, ...) in training mode as it does in evaluation mode."""
     trial = deepcopy(network)
     with torch.random.fork_rng(), torch.no_grad():
-        wanted = tuple(trial.eval()(inputs).shape)
-        answer = trial.train()(inputs)
+        wanted = tuple(ask(trial.eval(), inputs).shape)
+        answer = ask(trial.train(), inputs)
     if not isinstance(answer, Tensor) or tuple(answer.shape) != wanted:
         raise ModelError(
             f"while training, the model gives {_kind(answer)}; expected one tensor of shape {wanted}, as in evaluation",
@@ -120,7 +121,7 @@ def _try(
 ) -> None:
     inputs = validation.inputs(slice(0, _IMAGES))
     artifact = EXPORTERS[kind].export(network, inputs[:2], work / f"untrained.{kind}", {})
-    check_file(network.eval(), artifact, inputs.numpy())
+    check_file(network.eval(), artifact, to_numpy(inputs))
     pushed = push_patiently(session, artifact.path)
 
     def load(client: ProbeClient, deadline: Deadline) -> None:

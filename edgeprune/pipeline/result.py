@@ -98,7 +98,7 @@ def assemble(
             "train": len(prepared.dataset.train),
             "validation": len(prepared.dataset.validation),
             "test": len(prepared.dataset.test),
-            "input_shape": list(prepared.dataset.input_shape),
+            "input_shape": to_json(prepared.dataset.input_shape),
             "preprocessing": _preprocessing(prepared.scaling),
         },
         "task": prepared.task.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from edgeprune.core.inputs import plain_shape
 from edgeprune.core.progress import Progress
 from edgeprune.core.userfile import is_user_function
-from edgeprune.data.dataset import Dataset, Preprocessing
+from edgeprune.data.dataset import Dataset, EachInput, Preprocessing, Scaled
 from edgeprune.data.preprocessing import describe, resolve, unscaled, write_numbers
 from edgeprune.data.split import IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing
 from edgeprune.pipeline.config import RunConfig
@@ -46,7 +47,7 @@ class Scaling:
     --preprocessing takes for it.
     """
 
-    preprocessing: Preprocessing
+    preprocessing: Scaled
     source: Source
     tried: tuple[Tried, ...] = ()
     name: str = "data"
@@ -84,7 +85,7 @@ WHY: dict[Source, str] = {
 }
 
 
-def scalings(dataset: Dataset) -> dict[str, Preprocessing]:
+def scalings(dataset: Dataset) -> dict[str, Scaled]:
     """What people train with, by what to give to --preprocessing; the data's own first.
 
     | inputs | tried |
@@ -93,10 +94,13 @@ def scalings(dataset: Dataset) -> dict[str, Preprocessing]:
     | bytes, and floats from 0 up that look like pictures | also [0, 1], [-1, 1], ImageNet's constants (colour) |
     | the same | also mean and standard deviation of the training set, of each channel and of all values |
 
-    Floats look like pictures where they are (N, C, H, W); their white is 1, 255 or their largest value.
+    Floats look like pictures where they are (N, C, H, W); their white is 1, 255 or their largest value. Of several
+    inputs only their own and none are tried, for all at once.
     """
-    x, features, unit = dataset.train.x, dataset.input_shape[0], dataset.unit
-    found = {"data": dataset.preprocessing, "none": unscaled(features)}
+    if isinstance(dataset.preprocessing, EachInput):
+        return dict.fromkeys(("data",), dataset.preprocessing) | _none_of(dataset)
+    x, features, unit = dataset.train.x, plain_shape(dataset.input_shape)[0], dataset.unit
+    found: dict[str, Scaled] = {"data": dataset.preprocessing, "none": unscaled(features)}
     extra: list[Preprocessing] = []
     if x.min() >= 0 and (x.dtype == np.uint8 or x.ndim == 4):
         largest = float(x.max()) * unit
@@ -112,10 +116,17 @@ def scalings(dataset: Dataset) -> dict[str, Preprocessing]:
         extra.append(choose_preprocessing(x, unit))
     for one in extra:
         rounded = resolve(write_numbers(one, unit), dataset)
+        assert isinstance(rounded, Preprocessing)
         name = "unit" if rounded == resolve("unit", dataset) else write_numbers(one, unit)
-        if not any(_alike(rounded, other) for other in found.values()):
+        if not any(_alike(rounded, other) for other in found.values() if isinstance(other, Preprocessing)):
             found[name] = rounded
     return found
+
+
+def _none_of(dataset: Dataset) -> dict[str, Scaled]:
+    """No scaling of several inputs; nothing where their own is none."""
+    none = resolve("none", dataset)
+    return {} if none == dataset.preprocessing else {"none": none}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +142,7 @@ class Compared:
 
 
 def compare(
-    network: nn.Module, dataset: Dataset, names: dict[str, Preprocessing], task: Task, *, reverse: bool = False
+    network: nn.Module, dataset: Dataset, names: Mapping[str, Scaled], task: Task, *, reverse: bool = False
 ) -> list[Compared]:
     """Score the network on the first validation images under each scaling; `reverse`: channels in reverse order."""
     batches = Batches(dataset.validation, dataset.preprocessing)
@@ -177,7 +188,7 @@ def halfway(task: Task, targets: Targets) -> float:
 
 def _fitting(
     own: Scaling,
-    names: dict[str, Preprocessing],
+    names: Mapping[str, Scaled],
     compared: list[Compared],
     dataset: Dataset,
     task: Task,

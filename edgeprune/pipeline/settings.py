@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from edgeprune.core.inputs import Shape, written
 from edgeprune.core.plain import to_json
 from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 from edgeprune.pipeline.config import DEFAULT, GIVEN, CriterionName, RunConfig, Setting, to_plain
@@ -42,7 +43,7 @@ class Facts:
 
     #: Training images, their shape, whether they may be moved at all, and mirrored.
     images: int
-    shape: tuple[int, ...]
+    shape: Shape
     moves: bool
     mirrors: bool
     #: Validation images.
@@ -269,7 +270,7 @@ def _schedule(config: RunConfig, facts: Facts, options: _Options) -> Schedule:
         epochs = options.decide("finetune_epochs", epochs, tuning, f"{_kind(facts)}, {many}")
     augmentation = None
     if config.augmentation == "auto":
-        why = f"inputs {'x'.join(map(str, facts.shape))}"
+        why = f"inputs {written(facts.shape)}"
         if facts.moves:
             augmentation = Augmentation.fit(facts.shape, mirrors=facts.mirrors)
         else:

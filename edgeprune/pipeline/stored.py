@@ -14,6 +14,7 @@ from pydantic import Field
 
 from edgeprune.core.budget import Answer
 from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.inputs import InputSpec
 from edgeprune.core.kinds import DeviceKind, Unit
 from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import Format, RuntimeName
@@ -52,7 +53,7 @@ class Scaled:
 class Data:
     """What is said of the data."""
 
-    input_shape: tuple[Whole, ...]
+    input_shape: tuple[Whole, ...] | tuple[InputSpec, ...]
     preprocessing: Scaled
 
 

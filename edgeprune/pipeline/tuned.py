@@ -21,6 +21,7 @@ from torch import nn
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import StorageError
 from edgeprune.core.files import sha256_file, storing, write_bytes, write_json
+from edgeprune.core.inputs import Shape
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source
 from edgeprune.core.schema import TUNED_SCHEMA, check_schema
@@ -69,7 +70,7 @@ class TunedNetworks:
     Raises UsageError for a file of another schema, StorageError where one is damaged or cannot be written.
     """
 
-    def __init__(self, folder: RunFolder, network: nn.Module, shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: RunFolder, network: nn.Module, shape: Shape) -> None:
         self._folder = folder / _FOLDER
         self._network = network
         self._shape = shape

@@ -15,6 +15,7 @@ from edgeprune.core.runtimes import RuntimeName, runtime_for
 from edgeprune.core.session import Session
 from edgeprune.core.units import format_speedup
 from edgeprune.devices.channel import ChannelError
+from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.fresh import compare_fresh
@@ -97,7 +98,7 @@ def validate(
     Raises DeviceError where the file of `settings.runtime` does not run there, or one cannot be measured.
     """
     test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-    inputs = test.inputs(slice(None)).numpy()
+    inputs = to_numpy(test.inputs(slice(None)))
     targets, task = test.y.numpy(), prepared.task
     metric = task.metric
 

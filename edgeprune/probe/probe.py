@@ -803,11 +803,11 @@ class _Onnx:
         """What a batch gives: the output of that name, or each. It has no variables to `keep`."""
         del keep
         declared = {node.name: node for node in self._session.get_inputs()}
-        name = _named(name, declared, "input")
         given = [node.name for node in self._session.get_outputs()]
         names = [_named(output, given, "output")] if output else given
         feed = dict(self._feed)
-        feed[name] = _as_input(rows, *_declared(declared[name])[1:])
+        for own, values in _by_input(rows, name, declared):
+            feed[own] = _as_input(values, *_declared(declared[own])[1:])
         return list(zip(names, self._session.run(names, feed)))  # noqa: B905
 
 
@@ -952,13 +952,14 @@ class _LiteRt:
         import numpy as np
 
         takes, gives = ({each["name"]: each for each in details} for details in (self._take, self._give))
-        take = takes[_named(name, takes, "input")]
-        value = _as_input(rows, *_port(take)[1:])
-        if value.shape != tuple(take["shape"]):
-            self._resize(take["index"], value.shape)
+        fed = [(takes[own], _as_input(each, *_port(takes[own])[1:])) for own, each in _by_input(rows, name, takes)]
+        for take, value in fed:
+            if value.shape != tuple(take["shape"]):
+                self._resize(take["index"], value.shape)
         if not keep:
             self._interpreter.reset_all_variables()
-        self._interpreter.set_tensor(take["index"], value)
+        for take, value in fed:
+            self._interpreter.set_tensor(take["index"], value)
         self._interpreter.invoke()
         answers = []
         for give in [gives[_named(output, gives, "output")]] if output else self._give:
@@ -996,6 +997,13 @@ def _named(name: str, known: Any, what: str) -> str:
     if name and name not in known:
         raise ProbeError("refused", "the model has no %s %r; it has %s" % (what, name, ", ".join(known)))
     return name or next(iter(known))
+
+
+def _by_input(rows: Any, name: str, known: Any) -> List[Tuple[str, Any]]:
+    """What each input is given: the field of its name, or all of it the input `name` (none: the first)."""
+    if rows.dtype.names is None:
+        return [(_named(name, known, "input"), rows)]
+    return [(_named(field, known, "input"), rows[field]) for field in rows.dtype.names]
 
 
 class _Signature:
@@ -1511,7 +1519,8 @@ def _told(name: str, value: Any) -> Tuple[str, str, List[int], List[str]]:
 class _Examples:
     """Examples of a .npy file (N, ...) from `start` to `stop`, in batches: the last is filled with its last example.
 
-    `input`, `output` are names, or empty for the first; `keep` leaves variables as the batch before left them, `reopen`
+    Records (N,) hold several inputs, a field each that bears its name. Otherwise `input` is the name of the one that is
+    fed; it and `output` may be empty for the first. `keep` leaves variables as the batch before left them, `reopen`
     opens the model anew for each batch.
     """
 

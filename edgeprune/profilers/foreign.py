@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, ModelError
+from edgeprune.core.inputs import plain_shape
 from edgeprune.core.kinds import KINDS
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.progress import Bar, Progress
@@ -169,7 +170,7 @@ class ForeignFile:
         if takes_raw(port) and (scale := scale_in_graph(self._file, port.name)):
             port, self._in_graph = replace(port, scale=scale[0], zero=scale[1]), True
         self.port = port
-        one = self._dataset.input_shape
+        one = plain_shape(self._dataset.input_shape)
         fitting = layouts(one, port.shape)
         if not fitting:
             takes, has = written(port.shape), written(one)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeprune.models.inputs import Inputs, ask
 from edgeprune.tasks.task import CLASSIFICATION, Task
 
 #: Rows (images times positions) beyond this add nothing to a Gram matrix but time.
@@ -19,7 +20,7 @@ UNROLLED = 64_000_000
 def gram_matrices(
     network: nn.Module,
     layers: Sequence[str],
-    batches: Iterable[Tensor],
+    batches: Iterable[Inputs],
     images: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Tensor]:
@@ -54,7 +55,7 @@ def gram_matrices(
         network.eval()
         with torch.no_grad():
             for batch in batches:
-                network(batch)
+                ask(network, batch)
                 advance(len(batch))
     finally:
         for hook in hooks:
@@ -65,7 +66,7 @@ def gram_matrices(
 def fisher_matrices(
     network: nn.Module,
     layers: Sequence[str],
-    batches: Iterable[Tensor],
+    batches: Iterable[Inputs],
     seed: int,
     advance: Callable[[int], None] = lambda _: None,
     task: Task = CLASSIFICATION,
@@ -96,7 +97,7 @@ def fisher_matrices(
         for batch in batches:
             probes.clear()
             with torch.enable_grad():
-                likelihood = task.drawn(network(batch), generator)
+                likelihood = task.drawn(ask(network, batch), generator)
             # A layer whose output is dropped sways nothing.
             slopes = torch.autograd.grad(likelihood, [probe for _, probe in probes], materialize_grads=True)
             for (name, _), slope in zip(probes, slopes, strict=True):

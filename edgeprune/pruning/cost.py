@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from edgeprune.core.inputs import Shape
+from edgeprune.models.inputs import ask, cast, made
 from edgeprune.pruning.operations import macs_of, name_of, outputs_of
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -49,22 +51,22 @@ class Work:
         return sum(self.macs.values())
 
 
-def work(network: nn.Module, shape: tuple[int, ...]) -> Work:
+def work(network: nn.Module, shape: Shape) -> Work:
     """Run `network` on inputs of `shape` and count what each of them adds; evaluation mode is the caller's.
 
     Two batch sizes are compared. What does not grow with the batch is done with weights alone (a normalised weight, a
     table of positions): it is no work of an input, and runtimes fold it away.
     """
     try:
-        fewer, more, added = _run(network, (1, *shape)), _run(network, (2, *shape)), 1
+        fewer, more, added = _run(network, shape, 1), _run(network, shape, 2), 1
     except Exception:  # noqa: BLE001 - the user's forward may raise anything on a batch of one, which batch norm may refuse
-        fewer, more, added = _run(network, (2, *shape)), _run(network, (4, *shape)), 2
+        fewer, more, added = _run(network, shape, 2), _run(network, shape, 4), 2
     macs = {name: max(0, count - fewer.macs.get(name, 0)) // added for name, count in more.macs.items()}
     bare = {name: neurons for name, neurons in more.bare_neurons.items() if macs[name]}
     return replace(more, macs=macs, bare_neurons=bare)
 
 
-def count_macs(network: nn.Module, shape: tuple[int, ...]) -> int:
+def count_macs(network: nn.Module, shape: Shape) -> int:
     """Multiply-accumulates for one input of `shape`."""
     return work(network, shape).total
 
@@ -115,14 +117,14 @@ def weighted(network: nn.Module, name: str) -> Weighted:
     return module
 
 
-def _run(network: nn.Module, batch: tuple[int, ...]) -> Work:
+def _run(network: nn.Module, shape: Shape, count: int) -> Work:
     counter = _Counter(network)
     # The fused path of attention and encoder layers is one opaque operation: the plain one does the same work.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), counter.listening(), counter:
-            answer = network(torch.zeros(batch, dtype=input_dtype(network)))
+            answer = ask(network, cast(made(shape, count, torch.zeros), input_dtype(network)))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return counter.work(answer)

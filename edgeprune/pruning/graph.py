@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from edgeprune.core.design import Group
+from edgeprune.core.inputs import Shape
 from edgeprune.pruning.cost import WEIGHTED
 from edgeprune.pruning.kinds import unprunable
 from edgeprune.pruning.structure import Consumer, Coupling
@@ -26,7 +27,7 @@ class Found:
     obstacles: Mapping[str, str]
 
 
-def couplings(network: nn.Module, shape: tuple[int, ...], order: Mapping[str, int]) -> list[Found]:
+def couplings(network: nn.Module, shape: Shape, order: Mapping[str, int]) -> list[Found]:
     """Every group of the dependency graph that convolutions and linear layers make.
 
     A group bears the name of the maker that runs first (by `order`).

@@ -17,8 +17,10 @@ from torch import nn
 
 from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import ModelError, NothingToPrune, SurgeryError
+from edgeprune.core.inputs import Shape, specs_of
 from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 from edgeprune.core.text import first_line
+from edgeprune.models.inputs import ask, made
 from edgeprune.pruning.cost import count_macs, count_parameters, neurons_of, weighted, work
 from edgeprune.pruning.graph import Found, couplings
 from edgeprune.pruning.held import frozen_parameters, tied_parameters, why_held
@@ -30,7 +32,7 @@ from edgeprune.pruning.surgery import check_equal, cut, mask
 
 def discover(
     network: nn.Module,
-    shape: tuple[int, ...],
+    shape: Shape,
     *,
     runtime: RuntimeName,
     prune_inputs: bool | None = None,
@@ -110,7 +112,7 @@ def discover(
             name for name in order if name not in outputs and neurons_of(network.get_submodule(name)) is not None
         ),
         # A network that convolves anywhere before its answer looks at channels, others at single values.
-        inputs=shape[0] if done.convolve.difference(outputs) else math.prod(shape),
+        inputs=_inputs(shape, channels=bool(done.convolve.difference(outputs))),
         input_layer=input_layer,
         costs=costs,
         bare_neurons=sum(done.bare_neurons.values()),
@@ -124,7 +126,7 @@ def discover(
     return structure
 
 
-def _followed(network: nn.Module, shape: tuple[int, ...], order: Mapping[str, int]) -> list[Found]:
+def _followed(network: nn.Module, shape: Shape, order: Mapping[str, int]) -> list[Found]:
     try:
         return couplings(network, shape, order)
     except Exception as error:
@@ -167,7 +169,7 @@ def _stirred(network: nn.Module) -> nn.Module:
     return network
 
 
-def _jointly(network: nn.Module, shape: tuple[int, ...], found: list[Coupling], staying: list[Stay]) -> list[Coupling]:
+def _jointly(network: nn.Module, shape: Shape, found: list[Coupling], staying: list[Stay]) -> list[Coupling]:
     """The groups that can be narrowed together. Each stood its own trial; that all do at once is another question."""
 
     def failure(couplings: list[Coupling]) -> str | None:
@@ -193,7 +195,7 @@ def _jointly(network: nn.Module, shape: tuple[int, ...], found: list[Coupling], 
 def _costed(
     network: nn.Module,
     trial: nn.Module,
-    shape: tuple[int, ...],
+    shape: Shape,
     coupling: Coupling,
     step: int,
     max_sparsity: float,
@@ -243,9 +245,7 @@ def _floor(channels: int, max_sparsity: float, step: int) -> int:
     return min(channels, -(-least // step) * step)
 
 
-def _try(
-    network: nn.Module, shape: tuple[int, ...], coupling: Coupling, max_columns: int | None, held: str | None
-) -> nn.Module:
+def _try(network: nn.Module, shape: Shape, coupling: Coupling, max_columns: int | None, held: str | None) -> nn.Module:
     """Remove half of the channels from a copy, twice, and compare; returns the second.
 
     `held` is why the group must stay in any case: only whether it is the output is looked at then. Raises SurgeryError
@@ -278,9 +278,14 @@ def _try(
     return trial
 
 
-def _output_shape(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _output_shape(network: nn.Module, shape: Shape) -> tuple[int, ...]:
     with torch.no_grad():
-        return tuple(network(torch.zeros(2, *shape)).shape)
+        return tuple(ask(network, made(shape, 2, torch.zeros)).shape)
+
+
+def _inputs(shape: Shape, *, channels: bool) -> int:
+    """What a network looks at: channels where it convolves, else single values."""
+    return sum(each.shape[0] if channels and each.shape else math.prod(each.shape) for each in specs_of(shape))
 
 
 def _all_neurons(network: nn.Module) -> int:

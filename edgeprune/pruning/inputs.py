@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgeprune.core.inputs import Shape, plain_shape
+
 
 class SelectedInputs(nn.Module):
     """A linear layer that reads only some of its input features.
@@ -27,14 +29,17 @@ class SelectedInputs(nn.Module):
         return self.linear(torch.index_select(x, 1, self.kept))  # type: ignore[no-any-return]
 
 
-def flat_input_layer(network: nn.Module, shape: tuple[int, ...]) -> str | None:
-    """Name of the one linear layer that reads the network's whole flattened input, or None where there is none.
+def flat_input_layer(network: nn.Module, shape: Shape) -> str | None:
+    """Name of the one linear layer that reads the network's whole flattened input, or None where there is none, or
+    more than one input.
 
     Found by running a batch of two random inputs and comparing what each linear layer receives, so that it does not
     matter how the network flattens.
     """
+    if not plain_shape(shape):
+        return None
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(2, *shape, generator=generator)
+    x = torch.rand(2, *plain_shape(shape), generator=generator)
     found: list[str] = []
     hooks = []
     for name, module in network.named_modules():

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgeprune.models.inputs import Inputs, ask
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.criteria import RIDGE, Ranking, augmented, blocks, cholesky
 from edgeprune.pruning.structure import Consumer, Coupling, Structure
@@ -44,7 +45,7 @@ def l2(network: nn.Module, structure: Structure) -> Ranking:
 def taylor(
     network: nn.Module,
     structure: Structure,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Inputs, Tensor]],
     task: Task = CLASSIFICATION,
 ) -> Ranking:
     """First-order Taylor estimate of the loss change when a channel goes (Molchanov et al. 2017, eq. 8).
@@ -66,7 +67,7 @@ def taylor(
         for x, y in batches:
             gates.clear()
             with torch.enable_grad():
-                loss = task.loss(network(x), y, "sum")
+                loss = task.loss(ask(network, x), y, "sum")
             flat = [each for own in gates.values() for each in own]
             # A reader whose output is dropped sways nothing.
             slopes = iter(torch.autograd.grad(loss, flat, materialize_grads=True))
@@ -78,7 +79,7 @@ def taylor(
     return by_scores(totals)
 
 
-def activation(network: nn.Module, structure: Structure, batches: Iterable[Tensor]) -> Ranking:
+def activation(network: nn.Module, structure: Structure, batches: Iterable[Inputs]) -> Ranking:
     """Weights that read a channel, each times the L2 norm of what it receives (Sun et al. 2024, eq. 1), summed.
 
     `batches` give inputs (N, *shape).
@@ -93,7 +94,7 @@ def activation(network: nn.Module, structure: Structure, batches: Iterable[Tenso
 
     with _Listening(network, structure, note), torch.no_grad():
         for x in batches:
-            network(x)
+            ask(network, x)
     totals = {}
     for coupling in structure.couplings:
         score = torch.zeros(coupling.group.channels, dtype=torch.float64)

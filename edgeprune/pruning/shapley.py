@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from edgeprune.models.inputs import Inputs, ask, each, numel
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.structure import Coupling
 
@@ -176,7 +178,7 @@ class NetworkGame:
     Where a single linear layer reads the group, a permutation's prefixes are sums that grow by a column at a time.
     """
 
-    def __init__(self, network: nn.Module, coupling: Coupling, inputs: Tensor, labels: Tensor) -> None:
+    def __init__(self, network: nn.Module, coupling: Coupling, inputs: Inputs, labels: Tensor) -> None:
         self._network = network.eval()
         self._inputs, self._labels = inputs, labels
         self.players = coupling.group.channels
@@ -242,7 +244,9 @@ class NetworkGame:
 
     def _score(self, count: int) -> Tensor:
         """Accuracy of `count` coalitions side by side."""
-        logits = self._network(_side_by_side(self._inputs, count)).reshape(count, len(self._labels), -1)
+        logits = ask(self._network, each(self._inputs, partial(_side_by_side, count=count))).reshape(
+            count, len(self._labels), -1
+        )
         right: Tensor = logits.argmax(2) == self._labels
         return right.double().mean(1)
 
@@ -266,7 +270,7 @@ class NetworkGame:
         known: dict[str, Tensor] = {}
         read: dict[str, list[Tensor]] = {}
         runs: Counter[str] = Counter()
-        widest = self._inputs.numel()
+        widest = len(self._inputs) * numel(self._inputs)
         hooks = []
         for name, module in self._network.named_modules():
             if name in self._readers:
@@ -288,7 +292,7 @@ class NetworkGame:
                 hooks.append(module.register_forward_hook(note))
         try:
             with torch.no_grad():
-                self._network(self._inputs)
+                ask(self._network, self._inputs)
         finally:
             for hook in hooks:
                 hook.remove()

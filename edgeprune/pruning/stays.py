@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from edgeprune.core.inputs import Shape
 from edgeprune.core.text import first_line
 from edgeprune.core.units import format_share
+from edgeprune.models.inputs import ask, made
 from edgeprune.pruning.cost import WEIGHTED, Work, neurons_of
 from edgeprune.pruning.held import FROZEN
 from edgeprune.pruning.kinds import unprunable
@@ -103,7 +105,7 @@ def advice(structure: Structure) -> str | None:
     return "add --prune-frozen, or set requires_grad=True where layers may be pruned" if held else None
 
 
-def obstacle(network: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
+def obstacle(network: nn.Module, shape: Shape, error: Exception) -> str:
     """Why a network cannot run any more: the layer in which `error` came up, where there is one."""
     running: list[tuple[str, nn.Module]] = []
     hooks = []
@@ -118,7 +120,7 @@ def obstacle(network: nn.Module, shape: tuple[int, ...], error: Exception) -> st
         hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
     try:
         with torch.no_grad():
-            network(torch.zeros(2, *shape))
+            ask(network, made(shape, 2, torch.zeros))
     except Exception:  # noqa: BLE001 - it is the error that is being looked into
         pass
     finally:

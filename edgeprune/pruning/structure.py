@@ -11,6 +11,7 @@ from torch import nn
 
 from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import UsageError
+from edgeprune.core.inputs import Shape
 from edgeprune.pruning.cost import neurons_of
 from edgeprune.pruning.inputs import SelectedInputs
 
@@ -54,7 +55,7 @@ class LayerCost:
 class Structure:
     """What of a network may be pruned. `frozen` maps a layer's name to why it stays; `OWN` is the network itself."""
 
-    shape: tuple[int, ...]
+    shape: Shape
     couplings: tuple[Coupling, ...]
     frozen: Mapping[str, str]
     output_layers: tuple[str, ...]

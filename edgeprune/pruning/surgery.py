@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from torch.utils._pytree import tree_map_only
 
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import SurgeryError
+from edgeprune.core.inputs import Shape
+from edgeprune.models.inputs import Inputs, ask, cast, made, tensors_of
 from edgeprune.pruning.cost import input_dtype, weighted
 from edgeprune.pruning.inputs import SelectedInputs, flat_input_layer
 from edgeprune.pruning.structure import INPUTS, Coupling, Criterion, Structure
 
 
 def prune(
-    criterion: Criterion, structure: Structure, plan: PruningPlan, *, check: bool = False, inputs: Tensor | None = None
+    criterion: Criterion, structure: Structure, plan: PruningPlan, *, check: bool = False, inputs: Inputs | None = None
 ) -> nn.Module:
     """The pruned network of `plan`: readers repaired by the criterion, channels removed by torch-pruning.
 
@@ -35,13 +38,13 @@ def prune(
     return pruned
 
 
-def build_graph(network: nn.Module, shape: tuple[int, ...]) -> tp.DependencyGraph:
+def build_graph(network: nn.Module, shape: Shape) -> tp.DependencyGraph:
     """torch-pruning's dependency graph. It follows gradients, which are required of all parameters meanwhile.
 
     Recurrent layers are walls in it: torch-pruning does not know most of them, and gets lost in what they do inside.
     """
     required = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    example = torch.zeros(2, *shape, dtype=input_dtype(network))
+    example = tensors_of(cast(made(shape, 2, torch.zeros), input_dtype(network)))
     try:
         for parameter, _ in required:
             # Tables of integers have no gradients, and cannot be asked for any.
@@ -94,7 +97,7 @@ def mask(network: nn.Module, couplings: tuple[Coupling, ...], plan: PruningPlan)
     return masked
 
 
-def cut(network: nn.Module, shape: tuple[int, ...], plan: PruningPlan) -> nn.Module:
+def cut(network: nn.Module, shape: Shape, plan: PruningPlan) -> nn.Module:
     """A copy from which torch-pruning removed for real what `plan` does not keep; the input stays full-sized."""
     pruned = deepcopy(network).eval()
     graph = build_graph(pruned, shape)
@@ -135,21 +138,22 @@ def _select_inputs(network: nn.Module, layer: str, kept: tuple[int, ...]) -> Non
     setattr(network.get_submodule(parent), leaf, SelectedInputs(linear, torch.tensor(kept)))
 
 
-def check_equal(masked: nn.Module, pruned: nn.Module, shape: tuple[int, ...], inputs: Tensor | None = None) -> float:
+def check_equal(masked: nn.Module, pruned: nn.Module, shape: Shape, inputs: Inputs | None = None) -> float:
     """Largest difference of the two networks' outputs, relative to the outputs' scale; in double precision where
     the network can.
 
     `inputs` (N, *shape), random where None. Raises SurgeryError above 1e-5.
     """
     if inputs is None:
-        inputs = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+        inputs = made(shape, 4, partial(torch.randn, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
         try:
-            one = deepcopy(masked).double().eval()(inputs.double())
-            two = deepcopy(pruned).double().eval()(inputs.double())
+            precise = cast(inputs, torch.float64)
+            one = ask(deepcopy(masked).double().eval(), precise)
+            two = ask(deepcopy(pruned).double().eval(), precise)
         except RuntimeError:
             # A forward that makes float32 tensors of its own.
-            one, two = masked.eval()(inputs), pruned.eval()(inputs)
+            one, two = ask(masked.eval(), inputs), ask(pruned.eval(), inputs)
     worst = float((one - two).abs().max() / one.abs().max().clamp(min=1.0))
     if not worst <= 1e-5:
         raise SurgeryError(f"the pruned network differs from the masked one by {worst:.1e} (allowed: 1e-5)")

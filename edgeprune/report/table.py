@@ -10,7 +10,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from edgeprune.core.inputs import InputSpec, written
 from edgeprune.core.kinds import KINDS, Unit
+from edgeprune.core.plain import from_json
 from edgeprune.core.runtimes import FORMATS
 from edgeprune.core.units import (
     format_bytes,
@@ -152,7 +154,10 @@ def staying_lines(result: Result) -> list[str]:
 def input_line(result: Result) -> str:
     """What the files take: `input 1x28x28: (x / 255 - 0.5) / 0.5, x as the data hold it`."""
     data = result["data"]
-    return f"input {'x'.join(map(str, data['input_shape']))}: {data['preprocessing']['formula']}, x as the data hold it"
+    sides = data["input_shape"]
+    named = [side for side in sides if isinstance(side, dict)]
+    shape = written(tuple(from_json(InputSpec, side) for side in named) or tuple(sides))
+    return f"input {shape}: {data['preprocessing']['formula']}, x as the data hold it"
 
 
 def budget_lines(result: Result) -> list[str]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeprune.core.inputs import Shape, plain_shape
+
 #: Images from this size on are changed while training; smaller ones lose too much of themselves.
 SMALLEST = 16
 
@@ -33,7 +35,7 @@ class Augmentation:
     mirror: bool = False
 
     @classmethod
-    def fit(cls, shape: tuple[int, ...], *, mirrors: bool) -> Augmentation | None:
+    def fit(cls, shape: Shape, *, mirrors: bool) -> Augmentation | None:
         """What suits inputs of one `shape`, (C, H, W) or (D,); `mirrors`: a mirror image is still of its class.
 
         | inputs | changes |
@@ -46,9 +48,10 @@ class Augmentation:
         Networks pruned to a fraction have no room for more: turning Fashion-MNIST's images as well, or moving all of
         them, cost 0.3 points (docs/decisions/0009-inputs-last.md).
         """
-        if len(shape) != 3 or min(shape[1:]) < SMALLEST:
+        sides = plain_shape(shape)
+        if len(sides) != 3 or min(sides[1:]) < SMALLEST:
             return None
-        if shape[0] == 3:
+        if sides[0] == 3:
             return cls(shift=1 / 8, mirror=mirrors)
         return cls(shift=1 / 28, moved=0.5, mirror=True) if mirrors else cls(shift=1 / 28, rotation=5.0, scale=0.05)
 

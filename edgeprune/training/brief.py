@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgeprune.core.errors import ModelError
+from edgeprune.models.inputs import parts_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
@@ -53,7 +54,7 @@ class BriefTuning:
         count = min(len(train_set), steps * batch_size)
         index = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(seed))[:count]
         self._inputs, self._targets = place.inputs(train_set.inputs(index)), place.moved(train_set.y[index])
-        parts = [self._distillation.asked(part, place) for part in torch.split(self._inputs, train_set.together)]
+        parts = [self._distillation.asked(part, place) for part in parts_of(self._inputs, train_set.together)]
         answers = torch.cat(parts)
         if not torch.isfinite(answers).all():
             raise ModelError(

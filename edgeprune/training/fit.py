@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Progress
+from edgeprune.models.inputs import Inputs, ask, each
 from edgeprune.tasks.metrics import Yardstick
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.augmentation import Augmentation
@@ -68,7 +69,7 @@ def _predict(there: nn.Module, batches: Batches, limit: int | None, place: Place
     """`predict`, of a network that is in `place` already."""
     there.eval()
     with torch.no_grad():
-        parts = [there(place.inputs(x)) for x, _ in batches.ordered(min(500, batches.together), limit)]
+        parts = [ask(there, place.inputs(x)) for x, _ in batches.ordered(min(500, batches.together), limit)]
         return torch.cat(parts).cpu()
 
 
@@ -236,7 +237,7 @@ class _Source:
         #: Batches of an epoch; a last one of a single image is left out, since batch norm cannot use it.
         self.batches = len(train_set) // batch_size + (len(train_set) % batch_size > 1)
 
-    def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    def epoch(self) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
         """Inputs, targets and the teacher's softened answers, in random order and in place."""
         rounds = self._distillation.rounds if self._distillation is not None else None
         if rounds is not None:
@@ -247,8 +248,9 @@ class _Source:
         order = torch.randperm(len(self._set), generator=self._generator)
         together = self._size * max(1, self._set.together // self._size)
         for number, index in enumerate(torch.split(order, together)):
-            x, targets = self._place.moved(self._set.inputs(index)), self._place.moved(self._set.y[index])
-            if self._augmentation is not None:
+            x, targets = each(self._set.inputs(index), self._place.moved), self._place.moved(self._set.y[index])
+            # Only what an image looks like is changed.
+            if self._augmentation is not None and isinstance(x, Tensor):
                 x = self._augmentation.apply(x, self._generator, self._size)
             x = self._place.inputs(x)
             softened = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune.core.design import PruningPlan
+from edgeprune.models.inputs import Inputs
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.pruning.surgery import prune
 from edgeprune.training.batches import Batches
@@ -25,7 +26,7 @@ def narrow(
     train_set: Batches,
     *,
     images: int = STATISTICS_IMAGES,
-    check: Tensor | None = None,
+    check: Inputs | None = None,
     place: Place = PLAIN,
 ) -> nn.Module:
     """The network of `plan`, in evaluation mode: channels removed for real, their readers repaired by the criterion,
@@ -40,7 +41,7 @@ def narrow(
     return network
 
 
-def _alike(train_set: Batches, images: int) -> Iterable[Tensor]:
+def _alike(train_set: Batches, images: int) -> Iterable[Inputs]:
     """Inputs in batches of one size but for the last; batch norm cannot use a single image."""
     size = min(500, train_set.together)
     return (x for x, _ in train_set.ordered(size, images) if len(x) > 1)

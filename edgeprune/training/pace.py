@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.core.text import shorten
+from edgeprune.models.inputs import Inputs, ask
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.fit import DECAY, adamw
 from edgeprune.training.frozen import train_mode
@@ -42,7 +43,7 @@ def has_bfloat16(device: DeviceName) -> bool:
     return device == "cpu" and info.exists() and not _BFLOAT16.isdisjoint(info.read_text(errors="replace").split())
 
 
-def fault(network: nn.Module, x: Tensor, targets: Tensor, place: Place, task: Task = CLASSIFICATION) -> str | None:
+def fault(network: nn.Module, x: Inputs, targets: Tensor, place: Place, task: Task = CLASSIFICATION) -> str | None:
     """Why `network` cannot be trained in `place`, on one line; None where it can.
 
     It is tried on a few inputs (N, ...), forward and backward; its float32 answers must be the plain ones. They are
@@ -57,8 +58,8 @@ def fault(network: nn.Module, x: Tensor, targets: Tensor, place: Place, task: Ta
             loss.backward()  # type: ignore[no-untyped-call]
         torch.backends.cudnn.allow_tf32 = False
         with torch.no_grad():
-            wanted = deepcopy(network).eval()(x)
-            found = place.copy(network).eval()(place.inputs(x)).cpu()
+            wanted = ask(deepcopy(network).eval(), x)
+            found = ask(place.copy(network).eval(), place.inputs(x)).cpu()
         place.back(there)
     except Exception as error:  # noqa: BLE001 - a user's forward that was not written for the place may raise anything
         return shorten((str(error).strip() or type(error).__name__).splitlines()[0], 120)
@@ -70,7 +71,7 @@ def fault(network: nn.Module, x: Tensor, targets: Tensor, place: Place, task: Ta
 
 def step_seconds(
     network: nn.Module,
-    x: Tensor,
+    x: Inputs,
     targets: Tensor,
     places: Sequence[Place],
     least: int = LEAST,
@@ -96,7 +97,7 @@ def step_seconds(
     return {place: tuple(taken[1:]) for place, taken in zip(places, seconds, strict=True)}
 
 
-def _stepper(network: nn.Module, x: Tensor, targets: Tensor, place: Place, task: Task) -> Callable[[], None]:
+def _stepper(network: nn.Module, x: Inputs, targets: Tensor, place: Place, task: Task) -> Callable[[], None]:
     there = place.copy(network)
     train_mode(there)
     # So slow that the network stays what it is while it is timed.

@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from edgeprune.models.inputs import Inputs, ask, each
+
 DeviceName = Literal["cpu", "cuda", "mps"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 Precision = Literal["float32", "bfloat16"]
@@ -52,8 +54,11 @@ class Place:
                 tensor.data = _usual(tensor.data)
         return network
 
-    def inputs(self, x: Tensor) -> Tensor:
+    def inputs(self, x: Inputs) -> Inputs:
         """Inputs (N, ...) in this place; only images (N, C, H, W) have another memory format."""
+        return each(x, self._input)
+
+    def _input(self, x: Tensor) -> Tensor:
         if self.memory_format == "channels_last" and x.ndim == 4:
             return x.to(self.device, memory_format=torch.channels_last)
         return x.to(self.device)
@@ -62,12 +67,12 @@ class Place:
         """Labels, or anything else without a memory format, on this place's device."""
         return x.to(self.device)
 
-    def forward(self, network: nn.Module, x: Tensor) -> Tensor:
+    def forward(self, network: nn.Module, x: Inputs) -> Tensor:
         """Logits (N, classes) float32 of a network and inputs that are in this place, at its precision."""
         if self.precision == "float32":
-            return network(x)  # type: ignore[no-any-return]
+            return ask(network, x)  # type: ignore[no-any-return]
         with self._autocast():
-            logits: Tensor = network(x)
+            logits: Tensor = ask(network, x)
         return logits.float()
 
     def wait(self) -> None:

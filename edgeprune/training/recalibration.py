@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from edgeprune.models.inputs import Inputs, ask
 from edgeprune.training.frozen import frozen_norms
 from edgeprune.training.place import PLAIN, Place
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def recalibrate(network: nn.Module, batches: Iterable[Tensor], place: Place = PLAIN) -> None:
+def recalibrate(network: nn.Module, batches: Iterable[Inputs], place: Place = PLAIN) -> None:
     """Compute the running statistics of all batch-norm layers anew, in place, as plain means over `batches`.
 
     Pruning changes what a layer passes on, and the statistics of the unpruned network no longer describe it (Li et al.
@@ -41,7 +42,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], place: Place = PL
         norm.train()
     with torch.no_grad():
         for batch in batches:
-            network(batch)
+            ask(network, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

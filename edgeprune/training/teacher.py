@@ -7,6 +7,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor, nn
 
+from edgeprune.models.inputs import Inputs, ask
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.training.batches import Batches
@@ -34,7 +35,7 @@ class Teacher:
         self._chunks: dict[Hashable, list[Tensor]] = {}
         self._kept = 0
 
-    def __call__(self, x: Tensor, place: Place) -> Tensor:
+    def __call__(self, x: Inputs, place: Place) -> Tensor:
         """Answers (N, ...) of inputs that are in `place`."""
         with torch.no_grad():
             if self._there is None or self._there[0] != place:
@@ -49,7 +50,7 @@ class Teacher:
             self._known[key] = torch.cat(parts)
         return self._known[key]
 
-    def chunk(self, key: Hashable, number: int, x: Tensor, place: Place) -> Tensor:
+    def chunk(self, key: Hashable, number: int, x: Inputs, place: Place) -> Tensor:
         """Answers (N, ...) of the inputs `x`, the chunk `number` of those that `key` stands for, from 0 on.
 
         They are kept up to `KEPT` bytes: networks that are trained with the same seed see the same images in the same
@@ -65,7 +66,7 @@ class Teacher:
             self._kept += size
         return answers
 
-    def _made(self, x: Tensor, place: Place) -> nn.Module:
+    def _made(self, x: Inputs, place: Place) -> nn.Module:
         network = self._network.eval()
         there = network if place == PLAIN else place.copy(network)
         if not convolutional(network):
@@ -73,7 +74,7 @@ class Teacher:
         try:
             pairs = find_batchnorm_pairs(network)
             folded = place.copy(fold_batchnorm(network, pairs))
-            found, wanted = folded(x[:_IMAGES]), there(x[:_IMAGES])
+            found, wanted = ask(folded, x[:_IMAGES]), ask(there, x[:_IMAGES])
         except Exception:  # noqa: BLE001 - a forward that looks into its batch norms may raise anything without them
             return there
         near = float((found - wanted).abs().max()) <= _NEAR * max(1.0, float(wanted.abs().max()))

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ai_edge_litert.interpreter import Interpreter
 from fakes.fake_adbd import FakePhone
 from fakes.foreign import write_signatures
 from fakes.stateful_tflite import write_double, write_recurrent
 from fakes.tiny_tflite import write_tflite
 from needs import needs
+from torch import Tensor, nn
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, RuntimeMissing
@@ -38,6 +40,8 @@ from edgeprune.devices.adb import session as adb
 from edgeprune.devices.adb.channel import AdbChannel
 from edgeprune.devices.adb.session import AdbSession
 from edgeprune.devices.channel import ChannelError
+from edgeprune.exporters.tflite import export_tflite
+from edgeprune.models.inputs import Several, to_numpy
 from edgeprune.probe import PROBE
 from edgeprune.profilers.accuracy import accuracy_on_device
 from edgeprune.profilers.client import Fed, Opened, ProbeClient, push
@@ -740,6 +744,26 @@ class TestProfilers:
         np.testing.assert_array_equal(given, 2 * images)
         with pytest.raises(ChannelError, match="does not fit"):
             predict_on_device(session, QUICK, file, images)
+
+    def test_several_inputs_are_fed_at_once(self, session: AdbSession, tmp_path: Path) -> None:
+        class Sum(nn.Module):
+            def forward(self, a: Tensor, b: Tensor) -> Tensor:
+                return a + 10 * b.float().sum(1, keepdim=True)
+
+        x = Several(("a", "b"), (torch.arange(15.0).reshape(5, 3), torch.arange(10).reshape(5, 2)))
+        file = export_tflite(Sum(), x, tmp_path / "sum.tflite", {}).path
+        found = predict_on_device(session, QUICK, file, to_numpy(x))
+        np.testing.assert_allclose(found, Sum()(*x.tensors).numpy())
+        with pytest.raises(ChannelError, match="all of them must be given at once"):
+            predict_on_device(session, QUICK, file, x.tensors[0].numpy())
+
+    def test_integers_are_zeros_as_elsewhere(self, session: AdbSession, tmp_path: Path) -> None:
+        table = nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(6, 2))
+        # benchmark_model's own integers go up to 99, far beyond this table.
+        file = export_tflite(table, torch.zeros(2, 2, dtype=torch.int64), tmp_path / "table.tflite", {}).path
+        channel = greeted(session)
+        answer = ask(channel, "load", id="m", **pushed(session, file))
+        assert [each[3] for each in answer["opened"]["inputs"]] == ["zeros"]
 
     @pytest.mark.parametrize(("word", "said"), [("no-output", "writes no outputs"), ("killed", "killed")])
     def test_predict_fails(

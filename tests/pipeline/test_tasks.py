@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -21,8 +22,11 @@ from sklearn.metrics import (
 
 import edgeprune
 from edgeprune.cli.main import main
+from edgeprune.core.inputs import fields
+from edgeprune.core.plain import from_json
 from edgeprune.core.progress import Silent
 from edgeprune.data.catalog import load_data
+from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import read_metadata, run_model
 from edgeprune.pipeline.result import RunResult
 
@@ -126,6 +130,57 @@ def test_a_run(
     assert checks["max_drop"]["unit"] == result["compressed"]["lost_unit"]
     assert checks["above_chance"]["met"], checks
     table(done, capsys)
+
+
+@pytest.mark.parametrize(
+    ("example", "inputs", "options"),
+    [
+        ("two_sensors", {"motion": [3, 64], "pulse": [1, 16]}, {"formats": "onnx,tflite", "train_epochs": 3}),
+        ("tokens", {"input": [16]}, {"train_epochs": 4, "max_drop": 5}),
+        pytest.param("lstm", {}, {"train_epochs": 6}, marks=pytest.mark.soak),
+    ],
+)
+def test_several_inputs_and_integers(
+    own: Path, example: str, inputs: dict[str, list[int]], options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = EXAMPLES / f"{example}.py"
+    done = edgeprune.run(
+        edgeprune.RunConfig(
+            data=f"{file}:data", model=f"{file}:Net", runs_dir=own.parent / "runs", name=example, **{**SMALL, **options}
+        )
+    )
+    result = done.result
+    assert done.exit_code in (0, 3), result["budget"]
+    told = result["data"]["input_shape"]
+    if inputs:
+        assert {each["name"]: each["shape"] for each in told} == inputs
+        assert set(result["data"]["preprocessing"]["inputs"]) == set(inputs)
+    for item in result["artifacts"]:
+        assert item["agreement"] >= 0.995
+        assert item["device_scores"]["accuracy"] > result["budget"]["checks"][-1]["limit"] / 100
+    # The network that Python loads, and the file, answer alike to test examples prepared as the file says.
+    network = edgeprune.load(done.folder)
+    dataset = load_data(f"{file}:data", None, seed=0, progress=Silent())
+    said = read_metadata(done.folder / "model.onnx")
+    assert said["input_shape"] == told
+    raw = fields(dataset.test.x[:8])
+    if "inputs" not in said["preprocessing"]:
+        prepared = {"input": from_json(Preprocessing, said["preprocessing"]).apply(raw["input"].reshape(-1, *told))}
+    else:
+        prepared = {
+            name: raw[name].astype(np.int64) if how is None else from_json(Preprocessing, how).apply(raw[name])
+            for name, how in said["preprocessing"]["inputs"].items()
+        }
+    session = onnxruntime.InferenceSession(done.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        answers = network(*map(torch.from_numpy, prepared.values()))
+    np.testing.assert_allclose(answers, session.run(None, prepared)[0], rtol=1e-3, atol=1e-3)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["run", "--resume", example, "--runs-dir", str(own.parent / "runs")])
+    shown = capsys.readouterr().out
+    for name, shape in inputs.items():
+        assert f"{name} {'x'.join(map(str, shape))}" in shown
 
 
 def table(done: RunResult, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,8 @@ race        each round starts a process per model, in alternating order; a sampl
             mean where this build prints no median or a model takes under 100 µs (medians are whole microseconds)
 memory      "overall" of the footprint lines: it counts the runtime too, so it says less of a small model
 single, throughput   refused, as single runs are not printed
-predict, outputs   a process per batch (some 50 ms each): a thousand images take a minute. Only for models with one
-            input, and for builds that know --output_filepath (those of LiteRT do). Variables are as the file has them
+predict, outputs   a process per batch (some 50 ms each): a thousand images take a minute. Only where every input is
+            given, and for builds that know --output_filepath (those of LiteRT do). Variables are as the file has them
             at first in every process, so none can be kept
 """
 
@@ -412,19 +412,15 @@ class AdbChannel:
             raise ChannelError("refused", "on a phone each example is a process of its own: no variable outlives it")
         model = self._models[id]
         takes = self._tensors(model)[0]
-        if len(takes) != 1 or input not in ("", takes[0].name):
-            raise ChannelError(
-                "refused", f"the model takes {len(takes)} inputs; on a phone only models with one are fed"
-            )
         if self._images[0] != inputs:
             self._images = inputs, np.load(io.BytesIO(self._fetch(inputs)), allow_pickle=False)
-        return model, adb_examples.batches(takes[0], self._images[1][start:stop], max(1, batch))
+        return model, adb_examples.batches(takes, self._images[1][start:stop], max(1, batch), input)
 
     def _feed(
         self,
         model: Mapping[str, Any],
         given: Batches,
-        part: Sequence[bytes],
+        part: Sequence[tuple[bytes, ...]],
         deadline: Deadline,
     ) -> list[list[bytes]]:
         """All outputs of each batch of `part`, some of those `given`."""
@@ -436,15 +432,21 @@ class AdbChannel:
             warmup_runs=1,
             warmup_s=0,
             most_s=max(0.1, deadline.left() / 2),
-            shapes={given.name: given.shape},
+            shapes=given.shapes,
         )
         # Relative names: the option's value may hold no colon or comma.
-        options += ["--input_layer_value_files=input0:one", "--output_filepath=out"]
-        images, results = self._phone.scratch("images"), self._phone.scratch("results")
-        self._store(b"".join(part), images)
+        inputs = range(len(given.shapes))
+        options.append(f"--input_layer_value_files={','.join(f'input{number}:one{number}' for number in inputs)}")
+        options.append("--output_filepath=out")
+        for number in inputs:
+            self._store(b"".join(each[number] for each in part), self._phone.scratch(f"images{number}"))
+        results = self._phone.scratch("results")
+        one = " && ".join(
+            f"dd if=images{number} of=one{number} bs={len(part[0][number])} skip=$i count=1 2>/dev/null"
+            for number in inputs
+        )
         loop = (
-            f"rm -f results; i=0; while [ $i -lt {len(part)} ]; do rm -f out; "
-            f"dd if=images of=one bs={len(part[0])} skip=$i count=1 2>/dev/null && "
+            f"rm -f results; i=0; while [ $i -lt {len(part)} ]; do rm -f out; {one} && "
             f"{shlex.join([self._binary, *options])} > log 2>&1; c=$?; [ $c = 0 ] || {{ tail -c 4000 log; exit $c; }}; "
             f"[ -f out ] || exit 90; cat out >> results || exit 92; i=$((i+1)); done"
         )

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.core.inputs import fields
 from edgeprune.devices.adb.tensors import Tensor
 from edgeprune.devices.channel import ChannelError
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Examples as bytes for the input `name`, `size` in each batch of `shape`; `count` of them are not filling."""
+    """Examples as bytes, `size` in each batch; `count` of them are not filling.
 
-    name: str
-    shape: tuple[int, ...]
+    `shapes` of all inputs in the file's order, and `data`: of each batch the bytes of every input.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
     size: int
     count: int
-    data: Sequence[bytes]
+    data: Sequence[tuple[bytes, ...]]
 
 
-def batches(take: Tensor, examples: NDArray[Any], size: int) -> Batches:
-    """Examples (N, ...) in batches of `size`, the last filled with its last example. Raises ChannelError("refused")."""
-    data, shape = [], take.shape
+def batches(takes: Sequence[Tensor], examples: NDArray[Any], size: int, name: str = "") -> Batches:
+    """Examples (N, ...), or records of several inputs (N,), in batches of `size`, the last filled with its last one.
+
+    `name` is that of the one input, or empty. Raises ChannelError("refused") unless every input is given.
+    """
+    given = fields(examples) if examples.dtype.names else {name or takes[0].name: examples}
+    if {each.name for each in takes} != set(given):
+        own = ", ".join(each.name for each in takes)
+        raise ChannelError("refused", f"the model takes {own[:200]}; on a phone all of them must be given at once")
+    data, shapes = [], {each.name: each.shape for each in takes}
     for first in range(0, len(examples), size):
-        part = examples[first : first + size]
-        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-        shape, encoded = take.encode(filled)
-        data.append(encoded)
-    return Batches(take.name, shape, size, len(examples), data)
+        encoded = []
+        for take in takes:
+            part = given[take.name][first : first + size]
+            filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+            shapes[take.name], bytes_ = take.encode(filled)
+            encoded.append(bytes_)
+        data.append(tuple(encoded))
+    return Batches(shapes, size, len(examples), data)
 
 
 def output_bytes(give: Tensor, size: int) -> int:

@@ -47,6 +47,9 @@ def feed(inputs: Sequence[Tensor], file: Mapping[str, Any], given: Mapping[str, 
         how = _OWN[np.dtype(each.dtype).kind]
         if each.name in given:
             values[index], how = _bytes(each, given[each.name], sizes[each.name]), "given"
+        elif np.dtype(each.dtype).kind in "iu" and np.dtype(each.dtype).itemsize >= 4:
+            # They may be indices, as the probe takes them: benchmark_model's own may lie beyond a table's end.
+            values[index], how = _bytes(each, "0", sizes[each.name]), "zeros"
         told.append([each.name, list(sizes[each.name]), each.dtype, how])
     return Feed(sizes if sized else None, values, told, unused)
 

@@ -34,6 +34,7 @@ from edgeprune.core.clock import Laps
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import BudgetError, DataError, DeviceError
 from edgeprune.core.files import storing, write_json
+from edgeprune.core.inputs import plain_shape
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
@@ -380,7 +381,7 @@ class _Bench:
 
     def _made(self, width: float) -> nn.Module:
         dataset = self._shop.prepared.dataset
-        return FAMILIES[self._name](dataset.input_shape, len(dataset.classes), width)
+        return FAMILIES[self._name](plain_shape(dataset.input_shape), len(dataset.classes), width)
 
     def _narrower(self, part: Part) -> str:
         """Find the widest network of the family that keeps the bound on the device."""

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from edgeprune.core.progress import Progress
+from edgeprune.models.inputs import only
 from edgeprune.papers.methods.columns import Columns, PerChannel, across
 from edgeprune.papers.methods.compressed import Compressed, Recipe
 from edgeprune.papers.methods.control import compress, descend, strongest
@@ -71,7 +72,7 @@ def _endless(batches: Batches, size: int, seed: int) -> Iterator[tuple[Tensor, T
     generator = torch.Generator().manual_seed(seed)
     while True:
         for index in torch.split(torch.randperm(len(batches), generator=generator), size):
-            yield batches.inputs(index), batches.y[index]
+            yield only(batches.inputs(index)), batches.y[index]
 
 
 class _AutoPrune:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
+from edgeprune.models.inputs import only
 from edgeprune.papers.methods.columns import Columns, PerChannel
 from edgeprune.papers.methods.compressed import Compressed, Epoch, Recipe
 from edgeprune.pruning.structure import Structure, check_reachable, neurons_left
@@ -142,7 +143,7 @@ def _shuffled(batches: Batches, size: int, generator: torch.Generator) -> Iterat
     """Inputs and labels in random order; a last batch of one image is left out (batch norm cannot use it)."""
     for index in torch.split(torch.randperm(len(batches), generator=generator), size):
         if len(index) > 1:
-            yield batches.inputs(index), batches.y[index]
+            yield only(batches.inputs(index)), batches.y[index]
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:

@@ -1,0 +1,111 @@
+"""Batches of what a network takes: a tensor, or several, which go wherever one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeprune.core.inputs import INPUT, InputSpec, Shape, fields, plain_shape, records, specs_of
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Inputs of a network that takes more than one: tensors (N, ...) in the order of `forward`, and their names."""
+
+    names: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, index: Tensor | slice) -> Several:
+        return self.each(lambda x: x[index])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Several:
+        """The same with every tensor changed."""
+        return Several(self.names, tuple(map(change, self.tensors)))
+
+
+#: A batch of inputs (N, ...).
+Inputs = Tensor | Several
+
+
+def ask(network: nn.Module, inputs: Inputs) -> Any:
+    """What `network` answers."""
+    return network(*tensors_of(inputs))
+
+
+def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
+    """All tensors, in the order in which the network takes them."""
+    return inputs.tensors if isinstance(inputs, Several) else (inputs,)
+
+
+def names_of(inputs: Inputs) -> tuple[str, ...]:
+    """Names of the inputs in a file, in the same order."""
+    return inputs.names if isinstance(inputs, Several) else (INPUT,)
+
+
+def only(inputs: Inputs) -> Tensor:
+    """The tensor of a network that takes one. Raises ValueError where it takes several."""
+    if isinstance(inputs, Several):
+        raise ValueError(f"expected one input, got {', '.join(inputs.names)}")
+    return inputs
+
+
+def each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """The same with every tensor changed."""
+    return inputs.each(change) if isinstance(inputs, Several) else change(inputs)
+
+
+def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    """The same with real numbers as `dtype`; integers stay."""
+    return each(inputs, lambda x: x.to(dtype) if x.is_floating_point() else x)
+
+
+def parts_of(inputs: Inputs, size: int) -> Iterator[Inputs]:
+    """The batch in parts of `size`; the last may be smaller."""
+    return (inputs[start : start + size] for start in range(0, len(inputs), size))
+
+
+def numel(inputs: Inputs) -> int:
+    """Numbers in one example."""
+    return sum(each[0].numel() for each in tensors_of(inputs))
+
+
+def to_numpy(inputs: Inputs) -> NDArray[Any]:
+    """As `edgeprune.core.inputs` keeps examples: an array (N, ...), or records (N,)."""
+    if isinstance(inputs, Tensor):
+        return np.asarray(inputs.numpy())
+    return records({name: x.numpy() for name, x in zip(inputs.names, inputs.tensors, strict=True)})
+
+
+def from_numpy(x: NDArray[Any]) -> Inputs:
+    """Back again; numbers keep their types."""
+    if x.dtype.names is None:
+        return torch.from_numpy(np.ascontiguousarray(x))
+    tensors = tuple(torch.from_numpy(np.ascontiguousarray(field)) for field in fields(x).values())
+    return Several(x.dtype.names, tensors)
+
+
+def made(shape: Shape, count: int, draw: Callable[[Sequence[int]], Tensor]) -> Inputs:
+    """A batch of `count` inputs of `shape` by `draw`, `torch.zeros` say, which is given each one's sizes (count, ...).
+
+    Integers are drawn from those that may occur: evenly, from a seed of their own.
+    """
+    if plain_shape(shape) or not shape:
+        return draw((count, *plain_shape(shape)))
+    generator = torch.Generator().manual_seed(0)
+
+    def one(spec: InputSpec) -> Tensor:
+        sizes = (count, *spec.shape)
+        return torch.randint(0, spec.values, sizes, generator=generator) if spec.values else draw(sizes)
+
+    specs = specs_of(shape)
+    tensors = tuple(map(one, specs))
+    return tensors[0] if specs[0].name == INPUT and len(specs) == 1 else Several(tuple(s.name for s in specs), tensors)
