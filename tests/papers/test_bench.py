@@ -86,14 +86,14 @@ def test_another_schema_is_refused_with_the_one_that_is_read(bench_folder: Path,
     [
         ('{"schema": 1, "meth', "Unterminated"),
         ("[1, 2]", "valid dictionary"),
-        ('{"method": "l0"}', "no schema"),
+        ('{"method": "l0"}', "expected schema 1, got None"),
         ('{"schema": 1, "method": "l0"}', "seed: "),
         ("\udcff", "UTF-8"),
     ],
 )
 def test_a_damaged_cell_is_named(bench_folder: Path, text: str, why: str) -> None:
     (bench_folder / "cells" / "l0-0.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(StorageError, match=rf"l0-0\.json: .*{why}"):
+    with pytest.raises(StorageError, match=rf"l0-0\.json.*{why}"):
         load_bench(bench_folder)
 
 
