@@ -69,7 +69,17 @@ def assemble_front(
         bound = asked[name].value
         limit = bound.limit(whole[config.front]) / whole[config.front] if isinstance(bound, Bound) else bound
         if isinstance(outcome, BudgetError):
-            points.append(Impossible(name=name, asked=asked[name].text, limit=limit, error=str(outcome)))
+            points.append(
+                Impossible(
+                    name=name,
+                    asked=asked[name].text,
+                    limit=limit,
+                    status="impossible",
+                    answer="not met",
+                    error=str(outcome),
+                    path=None,
+                )
+            )
         else:
             points.append(_reached(asked[name], limit, outcome, prepared))
     reached = [outcome for outcome in outcomes.values() if not isinstance(outcome, BudgetError)]

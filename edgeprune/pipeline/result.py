@@ -236,13 +236,14 @@ def _above_chance(scores: HostScores, prepared: Prepared) -> Check:
 
 def _artifact(item: Validated | NotValidated | NotExported) -> filed.Artifact:
     if isinstance(item, NotExported):
-        return filed.NotExported(format=item.format, why_not=item.why)
+        return filed.NotExported(format=item.format, exported=False, path=None, validated=False, why_not=item.why)
     if isinstance(item, NotValidated):
-        return filed.NotValidated(**_exported(item.exported), runtime=item.runtime, why_not=item.why)
+        return filed.NotValidated(**_exported(item.exported), runtime=item.runtime, validated=False, why_not=item.why)
     measured = item.measurement
     return filed.Validated(
         **_exported(item.exported),
         runtime=item.runtime,
+        validated=True,
         device_scores=dict(item.device.values),
         baseline_device_scores=dict(item.baseline_device.values),
         agreement=item.agreement,
@@ -275,6 +276,7 @@ def _exported(item: Exported) -> dict[str, Any]:
     artifact, baseline = item.artifact, item.baseline
     return {
         "format": artifact.format,
+        "exported": True,
         "precision": artifact.precision,
         "path": artifact.path.name,
         "sha256": artifact.sha256,
@@ -309,6 +311,7 @@ def check_bounds(budget: Budget, primary: Validated, after: told.After, asked: B
         answer = latency.answer(bound.value)
         checks.append(
             LatencyCheck(
+                bound="max_latency",
                 limit=bound.value,
                 value=latency.value,
                 unit="share of the unpruned" if bound.relative else measured.unit,

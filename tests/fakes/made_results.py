@@ -20,7 +20,8 @@ def made_result() -> dict[str, Any]:
     """A finished run."""
     scores = {"accuracy": 0.9, "balanced-accuracy": 0.9}
     shipped = Validated(
-        format="onnx", precision="float32", path="model.onnx", sha256="a", bytes=10, baseline_path="baseline.onnx",
+        format="onnx", exported=True, validated=True, precision="float32",
+        path="model.onnx", sha256="a", bytes=10, baseline_path="baseline.onnx",
         baseline_sha256="b", baseline_bytes=20, parity_max_abs=1e-6, runtime="onnxruntime", device_scores=scores,
         baseline_device_scores=scores, agreement=1.0, latency=Latency(1e-5, (1e-5,), "s"),
         baseline_latency=Latency(2e-5, (2e-5,), "s"), process=(0,),
@@ -45,6 +46,7 @@ def made_result() -> dict[str, Any]:
     )  # fmt: skip
     check = Check(bound="max_drop", limit=1.0, value=0.5, unit="points", default=False, answer="met", met=True)
     scaled = Scaled(scale=0.1, mean=(0.0,), std=(1.0,), formula="x / 16", source="data", tried=())
+    unable = NotExported(format="tflite", exported=False, path=None, validated=False, why_not="no such operator")
     result = Result(
         status="done", stage="done", config=to_plain(RunConfig()), task="classification", metric="accuracy",
         device=Device(name="local", kind="local", emulated=False, unit="s", facts={"cores": 2}),
@@ -52,7 +54,7 @@ def made_result() -> dict[str, Any]:
             name="digits", fingerprint="f", train=9, validation=9, test=9, input_shape=(8, 8), preprocessing=scaled
         ),
         baseline=before, compressed=after, classes=(Recall("0", 9, 0.9, 0.8),),
-        artifacts=(shipped, NotExported(format="tflite", why_not="no such operator")), search=search,
+        artifacts=(shipped, unable), search=search,
         possible=Possible(3.0, 0.4, 0.4, Reference(2e-5, 20, 20), 5), settled={"seed": Setting(0, "default")},
         training=Trained(device="cpu", memory_format="contiguous", precision="float32", timed=()), seconds=9.0,
         budget=Judged(
@@ -71,11 +73,14 @@ def made_front() -> dict[str, Any]:
         file="0.6x/model.onnx", trial=0, quality=quality, drop=0.1, latency=1e-5,
         latency_share=Between(0.5, 0.49, 0.51), peak_bytes=10, memory_share=0.5, bytes=10, bytes_share=0.5, ncr=2.0,
     )  # fmt: skip
+    none = Impossible(
+        name="0.1x", asked="0.1x", limit=0.1, status="impossible", answer="not met", error="no", path=None
+    )
     front = Front(
         status="budget-not-met", model="m", data="d", task="classification", metric="accuracy", bound="max_latency",
         device=FrontDevice(name="local", kind="local", emulated=False, unit="s"),
         unpruned=Unpruned(quality=quality, latency=2e-5, peak_bytes=20, bytes=20),
-        points=(point, Impossible(name="0.1x", asked="0.1x", limit=0.1, error="no")),
+        points=(point, none),
         trials=(Tried(trial=0, score=0.9, latency_share=0.5, memory_share=0.5, bytes_share=None, ncr=2.0),),
         seconds=9.0,
     )  # fmt: skip

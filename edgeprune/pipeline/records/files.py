@@ -19,9 +19,9 @@ class NotExported:
     """A format that the network cannot be exported to."""
 
     format: Format
-    exported: Literal[False] = False
-    path: None = None
-    validated: Literal[False] = False
+    exported: Literal[False]
+    path: None
+    validated: Literal[False]
     why_not: str
 
 
@@ -30,7 +30,7 @@ class _File:
     """A file that ships, and the unpruned one that it was compared to; paths are relative to the run folder."""
 
     format: Format
-    exported: Literal[True] = True
+    exported: Literal[True]
     precision: str
     path: str
     sha256: str
@@ -47,7 +47,7 @@ class _File:
 class NotValidated(_File):
     """A file that the device has no runtime for, or whose runtime does not open it."""
 
-    validated: Literal[False] = False
+    validated: Literal[False]
     why_not: str
 
 
@@ -91,7 +91,7 @@ class Drawback:
 class Validated(_File):
     """A file as it was measured on the device, beside the unpruned one in the same rounds."""
 
-    validated: Literal[True] = True
+    validated: Literal[True]
     #: On the test set, through the files on the device.
     device_scores: Scores
     baseline_device_scores: Scores

@@ -55,11 +55,11 @@ class Impossible:
     asked: str
     #: A share of the unpruned network's, or the NCR.
     limit: float
-    status: Literal["impossible"] = "impossible"
-    answer: Answer = "not met"
+    status: Literal["impossible"]
+    answer: Answer
     #: What is possible at best.
     error: str
-    path: None = None
+    path: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ class Check:
 class LatencyCheck:
     """The bound on latency, which is judged by an interval: "open" where that holds the limit."""
 
-    bound: Literal["max_latency"] = "max_latency"
+    bound: Literal["max_latency"]
     limit: Number
     value: Number
     unit: str
@@ -167,6 +167,9 @@ class Result(Header):
     budget: Judged
 
     def __post_init__(self) -> None:
+        # Of the settings these are shown; the others are only repeated, which checks them.
+        if not all(isinstance(self.config.get(name), str) for name in ("model", "data")):
+            raise ValueError("expected the names of model and data in config")
         validated = [each for each in self.artifacts if isinstance(each, Validated)]
         if not any(each.path == self.budget.artifact for each in validated):
             raise ValueError("expected the file that was judged among the validated artifacts")
