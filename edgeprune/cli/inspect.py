@@ -15,8 +15,6 @@ from edgeprune.cli.screen import watching
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.core.runtimes import RuntimeName
-from edgeprune.core.schema import INSPECT_SCHEMA
-from edgeprune.core.version import VERSION
 from edgeprune.devices import find_device, open_session
 from edgeprune.tasks.names import TASK_NAMES
 
@@ -55,7 +53,7 @@ def inspect_command(
         session = stack.enter_context(open_session(spec)) if device is not None else None
         found = to_json(inspect(config, screen, session, settings))
     if as_json:
-        click.echo(json.dumps({"schema": INSPECT_SCHEMA, "edgeprune": VERSION, **found}, indent=1))
+        click.echo(json.dumps(found, indent=1))
         return 0
     from edgeprune.report.inspection import best_lines, group_table, layer_table  # noqa: PLC0415
 

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -18,12 +17,11 @@ from edgeprune.cli.screen import watching
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
 from edgeprune.core.measurement import Failure, MeasureSettings
 from edgeprune.core.plain import to_json
-from edgeprune.core.schema import PROFILE_SCHEMA
-from edgeprune.core.version import VERSION
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.inputs import given_for
-from edgeprune.profilers.profile import Comparison, Profile, Wanted, compare_file, profile_files
+from edgeprune.profilers.profile import Wanted, compare_file, profile_files
 from edgeprune.profilers.recognition import runtime_of
+from edgeprune.profilers.records import Comparison, NotProfiled, Profile, ProfiledOn, Profiles
 from edgeprune.report.profile import (
     comparison_lines,
     fed_lines,
@@ -141,7 +139,9 @@ def profile_command(
                 trouble = error
     profiles = [each for each in found if isinstance(each, Profile)]
     if as_json:
-        click.echo(json.dumps(_to_json(targets, found, compared, spec.name, against), indent=1, allow_nan=False))
+        click.echo(
+            json.dumps(to_json(_outcome(targets, found, compared, spec.name, against)), indent=1, allow_nan=False)
+        )
     else:
         _show(targets, found, compared, spec.name)
     if csv_file:
@@ -197,25 +197,23 @@ def _share(text: str) -> float:
     return share
 
 
-def _to_json(
+def _outcome(
     targets: Sequence[Path],
     found: Sequence[Profile | Failure],
     compared: Sequence[Comparison],
     device: str,
     against: Path | None,
-) -> dict[str, Any]:
+) -> Profiles:
     facts = next((dict(each.facts) for each in found if isinstance(each, Profile)), {})
-    return {
-        "schema": PROFILE_SCHEMA,
-        "edgeprune": VERSION,
-        "device": {"name": device, "emulated": bool(facts.get("emulated")), "facts": facts},
-        "profiles": [
-            each.to_json() if isinstance(each, Profile) else {"file": str(file), "failure": to_json(each)}
+    return Profiles(
+        device=ProfiledOn(device, bool(facts.get("emulated")), facts),
+        profiles=tuple(
+            each if isinstance(each, Profile) else NotProfiled(str(file), each)
             for file, each in zip(targets, found, strict=True)
-        ],
-        "against": str(against) if against else None,
-        "comparisons": [to_json(each) for each in compared],
-    }
+        ),
+        against=str(against) if against else None,
+        comparisons=tuple(compared),
+    )
 
 
 def _write(path: Path, work: Callable[[], None]) -> None:

@@ -13,9 +13,7 @@ from edgeprune.core.errors import DataError, ModelError
 from edgeprune.core.inputs import plain_shape
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import from_json, to_json
-from edgeprune.core.schema import VALIDATE_SCHEMA
 from edgeprune.core.units import format_cost, format_percent
-from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset, Preprocessing
 from edgeprune.data.preprocessing import resolve
@@ -109,20 +107,11 @@ def validate_command(
         screen.say(f"{count:,} images of {dataset.name} through {file.name} on {spec.name}")
         found = accuracy_on_device(session, settings, file, dataset, asked, screen, images)
     if as_json:
-        outcome = {
-            "schema": VALIDATE_SCHEMA,
-            "edgeprune": VERSION,
-            "file": str(file),
-            "device": {"name": spec.name, "emulated": spec.emulated},
-            "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-            **to_json(found),
-            "accuracy": found.share,
-        }
-        click.echo(json.dumps(outcome, indent=1, allow_nan=False))
+        click.echo(json.dumps(to_json(found), indent=1, allow_nan=False))
         return 0
     click.echo(
-        f"{file.name} on {spec.name}: {format_percent(found.share)} right, {found.correct:,} of {found.images:,} test "
-        f"images (95 %: {format_percent(found.low)} to {format_percent(found.high)})"
+        f"{file.name} on {spec.name}: {format_percent(found.accuracy)} right, {found.correct:,} of {found.images:,} "
+        f"test images (95 %: {format_percent(found.low)} to {format_percent(found.high)})"
     )
     # The time an emulator or a simulation takes is its host's.
     spent = f", {format_cost(found.seconds_per_image, 's')} an image with sending and fetching"

@@ -117,6 +117,9 @@ class Source:
             return from_json(kind, data)
         except ValidationError as error:
             raise self.refusal(first_fault(error)) from error
+        except EdgepruneError as error:
+            # A value that checks itself speaks to whoever typed it; here it was the file.
+            raise self.refusal(error.message) from error
         except (OverflowError, RecursionError) as error:
             raise self.refusal(reason(error)) from error
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.reading import Source
+
+T = TypeVar("T")
 
 # Every file of ours carries one, as `schema` or as a database's `PRAGMA user_version`; it rises when a field or column
 # changes its meaning or goes. What they hold: docs/interfaces.md.
@@ -34,13 +37,29 @@ PROFILE_SCHEMA = 1
 VALIDATE_SCHEMA = 1
 
 
-def check_schema(path: Path, found: Any, reads: int, hint: str) -> None:
+def check_schema(path: Path | str, found: Any, reads: int, hint: str) -> None:
     """Raises UsageError where `path` carries another schema than this version reads, StorageError where none."""
     if type(found) is not int:
         raise StorageError(f"{path} is damaged: expected schema {reads}, got {found!r:.40}", hint)
     if found != reads:
         whose = "a newer" if found > reads else "an older"
         raise UsageError(f"{path} was written by {whose} edgeprune (schema {found}, this version reads {reads})", hint)
+
+
+def read_stamped(source: Source, reads: int, hint: str) -> dict[str, Any]:
+    """The JSON object of a file of ours, of the schema that this version `reads`.
+
+    The schema comes first: what another version wrote need not have our fields, and is not damaged for that. Raises as
+    `check_schema`, and the source's error for what is no JSON object.
+    """
+    plain = source.read_json(dict[str, Any])
+    check_schema(source.name, plain.get("schema"), reads, hint)
+    return plain
+
+
+def read_record(source: Source, kind: type[T], reads: int, hint: str) -> T:
+    """A file of ours as the record that it is. Raises as `read_stamped`, and the source's error for other fields."""
+    return source.shaped(read_stamped(source, reads, hint), kind)
 
 
 def open_database(

@@ -32,7 +32,7 @@ from edgeprune.core.lock import LOCK, OWNER, FolderLock
 from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source, short
-from edgeprune.core.schema import RESULT_SCHEMA, TRIALS_SCHEMA, check_schema, open_database
+from edgeprune.core.schema import RESULT_SCHEMA, TRIALS_SCHEMA, open_database, read_stamped
 from edgeprune.core.trial import Candidate, Trial
 
 T = TypeVar("T")
@@ -126,18 +126,21 @@ class RunFolder:
             raise UsageError(f"no run '{name}' in {runs}", hint)
         folder = cls(path)
         if (path / "result.json").exists():
-            result = folder.read_json("result.json", dict[str, Any])
             # It stands for the whole folder: settings and trials of another version would be misread.
             hint = "start a new run, or continue this one with the version that began it"
-            check_schema(path / "result.json", result.get("schema"), RESULT_SCHEMA, hint)
+            read_stamped(folder.source("result.json"), RESULT_SCHEMA, hint)
         return folder
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def source(self, name: str) -> Source:
+        """A file of the folder, to be read: its faults are StorageErrors."""
+        return Source(self.path / name, StorageError, START_ANEW)
+
     def read_json(self, name: str, kind: type[T]) -> T:
         """A JSON file of the folder as a value of type `kind`. Raises StorageError where it is missing or damaged."""
-        return Source(self.path / name, StorageError, START_ANEW).read_json(kind)
+        return self.source(name).read_json(kind)
 
     def write_json(self, name: str, data: Any) -> None:
         """Write a JSON file of the folder, whole or not at all."""

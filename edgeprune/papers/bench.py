@@ -20,19 +20,28 @@ import time
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import Field
 from torch import nn
 
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import UsageError
 from edgeprune.core.files import storing, write_json
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
-from edgeprune.core.schema import BENCH_SCHEMA
 from edgeprune.models.weights import save_weights
 from edgeprune.papers import methods as baselines
 from edgeprune.papers.bench_config import COMPARED, UNPRUNED, BenchConfig, Label, parse_label, target
+from edgeprune.papers.records import (
+    Agents,
+    BetaPoint,
+    BetaSweep,
+    Cell,
+    Compared,
+    Evaluations,
+    Searched,
+    SparsityTrial,
+    read_file,
+)
 from edgeprune.papers.workbench import (
     BATCH_SIZE,
     Ground,
@@ -41,7 +50,6 @@ from edgeprune.papers.workbench import (
     make_ground,
     origin,
     owned,
-    read_json,
 )
 from edgeprune.pipeline.finetune import FineTune, prune_and_tune, widen
 from edgeprune.pruning.cost import count_macs
@@ -73,21 +81,6 @@ class Outcome:
     result: SearchResult = field(default_factory=lambda: SearchResult(0))
     criterion: str | None = None
     repair: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Seeds:
-    """What is read of an evals.json."""
-
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """What is read of a finished search of the comparison."""
-
-    curve: Annotated[tuple[float, ...], Field(min_length=1)]
-    agent_sparsity: float | None
 
 
 def run_bench(config: BenchConfig, progress: Progress) -> list[str]:
@@ -210,34 +203,34 @@ def _finish(config: BenchConfig, label: Label, bench: Workbench, outcome: Outcom
     wide = widen(ground.network, structure, plan, fit.network) if plan.kept else fit.network
     save_weights(config.out / weights, wide)
     share = count_macs(fit.network, structure.shape) / count_macs(ground.network, structure.shape)
-    cell: dict[str, Any] = {
+    cell = Cell(
         **origin(),
-        "method": label.text,
-        "seed": ground.seed,
-        "widths": widths,
-        "ncr": ncr,
-        "ncr_target": outcome.ncr,
-        "macs_share": share,
-        "baseline_accuracy": ground.accuracy,
-        "accuracy_before": before,
-        "accuracy": accuracy,
-        "error": 100 * (ground.accuracy - accuracy),
-        "validation_accuracy": fit.accuracy,
-        "search_seconds": round(outcome.seconds, 2),
-        "finetune_seconds": round(time.monotonic() - started, 2),
-        "method_epochs": outcome.epochs,
-        "finetune_epochs": ground.finetune_epochs,
-        "evaluations": outcome.evaluations,
-        "agent_sparsity": outcome.result.agent_sparsity,
-        "rewards": outcome.rewards,
-        "losses": outcome.result.losses,
-        "criterion": outcome.criterion,
-        "repair": outcome.repair,
-        "weights": weights,
-    }
-    write_json(_cell_file(config.out, label, ground.seed), cell)
+        method=label.text,
+        seed=ground.seed,
+        widths=widths,
+        ncr=ncr,
+        ncr_target=outcome.ncr,
+        macs_share=share,
+        baseline_accuracy=ground.accuracy,
+        accuracy_before=before,
+        accuracy=accuracy,
+        error=100 * (ground.accuracy - accuracy),
+        validation_accuracy=fit.accuracy,
+        search_seconds=round(outcome.seconds, 2),
+        finetune_seconds=round(time.monotonic() - started, 2),
+        method_epochs=outcome.epochs,
+        finetune_epochs=ground.finetune_epochs,
+        evaluations=outcome.evaluations,
+        agent_sparsity=outcome.result.agent_sparsity,
+        rewards=outcome.rewards,
+        losses=outcome.result.losses,
+        criterion=outcome.criterion,
+        repair=outcome.repair,
+        weights=weights,
+    )
+    write_json(_cell_file(config.out, label, ground.seed), to_json(cell))
     layers = "-".join(map(str, widths.values()))
-    progress.say(f"{layers}: NCR {ncr:.2f}, error {cell['error']:.2f} points, search {outcome.seconds:.1f} s")
+    progress.say(f"{layers}: NCR {ncr:.2f}, error {cell.error:.2f} points, search {outcome.seconds:.1f} s")
 
 
 def _tune(label: Label, bench: Workbench, outcome: Outcome, progress: Progress) -> tuple[Fit, PruningPlan]:
@@ -293,37 +286,40 @@ def _compare(config: BenchConfig, name: str, bench: Workbench) -> None:
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     best = pick(episodes, ncr).candidate
-    write_json(
-        path,
-        {
-            **origin(),
-            "method": name,
-            "seed": bench.ground.seed,
-            "curve": curve,
-            "widths": best.plan.widths,
-            "accuracy": best.accuracy,
-            "seconds": round(seconds, 2),
-            "agent_sparsity": result.agent_sparsity,
-        },
+    found = Compared(
+        **origin(),
+        method=name,
+        seed=bench.ground.seed,
+        curve=tuple(curve),
+        widths=best.plan.widths,
+        accuracy=best.accuracy,
+        seconds=round(seconds, 2),
+        agent_sparsity=result.agent_sparsity,
     )
+    write_json(path, to_json(found))
 
 
 def _gather(config: BenchConfig) -> None:
     """evals.json and sparsity.json of all seeds that the comparison has."""
     path = config.out / "evals.json"
-    known = {*range(config.seeds), *(read_json(path, _Seeds).seeds if path.exists() else ())}
+    budget = config.budget_evals
+    assert budget is not None
+    known = {*range(config.seeds), *(read_file(path, Evaluations).seeds if path.exists() else ())}
     seeds = [seed for seed in sorted(known) if all(_eval_file(config, name, seed).exists() for name in COMPARED)]
-    found = {name: [read_json(_eval_file(config, name, seed), _Compared) for seed in seeds] for name in COMPARED}
+    found = {name: [read_file(_eval_file(config, name, seed), Compared) for seed in seeds] for name in COMPARED}
     methods = {
-        name: {"final": [one.curve[-1] for one in each], "curves": [list(one.curve) for one in each]}
+        name: Searched(final=tuple(one.curve[-1] for one in each), curves=tuple(one.curve for one in each))
         for name, each in found.items()
     }
-    write_json(path, {"schema": BENCH_SCHEMA, "budget": config.budget_evals, "seeds": seeds, "methods": methods})
-    agents = {
-        key: {"rewards": methods[name]["final"], "sparsity": [one.agent_sparsity for one in found[name]]}
-        for key, name in (("penalty", "edgeprune"), ("none", "edgeprune-noprox"))
-    }
-    write_json(config.out / "sparsity.json", {"schema": BENCH_SCHEMA, **agents})
+    write_json(path, to_json(Evaluations(budget=budget, seeds=tuple(seeds), methods=methods)))
+
+    def agents(name: str) -> Agents:
+        return Agents(
+            methods[name].final, tuple(one.agent_sparsity for one in found[name] if one.agent_sparsity is not None)
+        )
+
+    trial = SparsityTrial(penalty=agents("edgeprune"), none=agents("edgeprune-noprox"))
+    write_json(config.out / "sparsity.json", to_json(trial))
 
 
 def _sweep(config: BenchConfig, bench: Workbench) -> None:
@@ -335,8 +331,6 @@ def _sweep(config: BenchConfig, bench: Workbench) -> None:
     for beta in BETAS:
         episodes, *_ = bench.search(method, method.criterion, ncr=ncr, episodes=config.episodes, beta=beta, bound=False)
         best = max(episodes, key=lambda episode: episode.reward).candidate
-        points.append({"beta": beta, "accuracy": best.accuracy, "ncr": best.ncr})
-    write_json(
-        config.out / "beta.json",
-        {"schema": BENCH_SCHEMA, "method": "edgeprune", "seed": bench.ground.seed, "points": points},
-    )
+        points.append(BetaPoint(beta, best.accuracy, best.ncr))
+    swept = BetaSweep(method="edgeprune", seed=bench.ground.seed, points=tuple(points))
+    write_json(config.out / "beta.json", to_json(swept))

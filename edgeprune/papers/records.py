@@ -11,13 +11,15 @@ FOLDER/
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
+
+from pydantic import Field
 
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.reading import Source
-from edgeprune.core.schema import BENCH_SCHEMA, check_schema
+from edgeprune.core.schema import BENCH_SCHEMA, read_record
 
 #: Methods as tables and figures list them; variants ("edgeprune@5", "random+taylor") follow, others come last.
 ORDER = (
@@ -28,41 +30,61 @@ ORDER = (
 #: A cell's NCR meets its target from 1 % below (widths are whole numbers) to 5 % above.
 NCR_MET = (0.99, 1.05)
 
-_AGAIN = "remove that file and run the bench again"
+Share = Annotated[float, Field(ge=0, le=1)]
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What every cell and every unpruned network says of where it comes from."""
+
+    schema: int = BENCH_SCHEMA
+    #: The version that made it, and on what; "" in files of before it was noted.
+    edgeprune: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline(Origin):
     """The unpruned network of one seed. Accuracies are shares, of the test and of the validation set."""
 
     seed: int
-    accuracy: float
-    validation: float
+    #: Its fingerprint; None in files of before it was noted.
+    data: str | None = None
+    accuracy: Share
+    validation: Share
     epochs: int
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell(Origin):
     """One method with one seed. Accuracies, `macs_share` and `agent_sparsity` are shares; `error` is in points."""
 
+    #: The row's name.
     method: str
     seed: int
+    #: Channels that stay, by group.
     widths: Mapping[str, int]
+    #: Neuron compression rate, and the one that was asked for.
     ncr: float
     ncr_target: float | None
     macs_share: float
+    #: On the test set: of the unpruned network, before fine-tuning, and after.
     baseline_accuracy: float
     accuracy_before: float
     accuracy: float
     #: Points of test accuracy lost after fine-tuning; below 0 where it rose.
     error: float
+    validation_accuracy: float | None = None
+    #: The search with its ranking, or the method's own training.
     search_seconds: float
     finetune_seconds: float
+    #: Epochs of the method's own training, and of fine-tuning.
     method_epochs: int
     finetune_epochs: int
+    #: How often a search asked what a plan is worth.
     evaluations: int
     agent_sparsity: float | None
     #: One per episode.
@@ -73,9 +95,6 @@ class Cell:
     repair: bool
     #: Relative to the bench folder.
     weights: str | None
-    #: The version that made it, and on what; "" in cells of before it was noted.
-    edgeprune: str = ""
-    machine: str = ""
 
     @property
     def layers(self) -> str:
@@ -100,10 +119,11 @@ class BetaPoint:
     ncr: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BetaSweep:
     """One method and seed, searched with several β."""
 
+    schema: int = BENCH_SCHEMA
     method: str
     seed: int
     points: tuple[BetaPoint, ...]
@@ -117,10 +137,11 @@ class Agents:
     sparsity: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SparsityTrial:
     """Agents with the proximal step (`penalty`) and without (`none`)."""
 
+    schema: int = BENCH_SCHEMA
     penalty: Agents
     none: Agents
 
@@ -135,13 +156,50 @@ class Searched:
     curves: tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared(Origin):
+    """One search of an equal-evaluation comparison."""
+
+    method: str
+    seed: int
+    #: Best reward so far after evaluation 1, 2, ...; 0 until a plan reaches the NCR.
+    curve: Annotated[tuple[float, ...], Field(min_length=1)]
+    #: Of the best plan, and its accuracy, a share of the validation images.
+    widths: Mapping[str, int]
+    accuracy: float
+    seconds: float
+    agent_sparsity: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluations:
     """Methods that were given the same number of evaluations, `budget`."""
 
+    schema: int = BENCH_SCHEMA
     budget: int
     seeds: tuple[int, ...]
     methods: Mapping[str, Searched]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchHeader:
+    """What a bench.json holds: a folder has one data set and one choice of settings."""
+
+    schema: int = BENCH_SCHEMA
+    data: str
+    #: Of a search whose method says no more; None in files of before it was noted.
+    episodes: int | None = None
+    #: Neurons per layer, input and output included.
+    net: tuple[int, ...]
+    train_epochs: int | None = None
+    finetune_epochs: int
+    seeds: tuple[int, ...]
+    #: The table's rows.
+    methods: tuple[str, ...] = ()
+    #: What the seconds were taken on.
+    machine: str
+    #: Whether the paper has a table for it.
+    published: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,17 +228,6 @@ class Bench:
         return tuple(cell for cell in self.cells if cell.method == method)
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    data: str
-    net: tuple[int, ...]
-    seeds: tuple[int, ...]
-    finetune_epochs: int
-    machine: str
-    published: bool
-    methods: tuple[str, ...] = field(default=())
-
-
 def load_bench(folder: Path) -> Bench:
     """Read a bench folder. Cells that are not finished, and comparisons that were not made, are simply absent.
 
@@ -188,8 +235,8 @@ def load_bench(folder: Path) -> Bench:
     """
     if not (folder / "bench.json").is_file():
         raise UsageError(f"{folder} is no bench folder: it has no bench.json", "make one with: edgeprune bench paper")
-    header = _read(folder / "bench.json", _Header)
-    baselines = [_read(path, Baseline) for path in folder.glob("baseline-*.json")]
+    header = read_file(folder / "bench.json", BenchHeader)
+    baselines = [read_file(path, Baseline) for path in folder.glob("baseline-*.json")]
     cells = [_cell(path) for path in folder.glob("cells/*.json")]
     return Bench(
         folder=folder,
@@ -224,7 +271,7 @@ def _rank(method: str) -> tuple[int, str]:
 
 
 def _cell(path: Path) -> Cell:
-    cell = _read(path, Cell)
+    cell = read_file(path, Cell)
     if path.stem != f"{cell.method}-{cell.seed}":
         _damaged(path, f"it holds method '{cell.method}', seed {cell.seed}")
     return cell
@@ -246,18 +293,19 @@ def _evals(path: Path) -> Evaluations | None:
 
 
 def _read_extra(path: Path, kind: type[T]) -> T | None:
-    return _read(path, kind) if path.exists() else None
+    return read_file(path, kind) if path.exists() else None
 
 
-def _read(path: Path, kind: type[T]) -> T:
-    source = Source(path, StorageError, _AGAIN)
-    data = source.read_json(dict[str, Any])
-    if "schema" not in data:
-        _damaged(path, "it says no schema")
+def source_of(path: Path) -> Source:
+    """A file of a bench folder, to be read: its faults are StorageErrors."""
+    return Source(path, StorageError, "remove that file and run the bench again")
+
+
+def read_file(path: Path, kind: type[T]) -> T:
+    """A JSON file of a bench folder. Raises UsageError where it is of another schema, StorageError where damaged."""
     hint = "read it with the version that wrote it, or run the bench again in a new folder"
-    check_schema(path, data["schema"], BENCH_SCHEMA, hint)
-    return source.shaped(data, kind)
+    return read_record(source_of(path), kind, BENCH_SCHEMA, hint)
 
 
 def _damaged(path: Path, why: str) -> NoReturn:
-    raise Source(path, StorageError, _AGAIN).refusal(why)
+    raise source_of(path).refusal(why)

@@ -18,11 +18,20 @@ from edgeprune.core.files import storing
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName
-from edgeprune.core.schema import SHAPLEY_SCHEMA
 from edgeprune.core.store import RunFolder
-from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
 from edgeprune.models.source import make_model
+from edgeprune.papers.shapley_record import (
+    Coalition,
+    DataNamed,
+    Game,
+    Parameters,
+    Players,
+    Scored,
+    ShapleyResult,
+    Shipped,
+    Valued,
+)
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.criterion import announce
 from edgeprune.pipeline.export import export_all, save_network
@@ -157,21 +166,20 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
     example = prepared.validation.inputs(slice(0, 16))
     pruned = narrow(criterion, prepared.structure, plan, prepared.train, check=example)
     fit = _fine_tuned(config, prepared, pruned, progress)
-    parameters = {"unpruned": count_parameters(network), "pruned": count_parameters(fit.network)}
-    progress.say(
-        f"{group.channels} {group.kind} -> {width}; {parameters['unpruned']} parameters -> {parameters['pruned']}"
-    )
+    parameters = Parameters(count_parameters(network), count_parameters(fit.network))
+    progress.say(f"{group.channels} {group.kind} -> {width}; {parameters.unpruned} parameters -> {parameters.pruned}")
 
     progress.stage("6 validate")
     test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-    accuracy = {
-        "unpruned": score(network, test),
-        "pruned": score(pruned, test),
-        "fine_tuned": score(fit.network, test),
-    }
+    accuracy = Scored(
+        test_images=len(test),
+        unpruned=score(network, test),
+        pruned=score(pruned, test),
+        fine_tuned=score(fit.network, test),
+    )
     progress.say(
-        f"{len(test)} test images: unpruned {100 * accuracy['unpruned']:.2f} %, "
-        f"pruned {100 * accuracy['pruned']:.2f} %, fine-tuned {100 * accuracy['fine_tuned']:.2f} %"
+        f"{len(test)} test images: unpruned {100 * accuracy.unpruned:.2f} %, "
+        f"pruned {100 * accuracy.pruned:.2f} %, fine-tuned {100 * accuracy.fine_tuned:.2f} %"
     )
 
     progress.stage("7 further compression (int8)")
@@ -180,32 +188,31 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
     progress.stage("8 deploy")
     save_network(prepared, folder, fit.network, plan)
     exported, _ = export_all(prepared, folder, fit.network, plan, progress)
-    result = {
-        "schema": SHAPLEY_SCHEMA,
-        "edgeprune": VERSION,
-        "config": {**to_plain(plain), "layer": group.name, "keep": config.keep, "images": images},
-        "data": {"name": prepared.dataset.name, "fingerprint": prepared.dataset.fingerprint},
-        "layer": {"name": group.name, "kind": group.kind, "channels": group.channels, "kept": width},
-        "game": _game(found, images),
-        "values": [
-            {"channel": c, "value": float(found.values[c]), "error": float(found.errors[c]), "kept": place < width}
+    result = ShapleyResult(
+        config={**to_plain(plain), "layer": group.name, "keep": config.keep, "images": images},
+        data=DataNamed(prepared.dataset.name, prepared.dataset.fingerprint),
+        layer=Players(group.name, group.kind, group.channels, width),
+        game=_game(found, images),
+        values=tuple(
+            Valued(channel=c, value=float(found.values[c]), error=float(found.errors[c]), kept=place < width)
             for place, c in enumerate(order)
-        ],
-        "coalitions": coalitions,
-        "accuracy": {"test_images": len(test), **accuracy},
-        "parameters": parameters,
-        "history": list(fit.history),
-        "further_compression": None,
-        "artifacts": [
-            {"path": item.artifact.path.name, "bytes": item.artifact.bytes, "unpruned_bytes": item.baseline.bytes,
-             "sha256": item.artifact.sha256, "parity": to_json(item.parity)}
+        ),
+        coalitions=coalitions,
+        accuracy=accuracy,
+        parameters=parameters,
+        history=fit.history,
+        artifacts=tuple(
+            Shipped(
+                item.artifact.path.name, item.artifact.bytes, item.baseline.bytes, item.artifact.sha256, item.parity
+            )
             for item in exported
-        ],
-        "seconds": round(time.monotonic() - started, 2),
-    }  # fmt: skip
-    folder.write_json("shapley.json", result)
+        ),
+        seconds=round(time.monotonic() - started, 2),
+    )
+    told = to_json(result)
+    folder.write_json("shapley.json", told)
     incoming, outgoing = _links(network, coupling)
-    return ShapleyOutcome(folder.path, result, None if incoming is None else incoming.numpy(), outgoing.numpy())
+    return ShapleyOutcome(folder.path, told, None if incoming is None else incoming.numpy(), outgoing.numpy())
 
 
 def _players(
@@ -270,19 +277,18 @@ def _layer(structure: Structure, wanted: str | None) -> Coupling:
     return couplings[wanted]
 
 
-def _game(found: ShapleyValues, images: int) -> dict[str, Any]:
-    return {
-        "value": "accuracy",
-        "images": images,
-        "everybody": found.everybody,
-        "nobody": found.nobody,
-        "permutations": found.permutations,
-        "evaluations": found.evaluations,
-        "tolerance": None if found.permutations is None else TOLERANCE,
-    }
+def _game(found: ShapleyValues, images: int) -> Game:
+    return Game(
+        images=images,
+        everybody=found.everybody,
+        nobody=found.nobody,
+        permutations=found.permutations,
+        evaluations=found.evaluations,
+        tolerance=None if found.permutations is None else TOLERANCE,
+    )
 
 
-def _coalitions(game: NetworkGame, order: tuple[int, ...], width: int, seed: int) -> list[dict[str, Any]]:
+def _coalitions(game: NetworkGame, order: tuple[int, ...], width: int, seed: int) -> tuple[Coalition, ...]:
     """Some coalitions that show what the ranking is worth: who stays beside as many others, and what one is missed."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = [torch.randperm(len(order), generator=generator).tolist()[:width] for _ in range(3)]
@@ -299,10 +305,10 @@ def _coalitions(game: NetworkGame, order: tuple[int, ...], width: int, seed: int
     for row, (_, channels) in enumerate(named):
         members[row, channels] = True
     accuracies = game.values(members).tolist()
-    return [
-        {"name": name, "channels": sorted(channels), "accuracy": accuracy}
+    return tuple(
+        Coalition(name, tuple(sorted(channels)), accuracy)
         for (name, channels), accuracy in zip(named, accuracies, strict=True)
-    ]
+    )
 
 
 def _links(network: nn.Module, coupling: Coupling) -> tuple[Tensor | None, Tensor]:

@@ -11,19 +11,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import torch
-from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
-from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.core.errors import UsageError
 from edgeprune.core.files import storing, sweep_temporary, write_json
 from edgeprune.core.lock import FolderLock, discard_empty
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
-from edgeprune.core.reading import Source
-from edgeprune.core.schema import BENCH_SCHEMA, check_schema
+from edgeprune.core.schema import BENCH_SCHEMA, read_stamped
 from edgeprune.core.trial import Candidate
 from edgeprune.core.version import VERSION
 from edgeprune.data.catalog import load_data
@@ -31,6 +30,7 @@ from edgeprune.data.dataset import Dataset
 from edgeprune.models.source import make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.papers.bench_config import BenchConfig
+from edgeprune.papers.records import Baseline, BenchHeader, read_file, source_of
 from edgeprune.pipeline.criterion import make_criterion
 from edgeprune.pipeline.finetune import MakeCriterion
 from edgeprune.pipeline.scoring import Scoring
@@ -47,7 +47,6 @@ from edgeprune.training.batches import Batches
 from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.fit import score, train
 
-T = TypeVar("T")
 #: Training images that criteria look at.
 CALIBRATION_IMAGES = 8000
 #: Steps that a candidate is tuned for before it is scored, of networks under and over `BIG` parameters.
@@ -60,24 +59,6 @@ BATCH_SIZE = 128
 EPOCHS, BIG_EPOCHS = (30, 100), (10, 20)
 #: Parameters from which a network counts as big.
 BIG = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Note:
-    """What is read of a baseline-S.json. Notes of older versions do not name their data."""
-
-    accuracy: Annotated[float, Field(ge=0, le=1)]
-    validation: Annotated[float, Field(ge=0, le=1)]
-    epochs: int
-    data: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Earlier:
-    """What is read of a bench.json, to be added to."""
-
-    seeds: tuple[int, ...] = ()
-    methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +241,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     _header(config, sizes, train_epochs, finetune_epochs)
     weights, note = folder / "weights" / f"baseline-{seed}.safetensors", folder / f"baseline-{seed}.json"
     if note.exists() and weights.exists():
-        with _source(weights).guarded():
+        with source_of(weights).guarded():
             network.load_state_dict(load_file(weights))
     else:
         started = time.monotonic()
@@ -270,14 +251,18 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
         )  # fmt: skip
         network = fit.network
         save_weights(weights, network)
-        known = {"accuracy": score(network, test), "validation": fit.accuracy, "epochs": train_epochs}
-        spent = round(time.monotonic() - started, 1)
-        write_json(
-            note,
-            {**origin(), "seed": seed, "data": dataset.fingerprint, **known, "seconds": spent},
+        made = Baseline(
+            **origin(),
+            seed=seed,
+            data=dataset.fingerprint,
+            accuracy=score(network, test),
+            validation=fit.accuracy,
+            epochs=train_epochs,
+            seconds=round(time.monotonic() - started, 1),
         )
+        write_json(note, to_json(made))
     network.eval()
-    said = read_json(note, _Note)
+    said = read_file(note, Baseline)
     if said.data not in (None, dataset.fingerprint):
         raise UsageError(f"{folder} was made with other data than {config.data} now holds", "give another --out")
     progress.say(f"unpruned: {100 * said.accuracy:.2f} % on test after {said.epochs} epochs")
@@ -306,8 +291,7 @@ def check_settings(
     `earlier` is what it was made with, where bench.json keeps that apart; `of` says of what, " for NAME".
     """
     path = folder / "bench.json"
-    header = read_json(path, dict[str, Any]) if path.exists() else {"schema": BENCH_SCHEMA, **settings}
-    check_schema(path, header.get("schema"), BENCH_SCHEMA, "give another --out")
+    header = read_stamped(source_of(path), BENCH_SCHEMA, "give another --out") if path.exists() else settings
     known = header if not of else settings if earlier is None else earlier
     for key, value in settings.items():
         if known.get(key) != value:
@@ -321,31 +305,27 @@ def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_e
     """Write bench.json. Raises as `check_settings`."""
     path = config.out / "bench.json"
     epochs = {"train_epochs": train_epochs, "finetune_epochs": finetune_epochs}
-    fixed = {"schema": BENCH_SCHEMA, **config.asked, "net": sizes, **epochs}
-    check_settings(config.out, fixed)
-    earlier = read_json(path, _Earlier) if path.exists() else _Earlier()
+    check_settings(config.out, {**config.asked, "net": sizes, **epochs})
+    earlier = read_file(path, BenchHeader) if path.exists() else None
     # The comparison at equal evaluations adds no rows to the table.
     rows = config.rows if config.budget_evals is None else ()
-    seeds = sorted({*range(config.seeds if rows else 0), *earlier.seeds})
-    methods = list(dict.fromkeys([*earlier.methods, *rows]))
-    write_json(
-        path,
-        {**fixed, "seeds": seeds, "methods": methods, "machine": machine(), "published": bool(config.published)},
+    header = BenchHeader(
+        data=config.asked["data"],
+        episodes=config.episodes,
+        net=tuple(sizes),
+        train_epochs=train_epochs,
+        finetune_epochs=finetune_epochs,
+        seeds=tuple(sorted({*range(config.seeds if rows else 0), *(earlier.seeds if earlier else ())})),
+        methods=tuple(dict.fromkeys([*(earlier.methods if earlier else ()), *rows])),
+        machine=machine(),
+        published=bool(config.published),
     )
-
-
-def read_json(path: Path, kind: type[T]) -> T:
-    """A JSON file of a bench folder as a value of type `kind`. Raises StorageError."""
-    return _source(path).read_json(kind)
-
-
-def _source(path: Path) -> Source:
-    return Source(path, StorageError, "remove that file and run the bench again")
+    write_json(path, to_json(header))
 
 
 def origin() -> dict[str, Any]:
     """What every cell and every unpruned network says of where it comes from."""
-    return {"schema": BENCH_SCHEMA, "edgeprune": VERSION, "machine": machine()}
+    return {"edgeprune": VERSION, "machine": machine()}
 
 
 def machine() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Literal, get_args
 
 from edgeprune.core.budget import Bound
 from edgeprune.core.errors import UsageError
@@ -104,7 +105,10 @@ def _rate(text: str, option: str) -> Asked:
 FRONT, PICTURE = "front.json", "front.png"
 #: No network has more neurons than that to one that is left.
 LARGEST_RATE = 1_000_000
-#: The options that may hold several bounds, by field, and how one of them is read.
+#: The options that may hold several bounds, by field.
+Bounded = Literal["max_latency", "max_memory", "max_bytes", "expect_ncr"]
+BOUNDED: tuple[Bounded, ...] = get_args(Bounded)
+#: How one bound of each is read.
 PARSERS: Mapping[str, Callable[[str, str], Asked]] = MappingProxyType(
     {"max_latency": _latency, "max_memory": _size, "max_bytes": _size, "expect_ncr": _rate}
 )

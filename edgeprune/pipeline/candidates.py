@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from torch import nn
 
@@ -56,7 +56,7 @@ class FileMaker:
         self._example = prepared.validation.inputs(slice(0, 2))
         self._template: Template | None = None
         self._progress = progress
-        self.how = "sliced"
+        self.how: Literal["sliced", "exported"] = "sliced"
         self._made = 0
         structure = prepared.structure
         gathers = any(group.name == INPUTS for group in structure.groups)

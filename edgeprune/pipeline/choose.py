@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.trial import Trial
+from edgeprune.pipeline.records.search import Reference
 from edgeprune.profilers.statistics import Interval, cost_interval
 
 #: By how much the quotient of a living process, which cannot tell how fresh ones differ, may lie under theirs: added to
@@ -21,15 +22,6 @@ from edgeprune.profilers.statistics import Interval, cost_interval
 BETWEEN_PROCESSES = 0.01
 #: Plans nearer than this (see `distance`) are near-identical: a tenth more channels in every group.
 APART = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """The unpruned network on the device, to which relative bounds refer: seconds (or instructions), bytes, bytes."""
-
-    latency: float
-    memory: float
-    bytes: float
 
 
 def confirmed(trial: Trial) -> bool:

@@ -17,7 +17,7 @@ from edgeprune.core.reading import Source, first_fault, short
 from edgeprune.core.runtimes import FORMATS, RUNTIMES, Format, RuntimeName, runtime_for
 from edgeprune.core.units import refuse_unit
 from edgeprune.data.preprocessing import WORDS, parse_numbers
-from edgeprune.pipeline.bounds import PARSERS, read_bounds, read_drop
+from edgeprune.pipeline.bounds import BOUNDED, PARSERS, Bounded, read_bounds, read_drop
 from edgeprune.search.names import MethodName
 from edgeprune.tasks.names import MetricName, TaskName
 
@@ -308,9 +308,9 @@ class RunConfig:
         return any(getattr(self, name) is not None for name in PARSERS)
 
     @property
-    def front(self) -> str | None:
+    def front(self) -> Bounded | None:
         """The field that holds several bounds; None where there is none, and the run gives one network."""
-        return next((name for name in PARSERS if len(read_bounds(name, getattr(self, name))) > 1), None)
+        return next((name for name in BOUNDED if len(read_bounds(name, getattr(self, name))) > 1), None)
 
     def singles(self) -> dict[str, RunConfig]:
         """The settings with one bound of the `front` each, by its name, the loosest first."""

@@ -25,41 +25,49 @@ from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import FORMATS, Format
-from edgeprune.core.schema import PLAN_SCHEMA, check_schema
+from edgeprune.core.schema import PLAN_SCHEMA, read_record
 from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.version import VERSION
+from edgeprune.data.dataset import Scaled
 from edgeprune.exporters import EXPORTERS, Parity, describe, read_metadata
 from edgeprune.models.inputs import ask, made, to_numpy
 from edgeprune.models.plain import is_waiting, make_plain
 from edgeprune.models.source import make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.records.weights import WeightsFile
 from edgeprune.pipeline.rehearse import check_file
 from edgeprune.pruning.structure import INPUTS
 from edgeprune.pruning.surgery import cut
+from edgeprune.tasks.names import TaskName
 
 PARITY_IMAGES = 256
 #: Answers that tell whether a model computes what it did.
 ANSWERS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class _Weights:
-    file: str
-    sha256: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFile:
+    """What a plan.json holds: the pruned network, beside its weights."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """What `load_network` reads of plan.json."""
-
-    schema: int
+    schema: int = PLAN_SCHEMA
+    #: The version that wrote it.
+    edgeprune: str = VERSION
+    #: Its name in the zoo, or absolute FILE.py:FUNCTION.
     model: str
-    answers: tuple[float, ...]
+    #: Of one example; of several inputs, or of integers, each.
     input_shape: tuple[Annotated[int, Field(ge=1)], ...] | tuple[InputSpec, ...]
+    task: TaskName
+    #: Numbers that an answer has.
     outputs: Annotated[int, Field(ge=1)]
+    #: Their names; empty where answers are numbers.
+    classes: tuple[str, ...]
+    preprocessing: Scaled
+    #: The channels that stay, by group.
     plan: PruningPlan
-    weights: _Weights
+    weights: WeightsFile
+    #: The first answers to inputs that are the same everywhere.
+    answers: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +112,18 @@ def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan
     save_weights(path, network)
     file, _, function = prepared.model.rpartition(":")
     source = Path(file).expanduser().resolve() if file else None
-    folder.write_json(
-        "plan.json",
-        {
-            "schema": PLAN_SCHEMA,
-            "edgeprune": VERSION,
-            "model": f"{source}:{function}" if source else prepared.model,
-            "input_shape": to_json(prepared.dataset.input_shape),
-            "task": prepared.task.name,
-            "outputs": prepared.dataset.outputs,
-            "classes": list(prepared.dataset.classes),
-            "preprocessing": to_json(prepared.dataset.preprocessing),
-            "plan": to_json(plan),
-            "weights": {"file": path.name, "sha256": sha256_file(path)},
-            "answers": _answers(network, prepared.dataset.input_shape),
-        },
+    written = PlanFile(
+        model=f"{source}:{function}" if source else prepared.model,
+        input_shape=prepared.dataset.input_shape,
+        task=prepared.task.name,
+        outputs=prepared.dataset.outputs,
+        classes=tuple(prepared.dataset.classes),
+        preprocessing=prepared.dataset.preprocessing,
+        plan=plan,
+        weights=WeightsFile(path.name, sha256_file(path)),
+        answers=tuple(_answers(network, prepared.dataset.input_shape)),
     )
+    folder.write_json("plan.json", to_json(written))
 
 
 def _answers(network: nn.Module, shape: Shape) -> list[float]:
@@ -142,10 +146,7 @@ def load_network(run: Path, model: str | nn.Module | None = None) -> nn.Module:
     if not (run / "plan.json").is_file():
         raise UsageError(f"{run} holds no pruned network", "give the folder of a run that got as far as fine-tuning")
     source = Source(run / "plan.json", StorageError, START_ANEW)
-    # The schema first: what another version wrote need not have our fields, and is not damaged for that.
-    plain = source.read_json(dict[str, Any])
-    check_schema(run / "plan.json", plain.get("schema"), PLAN_SCHEMA, "load it with the version that wrote it")
-    said = source.shaped(plain, _Stored)
+    said = read_record(source, PlanFile, PLAN_SCHEMA, "load it with the version that wrote it")
     weights = run / said.weights.file
     with source.guarded():
         if sha256_file(weights) != said.weights.sha256:

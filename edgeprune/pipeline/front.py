@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from edgeprune.core.budget import Bound
 from edgeprune.core.errors import BudgetError
 from edgeprune.core.measurement import Measurement
-from edgeprune.core.schema import FRONT_SCHEMA
 from edgeprune.core.trial import Trial
-from edgeprune.core.version import VERSION
-from edgeprune.pipeline.bounds import read_bounds
-from edgeprune.pipeline.choose import Reference
+from edgeprune.pipeline.bounds import Asked, read_bounds
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared
-from edgeprune.pipeline.result import EXIT_CODES, Status
+from edgeprune.pipeline.records.front import (
+    Between,
+    Front,
+    FrontDevice,
+    Impossible,
+    Reached,
+    Tried,
+    Unpruned,
+)
+from edgeprune.pipeline.records.result import Ended, Status
+from edgeprune.pipeline.records.search import Reference
+from edgeprune.pipeline.result import EXIT_CODES
 from edgeprune.pipeline.search import Searched
 from edgeprune.tasks.metrics import Yardstick
 
@@ -50,91 +58,99 @@ def assemble_front(
     searched: Searched,
     outcomes: Mapping[str, Outcome],
     seconds: float,
-) -> dict[str, Any]:
+) -> Front:
     """The whole front of a run; `outcomes` by the bounds' names, the loosest first. `searched` has all trials."""
     assert config.front is not None
     asked = {each.name: each for each in read_bounds(config.front, getattr(config, config.front))}
     reference, shown = searched.possible.reference, prepared.yardstick
     whole = {"max_latency": reference.latency, "max_memory": reference.memory, "max_bytes": reference.bytes}
-    points = []
+    points: list[Reached | Impossible] = []
     for name, outcome in outcomes.items():
         bound = asked[name].value
         limit = bound.limit(whole[config.front]) / whole[config.front] if isinstance(bound, Bound) else bound
-        what = {"name": name, "asked": asked[name].text, "limit": limit}
-        points.append({**what, **_came_of(name, outcome, prepared)})
+        if isinstance(outcome, BudgetError):
+            points.append(
+                Impossible(
+                    name=name,
+                    asked=asked[name].text,
+                    limit=limit,
+                    status="impossible",
+                    answer="not met",
+                    error=str(outcome),
+                    path=None,
+                )
+            )
+        else:
+            points.append(_reached(asked[name], limit, outcome, prepared))
     reached = [outcome for outcome in outcomes.values() if not isinstance(outcome, BudgetError)]
-    return {
-        "schema": FRONT_SCHEMA,
-        "edgeprune": VERSION,
-        "status": _together([point["status"] for point in points]),
-        "model": config.model,
-        "data": config.data,
-        "task": prepared.task.name,
-        "metric": prepared.task.metric.name,
-        "bound": config.front,
-        "device": {key: reached[0]["device"][key] for key in ("name", "kind", "emulated", "unit")},
-        "unpruned": {
-            **_quality(reached[0]["baseline"], prepared),
-            "latency": reference.latency,
-            "peak_bytes": reference.memory,
-            "bytes": reference.bytes,
-        },
-        "points": points,
-        "trials": [_tried(trial, reference, shown) for trial in sorted(searched.trials, key=lambda trial: trial.index)],
-        "seconds": round(seconds, 2),
-    }
+    device = reached[0]["device"]
+    return Front(
+        status=_together([point.status for point in points]),
+        model=config.model,
+        data=config.data,
+        task=prepared.task.name,
+        metric=prepared.task.metric.name,
+        bound=config.front,
+        device=FrontDevice(**{each.name: device[each.name] for each in fields(FrontDevice)}),
+        unpruned=Unpruned(
+            quality=_quality(reached[0]["baseline"], prepared),
+            latency=reference.latency,
+            peak_bytes=int(reference.memory),
+            bytes=int(reference.bytes),
+        ),
+        points=tuple(points),
+        trials=tuple(_tried(each, reference, shown) for each in sorted(searched.trials, key=lambda each: each.index)),
+        seconds=round(seconds, 2),
+    )
 
 
-def _together(each: Sequence[Status]) -> Status:
+def _together(each: Sequence[Status]) -> Ended:
     if any(status in ("budget-not-met", "impossible") for status in each):
         return "budget-not-met"
     return "worse" if "worse" in each else "done"
 
 
-def _came_of(name: str, outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
-    if isinstance(outcome, BudgetError):
-        return {"status": "impossible", "answer": "not met", "error": str(outcome), "path": None}
+def _reached(asked: Asked, limit: float, outcome: Mapping[str, Any], prepared: Prepared) -> Reached:
     budget, compressed = outcome["budget"], outcome["compressed"]
     file = next(item for item in outcome["artifacts"] if item["path"] == budget["artifact"])
     speedup = file["speedup"]
-    return {
-        "status": outcome["status"],
-        "answer": budget["answer"],
-        "missed": [check["bound"] for check in budget["checks"] if check["answer"] == "not met"],
-        "recommended": budget["recommended"],
-        "path": name,
-        "file": f"{name}/{file['path']}",
-        "trial": outcome["search"]["best_trial"],
-        **_quality(compressed, prepared),
-        "drop": compressed["lost"],
-        "latency": file["latency"]["median"],
-        "latency_share": {
-            "value": 1 / speedup["value"],
-            "low": 1 / speedup["ci_high"],
-            "high": 1 / speedup["ci_low"],
-        },
-        "peak_bytes": file["peak_bytes"],
-        "memory_share": file["peak_bytes"] / max(file["baseline_peak_bytes"], 1),
-        "bytes": file["bytes"],
-        "bytes_share": file["bytes"] / file["baseline_bytes"],
-        "ncr": compressed["ncr"],
-    }
+    return Reached(
+        name=asked.name,
+        asked=asked.text,
+        limit=limit,
+        status=outcome["status"],
+        answer=budget["answer"],
+        missed=tuple(check["bound"] for check in budget["checks"] if check["answer"] == "not met"),
+        recommended=budget["recommended"],
+        path=asked.name,
+        file=f"{asked.name}/{file['path']}",
+        trial=outcome["search"]["best_trial"],
+        quality=_quality(compressed, prepared),
+        drop=compressed["lost"],
+        latency=file["latency"]["median"],
+        latency_share=Between(value=1 / speedup["value"], low=1 / speedup["ci_high"], high=1 / speedup["ci_low"]),
+        peak_bytes=file["peak_bytes"],
+        memory_share=file["peak_bytes"] / max(file["baseline_peak_bytes"], 1),
+        bytes=file["bytes"],
+        bytes_share=file["bytes"] / file["baseline_bytes"],
+        ncr=compressed["ncr"],
+    )
 
 
-def _quality(side: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
+def _quality(side: Mapping[str, Any], prepared: Prepared) -> Between:
     """What the metric says of the test set, and where the true value lies with 95 % confidence."""
     low, high = side["interval"]
-    return {"quality": {"value": side["scores"][prepared.task.metric.name], "low": low, "high": high}}
+    return Between(value=side["scores"][prepared.task.metric.name], low=low, high=high)
 
 
-def _tried(trial: Trial, reference: Reference, shown: Yardstick) -> dict[str, Any]:
+def _tried(trial: Trial, reference: Reference, shown: Yardstick) -> Tried:
     """A trial as a point of the picture: its score before fine-tuning, and what it cost, null where that failed."""
     measured = trial.candidate.cost if isinstance(trial.candidate.cost, Measurement) else None
-    return {
-        "trial": trial.index,
-        "score": shown.value(trial.candidate.accuracy),
-        "latency_share": measured and measured.quotient,
-        "memory_share": measured and measured.memory_quotient,
-        "bytes_share": trial.candidate.bytes / reference.bytes if measured else None,
-        "ncr": trial.candidate.ncr,
-    }
+    return Tried(
+        trial=trial.index,
+        score=shown.value(trial.candidate.accuracy),
+        latency_share=measured.quotient if measured else None,
+        memory_share=measured.memory_quotient if measured else None,
+        bytes_share=trial.candidate.bytes / reference.bytes if measured else None,
+        ncr=trial.candidate.ncr,
+    )

@@ -14,10 +14,12 @@ from edgeprune.core.inputs import Shape
 from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
+from edgeprune.core.schema import INSPECT_SCHEMA
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.text import first_line
+from edgeprune.core.version import VERSION
 from edgeprune.pipeline.candidates import RunIdentity, needed
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.prepare import Prepared, untrained
@@ -54,7 +56,9 @@ class GroupFound:
     kind: str
     channels: int
     floor: int
+    #: Widths are multiples of it.
     step: int
+    #: Those that are coupled.
     layers: tuple[str, ...]
     macs_left: float
     latency_left: Interval | None = None
@@ -79,26 +83,35 @@ class OnDevice:
     name: str
     runtime: str
     unit: Unit
+    #: Median, in `unit`.
     latency: float
+    #: Heap that the model holds, and size of its file, in bytes.
     memory: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """Everything that is told of a network before a run."""
+    """Everything that is told of a network before a run: what `inspect --json` prints."""
 
+    schema: int = INSPECT_SCHEMA
+    #: The version that wrote it.
+    edgeprune: str = VERSION
     model: str
     data: str
     task: str
+    #: Of one example; of several inputs, or of integers, each.
     input_shape: Shape
+    #: Multiply-accumulates of one input to the unpruned network.
     macs: int
     parameters: int
     neurons: int
+    #: Every module with work or parameters of its own, in the network's order.
     layers: tuple[LayerFound, ...]
     groups: tuple[GroupFound, ...]
     #: Heavy operations that are not counted as MACs, by the module that runs them.
     uncounted: Mapping[str, tuple[str, ...]]
+    #: Every group at its floor.
     best: AtBest
     device: OnDevice | None = None
 

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
 from edgeprune.core.units import format_bytes, format_speedup
 from edgeprune.exporters import EXPORTERS
 from edgeprune.exporters.contents import Contents
+from edgeprune.pipeline.records.files import Drawback
 from edgeprune.pipeline.validate import Validated
 
 #: Readings of the same heap differ by 0.1 % in ONNX Runtime: what is within half a percent is not called more.
 SAME_MEMORY = 1.005
-
-
-@dataclass(frozen=True, slots=True)
-class Drawback:
-    """One figure in which a file is not better than the unpruned file of the same format.
-
-    `worse`: it was shown to be worse; else it was only not shown to be better (the interval of the speed-up holds 1, or
-    the files are of one size).
-    """
-
-    what: Literal["latency", "bytes", "memory"]
-    worse: bool
-    text: str
 
 
 def drawbacks(item: Validated) -> tuple[Drawback, ...]:

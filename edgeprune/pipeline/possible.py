@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import BudgetError
-from edgeprune.core.kinds import Unit
 from edgeprune.core.units import format_bytes, format_cost
-from edgeprune.pipeline.choose import BETWEEN_PROCESSES, Reference
+from edgeprune.pipeline.choose import BETWEEN_PROCESSES
+from edgeprune.pipeline.records.search import Possible, Reference
 from edgeprune.pipeline.settings import SearchSettings
 from edgeprune.pipeline.staying import Measure, because_of
 from edgeprune.pruning.structure import Structure
@@ -17,19 +17,6 @@ from edgeprune.tasks.metrics import Metric
 
 #: The rate that is asked for when nothing else is (or half-way to the most that is possible).
 DEFAULT_NCR = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Possible:
-    """What the narrowest allowed network costs, beside the unpruned one: nothing better can be asked for."""
-
-    ncr: float
-    latency_share: float
-    memory_share: float
-    reference: Reference
-    smallest_bytes: int
-    #: What `reference.latency` is given in.
-    unit: Unit = "s"
 
 
 def with_defaults(budget: Budget, possible: Possible, metric: Metric) -> Budget:

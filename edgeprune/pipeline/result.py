@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune.core.budget import Answer, Budget
+from edgeprune.core.budget import Answer, Bound, Budget
 from edgeprune.core.measurement import Measurement
-from edgeprune.core.plain import to_json
-from edgeprune.core.schema import RESULT_SCHEMA
 from edgeprune.core.session import DeviceSpec
-from edgeprune.core.version import VERSION
+from edgeprune.data.dataset import EachInput
 from edgeprune.data.preprocessing import describe
 from edgeprune.pipeline.config import RunConfig, to_plain
-from edgeprune.pipeline.export import NotExported
+from edgeprune.pipeline.export import Exported, NotExported
 from edgeprune.pipeline.finetune import Tuned
-from edgeprune.pipeline.outcome import Drawback, drawbacks, is_worse
+from edgeprune.pipeline.outcome import drawbacks, is_worse
+from edgeprune.pipeline.placing import Training
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.records import files as filed
+from edgeprune.pipeline.records import network as told
+from edgeprune.pipeline.records.result import (
+    AnyCheck,
+    Check,
+    Device,
+    Ended,
+    Header,
+    Judged,
+    LatencyCheck,
+    Result,
+    Status,
+    TimedStep,
+    Trained,
+)
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.staying import staying
@@ -29,7 +43,7 @@ from edgeprune.profilers.statistics import cost_interval
 from edgeprune.pruning.cost import count_macs, count_parameters
 from edgeprune.tasks.metrics import Yardstick
 
-Status = Literal["running", "done", "budget-not-met", "worse", "impossible", "failed", "interrupted"]
+_Bound = Literal["max_memory", "max_bytes", "max_drop", "expect_ncr"]
 EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "worse": 3, "impossible": 3, "interrupted": 130}
 
 
@@ -56,15 +70,9 @@ class RunResult:
         return EXIT_CODES[self.result["status"]]
 
 
-def header(config: RunConfig, status: Status, stage: str) -> dict[str, Any]:
+def header(config: RunConfig, status: Status, stage: str) -> Header:
     """The part every result.json has, however the run ended."""
-    return {
-        "schema": RESULT_SCHEMA,
-        "edgeprune": VERSION,
-        "status": status,
-        "stage": stage,
-        "config": to_plain(config),
-    }
+    return Header(status=status, stage=stage, config=to_plain(config))
 
 
 def assemble(
@@ -76,217 +84,259 @@ def assemble(
     files: list[Validated | NotValidated | NotExported],
     spec: DeviceSpec,
     seconds: float,
-) -> dict[str, Any]:
+) -> Result:
     """The whole result of a run that got to its end."""
-    structure, original = prepared.structure, prepared.network
-    network, metric, shown = tuned.fit.network, prepared.task.metric, prepared.yardstick
-    before, after = scores.baseline.values[metric.name], scores.compressed.values[metric.name]
-    neurons, left = structure.neurons(original), structure.neurons(network)
     primary = next(item for item in files if isinstance(item, Validated) and item.runtime == config.runtime)
-    result = {
-        "device": {
-            "name": config.device,
-            "kind": spec.kind,
+    after, asked = _after(prepared, tuned, scores), config.budget()
+    checks = (*check_bounds(searched.budget, primary, after, asked), _above_chance(scores, prepared))
+    status, answer, recommended = conclude(checks, drawbacks(primary))
+    return Result(
+        status=status,
+        stage="done",
+        config=to_plain(config),
+        device=Device(
+            name=config.device,
+            kind=spec.kind,
             # Also an emulator that is reached like a board: the probe finds it out.
-            "emulated": spec.emulated or bool(primary.measurement.facts.get("emulated")),
-            "unit": spec.unit,
-            "facts": dict(primary.measurement.facts),
-        },
-        "data": {
-            "name": prepared.dataset.name,
-            "fingerprint": prepared.dataset.fingerprint,
-            "train": len(prepared.dataset.train),
-            "validation": len(prepared.dataset.validation),
-            "test": len(prepared.dataset.test),
-            "input_shape": to_json(prepared.dataset.input_shape),
-            "preprocessing": _preprocessing(prepared.scaling),
-        },
-        "task": prepared.task.name,
-        "metric": metric.name,
-        "baseline": {
-            "scores": dict(scores.baseline.values),
-            "interval": list(scores.baseline.interval),
-            "validation_score": shown.value(prepared.validation_accuracy),
-            "neurons": neurons,
-            "parameters": count_parameters(original),
-            "macs": count_macs(original, structure.shape),
-            "uncounted": {name: list(operations) for name, operations in structure.uncounted.items()},
-            **prepared.baseline,
-        },
-        "compressed": {
-            "scores_before_finetune": dict(scores.before_finetune.values),
-            "scores": dict(scores.compressed.values),
-            "interval": list(scores.compressed.interval),
-            "validation_score": shown.value(tuned.fit.accuracy),
-            "lost": round(metric.lost(before, after), 4),
-            "lost_unit": metric.unit,
-            "ncr": neurons / left,
-            "neurons": left,
-            "parameters": count_parameters(network),
-            "macs": count_macs(network, structure.shape),
-            "finetune_epochs": round(tuned.fit.epochs, 2),
-            "epoch_taken": prepared.taken,
-            "layers": [
-                {"name": g.name, "kind": g.kind, "channels": g.channels, "kept": tuned.plan.widths[g.name]}
-                for g in structure.groups
-            ],
-            "frozen": staying(structure),
-        },
-        "classes": _classes(prepared, scores),
-        "artifacts": [_artifact(item) for item in files],
-        "search": {**searched.summary, "best_trial": tuned.trial.index},
-        "possible": to_json(searched.possible),
-        "settled": prepared.settled.told(),
-        "training": {**to_json(prepared.training.place), "timed": to_json(prepared.training)["timed"]},
-        "seconds": round(seconds, 2),
-    }
-    asked = config.budget()
-    checks = [*check_bounds(searched.budget, primary, result, asked), _above_chance(scores, prepared)]
-    status, concluded = conclude(checks, drawbacks(primary))
-    result["budget"] = {
-        "asked": to_json(asked),
-        "artifact": primary.exported.artifact.path.name,
-        "checks": checks,
-        **concluded,
-    }
-    return {**header(config, status, "done"), **result}
+            emulated=spec.emulated or bool(primary.measurement.facts.get("emulated")),
+            unit=spec.unit,
+            facts=dict(primary.measurement.facts),
+        ),
+        data=_data(prepared),
+        task=prepared.task.name,
+        metric=prepared.task.metric.name,
+        baseline=_before(prepared, scores),
+        compressed=after,
+        classes=_classes(prepared, scores),
+        artifacts=tuple(_artifact(item) for item in files),
+        search=replace(searched.summary, best_trial=tuned.trial.index),
+        possible=searched.possible,
+        settled=prepared.settled.told(),
+        training=_trained(prepared.training),
+        seconds=round(seconds, 2),
+        budget=Judged(
+            asked=asked,
+            artifact=primary.exported.artifact.path.name,
+            checks=checks,
+            answer=answer,
+            met=answer == "met",
+            recommended=recommended,
+        ),
+    )
 
 
-def conclude(checks: Sequence[Mapping[str, Any]], found: Sequence[Drawback]) -> tuple[Status, dict[str, Any]]:
-    """How a run ends whose file has these `drawbacks`, and what its result says of all checks together.
+def conclude(checks: Sequence[AnyCheck], found: Sequence[filed.Drawback]) -> tuple[Ended, Answer, bool]:
+    """How a run ends whose file has these drawbacks, the answer of all checks together, whether it is recommended.
 
     A bound that is open does not fail the run: what there is may well keep it. It is not called met either.
     """
-    answers = {check["answer"] for check in checks}
+    answers = {check.answer for check in checks}
     answer: Answer = "not met" if "not met" in answers else "open" if "open" in answers else "met"
     missed = answer == "not met"
-    status: Status = "budget-not-met" if missed else "worse" if is_worse(found) else "done"
-    return status, {"answer": answer, "met": answer == "met", "recommended": not missed and not found}
+    status: Ended = "budget-not-met" if missed else "worse" if is_worse(found) else "done"
+    return status, answer, not missed and not found
 
 
-def _preprocessing(scaling: Scaling) -> dict[str, Any]:
+def _data(prepared: Prepared) -> told.Data:
+    dataset = prepared.dataset
+    return told.Data(
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        train=len(dataset.train),
+        validation=len(dataset.validation),
+        test=len(dataset.test),
+        input_shape=dataset.input_shape,
+        preprocessing=_preprocessing(prepared.scaling),
+    )
+
+
+def _preprocessing(scaling: Scaling) -> told.Scaled | told.ScaledInputs:
     """How inputs are scaled, in numbers and in words, and what was tried."""
-    return {
-        **to_json(scaling.preprocessing),
-        "formula": describe(scaling.preprocessing),
-        "source": scaling.source,
-        "tried": [to_json(tried) for tried in scaling.tried],
-    }
+    tried = tuple(told.TriedScaling(tried.name, tried.score) for tried in scaling.tried)
+    formula = describe(scaling.preprocessing)
+    if isinstance(scaling.preprocessing, EachInput):
+        inputs = dict(scaling.preprocessing.inputs)
+        return told.ScaledInputs(inputs=inputs, formula=formula, source=scaling.source, tried=tried)
+    return told.Scaled(
+        scale=scaling.preprocessing.scale,
+        mean=scaling.preprocessing.mean,
+        std=scaling.preprocessing.std,
+        formula=formula,
+        source=scaling.source,
+        tried=tried,
+    )
 
 
-def _classes(prepared: Prepared, scores: HostScores) -> list[dict[str, Any]]:
+def _before(prepared: Prepared, scores: HostScores) -> told.AnyBefore:
+    structure, original = prepared.structure, prepared.network
+    return told.ORIGINS[prepared.baseline["source"]](
+        scores=dict(scores.baseline.values),
+        interval=scores.baseline.interval,
+        validation_score=prepared.yardstick.value(prepared.validation_accuracy),
+        neurons=structure.neurons(original),
+        parameters=count_parameters(original),
+        macs=count_macs(original, structure.shape),
+        uncounted=dict(structure.uncounted),
+        **prepared.baseline,
+    )
+
+
+def _after(prepared: Prepared, tuned: Tuned, scores: HostScores) -> told.After:
+    structure, network, metric = prepared.structure, tuned.fit.network, prepared.task.metric
+    before, after = scores.baseline.values[metric.name], scores.compressed.values[metric.name]
+    left = structure.neurons(network)
+    return told.After(
+        scores_before_finetune=dict(scores.before_finetune.values),
+        scores=dict(scores.compressed.values),
+        interval=scores.compressed.interval,
+        validation_score=prepared.yardstick.value(tuned.fit.accuracy),
+        lost=round(metric.lost(before, after), 4),
+        lost_unit=metric.unit,
+        ncr=structure.neurons(prepared.network) / left,
+        neurons=left,
+        parameters=count_parameters(network),
+        macs=count_macs(network, structure.shape),
+        finetune_epochs=round(tuned.fit.epochs, 2),
+        epoch_taken=prepared.taken,
+        layers=tuple(
+            told.Layer(name=g.name, kind=g.kind, channels=g.channels, kept=tuned.plan.widths[g.name])
+            for g in structure.groups
+        ),
+        frozen=staying(structure),
+    )
+
+
+def _classes(prepared: Prepared, scores: HostScores) -> tuple[told.Recall, ...]:
     """Recall of every class on the test set, before and after; null where no test image is of it. Else nothing."""
     if not scores.compressed.recall:
-        return []
+        return ()
     counts = np.bincount(prepared.dataset.test.y, minlength=len(prepared.dataset.classes))
     before, after = scores.baseline.recall, scores.compressed.recall
-    return [
-        {"name": name, "images": int(count), "baseline_recall": old, "recall": new}
+    return tuple(
+        told.Recall(name=name, images=int(count), baseline_recall=old, recall=new)
         for name, count, old, new in zip(prepared.dataset.classes, counts, before, after, strict=True)
-    ]
+    )
 
 
-def _above_chance(scores: HostScores, prepared: Prepared) -> dict[str, Any]:
+def _trained(training: Training) -> Trained:
+    place = training.place
+    timed = tuple(TimedStep(one.memory_format, one.precision, one.seconds, one.speedup) for one in training.timed)
+    return Trained(device=place.device, memory_format=place.memory_format, precision=place.precision, timed=timed)
+
+
+def _above_chance(scores: HostScores, prepared: Prepared) -> Check:
     """Whatever was asked for: a network whose answers are not told from guessing has met nothing."""
     metric = prepared.task.metric
     whole, unit = (100, "%") if metric.share else (1, "")
-    limit = whole * Yardstick.on(metric, prepared.dataset.test.y).value(scores.chance)
-    value = whole * scores.compressed.values[metric.name]
     answer: Answer = "met" if scores.quality > scores.chance else "not met"
-    return _check("above_chance", limit, value, unit, answer, default=True)
+    return Check(
+        bound="above_chance",
+        limit=whole * Yardstick.on(metric, prepared.dataset.test.y).value(scores.chance),
+        value=whole * scores.compressed.values[metric.name],
+        unit=unit,
+        default=True,
+        answer=answer,
+        met=answer == "met",
+    )
 
 
-def _check(name: str, limit: float, value: float, unit: str, answer: Answer, *, default: bool) -> dict[str, Any]:
-    """One bound; it is `met` where it is known to be."""
-    check = {"bound": name, "limit": limit, "value": value, "unit": unit, "default": default}
-    return {**check, "answer": answer, "met": answer == "met"}
-
-
-def _artifact(item: Validated | NotValidated | NotExported) -> dict[str, Any]:
+def _artifact(item: Validated | NotValidated | NotExported) -> filed.Artifact:
     if isinstance(item, NotExported):
-        return {"format": item.format, "exported": False, "path": None, "validated": False, "why_not": item.why}
-    artifact = item.exported.artifact
-    exported = {
+        return filed.NotExported(format=item.format, exported=False, path=None, validated=False, why_not=item.why)
+    if isinstance(item, NotValidated):
+        return filed.NotValidated(**_exported(item.exported), runtime=item.runtime, validated=False, why_not=item.why)
+    measured = item.measurement
+    return filed.Validated(
+        **_exported(item.exported),
+        runtime=item.runtime,
+        validated=True,
+        device_scores=dict(item.device.values),
+        baseline_device_scores=dict(item.baseline_device.values),
+        agreement=item.agreement,
+        latency=_latency(measured.samples, measured.median, measured),
+        baseline_latency=_latency(measured.against, measured.against_median, measured),
+        process=measured.process,
+        speedup=filed.Speedup(
+            value=item.speedup.value,
+            ci_low=item.speedup.low,
+            ci_high=item.speedup.high,
+            processes=item.speedup.processes,
+            left_out=item.speedup.left_out,
+        ),
+        load_s=measured.load_s,
+        first_s=measured.first_s,
+        peak_bytes=measured.peak_bytes,
+        baseline_peak_bytes=measured.against_peak_bytes,
+        memory_method=measured.memory_method,
+        settings=measured.settings,
+        states=measured.states,
+        verdict=measured.verdict,
+        advice=measured.advice,
+        rejected=measured.rejected,
+        drawbacks=drawbacks(item),
+    )
+
+
+def _exported(item: Exported) -> dict[str, Any]:
+    """Of a file what is known without a device."""
+    artifact, baseline = item.artifact, item.baseline
+    return {
         "format": artifact.format,
         "exported": True,
         "precision": artifact.precision,
         "path": artifact.path.name,
         "sha256": artifact.sha256,
         "bytes": artifact.bytes,
-        "baseline_path": item.exported.baseline.path.name,
-        "baseline_sha256": item.exported.baseline.sha256,
-        "baseline_bytes": item.exported.baseline.bytes,
-        "parity_max_abs": item.exported.parity.max_abs,
-        "runtime": item.runtime,
-        "validated": isinstance(item, Validated),
-    }
-    if isinstance(item, NotValidated):
-        return {**exported, "why_not": item.why}
-    measured = item.measurement
-    return {
-        **exported,
-        "device_scores": dict(item.device.values),
-        "baseline_device_scores": dict(item.baseline_device.values),
-        "agreement": item.agreement,
-        "latency": _latency(measured.samples, measured.median, measured),
-        "baseline_latency": _latency(measured.against, measured.against_median, measured),
-        "process": list(measured.process),
-        "speedup": {
-            "value": item.speedup.value,
-            "ci_low": item.speedup.low,
-            "ci_high": item.speedup.high,
-            "processes": item.speedup.processes,
-            "left_out": item.speedup.left_out,
-        },
-        "load_s": measured.load_s,
-        "first_s": measured.first_s,
-        "peak_bytes": measured.peak_bytes,
-        "baseline_peak_bytes": measured.against_peak_bytes,
-        "memory_method": measured.memory_method,
-        "settings": to_json(measured.settings),
-        "states": [dict(state) for state in measured.states],
-        "verdict": measured.verdict,
-        "advice": measured.advice,
-        "rejected": measured.rejected,
-        "drawbacks": [to_json(drawback) for drawback in drawbacks(item)],
+        "baseline_path": baseline.path.name,
+        "baseline_sha256": baseline.sha256,
+        "baseline_bytes": baseline.bytes,
+        "parity_max_abs": item.parity.max_abs,
     }
 
 
-def _latency(samples: tuple[float, ...], median: float, measured: Measurement) -> dict[str, Any]:
-    return {"median": median, "samples": list(samples), "unit": measured.unit}
+def _latency(samples: tuple[float, ...], median: float, measured: Measurement) -> filed.Latency:
+    return filed.Latency(median, samples, measured.unit)
 
 
-def check_bounds(budget: Budget, primary: Validated, result: Mapping[str, Any], asked: Budget) -> list[dict[str, Any]]:
+def check_bounds(budget: Budget, primary: Validated, after: told.After, asked: Budget) -> list[AnyCheck]:
     """Each bound beside what the shipped file of the searched runtime has.
 
     A latency is judged by its interval, and so may be open: a relative one by the paired quotient's, an absolute one by
     the file's own.
     """
     measured, artifact = primary.measurement, primary.exported
-    checks: list[dict[str, Any]] = []
+    checks: list[AnyCheck] = []
 
-    def add(name: str, limit: float, value: float, answer: Answer | bool, unit: str) -> None:
+    def add(name: _Bound, limit: float, value: float, keeps: bool, unit: str) -> None:
         default = getattr(asked, "min_ncr" if name == "expect_ncr" else name) is None
-        if isinstance(answer, bool):
-            answer = "met" if answer else "not met"
-        checks.append(_check(name, limit, value, unit, answer, default=default))
+        answer: Answer = "met" if keeps else "not met"
+        checks.append(Check(bound=name, limit=limit, value=value, unit=unit, default=default, answer=answer, met=keeps))
 
     if (bound := budget.max_latency) is not None:
         latency = cost_interval(measured.samples, measured.against, measured.process, relative=bound.relative)
-        unit = "share of the unpruned" if bound.relative else measured.unit
-        add("max_latency", bound.value, latency.value, latency.answer(bound.value), unit)
-        checks[-1]["interval"] = [latency.low, latency.high]
-    for name, bound, value, whole in (
+        answer = latency.answer(bound.value)
+        checks.append(
+            LatencyCheck(
+                bound="max_latency",
+                limit=bound.value,
+                value=latency.value,
+                unit="share of the unpruned" if bound.relative else measured.unit,
+                default=asked.max_latency is None,
+                answer=answer,
+                met=answer == "met",
+                interval=(latency.low, latency.high),
+            )
+        )
+    sizes: tuple[tuple[_Bound, Bound | None, int, int], ...] = (
         ("max_memory", budget.max_memory, measured.peak_bytes, measured.against_peak_bytes),
         ("max_bytes", budget.max_bytes, artifact.artifact.bytes, artifact.baseline.bytes),
-    ):
-        if bound is not None:
-            limit = bound.limit(whole)
+    )
+    for name, size, value, whole in sizes:
+        if size is not None:
+            limit = size.limit(whole)
             add(name, limit, value, value <= limit, "bytes")
     if budget.max_drop is not None:
-        drop = result["compressed"]["lost"]
-        add("max_drop", budget.max_drop, drop, drop <= budget.max_drop + 1e-9, result["compressed"]["lost_unit"])
+        add("max_drop", budget.max_drop, after.lost, after.lost <= budget.max_drop + 1e-9, after.lost_unit)
     if budget.min_ncr is not None:
-        ncr = result["compressed"]["ncr"]
-        add("expect_ncr", budget.min_ncr, ncr, ncr >= budget.min_ncr - 1e-9, "neurons/neurons")
+        add("expect_ncr", budget.min_ncr, after.ncr, after.ncr >= budget.min_ncr - 1e-9, "neurons/neurons")
     return checks

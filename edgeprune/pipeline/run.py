@@ -16,6 +16,7 @@ from edgeprune.core.errors import BudgetError, DeviceError, EdgepruneError, Unex
 from edgeprune.core.files import storing, write_bytes
 from edgeprune.core.lock import FolderLock
 from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Bar, Progress, Silent
 from edgeprune.core.runtimes import FORMATS, RUNTIMES
 from edgeprune.core.session import DeviceSpec, Session
@@ -30,8 +31,10 @@ from edgeprune.pipeline.export import export_all, save_network
 from edgeprune.pipeline.finetune import fine_tune, teacher_of
 from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
+from edgeprune.pipeline.records.files import Validated
+from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Status
 from edgeprune.pipeline.rehearse import rehearse
-from edgeprune.pipeline.result import RunResult, Status, assemble, header
+from edgeprune.pipeline.result import RunResult, assemble, header
 from edgeprune.pipeline.resume import finished_already, finished_bound, known_folder, searches
 from edgeprune.pipeline.search import Searched, Wanted, run_search
 from edgeprune.pipeline.stored import stored_config
@@ -136,7 +139,7 @@ def _owned(
     """The job, in a folder that is this process's alone."""
 
     def note(stage: str) -> None:
-        folder.write_json("result.json", header(config, "running", stage))
+        folder.write_json("result.json", to_json(header(config, "running", stage)))
 
     watch = _Logged(progress, folder.log, note)
     watch.say(f"run folder {folder.path}")
@@ -211,15 +214,16 @@ def _stages(
         outcomes = ending.finish_all(config, answers)
     found = next(each for each in searched if isinstance(each, Searched))
     front = assemble_front(config, prepared, found, outcomes, time.monotonic() - started)
-    folder.write_json(FRONT, front)
+    plain = to_json(front)
+    folder.write_json(FRONT, plain)
     # It was drawn of an earlier front.
     (folder / PICTURE).unlink(missing_ok=True)
-    folder.write_json(
-        "result.json",
-        {**header(config, front["status"], "done"), "settled": prepared.settled.told(), "front": FRONT},
+    ended = FrontHeader(
+        status=front.status, stage="done", config=to_plain(config), settled=prepared.settled.told(), front=FRONT
     )
-    watch.say(f"{front['status']} after {front['seconds']:.0f} s")
-    return FrontResult(folder.path, front)
+    folder.write_json("result.json", to_json(ended))
+    watch.say(f"{front.status} after {front.seconds:.0f} s")
+    return FrontResult(folder.path, plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,7 @@ class _Ending:
     def finish(
         self, config: RunConfig, searched: Searched, into: RunFolder, started: float, name: str = ""
     ) -> dict[str, Any]:
-        """Tune, export and validate; files are left `into` a folder, its result.json is not. The result."""
+        """Tune, export and validate; files are left `into` a folder, its result.json is not. The result, as JSON."""
         prepared, session, settings, watch = self.prepared, self.session, self.settings, self.watch
         title = f"{name}: " if name else ""
         watch.stage(f"{title}fine-tune")
@@ -259,10 +263,11 @@ class _Ending:
         scores, validated = validate(prepared, tuned.before, network, exported, session, final, watch)
         files = [*validated, *lost]
         result = assemble(config, prepared, searched, tuned, scores, files, spec, time.monotonic() - started)
-        for item in result["artifacts"]:
-            for drawback in item.get("drawbacks", ()):
-                watch.say(f"{item['path']}: {drawback['text']}")
-        return result
+        for item in result.artifacts:
+            for drawback in item.drawbacks if isinstance(item, Validated) else ():
+                watch.say(f"{item.path}: {drawback.text}")
+        plain: dict[str, Any] = to_json(result)
+        return plain
 
     def finish_all(self, config: RunConfig, answers: Mapping[str, Searched | BudgetError]) -> dict[str, Outcome]:
         """Each bound of a front, the loosest first, in a folder of its own; what is finished there stays as it is."""
@@ -307,7 +312,8 @@ def check_unit(budget: Budget, spec: DeviceSpec) -> None:
 def _keep(config: RunConfig, folder: RunFolder, watch: _Logged, status: Status, why: str) -> None:
     """Say in result.json how the run ended; a full disk must not hide the error that is on its way."""
     try:
-        folder.write_json("result.json", {**header(config, status, watch.current), "error": why})
+        ended = EndedEarly(status=status, stage=watch.current, config=to_plain(config), error=why)
+        folder.write_json("result.json", to_json(ended))
         folder.log(f"{status}: {why}")
     except EdgepruneError:
         pass

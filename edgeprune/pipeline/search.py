@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from edgeprune.core.budget import Budget
 from edgeprune.core.clock import Laps
@@ -14,24 +13,24 @@ from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.kinds import KINDS
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
-from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.trial import Candidate, Trial
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
 from edgeprune.pipeline.candidates import Evaluator, RunIdentity
-from edgeprune.pipeline.choose import Reference, confirm, latency_interval, rank
+from edgeprune.pipeline.choose import confirm, latency_interval, rank
 from edgeprune.pipeline.config import AGENTS
-from edgeprune.pipeline.possible import Possible, check_possible, kept_already, limits_of, make_reward, with_defaults
+from edgeprune.pipeline.possible import check_possible, kept_already, limits_of, make_reward, with_defaults
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.records.search import AgentName, BoundedSearch, MeanReward, Possible, Reference, Search
 from edgeprune.pipeline.settings import SearchSettings
 from edgeprune.pipeline.validate import as_at_the_end
 from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.pruning.shares import LayerShares
 from edgeprune.pruning.structure import Criterion, Structure, neurons_left
-from edgeprune.search.costs import Costs
+from edgeprune.search.costs import Costs, Fit
 from edgeprune.search.drive import SearchResult, drive, timed
 from edgeprune.search.environment import Credit, Environment, Episode, StopSearch
 from edgeprune.search.frontier import Frontier
@@ -50,7 +49,8 @@ class Searched:
     budget: Budget
     possible: Possible
     criterion: Criterion
-    summary: dict[str, Any]
+    #: Its `best_trial` is the first of `trials`, until finalists were tuned.
+    summary: Search | BoundedSearch
     #: The score up to which a trial is not told from guessing.
     chance: float
     #: How many images a score is worth (see `telling_images`).
@@ -169,10 +169,8 @@ def run_search(
                         progress.say(f"the best trials are not measured again: {stop}")
                 # Where the device was lost before its turn came it has what the others found.
                 found = ways.get(want.name, last)
-                summary = _summary(shop, found, stopped)
-                if found.frontier is not None:
-                    summary["cost_model"] = _say_fit(found.frontier, progress)
-                summary |= {"chance_level": chance, "at_chance": guessing}
+                fits = None if found.frontier is None else _say_fit(found.frontier, progress)
+                summary = _summary(shop, found, stopped, fits, guessing, ranked[0])
                 searched.append(Searched(ranked, budget, possible, shop.criterion, summary, chance, shop.images))
     except StopSearch as stop:
         raise DeviceError(str(stop), f"when it is back, continue with --resume {run.name}") from stop
@@ -299,7 +297,7 @@ def _learn_costs(
     return measured
 
 
-def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Any]:
+def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Fit]:
     """How good the cost models of what is bounded were, for the result and for the user."""
     found = {}
     for name, limit, model in (
@@ -310,7 +308,7 @@ def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Any]:
         if limit is None:
             continue
         fit = model.fit
-        found[name] = to_json(fit)
+        found[name] = fit
         progress.say(
             f"{name} of {fit.measured} plans, each predicted from the others: off by {100 * fit.median_error:.1f} % "
             f"(median), {100 * fit.p90_error:.1f} % (90th percentile)"
@@ -382,32 +380,41 @@ def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference:
         return confirm(trials, wanted, budget, reference, shop.chance, shop.images, again)
 
 
-def _summary(shop: Workshop, found: Sought, stopped: str) -> dict[str, Any]:
+def _summary(
+    shop: Workshop, found: Sought, stopped: str, fits: Mapping[str, Fit] | None, at_chance: int, best: Trial
+) -> Search | BoundedSearch:
     settled, evaluator = shop.prepared.settled, shop.evaluator
-    agent, result, own = None, found.result, found.trials
+    result, own = found.result, found.trials
+    agent: AgentName | None = None
     if result.agent_sparsity is not None:
         agent = "ddpg" if settled.search.method not in AGENTS or settled.search.penalty == 0 else "proximal-ddpg"
-    return {
-        "method": settled.search.method,
-        "agent": agent,
-        "credit": found.credit,
-        "criterion": settled.ranking.criterion,
-        "episodes": result.episodes,
-        "converged": result.converged,
-        "stopped": stopped,
-        "seconds": round(found.seconds, 2),
-        "device_seconds": round(shop.profiler.device_seconds, 2),
-        "measured": evaluator.measured,
-        "cache_hits": evaluator.cache_hits,
-        "failures": evaluator.failures,
-        "candidates": shop.files.how,
-        "agent_sparsity": None if result.agent_sparsity is None else round(result.agent_sparsity, 4),
+    summary = Search(
+        method=settled.search.method,
+        agent=agent,
+        credit=found.credit,
+        criterion=settled.ranking.criterion,
+        episodes=result.episodes,
+        converged=result.converged,
+        stopped=stopped,
+        seconds=round(found.seconds, 2),
+        device_seconds=round(shop.profiler.device_seconds, 2),
+        measured=evaluator.measured,
+        cache_hits=evaluator.cache_hits,
+        failures=evaluator.failures,
+        candidates=shop.files.how,
+        agent_sparsity=None if result.agent_sparsity is None else round(result.agent_sparsity, 4),
         # Whether the agent got better than the random episodes it begins with is for everybody to see.
-        "warm_up_episodes": result.warm_up,
-        "mean_reward": {
-            "warm_up": round(statistics.fmean(t.reward for t in own[: result.warm_up or 1]), 5),
-            "last_quarter": round(statistics.fmean(t.reward for t in own[-max(1, len(own) // 4) :]), 5),
-        },
-        "losses": [[round(c, 6), round(a, 6)] for c, a in result.losses],
-        "reward": to_json(found.reward),
-    }
+        warm_up_episodes=result.warm_up,
+        mean_reward=MeanReward(
+            warm_up=round(statistics.fmean(t.reward for t in own[: result.warm_up or 1]), 5),
+            last_quarter=round(statistics.fmean(t.reward for t in own[-max(1, len(own) // 4) :]), 5),
+        ),
+        losses=tuple((round(c, 6), round(a, 6)) for c, a in result.losses),
+        reward=found.reward,
+        chance_level=shop.chance,
+        at_chance=at_chance,
+        best_trial=best.index,
+    )
+    if fits is None:
+        return summary
+    return BoundedSearch(**{each.name: getattr(summary, each.name) for each in fields(summary)}, cost_model=fits)

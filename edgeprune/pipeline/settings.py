@@ -144,9 +144,9 @@ class Settled:
         """With what an option came to that was left open until now; one that was given stays as it is."""
         return self if name in self.options else replace(self, options={**self.options, name: Setting(value, why)})
 
-    def told(self) -> dict[str, Any]:
-        """The options as JSON data, in the order of their table."""
-        return {each.name: to_json(self.options[each.name]) for each in fields(RunConfig) if each.name in self.options}
+    def told(self) -> dict[str, Setting]:
+        """The options, in the order of their table."""
+        return {each.name: self.options[each.name] for each in fields(RunConfig) if each.name in self.options}
 
     def without(self, name: str) -> Settled:
         """With an option left out that means nothing here."""

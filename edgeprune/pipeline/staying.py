@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from edgeprune.core.progress import Progress
 from edgeprune.core.units import format_share
+from edgeprune.pipeline.records.network import Staying
 from edgeprune.pruning.held import frozen_parameters
 from edgeprune.pruning.stays import advice, say_stays
 from edgeprune.pruning.structure import INPUTS, Structure
@@ -52,16 +53,16 @@ def tell_stays(structure: Structure, progress: Progress, log: Callable[[str], No
         progress.say(f"layer {name} runs {', '.join(operations)}: such work is not counted as MACs")
 
 
-def staying(structure: Structure) -> dict[str, dict[str, Any]]:
+def staying(structure: Structure) -> dict[str, Staying]:
     """The layers that stay as `result.json` has them."""
     costs = structure.costs
     return {
-        name: {
-            "reason": reason,
-            "macs": costs[name].macs if name in costs else 0,
-            "macs_share": round(structure.share(name), 6),
-            "parameters": costs[name].parameters if name in costs else 0,
-        }
+        name: Staying(
+            reason=reason,
+            macs=costs[name].macs if name in costs else 0,
+            macs_share=round(structure.share(name), 6),
+            parameters=costs[name].parameters if name in costs else 0,
+        )
         for name, reason in structure.frozen.items()
     }
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from safetensors.torch import load_file
@@ -24,10 +24,11 @@ from edgeprune.core.files import sha256_file, storing, write_bytes, write_json
 from edgeprune.core.inputs import Shape
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source
-from edgeprune.core.schema import TUNED_SCHEMA, check_schema
+from edgeprune.core.schema import TUNED_SCHEMA, read_record
 from edgeprune.core.store import RunFolder
 from edgeprune.core.version import VERSION
 from edgeprune.models.weights import weights_bytes
+from edgeprune.pipeline.records.weights import WeightsFile
 from edgeprune.pruning.surgery import cut
 from edgeprune.training.fit import Fit
 
@@ -39,20 +40,23 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Amount = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Weights:
-    file: str
-    sha256: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunedNote:
+    """What a `tuned/KEY-ROLE.json` holds."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Note:
+    schema: int = TUNED_SCHEMA
+    #: The version that wrote it.
+    edgeprune: str = VERSION
+    #: What the network keeps of the unpruned one.
     plan: PruningPlan
+    #: Epochs that were asked for; minutes with `--finetune-minutes`.
     asked: _Amount
+    #: On validation images, a share; and after each epoch.
     accuracy: _Share
     history: tuple[_Share, ...]
+    #: Gone through; a fraction where the time was over in the middle of one.
     epochs: _Amount
-    weights: _Weights
+    weights: WeightsFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +100,15 @@ class TunedNetworks:
         sha256 = hashlib.sha256(data).hexdigest()
         weights = self._folder / f"{name}-{sha256[:16]}.safetensors"
         write_bytes(weights, data)
-        note = _Note(
-            kept.plan,
-            kept.asked,
-            kept.fit.accuracy,
-            kept.fit.history,
-            kept.fit.epochs,
-            _Weights(weights.name, sha256),
+        note = TunedNote(
+            plan=kept.plan,
+            asked=kept.asked,
+            accuracy=kept.fit.accuracy,
+            history=kept.fit.history,
+            epochs=kept.fit.epochs,
+            weights=WeightsFile(weights.name, sha256),
         )
-        write_json(self._folder / f"{name}.json", {"schema": TUNED_SCHEMA, "edgeprune": VERSION, **to_json(note)})
+        write_json(self._folder / f"{name}.json", to_json(note))
         with storing(self._folder):
             for old in self._folder.glob(f"{name}-*.safetensors"):
                 if old != weights:
@@ -139,11 +143,9 @@ def _most(folder: Path, role: Role | Literal["*"] = "*") -> float | None:
     return max((_read(path).asked for path in _notes(folder, role)), default=None)
 
 
-def _read(path: Path) -> _Note:
+def _read(path: Path) -> TunedNote:
     source = Source(path, StorageError, _HINT)
-    plain = source.read_json(dict[str, Any])
-    check_schema(path, plain.get("schema"), TUNED_SCHEMA, _HINT)
-    note = source.shaped(plain, _Note)
+    note = read_record(source, TunedNote, TUNED_SCHEMA, _HINT)
     if Path(note.weights.file).name != note.weights.file:
         raise source.refusal("its weights are not in the same folder")
     return note

@@ -19,11 +19,10 @@ from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
 from edgeprune.core.trial import Candidate
 from edgeprune.exporters import EXPORTERS
 from edgeprune.pipeline.candidates import Evaluator, FileMaker, RunIdentity
-from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import metadata
-from edgeprune.pipeline.possible import Possible
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.records.search import Possible, Reference
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.loop import LoopProfiler

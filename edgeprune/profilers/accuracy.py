@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,36 +20,7 @@ from edgeprune.data.dataset import Dataset
 from edgeprune.data.split import in_own_order
 from edgeprune.profilers.answers import other_order
 from edgeprune.profilers.foreign import Asked, ForeignFile, Tried
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Images classified right, and where the true share lies with 95 % confidence (Wilson's interval)."""
-
-    correct: int
-    images: int
-    low: float
-    high: float
-    #: Wall time per image, sending and fetching included.
-    seconds_per_image: float
-    #: How the images were laid out: "as they come", "NHWC", or as the line in `conventions` says.
-    layout: str
-    preprocessing: str
-    #: Names of the input that took the images, and of the output that was read.
-    input: str
-    output: str
-    batch: int
-    #: What was decided about the file, a sentence each.
-    conventions: tuple[str, ...]
-    #: The layouts and scalings that were tried where several were possible.
-    tried: tuple[Tried, ...]
-    #: Where the outcome is no better than chance: what is likely, and what to type.
-    advice: tuple[str, ...]
-
-    @property
-    def share(self) -> float:
-        """Share of the images classified right."""
-        return self.correct / self.images
+from edgeprune.profilers.records import Accuracy, ValidatedData, ValidatedOn
 
 
 def accuracy_on_device(
@@ -79,7 +49,11 @@ def accuracy_on_device(
     correct = int(np.sum(found == labels))
     interval = binomtest(correct, len(labels)).proportion_ci(method="wilson")
     low, high = float(interval.low), float(interval.high)
+    spec = session.spec
     return Accuracy(
+        file=str(file),
+        device=ValidatedOn(spec.name, spec.emulated),
+        data=ValidatedData(dataset.name, dataset.fingerprint),
         correct=correct,
         images=len(labels),
         low=low,
@@ -93,6 +67,7 @@ def accuracy_on_device(
         conventions=(*model.told(chosen), *remarks),
         tried=tried,
         advice=_advice(found, labels, dataset, low, tried),
+        accuracy=correct / len(labels),
     )
 
 

@@ -12,13 +12,11 @@ from typing import Any, TypeVar
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, UsageError
 from edgeprune.core.kinds import KINDS, Unit
-from edgeprune.core.measurement import Failure, MeasureSettings, Verdict
-from edgeprune.core.plain import to_json
+from edgeprune.core.measurement import Failure, MeasureSettings
 from edgeprune.core.progress import Bar, Progress, Silent
 from edgeprune.core.session import Session
 from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import (
-    Fed,
     Opened,
     Operator,
     ProbeClient,
@@ -29,11 +27,12 @@ from edgeprune.profilers.client import (
 )
 from edgeprune.profilers.external import external_files
 from edgeprune.profilers.fresh import Collector, cool_down, median_or_none, memory_processes, race_fresh
-from edgeprune.profilers.inputs import GivenInputs, Shapes
+from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.predict import ENDLESS, longest_example
 from edgeprune.profilers.recognition import runtime_of
+from edgeprune.profilers.records import Comparison, External, Profile
 from edgeprune.profilers.statistics import Interval, percentile, quotient_interval
-from edgeprune.profilers.verdict import State, judge
+from edgeprune.profilers.verdict import judge
 
 T = TypeVar("T")
 
@@ -53,109 +52,6 @@ class Wanted:
 
     throughput: bool = False
     operators: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class External:
-    """A file that holds weights of an ONNX model, by its place beside the model."""
-
-    location: str
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What one file costs: raw samples of all processes that count, and what is made of them."""
-
-    file: str
-    #: Hash and bytes of the file and of all that is in `external`.
-    sha256: str
-    bytes: int
-    external: tuple[External, ...]
-    unit: Unit
-    #: Cost per inference, one after the other, and the process of each. Of many the newest: `count` is of all.
-    samples: tuple[float, ...]
-    process: tuple[int, ...]
-    count: int
-    warmups: tuple[float, ...]
-    load_s: float | None
-    first_s: float | None
-    #: Whether `samples` are single runs, so that percentiles mean something; else each is the median of several.
-    single_runs: bool
-    #: Median over the processes' medians with its 95 % interval; None of a single process.
-    interval: Interval | None
-    #: Heap the model holds, one reading per process of its own.
-    memory_readings: tuple[int, ...]
-    memory_method: str
-    throughput: Throughput | None
-    operators: tuple[Operator, ...] | None
-    #: Why there are no times per operator, where they were asked for.
-    operators_why: str
-    verdict: Verdict
-    advice: str
-    rejected: int
-    states: tuple[State, ...]
-    settings: MeasureSettings
-    shapes: Shapes
-    #: What each input was fed with.
-    inputs: tuple[Fed, ...]
-    #: Of a .tflite file: the signature that was run, and all that it has.
-    signature: str
-    signatures: tuple[str, ...]
-    #: How onnxruntime was given inputs and outputs; see `opened` of the probe.
-    binding: str
-    facts: Mapping[str, Any]
-
-    @property
-    def median(self) -> float:
-        """Median over the processes' medians, in `unit`."""
-        return statistics.median(_medians(self.samples, self.process))
-
-    @property
-    def p90(self) -> float | None:
-        """What 90 % of the runs do not exceed; None where too few tell."""
-        return percentile(self.samples, 90) if self.single_runs else None
-
-    @property
-    def p99(self) -> float | None:
-        """What 99 % of the runs do not exceed; None where too few tell."""
-        return percentile(self.samples, 99) if self.single_runs else None
-
-    @property
-    def peak_bytes(self) -> int:
-        """Median of the memory readings."""
-        return int(statistics.median(self.memory_readings))
-
-    @property
-    def memory_spread(self) -> float:
-        """Range of the memory readings as a share of their median."""
-        return (max(self.memory_readings) - min(self.memory_readings)) / max(1, self.peak_bytes)
-
-    def to_json(self) -> dict[str, Any]:
-        """As `edgeprune profile --json` shows it, see docs/interfaces.md."""
-        made = {key: getattr(self, key) for key in ("median", "p90", "p99", "peak_bytes", "memory_spread")}
-        return {**to_json(self), **made}
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A file's cost as a share of another's, raced in the same processes."""
-
-    file: str
-    against: str
-    unit: Unit
-    latency: Interval
-    memory: float
-    bytes: float
-    samples: tuple[float, ...]
-    against_samples: tuple[float, ...]
-    process: tuple[int, ...]
-    verdict: Verdict
-    advice: str
-    rejected: int
-    states: tuple[State, ...]
-    settings: MeasureSettings
 
 
 def profile_files(
@@ -370,15 +266,18 @@ class _Work:
             for place, file in external_files(self._file).items()
         )
         verdict, advice = judge(states, interval, self._settings)
-        if self._unit == "instructions" and len({sample for timing in timings for sample in timing.samples}) == 1:
+        samples = tuple(sample for timing in timings for sample in timing.samples)
+        if self._unit == "instructions" and len(set(samples)) == 1:
             verdict, advice = "stable", ""
+        readings = tuple(held for held, _ in self._memory)
+        peak = int(statistics.median(readings))
         return Profile(
             file=str(self._file),
             sha256=self._pushed.content,
             bytes=self._file.stat().st_size + sum(each.bytes for each in external),
             external=external,
             unit=self._unit,
-            samples=tuple(sample for timing in timings for sample in timing.samples),
+            samples=samples,
             process=tuple(index for index, timing in enumerate(timings) for _ in timing.samples),
             count=sum(timing.count for timing in timings),
             warmups=tuple(sample for timing in timings for sample in timing.warmups),
@@ -386,7 +285,7 @@ class _Work:
             first_s=median_or_none([timing.first_s for timing in timings]),
             single_runs=self._single_runs,
             interval=interval,
-            memory_readings=tuple(held for held, _ in self._memory),
+            memory_readings=readings,
             memory_method=self._memory[0][1],
             throughput=self._throughput,
             operators=self._operators[0],
@@ -402,6 +301,11 @@ class _Work:
             signatures=self._opened.signatures,
             binding=self._opened.binding,
             facts={**self._session.facts(), **self._facts},
+            median=statistics.median(statistics.median(timing.samples) for timing in timings),
+            p90=percentile(samples, 90) if self._single_runs else None,
+            p99=percentile(samples, 99) if self._single_runs else None,
+            peak_bytes=peak,
+            memory_spread=(max(readings) - min(readings)) / max(1, peak),
         )
 
     def _in_process(self, work: Callable[[ProbeClient, Deadline], T]) -> T:
@@ -434,13 +338,6 @@ def _check_names(works: Sequence[_Work]) -> None:
     if unused:
         names = ", ".join(sorted(unused))
         raise UsageError(f"no file has an input {names}", "see the inputs: edgeprune profile FILE --json")
-
-
-def _medians(samples: Sequence[float], process: Sequence[int]) -> list[float]:
-    groups: dict[int, list[float]] = {}
-    for sample, owner in zip(samples, process, strict=True):
-        groups.setdefault(owner, []).append(sample)
-    return [statistics.median(group) for group in groups.values()]
 
 
 def _interval(timings: Sequence[Single]) -> Interval | None:

@@ -63,7 +63,7 @@ def what_kind(profile: Any) -> str:
 
 
 def profile_table(profiles: Sequence[Any], device: str, names: Mapping[str, str]) -> Table:
-    """A row per file (`edgeprune.profilers.profile.Profile`)."""
+    """A row per file (`edgeprune.profilers.records.Profile`)."""
     title = f"{_TITLES[profiles[0].unit]} {device}{what_kind(profiles[0])}"
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", pad_edge=False)
     table.add_column("", overflow="fold", min_width=20)

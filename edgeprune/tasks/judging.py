@@ -28,7 +28,7 @@ def judge(task: Task, answers: Answers, targets: Targets, classes: int, *, inter
     Without `interval` it is the value itself: that costs as much as many values.
     """
     metrics = [each() for each in task.metrics if each is not TopFive or classes > FIVE]
-    values = {each.name: each.value(answers, targets) for each in metrics}
+    values: dict[str, float] = {each.name: each.value(answers, targets) for each in metrics}
     own = values.setdefault(task.metric.name, task.metric.value(answers, targets))
     between = task.metric.interval(answers, targets) if interval else (own, own)
     recall = recall_of(targets, classes_of(answers), classes) if task.name in ("classification", "binary") else ()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from edgeprune.core.errors import UsageError
 from edgeprune.tasks.classes import WORTH, Classes, chance_level, majority, score_interval, score_of, telling_images
+from edgeprune.tasks.names import MetricName
 
 Answers = NDArray[np.float32]
 Targets = NDArray[Any]
@@ -55,7 +56,7 @@ class Metric(ABC):
     and what is lost of it in points; of another metric in percent of itself.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[MetricName]
     title: ClassVar[str]
     share: ClassVar[bool] = True
     #: Whether each answer names a class that is right or wrong, and nothing else counts.
@@ -115,7 +116,7 @@ class Metric(ABC):
         return 100 * (before - after) if self.share else 100 * (after - before) / max(abs(before), 1e-12)
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Literal["points", "%"]:
         """Of what is `lost`."""
         return "points" if self.share else "%"
 
@@ -359,7 +360,8 @@ class MAE(_OfNumbers):
 class MSE(_OfNumbers):
     """The mean squared error, in the square of the targets' unit."""
 
-    name, title = "mse", "mean squared error"
+    name: ClassVar[MetricName] = "mse"
+    title = "mean squared error"
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """A mean over all numbers."""

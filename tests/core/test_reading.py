@@ -9,6 +9,7 @@ import pytest
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.reading import MAX_DEPTH, MAX_TOML_BYTES, Source, short
+from edgeprune.search.reward import Reward
 
 
 def source(path: Path) -> Source:
@@ -63,6 +64,12 @@ def test_values_of_a_type_come_back_and_others_are_refused(tmp_path: Path) -> No
     (tmp_path / "plan.json").write_text('{"kept": {"fc1": [0, "x"], "fc2": 3}}')
     with pytest.raises(StorageError, match=r"kept\.fc1\.1: .* \(got 'x'\), and 1 more faults"):
         source(tmp_path / "plan.json").read_json(PruningPlan)
+
+
+def test_a_value_that_refuses_itself_is_a_fault_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"accuracy": 0.9, "ncr": 2.0, "latency": -1.0, "memory": 0.5}')
+    with pytest.raises(StorageError, match=r"cannot use .*x\.json: the reward's latency is -1.0: .*; start a new run"):
+        source(tmp_path / "x.json").read_json(Reward)
 
 
 def test_a_file_that_is_not_there_or_is_a_folder(tmp_path: Path) -> None:

@@ -13,8 +13,11 @@ import pytest
 
 from edgeprune import load
 from edgeprune.core.errors import EdgepruneError, StorageError, UsageError
-from edgeprune.core.schema import PLAN_SCHEMA, RESULT_SCHEMA, check_schema, open_database
+from edgeprune.core.reading import Source
+from edgeprune.core.schema import PLAN_SCHEMA, RESULT_SCHEMA, check_schema, open_database, read_record
 from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.pipeline.records.front import Front
+from edgeprune.pipeline.stored import finished
 from edgeprune.profilers.cache import MeasurementCache
 
 
@@ -103,11 +106,36 @@ def test_a_plan_of_another_version_is_not_called_damaged(tmp_path: Path) -> None
         load(tmp_path)
 
 
+@pytest.mark.parametrize("schema", [RESULT_SCHEMA + 1, RESULT_SCHEMA - 1])
+def test_a_finished_result_of_another_version_is_neither_shown_nor_called_damaged(tmp_path: Path, schema: int) -> None:
+    """The folder of a bound of a front: its run's own result.json is of this version."""
+    folder = RunFolder(tmp_path)
+    folder.write_json("result.json", {"schema": schema, "status": "done", "future": 1})
+    with pytest.raises(UsageError, match=rf"result\.json was written by an?\b.* edgeprune \(schema {schema}, this"):
+        finished(folder)
+    folder.write_json("result.json", {"status": "done"})
+    with pytest.raises(StorageError, match=f"expected schema {RESULT_SCHEMA}, got None"):
+        finished(folder)
+
+
+def test_the_schema_is_read_before_the_fields(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    source = Source(path, StorageError, "do that")
+    path.write_text('{"schema": 2, "future": 1}')
+    with pytest.raises(UsageError, match=r"x\.json was written by a newer edgeprune .*; do this"):
+        read_record(source, Front, 1, "do this")
+    path.write_text('{"schema": 1, "future": 1}')
+    with pytest.raises(StorageError, match=r"cannot use .*x\.json: status: .*; do that"):
+        read_record(source, Front, 1, "do this")
+
+
 HAMMER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from profilers.test_cache import MEASURED
+from edgeprune.pipeline.records.front import Front
+from edgeprune.pipeline.stored import finished
 from edgeprune.profilers.cache import MeasurementCache
 for _ in range(2):
     with MeasurementCache(Path(sys.argv[1]), print) as cache:

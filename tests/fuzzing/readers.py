@@ -13,12 +13,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from fakes.made_results import made_front, made_result
 from fakes.tiny_models import write_mlp
 from fakes.tiny_tflite import write_tflite
 from PIL import Image
@@ -28,7 +28,7 @@ from edgeprune.core.design import PruningPlan
 from edgeprune.core.files import sha256_file
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Silent
-from edgeprune.core.schema import FRONT_SCHEMA, PLAN_SCHEMA, RESULT_SCHEMA, TUNED_SCHEMA
+from edgeprune.core.schema import PLAN_SCHEMA, TUNED_SCHEMA
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.trial import Candidate, Trial
 from edgeprune.data.arrays import read_npz
@@ -89,62 +89,6 @@ def _measured() -> Measurement:
     )  # fmt: skip
 
 
-def _result() -> dict[str, Any]:
-    artifact = {
-        "format": "onnx", "path": "model.onnx", "validated": True, "exported": True, "runtime": "onnxruntime",
-        "device_scores": {"accuracy": 0.9, "balanced-accuracy": 0.9},
-        "baseline_device_scores": {"accuracy": 0.91, "balanced-accuracy": 0.9},
-        "agreement": 1.0, "latency": {"median": 1e-5, "unit": "s", "samples": [1e-5]},
-        "baseline_latency": {"median": 2e-5, "unit": "s", "samples": [2e-5]}, "peak_bytes": 10,
-        "baseline_peak_bytes": 20, "bytes": 10, "baseline_bytes": 20, "verdict": "stable", "advice": "",
-        "speedup": {"value": 2.0, "ci_low": 1.9, "ci_high": 2.1}, "baseline_path": "baseline.onnx", "drawbacks": [],
-    }  # fmt: skip
-    check = {"bound": "max_drop", "limit": 1.0, "value": 0.5, "unit": "points", "default": True, "answer": "met",
-             "met": True}  # fmt: skip
-    return {
-        "schema": RESULT_SCHEMA, "status": "done", "config": to_plain(RunConfig()),
-        "device": {"name": "local", "kind": "local", "emulated": False},
-        "data": {"name": "digits", "input_shape": [8, 8], "preprocessing": {"formula": "x / 16"}},
-        "task": "classification", "metric": "accuracy",
-        "classes": [{"name": "0", "images": 9, "baseline_recall": 0.9, "recall": 0.8}],
-        "baseline": {
-            "scores": {"accuracy": 0.9, "balanced-accuracy": 0.9}, "neurons": 10, "parameters": 100, "macs": 90
-        },
-        "compressed": {
-            "scores": {"accuracy": 0.9, "balanced-accuracy": 0.9}, "scores_before_finetune": {"accuracy": 0.8},
-            "lost": 0.0, "lost_unit": "points", "ncr": 2.0, "neurons": 5,
-            "parameters": 50, "macs": 45, "layers": [{"name": "fc1", "channels": 6, "kept": 3}],
-            "frozen": {"head": {"macs_share": 0.1, "reason": "it gives the output"}},
-        },
-        "artifacts": [
-            artifact,
-            {"format": "tflite", "path": None, "validated": False, "exported": False, "why_not": "no such operator"},
-        ],
-        "search": {"agent_sparsity": 0.9},
-        "budget": {"artifact": "model.onnx", "checks": [check], "answer": "met", "met": True, "recommended": True},
-        "possible": {"latency_share": 0.4},
-    }  # fmt: skip
-
-
-def _front() -> dict[str, Any]:
-    quality = {"value": 0.9, "low": 0.8, "high": 0.95}
-    point = {
-        "name": "0.6x", "asked": "0.6x", "limit": 0.6, "status": "done", "answer": "met", "missed": [],
-        "recommended": True, "path": "0.6x", "file": "0.6x/model.onnx", "trial": 0, "quality": quality, "drop": 0.1,
-        "latency": 1e-5, "latency_share": {"value": 0.5, "low": 0.49, "high": 0.51}, "peak_bytes": 10,
-        "memory_share": 0.5, "bytes": 10, "bytes_share": 0.5, "ncr": 2.0,
-    }  # fmt: skip
-    none = {"name": "0.1x", "asked": "0.1x", "limit": 0.1, "status": "impossible", "answer": "not met", "error": "no"}
-    trial = {"trial": 0, "score": 0.9, "latency_share": 0.5, "memory_share": 0.5, "bytes_share": None, "ncr": 2.0}
-    return {
-        "schema": FRONT_SCHEMA, "status": "budget-not-met", "model": "m", "data": "d",
-        "task": "classification", "metric": "accuracy", "bound": "max_latency",
-        "device": {"name": "local", "kind": "local", "emulated": False, "unit": "s"},
-        "unpruned": {"quality": quality, "latency": 2e-5, "peak_bytes": 20, "bytes": 20}, "points": [point, none],
-        "trials": [trial],
-    }  # fmt: skip
-
-
 def _run_folder(work: Path) -> Iterator[Reader]:
     store = TrialStore(work / "trials.sqlite")
     plan = PruningPlan({"fc1": (0, 2)})
@@ -170,12 +114,12 @@ def _run_folder(work: Path) -> Iterator[Reader]:
         stored_config(folder)
         finished(folder)
 
-    result = json.dumps(_result()).encode()
+    result = json.dumps(made_result()).encode()
     yield Reader("result.json", "result.json", result, resumed, (("config.json", config),))
     yield Reader("config.json", "config.json", config, resumed, (("result.json", result),))
 
-    front = json.dumps(_front()).encode()
-    told = json.dumps({**_result(), "front": "front.json"}).encode()
+    front = json.dumps(made_front()).encode()
+    told = json.dumps({**made_result(), "front": "front.json"}).encode()
 
     def both(path: Path) -> None:
         finished_front(RunFolder(path.parent))
@@ -191,6 +135,7 @@ def _run_folder(work: Path) -> Iterator[Reader]:
     stored = {
         "schema": PLAN_SCHEMA, "model": MODEL, "answers": answers, "input_shape": list(SHAPE),
         "task": "classification", "outputs": 3, "classes": ["a", "b", "c"],
+        "preprocessing": {"scale": 0.1, "mean": [0.5], "std": [0.2]},
         "plan": {"kept": {"fc1": [0, 2]}}, "weights": told,
     }  # fmt: skip
     beside = (("pruned.safetensors", weights),)
@@ -247,15 +192,24 @@ def _run_folder(work: Path) -> Iterator[Reader]:
 
 
 def _conv() -> Iterator[Reader]:
-    settings = {"images": 600, "weights": None, "train_epochs": 4, "finetune_epochs": 2, "episodes": 3}
-    header = {"schema": 1, "device": "local", "networks": {"net": {**settings, "search_steps": 2}}}
+    settings = {
+        "data": "digits",
+        "images": 600,
+        "weights": None,
+        "train_epochs": 4,
+        "finetune_epochs": 2,
+        "episodes": 3,
+    }
+    header = {"schema": 1, "kind": "conv", "device": "local", "networks": {"net": {**settings, "search_steps": 2}}}
     made = {"schema": 1, "edgeprune": "1", "machine": "m", "network": "net", "seed": 0, "key": "k"}
     cell = {
         **made, "bound": 0.5, "method": "edgeprune", "widths": {"a": 8}, "score": 0.8, "evaluations": 3,
+        "family_width": None, "latency": None, "keeps": True, "tried": [[0.8, None]],
         "seconds": {"host": 10.0, "device": 5.0, "agent": 1.0},
     }  # fmt: skip
     end = {
-        **made, "accuracy": 0.5, "baseline_accuracy": 0.75, "right": "oA==", "images": 4, "unit": "s",
+        **made, "widths": {"a": 8}, "epochs": 2.0, "validation": 0.6, "verdict": "stable",
+        "accuracy": 0.5, "baseline_accuracy": 0.75, "right": "oA==", "images": 4, "unit": "s",
         "latency": {"value": 0.48, "low": 0.47, "high": 0.49}, "macs_share": 0.4, "seconds": 7.0,
     }  # fmt: skip
     files = {

@@ -9,6 +9,9 @@ import pytest
 from made_bench import METHODS, SEEDS, change, rename, write
 
 from edgeprune.core.errors import StorageError, UsageError
+from edgeprune.papers.bench import _gather
+from edgeprune.papers.bench_config import BenchConfig
+from edgeprune.papers.conv.bench import Ledger
 from edgeprune.papers.records import ORDER, load_bench
 
 
@@ -74,11 +77,26 @@ def test_a_folder_without_a_bench_is_refused(tmp_path: Path) -> None:
         load_bench(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["bench.json", "baseline-1.json", "cells/l0-2.json"])
+@pytest.mark.parametrize(
+    "name", ["bench.json", "baseline-1.json", "cells/l0-2.json", "beta.json", "sparsity.json", "evals.json"]
+)
 def test_another_schema_is_refused_with_the_one_that_is_read(bench_folder: Path, name: str) -> None:
     change(bench_folder / name, schema=2)
     with pytest.raises(UsageError, match=rf"{Path(name).name} was .* newer \w+ \(schema 2, this version reads 1\)"):
         load_bench(bench_folder)
+
+
+def test_a_bench_that_goes_on_reads_nothing_of_another_schema(bench_folder: Path, tmp_path: Path) -> None:
+    """What it continues from is looked at as what it shows."""
+    change(bench_folder / "evals.json", schema=2)
+    with pytest.raises(UsageError, match=r"evals\.json was .* newer \w+ \(schema 2, this version reads 1\)"):
+        _gather(BenchConfig(budget_evals=10, out=bench_folder))
+    write(tmp_path / "seconds.json", {"schema": 2, "plans": {}})
+    with pytest.raises(UsageError, match=r"seconds\.json was .* newer"):
+        Ledger(tmp_path / "seconds.json", {})
+    write(tmp_path / "seconds.json", {"plans": {}})
+    with pytest.raises(StorageError, match="expected schema 1, got None"):
+        Ledger(tmp_path / "seconds.json", {})
 
 
 @pytest.mark.parametrize(
@@ -86,14 +104,14 @@ def test_another_schema_is_refused_with_the_one_that_is_read(bench_folder: Path,
     [
         ('{"schema": 1, "meth', "Unterminated"),
         ("[1, 2]", "valid dictionary"),
-        ('{"method": "l0"}', "no schema"),
+        ('{"method": "l0"}', "expected schema 1, got None"),
         ('{"schema": 1, "method": "l0"}', "seed: "),
         ("\udcff", "UTF-8"),
     ],
 )
 def test_a_damaged_cell_is_named(bench_folder: Path, text: str, why: str) -> None:
     (bench_folder / "cells" / "l0-0.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(StorageError, match=rf"l0-0\.json: .*{why}"):
+    with pytest.raises(StorageError, match=rf"l0-0\.json.*{why}"):
         load_bench(bench_folder)
 
 

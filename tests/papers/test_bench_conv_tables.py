@@ -18,7 +18,7 @@ from edgeprune.papers.conv.records import ConvBench, compare, load_conv, standin
 from edgeprune.papers.conv.table import conv_csv, conv_markdown, conv_tables
 
 IMAGES = 1000
-SETTINGS = {
+SETTINGS = {"data": "d",
     "weights": None, "images": 600, "train_epochs": 4, "finetune_epochs": 2, "episodes": 3,
     "search_steps": 2,
 }  # fmt: skip
@@ -40,8 +40,9 @@ def cell(
     spent = {"host": 10.0, "device": 5.0, "agent": 1.0}
     write(
         folder, f"cells/{network}@{bound:g}-{method}-{seed}.json",
-        {**made, "network": network, "bound": bound, "method": method, "seed": seed, "key": key, "widths": {"a": 8},
-         "score": score, "evaluations": 3, "seconds": spent},
+        {**made, "network": network, "bound": bound, "method": method, "seed": seed, "family_width": None, "key": key,
+         "widths": {"a": 8}, "score": score, "latency": None, "keeps": True, "evaluations": 3, "seconds": spent,
+         "tried": [[0.8, 0.5]]},
     )  # fmt: skip
     if wrong is None:
         return
@@ -49,16 +50,17 @@ def cell(
     right[list(wrong)] = False
     write(
         folder, f"finished/{network}-{key}-{seed}.json",
-        {**made, "network": network, "seed": seed, "key": key, "accuracy": right.mean(), "baseline_accuracy": 0.9,
+        {**made, "network": network, "seed": seed, "key": key, "widths": {"a": 8}, "epochs": 2.0,
+         "validation": 0.9, "accuracy": right.mean(), "baseline_accuracy": 0.9,
          "right": base64.b64encode(np.packbits(right).tobytes()).decode(), "images": IMAGES,
          "latency": {"value": latency, "low": latency - 0.01, "high": latency + 0.01}, "unit": "s",
-         "macs_share": 0.5, "seconds": 7.0},
+         "verdict": "stable", "macs_share": 0.5, "seconds": 7.0},
     )  # fmt: skip
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(tmp_path, "bench.json", {"device": "local", "networks": {"net": SETTINGS, "other": SETTINGS}})
+    write(tmp_path, "bench.json", {"kind": "conv", "device": "local", "networks": {"net": SETTINGS, "other": SETTINGS}})
     for seed in range(3):
         cell(tmp_path, "edgeprune", seed, range(100 + seed), score=0.85)
         cell(tmp_path, "uniform", seed, range(150), score=0.80)
@@ -137,7 +139,7 @@ def test_the_sheet_has_a_row_per_cell(bench: ConvBench) -> None:
 
 
 def test_equal_plans_are_one_and_neither_better_nor_worse(tmp_path: Path) -> None:
-    write(tmp_path, "bench.json", {"device": "local", "networks": {"net": SETTINGS}})
+    write(tmp_path, "bench.json", {"kind": "conv", "device": "local", "networks": {"net": SETTINGS}})
     cell(tmp_path, "edgeprune", 0, range(100), key="same")
     cell(tmp_path, "greedy", 0, None, key="same")
     bench = load_conv(tmp_path)
@@ -148,7 +150,7 @@ def test_equal_plans_are_one_and_neither_better_nor_worse(tmp_path: Path) -> Non
 
 
 def test_nothing_finished_is_said_and_not_drawn(tmp_path: Path) -> None:
-    write(tmp_path, "bench.json", {"device": "local", "networks": {"net": SETTINGS}})
+    write(tmp_path, "bench.json", {"kind": "conv", "device": "local", "networks": {"net": SETTINGS}})
     cell(tmp_path, "edgeprune", 0, None)
     bench = load_conv(tmp_path)
     assert "No cell has both edgeprune and another method finished yet." in conv_markdown(bench)

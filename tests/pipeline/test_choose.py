@@ -18,7 +18,8 @@ from edgeprune.pipeline.choose import (
     latency_interval,
     rank,
 )
-from edgeprune.pipeline.possible import Possible, check_possible, kept_already, with_defaults
+from edgeprune.pipeline.possible import check_possible, kept_already, with_defaults
+from edgeprune.pipeline.records.search import Possible
 from edgeprune.pruning.structure import LayerCost, Structure
 from edgeprune.tasks.metrics import Accuracy
 

@@ -20,6 +20,7 @@ from edgeprune.core.artifact import Artifact
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.plain import from_json, to_json
 from edgeprune.core.progress import Silent
 from edgeprune.core.session import DeviceSpec
 from edgeprune.core.store import RunFolder, TrialStore
@@ -31,6 +32,8 @@ from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.export import Exported, NotExported, metadata
 from edgeprune.pipeline.finetune import Tuned
 from edgeprune.pipeline.prepare import Prepared, untrained
+from edgeprune.pipeline.records.result import Result
+from edgeprune.pipeline.records.search import MeanReward, Possible, Reference, Search
 from edgeprune.pipeline.result import assemble
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.pipeline.search import Searched, Wanted, run_search
@@ -40,6 +43,7 @@ from edgeprune.profilers.statistics import Interval
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.rankings import l1
 from edgeprune.search.environment import StopSearch
+from edgeprune.search.reward import Reward
 from edgeprune.tasks.judging import Judged
 from edgeprune.training.fit import Fit
 
@@ -273,7 +277,7 @@ def latency(bound: float) -> Budget:
 def test_a_search_ends_with_confirmed_plans_that_keep_the_bound(searched: Any) -> None:
     (found,), said = searched(latency(0.5), episodes=8, method="random")
     assert isinstance(found, Searched)
-    assert found.summary["episodes"] == len(found.trials) == 8
+    assert found.summary.episodes == len(found.trials) == 8
     assert len({trial.candidate.plan.key for trial in found.trials}) == 8
     best = found.trials[0]
     assert isinstance(best.candidate.cost, Measurement)
@@ -283,7 +287,7 @@ def test_a_search_ends_with_confirmed_plans_that_keep_the_bound(searched: Any) -
     near = [t.candidate.cost.quotient for t in found.trials if isinstance(t.candidate.cost, Measurement)]
     assert sum(0.4 < each <= 0.51 for each in near) >= 6
     assert found.possible.latency_share < 0.5
-    assert found.summary["cost_model"]["latency"]["median_error"] < 0.05
+    assert found.summary.cost_model["latency"].median_error < 0.05
     assert any(line.startswith("trial ") and "in fresh processes: latency" in line for line in said)
     assert any("possible at best" in line for line in said)
 
@@ -330,6 +334,15 @@ def validated(kind: Any, share: float, answers: Judged, folder: Path, unit: Any 
     return Validated(Exported(kind, *files, parity), runtime, answers, before, 1.0, measured, speedup)
 
 
+def summary(best: searching.Trial) -> Search:
+    return Search(
+        method="random", agent=None, credit="episode", criterion="l1", episodes=4, converged=False, stopped="",
+        seconds=1.0, device_seconds=0.5, measured=4, cache_hits=0, failures=0, candidates="sliced", agent_sparsity=None,
+        warm_up_episodes=0, mean_reward=MeanReward(0.5, 0.6), losses=(), reward=Reward(0.9, 1.3, 0.6, 0.6),
+        chance_level=0.1, at_chance=0, best_trial=best.index,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("asked", "share", "after", "quality", "status", "answers"),
     [
@@ -359,18 +372,20 @@ def test_the_result_says_what_was_measured_and_whether_it_keeps_the_bounds(
 
     pruned = prune(criterion, prepared.structure, plan)
     options = config(tmp_path, runtime="onnxruntime", **asked)
-    possible: Any = SimpleNamespace(reference=None)
-    monkeypatch.setattr("edgeprune.pipeline.result.to_json", lambda value: {} if value is possible else _plain(value))
+    possible = Possible(1.3, 0.4, 0.4, Reference(BASELINE_S, BASELINE_BYTES, 10_000), 4_000)
     best = searching.Trial(3, searching.Candidate(plan, 0.8, 1.27, cost(share), 1), 1.0, 0.0)
     budget = replace(options.budget(), max_drop=options.budget().max_drop or 1.0)
-    searched = Searched([best], budget, possible, criterion, {"method": "random"}, 0.1, 40)
+    searched = Searched([best], budget, possible, criterion, summary(best), 0.1, 40)
     now = Judged({"accuracy": after, "balanced-accuracy": after - 0.02}, (after - 0.01, after + 0.01), (0.5,) * 10)
     old = Judged({"accuracy": 0.9, "balanced-accuracy": 0.88}, (0.88, 0.92), (0.9,) * 10)
     scores = HostScores(old, Judged({"accuracy": 0.4, "balanced-accuracy": 0.3}, (0.3, 0.5)), now, 0.2, quality)
     tuned = Tuned(best, plan, pruned, Fit(pruned, 0.87, (0.87,), 1.0))
     tflite = NotValidated(validated("tflite", share, now, tmp_path).exported, "litert", "no litert there")
     files = [validated("onnx", share, now, tmp_path), tflite]
-    result = assemble(options, prepared, searched, tuned, scores, files, DeviceSpec("fake", "local"), 12.345)
+    prepared = replace(prepared, baseline={"source": "trained", "epochs": 3, "key": "k"})
+    record = assemble(options, prepared, searched, tuned, scores, files, DeviceSpec("fake", "local"), 12.345)
+    result = to_json(record)
+    assert to_json(from_json(Result, result)) == result
     assert result["status"] == status
     checks = {check["bound"]: check for check in result["budget"]["checks"]}
     assert {bound: checks[bound]["answer"] for bound in answers} == answers
@@ -398,16 +413,10 @@ def test_the_result_says_what_was_measured_and_whether_it_keeps_the_bounds(
         assert low < share < high
 
 
-def _plain(value: Any) -> Any:
-    from edgeprune.core.plain import to_json
-
-    return to_json(value)
-
-
 def test_a_format_that_was_not_exported_says_why(prepared: Prepared) -> None:
     from edgeprune.pipeline.result import _artifact
 
-    said = _artifact(NotExported("tflite", "no such operator"))
+    said = to_json(_artifact(NotExported("tflite", "no such operator")))
     assert said == {
         "format": "tflite", "exported": False, "path": None, "validated": False, "why_not": "no such operator",
     }  # fmt: skip

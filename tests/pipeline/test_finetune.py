@@ -21,12 +21,11 @@ from edgeprune.core.trial import Candidate, Trial
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import MLP, build
 from edgeprune.pipeline import finetune
-from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig, make_config
 from edgeprune.pipeline.finetune import FineTune, fine_tune, prune_and_tune, widen
 from edgeprune.pipeline.found import facts_of
-from edgeprune.pipeline.possible import Possible
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.records.search import Possible, Reference
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Searched
@@ -351,11 +350,15 @@ def stage(tmp_path: Path) -> Stage:
         if said is not None:
             watch.say = said.append  # type: ignore[method-assign]
         possible = Possible(9.0, 0.1, 0.1, Reference(1.0, 1, 1), 1)
-        searched = Searched(tried, Budget(), possible, criterion, {}, chance=0.0, images=60)
+        searched = Searched(tried, Budget(), possible, criterion, SUMMARY, chance=0.0, images=60)
         networks = TunedNetworks(RunFolder(tmp_path), ready.network, SHAPE)
         return fine_tune(ready, searched, ByReaders, networks, watch)
 
     return run
+
+
+#: How the trials were found is not looked at here.
+SUMMARY: Any = None
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, option: str) -> list[Any]:

@@ -21,6 +21,7 @@ from edgeprune.exporters.contents import onnx_contents, tflite_contents
 from edgeprune.exporters.parity import Parity
 from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.outcome import drawbacks, is_worse
+from edgeprune.pipeline.records.result import LatencyCheck
 from edgeprune.pipeline.result import EXIT_CODES, RunResult, check_bounds, conclude
 from edgeprune.pipeline.stored import finished
 from edgeprune.pipeline.validate import Validated
@@ -103,6 +104,10 @@ def test_contents_count_constants_and_operators(tmp_path: Path) -> None:
     assert (onnx.constant_bytes, onnx.operators) == (numbers, {"Gemm": 2, "Relu": 1})
     tflite = tflite_contents(write_tflite(tmp_path / "a.tflite"))
     assert (tflite.constant_bytes, tflite.operators) == (numbers, {"FULLY_CONNECTED": 2})
+
+
+#: Bounds on quality, which read it, are not looked at here.
+AFTER: Any = None
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -203,19 +208,20 @@ def test_a_latency_is_met_or_missed_only_where_its_interval_says_so(
     tmp_path: Path, bound: Bound, quotients: tuple[float, ...], answer: str, status: str
 ) -> None:
     budget = Budget(max_latency=bound, max_memory=Bound(800))
-    checks = check_bounds(budget, raced(tmp_path, *quotients), {}, budget)
-    assert [check["answer"] for check in checks] == [answer, "met"]
-    assert [check["met"] for check in checks] == [answer == "met", True]
-    low, high = checks[0]["interval"]
-    assert low <= checks[0]["value"] <= high
-    ended, concluded = conclude(checks, ())
+    checks = check_bounds(budget, raced(tmp_path, *quotients), AFTER, budget)
+    assert [check.answer for check in checks] == [answer, "met"]
+    assert [check.met for check in checks] == [answer == "met", True]
+    assert isinstance(checks[0], LatencyCheck)
+    low, high = checks[0].interval
+    assert low <= checks[0].value <= high
+    ended, together, recommended = conclude(checks, ())
     assert (ended, EXIT_CODES[ended]) == (status, 3 if status == "budget-not-met" else 0)
-    assert concluded == {"answer": answer, "met": answer == "met", "recommended": answer != "not met"}
+    assert (together, recommended) == (answer, answer != "not met")
 
 
 def test_a_bound_that_is_missed_decides_whatever_is_open(tmp_path: Path) -> None:
     budget = Budget(max_latency=Bound(0.7, relative=True), max_memory=Bound(100))
-    checks = check_bounds(budget, raced(tmp_path, 0.699, 0.701, 0.704), {}, budget)
+    checks = check_bounds(budget, raced(tmp_path, 0.699, 0.701, 0.704), AFTER, budget)
     assert conclude(checks, ())[0] == "budget-not-met"
 
 

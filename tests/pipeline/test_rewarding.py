@@ -10,9 +10,9 @@ from some_facts import FACTS
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.trial import Candidate
-from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.possible import Possible, limits_of, make_reward, with_defaults
+from edgeprune.pipeline.possible import limits_of, make_reward, with_defaults
+from edgeprune.pipeline.records.search import Possible, Reference
 from edgeprune.pipeline.settings import settle
 from edgeprune.search.reward import BoundedReward, Limits, Reward
 from edgeprune.tasks.metrics import Accuracy

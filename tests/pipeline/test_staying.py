@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import BudgetError
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Bar, Silent
 from edgeprune.core.store import RunFolder
-from edgeprune.pipeline.choose import Reference
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.possible import Possible, check_possible
+from edgeprune.pipeline.possible import check_possible
 from edgeprune.pipeline.prepare import prepare
+from edgeprune.pipeline.records.search import Possible, Reference
 from edgeprune.pipeline.staying import because_of, staying, tell_frozen, tell_stays
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import LayerCost, Structure
@@ -69,7 +69,7 @@ def test_dear_layers_are_said_on_the_screen_and_all_in_the_log(gru: Structure) -
 
 
 def test_the_result_holds_reason_and_share_of_every_layer_that_stays(gru: Structure) -> None:
-    held = json.loads(json.dumps(staying(gru)))
+    held = {name: to_json(each) for name, each in staying(gru).items()}
     assert held["gru"] == {
         "reason": "recurrent layers are not pruned yet",
         "macs": GRU,

@@ -21,9 +21,10 @@ from edgeprune.data.preprocessing import resolve
 from edgeprune.data.split import make_dataset
 from edgeprune.devices import find_device, open_session
 from edgeprune.devices.local import LocalSession
-from edgeprune.profilers.accuracy import Accuracy, accuracy_on_device
+from edgeprune.profilers.accuracy import accuracy_on_device
 from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.inputs import given_for
+from edgeprune.profilers.records import Accuracy
 
 FLOAT, UINT8, INT8, INT64 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT64
 node = helper.make_node
@@ -109,7 +110,7 @@ def test_integers_without_scale_take_raw_pixels(
 ) -> None:
     file = write_levels(tmp_path / "net.onnx", kind, shift=shift)
     found = judge(file, levels, auto(levels))
-    assert found.share == 1
+    assert found.accuracy == 1
     assert found.preprocessing == "raw"
     assert any(said in line and "has no scale" in line for line in found.conventions)
     # Asked for anything that does not fit, they are refused and not cut off.
@@ -121,7 +122,7 @@ def test_integers_without_scale_take_raw_pixels(
 def test_integers_whose_scale_is_in_the_graph_are_quantised(judge: Judge, levels: Dataset, tmp_path: Path) -> None:
     first = [node("DequantizeLinear", ["x", "scale", "zero"], ["f"])]
     found = judge(write_levels(tmp_path / "net.onnx", INT8, first=first), levels, auto(levels))
-    assert (found.share, found.preprocessing) == (1, "raw")
+    assert (found.accuracy, found.preprocessing) == (1, "raw")
     assert any("divided by its scale 2, which the operators that read it hold" in line for line in found.conventions)
 
 
@@ -130,7 +131,7 @@ def test_the_scaling_that_fits_is_taken_and_said(
     judge: Judge, levels: Dataset, tmp_path: Path, scale: float, name: str
 ) -> None:
     found = judge(write_levels(tmp_path / "net.onnx", FLOAT, scale), levels, auto(levels))
-    assert (found.share, found.preprocessing) == (1, name)
+    assert (found.accuracy, found.preprocessing) == (1, name)
     shares = {way.preprocessing: way.correct / way.images for way in found.tried}
     assert shares[name] == 1
     assert shares["of the data"] < 0.8
@@ -142,7 +143,7 @@ def test_where_all_scalings_fit_the_datas_own_is_kept(judge: Judge, pixels: Data
         tmp_path / "net.onnx", [node("Flatten", ["x"], ["y"])], {"x": (FLOAT, ["n", 1, 2, 5])}, {"y": (FLOAT, None)}
     )
     found = judge(file, pixels, auto(pixels))
-    assert (found.share, found.preprocessing, len(found.tried)) == (1, "of the data", 4)
+    assert (found.accuracy, found.preprocessing, len(found.tried)) == (1, "of the data", 4)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_both_orders_are_tried_where_both_fit(
     found = judge(
         write_onnx(tmp_path / "net.onnx", nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, None)}, weights), colours
     )
-    assert found.share == 1
+    assert found.accuracy == 1
     word = ("NHWC" if last else "as they come") if shape == [1, 3, 3, 3] else ("HWC" if last else "CHW")
     assert word in found.layout
     assert len(found.tried) == 2
@@ -207,10 +208,10 @@ LABEL = node("ArgMax", ["flat"], ["label"], axis=1, keepdims=0)
 def test_labels_that_come_first_are_compared_directly(judge: Judge, pixels: Dataset, tmp_path: Path) -> None:
     outputs = {"label": (INT64, [1]), "flat": (FLOAT, [1, 10])}
     found = judge(write_outputs(tmp_path / "net.onnx", LABEL, outputs=outputs), pixels)
-    assert (found.share, found.output) == (1, "label")
+    assert (found.accuracy, found.output) == (1, "label")
     assert any("label: labels, compared directly" in line for line in found.conventions)
     other = judge(tmp_path / "net.onnx", pixels, output="flat")
-    assert (other.share, other.output) == (1, "flat")
+    assert (other.accuracy, other.output) == (1, "flat")
     with pytest.raises(ModelError, match=r"no output 'y'; its outputs: label 1 \(integers\), flat 1x10 \(numbers\)"):
         judge(tmp_path / "net.onnx", pixels, output="y")
 
@@ -222,7 +223,7 @@ def test_labels_from_one_on_need_an_offset(judge: Judge, pixels: Dataset, tmp_pa
     )
     with pytest.raises(ModelError, match=r"labels from 1 to 10, .*0 to 9.*--label-offset 1"):
         judge(file, pixels)
-    assert judge(file, pixels, label_offset=1).share == 1
+    assert judge(file, pixels, label_offset=1).accuracy == 1
 
 
 @pytest.mark.parametrize("names", ["numbers", "words"])
@@ -242,7 +243,7 @@ def test_maps_of_probabilities(judge: Judge, pixels: Dataset, tmp_path: Path, na
     turned = node("Gather", ["flat", "columns"], ["turned"], axis=1)
     maps = node("ZipMap", ["turned"], ["maps"], domain="ai.onnx.ml", **labels)
     file = write_outputs(tmp_path / "net.onnx", turned, maps, outputs=outputs, columns=columns.astype(np.int64))
-    assert judge(file, data).share == 1
+    assert judge(file, data).accuracy == 1
 
 
 def test_labels_that_are_names(judge: Judge, pixels: Dataset, tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_labels_that_are_names(judge: Judge, pixels: Dataset, tmp_path: Path) ->
         values_strings=list(words),
     )
     file = write_outputs(tmp_path / "net.onnx", LABEL, named, outputs={"name": (TensorProto.STRING, [1])})
-    assert judge(file, dataset(pixels.train.x, pixels.train.y, words)).share == 1
+    assert judge(file, dataset(pixels.train.x, pixels.train.y, words)).accuracy == 1
     with pytest.raises(ModelError, match="gives the class 'eight', which the data does not have"):
         judge(file, pixels)
 
@@ -273,7 +274,7 @@ def test_one_value_for_two_classes(judge: Judge, levels: Dataset, tmp_path: Path
     weights = {"half": np.float32([0.5]), "ten": np.float32([10])}
     file = write_onnx(tmp_path / "net.onnx", nodes, {"x": (FLOAT, [1, 1, 4, 4])}, {output: (FLOAT, [1])}, weights)
     found = judge(file, data)
-    assert found.share == 1
+    assert found.accuracy == 1
     middle = {"logit": "0", "probability": "0.5"}[output]
     assert any(f"taken for a {output}: class 1 above {middle}" in line for line in found.conventions)
 
@@ -286,7 +287,7 @@ def test_more_outputs_than_classes_need_an_offset(judge: Judge, pixels: Dataset,
     with pytest.raises(ModelError, match=r"gives 11 numbers an image, the data has 10 classes; .*--label-offset 1"):
         judge(file, pixels)
     found = judge(file, pixels, label_offset=1)
-    assert found.share == 1
+    assert found.accuracy == 1
     assert any("class k is the model's k + 1" in line for line in found.conventions)
 
 
@@ -296,7 +297,7 @@ def test_outputs_that_fit_alike_are_not_chosen_from(judge: Judge, pixels: Datase
     file = write_outputs(tmp_path / "net.onnx", *nodes[:2], outputs=outputs)
     with pytest.raises(ModelError, match="choose one: --output worst or --output best"):
         judge(file, pixels)
-    assert judge(file, pixels, output="best").share == 1
+    assert judge(file, pixels, output="best").accuracy == 1
     # One that has another size does not count.
     wide = node("Concat", ["flat", "flat"], ["wide"], axis=1)
     file = write_outputs(
@@ -342,10 +343,10 @@ def test_variables_are_reset_before_each_image(judge: Judge, tmp_path: Path, kin
     write_resource(file, 2) if kind == "resource" else write_recurrent(file, 2)
     plain = (Scaling("none", Preprocessing(1.0, (0.0, 0.0), (1.0, 1.0))),)
     found = judge(file, data, plain)
-    assert found.share == 1
+    assert found.accuracy == 1
     assert any("1 variable, which is reset before each image" in line for line in found.conventions)
     stream = judge(file, data, plain, stream=True)
-    assert stream.share < 0.8
+    assert stream.accuracy < 0.8
     assert any("kept from image to image, in the data's order (--stream)" in line for line in stream.conventions)
 
 
@@ -395,7 +396,7 @@ def test_the_input_that_is_left_takes_the_images(judge: Judge, pixels: Dataset, 
     with pytest.raises(ModelError, match=r"takes 3 inputs \(sign one value \(int64\), x .*--input NAME=VALUE"):
         judge(file, pixels, given=given_for([file], inputs=["sign=1"])[0])
     found = judge(file, pixels, given=given_for([file], inputs=["sign=1", "h=0"])[0])
-    assert (found.share, found.input, found.output) == (1, "x", "y")
+    assert (found.accuracy, found.input, found.output) == (1, "x", "y")
     assert any("input sign gets the same value for every image" in line for line in found.conventions)
     assert any("input h" in line and "output hn" in line and "not carried on" in line for line in found.conventions)
     assert judge(file, pixels, given=given_for([file], inputs=["sign=-1", "h=0"])[0]).correct == 0

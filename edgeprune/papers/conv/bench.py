@@ -20,7 +20,7 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RUNTIMES
-from edgeprune.core.schema import BENCH_SCHEMA
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.trial import Candidate
@@ -50,15 +49,18 @@ from edgeprune.exporters import EXPORTERS
 from edgeprune.models.zoo import FAMILIES
 from edgeprune.papers.conv.config import SCRATCH, SEARCHES, ConvConfig
 from edgeprune.papers.conv.pace import Pace, Part, format_hours, parts_of, step_of
-from edgeprune.papers.workbench import check_settings, origin, owned, read_json
+from edgeprune.papers.conv.records import Cell, ConvHeader, Family, Finished, Latency, Seconds, Spent, Tested
+from edgeprune.papers.records import read_file
+from edgeprune.papers.workbench import check_settings, origin, owned
 from edgeprune.pipeline.candidates import RunIdentity, needed
 from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import metadata
 from edgeprune.pipeline.finetune import prune_and_tune, settings_of, teacher_of
-from edgeprune.pipeline.possible import Possible, check_possible, with_defaults
+from edgeprune.pipeline.possible import check_possible, with_defaults
 from edgeprune.pipeline.prepare import prepare
+from edgeprune.pipeline.records.search import Possible
 from edgeprune.pipeline.search import confirm_best, seek
 from edgeprune.pipeline.settings import settle
 from edgeprune.pipeline.validate import as_at_the_end
@@ -135,7 +137,7 @@ def _missing(config: ConvConfig, name: str) -> Iterator[Part]:
             if not cell.exists():
                 yield part
             elif part.what == "finish":
-                key = read_json(cell, _Found).key
+                key = read_file(cell, Cell).key
                 if not _finished_file(config.out, name, key, seed).exists():
                     yield part
 
@@ -156,44 +158,17 @@ def _write_header(config: ConvConfig) -> None:
     """Write bench.json and the folders. Raises UsageError where a network was compared with other settings."""
     path = config.out / "bench.json"
     check_settings(config.out, {"kind": "conv", "device": config.device})
-    earlier = read_json(path, _Header).networks if path.exists() else {}
-    networks = dict(earlier)
+    networks = dict(read_file(path, ConvHeader).networks) if path.exists() else {}
     for name in config.networks:
         settings = config.protocol(name).settings()
-        check_settings(config.out, settings, earlier.get(name), f" for {name}")
+        earlier = networks.get(name)
+        check_settings(config.out, to_json(settings), to_json(earlier) if earlier else None, f" for {name}")
         networks[name] = settings
     with storing(config.out):
         for each in ("cells", "finished", "families", "networks"):
             (config.out / each).mkdir(exist_ok=True)
-    write_json(path, {**origin(), "kind": "conv", "device": config.device, "networks": networks})
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """What is read of a bench.json, to be added to."""
-
-    networks: Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What is read of a cell, to finish it."""
-
-    key: str
-    widths: Mapping[str, int]
-    family_width: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Test:
-    accuracy: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """What is read of a families/NETWORK.json: by `WIDTH@BOUND`, whether it keeps that bound."""
-
-    keeps: Mapping[str, bool]
+    header = ConvHeader(**origin(), kind="conv", device=config.device, networks=networks)
+    write_json(path, to_json(header))
 
 
 class Ledger:
@@ -201,7 +176,7 @@ class Ledger:
 
     def __init__(self, path: Path, spent: Mapping[str, Laps]) -> None:
         self._path, self._spent = path, spent
-        self._known = dict(read_json(path, _Seconds).plans) if path.exists() else {}
+        self._known = dict(read_file(path, Seconds).plans) if path.exists() else {}
 
     def note(self, plans: Iterable[PruningPlan]) -> None:
         """Keep what these took in this process."""
@@ -209,17 +184,12 @@ class Ledger:
             spent = self._spent.get(plan.key)
             if spent is not None:
                 self._known[plan.key] = {**self._known.get(plan.key, {}), **spent.seconds}
-        write_json(self._path, {"schema": BENCH_SCHEMA, "plans": self._known})
+        write_json(self._path, to_json(Seconds(plans=self._known)))
 
     def charge(self, plans: Iterable[PruningPlan], *parts: str) -> float:
         """Seconds of some parts of these plans, each counted once."""
         keys = {plan.key for plan in plans}
         return sum(self._known.get(key, {}).get(part, 0.0) for key in keys for part in parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seconds:
-    plans: Mapping[str, Mapping[str, float]]
 
 
 class _Bench:
@@ -262,12 +232,9 @@ class _Bench:
         ledger.note([*sought.measured, *again])
         latency = None
         if isinstance(best.cost, Measurement):
-            latency = to_json(latency_interval(best.cost, bound, possible.reference.latency))
-        seconds = {
-            "host": ledger.charge([*tried, *sought.measured], "narrowing", "scoring", "file") + sought.agent_seconds,
-            "device": ledger.charge([*tried, *sought.measured], "device") + ledger.charge(again, "again"),
-            "agent": sought.agent_seconds,
-        }
+            latency = Latency.of(latency_interval(best.cost, bound, possible.reference.latency))
+        host = ledger.charge([*tried, *sought.measured], "narrowing", "scoring", "file") + sought.agent_seconds
+        device = ledger.charge([*tried, *sought.measured], "device") + ledger.charge(again, "again")
         self._write_cell(
             part,
             key=best.plan.key,
@@ -276,8 +243,8 @@ class _Bench:
             latency=latency,
             keeps=excess(ordered[0], budget, possible.reference) == 0.0,
             evaluations=len(sought.trials),
-            seconds={name: round(value, 2) for name, value in seconds.items()},
-            tried=[[c.accuracy, c.cost.quotient if isinstance(c.cost, Measurement) else None] for c in candidates],
+            seconds=Spent(round(host, 2), round(device, 2), round(sought.agent_seconds, 2)),
+            tried=tuple((c.accuracy, c.cost.quotient if isinstance(c.cost, Measurement) else None) for c in candidates),
         )  # fmt: skip
         return f"{_label(part)}: {100 * best.accuracy:.2f} % on validation, briefly tuned"
 
@@ -286,11 +253,11 @@ class _Bench:
         cell = _cell_file(self._config.out, part)
         if not cell.exists():
             return None  # it was left out
-        found = read_json(cell, _Found)
+        found = read_file(cell, Cell)
         path = _finished_file(self._config.out, self._name, found.key, self._seed)
         if not path.exists():
             self._finish(found, path)
-        lost = 100 * (self._baseline - read_json(path, _Test).accuracy)
+        lost = 100 * (self._baseline - read_file(path, Finished).accuracy)
         return f"{_label(part)}: {lost:.2f} points lost"
 
     @cached_property
@@ -298,10 +265,10 @@ class _Bench:
         """Of the unpruned network, on the test set."""
         path = self._folder / "test.json"
         if not path.exists():
-            write_json(path, {"schema": BENCH_SCHEMA, "accuracy": score(self._shop.prepared.network, self._test)})
-        return read_json(path, _Test).accuracy
+            write_json(path, to_json(Tested(accuracy=score(self._shop.prepared.network, self._test))))
+        return read_file(path, Tested).accuracy
 
-    def _finish(self, found: _Found, path: Path) -> None:
+    def _finish(self, found: Cell, path: Path) -> None:
         shop, started = self._shop, time.monotonic()
         prepared, session = shop.prepared, shop.session
         if found.family_width is None:
@@ -317,28 +284,26 @@ class _Bench:
         file.unlink()
         cost = needed(raced, self._config.device)
         shape = prepared.structure.shape
-        write_json(
-            path,
-            {
-                **origin(),
-                "network": self._name,
-                "seed": self._seed,
-                "key": found.key,
-                "widths": dict(found.widths),
-                "epochs": fit.epochs,
-                "validation": fit.accuracy,
-                "accuracy": float(right.mean()),
-                "baseline_accuracy": self._baseline,
-                # One bit per test image, so that two networks can be compared image by image.
-                "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
-                "images": len(right),
-                "latency": to_json(cost_interval(cost.samples, cost.against, cost.process)),
-                "unit": cost.unit,
-                "verdict": cost.verdict,
-                "macs_share": count_macs(fit.network, shape) / count_macs(prepared.network, shape),
-                "seconds": round(tuned - started, 1),
-            },
+        finished = Finished(
+            **origin(),
+            network=self._name,
+            seed=self._seed,
+            key=found.key,
+            widths=found.widths,
+            epochs=fit.epochs,
+            validation=fit.accuracy,
+            accuracy=float(right.mean()),
+            baseline_accuracy=self._baseline,
+            # One bit per test image, so that two networks can be compared image by image.
+            right=base64.b64encode(np.packbits(right).tobytes()).decode(),
+            images=len(right),
+            latency=Latency.of(cost_interval(cost.samples, cost.against, cost.process)),
+            unit=cost.unit,
+            verdict=cost.verdict,
+            macs_share=count_macs(fit.network, shape) / count_macs(prepared.network, shape),
+            seconds=round(tuned - started, 1),
         )
+        write_json(path, to_json(finished))
 
     def _tune(self, widths: Mapping[str, int]) -> tuple[Fit, PruningPlan]:
         shop = self._shop
@@ -387,13 +352,13 @@ class _Bench:
         """Find the widest network of the family that keeps the bound on the device."""
         path = self._config.out / "families" / f"{self._name}.json"
         # Latency does not hang on what the weights are: seeds share it.
-        known = dict(read_json(path, _Family).keeps) if path.exists() else {}
+        known = dict(read_file(path, Family).keeps) if path.exists() else {}
 
         def keeps(width: float) -> bool:
             key = f"{width:g}@{part.bound:g}"
             if key not in known:
                 known[key] = self._race(width, Bound(part.bound, relative=True)).high <= part.bound
-                write_json(path, {"schema": BENCH_SCHEMA, "keeps": known})
+                write_json(path, to_json(Family(keeps=known)))
             return known[key]
 
         widths = distinct_widths(self._made)
@@ -406,7 +371,7 @@ class _Bench:
         }  # fmt: skip
         self._write_cell(
             part, key=f"{SCRATCH}{width:g}", widths=convolutions, family_width=width, score=None, latency=None,
-            keeps=True, evaluations=0, seconds={"host": 0.0, "device": 0.0, "agent": 0.0}, tried=[],
+            keeps=True, evaluations=0, seconds=Spent(0.0, 0.0, 0.0), tried=(),
         )  # fmt: skip
         return f"{_label(part)}: width {width:g} of the family keeps the bound"
 
@@ -429,8 +394,9 @@ class _Bench:
         return path
 
     def _write_cell(self, part: Part, *, family_width: float | None = None, **found: Any) -> None:
-        where = {"network": part.network, "bound": part.bound, "method": part.method, "seed": part.seed}
-        write_json(_cell_file(self._config.out, part), {**origin(), **where, "family_width": family_width, **found})
+        where: dict[str, Any] = {"network": part.network, "bound": part.bound, "method": part.method, "seed": part.seed}
+        cell = Cell(**origin(), **where, family_width=family_width, **found)
+        write_json(_cell_file(self._config.out, part), to_json(cell))
 
 
 def distinct_widths(make: Callable[[float], nn.Module]) -> list[float]:

@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from edgeprune.core.errors import UsageError, did_you_mean
+from edgeprune.papers.conv.records import Settings
 from edgeprune.search.methods import METHODS, Method
 from edgeprune.search.tpe import tpe
 
@@ -46,10 +46,9 @@ class Protocol:
     #: The methods whose plans are fine-tuned; the others are compared by the search's score.
     finished: tuple[str, ...] = ROWS
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """What all cells of a network share, for bench.json; bounds, seeds and methods may be added."""
-        shared = ("data", "weights", "images", "train_epochs", "finetune_epochs", "episodes", "search_steps")
-        return {name: getattr(self, name) for name in shared}
+        return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
 
 
 #: Chosen so that all of it takes about five hours on two slow cores.

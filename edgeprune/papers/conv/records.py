@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,12 @@ from pydantic import Field
 
 from edgeprune.core.budget import Answer
 from edgeprune.core.errors import StorageError, UsageError
-from edgeprune.core.reading import Source
-from edgeprune.core.schema import BENCH_SCHEMA, check_schema
+from edgeprune.core.kinds import Unit
+from edgeprune.core.measurement import Verdict
+from edgeprune.core.schema import BENCH_SCHEMA
+from edgeprune.papers.records import Origin, read_file, source_of
 from edgeprune.papers.statistics import Range, paired_range
+from edgeprune.profilers.statistics import Interval
 
 OURS = "edgeprune"
 #: Methods as tables and figures list them.
@@ -27,7 +30,6 @@ METHODS = (OURS, "amc", "greedy", "random", "uniform", "tpe", "scratch")
 _AGAIN = "remove that file and run the bench again"
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,14 @@ class Latency:
     value: _Above
     low: _Above
     high: _Above
+    #: Fresh processes it rests on, and outliers that were left out of them.
+    processes: int = 1
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, interval: Interval) -> Latency:
+        """As it was measured."""
+        return cls(interval.value, interval.low, interval.high, interval.processes, interval.left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +58,54 @@ class Spent:
     agent: float
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell(Origin):
     """One search, or the row without one: the plan it came to. `score` and `bound` are shares."""
 
     network: str
     bound: _Above
     method: str
     seed: int
+    #: Of what was trained from scratch, the factor of all widths; None of a search.
+    family_width: float | None
     #: Of the plan; equal plans of one network and seed have one.
     key: str
     widths: Mapping[str, int]
     #: Of validation images, briefly tuned; None where nothing was searched.
     score: _Share | None
+    #: As confirmed in fresh processes; None where it was not measured.
+    latency: Latency | None
+    #: Whether it was found to keep the bound.
+    keeps: bool
     evaluations: int
     seconds: Spent
-    #: The version that made it, and on what.
-    edgeprune: str
-    machine: str
+    #: Score and latency (a share; None where measuring failed) of each candidate.
+    tried: tuple[tuple[float, float | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished(Origin):
     """A plan that was fine-tuned: judged on the test set, and raced beside the unpruned network."""
 
     network: str
     seed: int
     key: str
+    widths: Mapping[str, int]
+    #: Gone through.
+    epochs: float
+    #: Shares of validation and of test images.
+    validation: _Share
     accuracy: _Share
     baseline_accuracy: _Share
     #: One bit per test image, packed, base64.
     right: str
     images: Annotated[int, Field(gt=0)]
     latency: Latency
-    unit: Literal["s", "instructions", "simulated s"]
+    #: What was measured.
+    unit: Unit
+    verdict: Verdict
     macs_share: _Above
+    #: Of fine-tuning.
     seconds: float
 
     @property
@@ -110,14 +133,54 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all cells of a network share: training images, epochs, candidates of a search and steps each is tuned."""
+    """What all cells of a network share."""
 
+    data: str
+    #: A file in the folder of data sets; None: it is trained.
     weights: str | None
+    #: Of training.
     images: int
     train_epochs: int
     finetune_epochs: int
+    #: Candidates of every search, and the steps each is tuned for.
     episodes: int
     search_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvHeader(Origin):
+    """What a bench.json holds: a folder has one choice of settings for each network."""
+
+    kind: Literal["conv"]
+    device: str
+    networks: Mapping[str, Settings]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What a families/NETWORK.json holds."""
+
+    schema: int = BENCH_SCHEMA
+    #: By `WIDTH@BOUND`, whether a network of that width keeps that bound.
+    keeps: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """What a networks/NETWORK-S/test.json holds."""
+
+    schema: int = BENCH_SCHEMA
+    #: Share of the test images that the unpruned network classifies right.
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """What a networks/NETWORK-S/seconds.json holds."""
+
+    schema: int = BENCH_SCHEMA
+    #: By a plan's key and the part of its evaluation.
+    plans: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +267,14 @@ def load_conv(folder: Path) -> ConvBench:
     """
     if not (folder / "bench.json").is_file():
         raise UsageError(f"{folder} is no bench folder: it has no bench.json", "make one with: edgeprune bench conv")
-    header = _read(folder / "bench.json", _Header)
+    header = read_file(folder / "bench.json", ConvHeader)
     cells = []
     for path in folder.glob("cells/*.json"):
-        cell = _read(path, Cell)
+        cell = read_file(path, Cell)
         if path.stem != f"{cell.network}@{cell.bound:g}-{cell.method}-{cell.seed}":
-            raise Source(path, StorageError, _AGAIN).refusal(f"it holds {cell.network}, {cell.method}")
+            raise source_of(path).refusal(f"it holds {cell.network}, {cell.method}")
         cells.append(cell)
-    ends = [_read(path, Finished) for path in folder.glob("finished/*.json")]
+    ends = [read_file(path, Finished) for path in folder.glob("finished/*.json")]
     return ConvBench(
         header.device,
         header.networks,
@@ -279,17 +342,3 @@ def _by_images(pairs: Sequence[tuple[Finished, Finished]]) -> Range:
         variances.append(100**2 * float(apart.var()) / len(apart))
     mean, half = sum(means) / len(means), 1.96 * math.sqrt(sum(variances)) / len(means)
     return Range(mean, (mean - half, mean + half))
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    device: str
-    networks: Mapping[str, Settings]
-
-
-def _read(path: Path, kind: type[T]) -> T:
-    source = Source(path, StorageError, _AGAIN)
-    data = source.read_json(dict[str, Any])
-    hint = "read it with the version that wrote it, or run the bench again in a new folder"
-    check_schema(path, data.get("schema"), BENCH_SCHEMA, hint)
-    return source.shaped(data, kind)
