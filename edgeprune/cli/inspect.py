@@ -16,7 +16,6 @@ from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.devices import find_device, open_session
-from edgeprune.tasks.names import TASK_NAMES
 
 
 @click.command("inspect", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 4 device trouble, 130 interrupted.")
@@ -25,7 +24,7 @@ from edgeprune.tasks.names import TASK_NAMES
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="where the standard data sets' files are"
 )
-@click.option("--task", type=click.Choice(TASK_NAMES), help="as in a run [worked out]")
+@click.option("--task", metavar="TASK", help="as in a run [worked out]")
 @click.option("--device", metavar="NAME", help="measure every group at its narrowest there; local is this machine")
 @click.option("--runtime", type=click.Choice(get_args(RuntimeName)), help="which one [the device's, or onnxruntime]")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="threads of the runtime [the device's, or 1]")

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.inputs import INPUT, records
+from edgeprune.core.joined import Joined
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.data.dataset import Layout, Scaled
 from edgeprune.data.preprocessing import fits_float32, read_entries, read_entry
 from edgeprune.data.room import require_room
 from edgeprune.data.targets import as_array, like_inputs, read_targets
-from edgeprune.tasks.names import TargetKind, TaskName
+from edgeprune.tasks.names import OwnTargets, TargetKind, TaskName
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 #: What may stand beside them: how raw values become network input.
@@ -51,9 +52,11 @@ class Raw:
     laid_out: Layout = "given"
     #: Names of the inputs that were integers of 32 or 64 bits.
     whole: tuple[str, ...] = ()
+    #: How targets of the user's own task lie in `y_train`, where they are several.
+    target_layout: Joined | None = None
 
 
-def read_npz(path: Path, task: TaskName | None = None) -> Raw:
+def read_npz(path: Path, task: TaskName | OwnTargets | None = None) -> Raw:
     """The arrays of an .npz file. Raises DataError; never unpickles."""
     # Checked first: numpy.load takes anything else for an .npy file or a pickle.
     if not zipfile.is_zipfile(path):
@@ -86,7 +89,7 @@ def read_npz(path: Path, task: TaskName | None = None) -> Raw:
     return from_arrays(_named(_joined(arrays), found, str(path)), str(path), entry=entry, task=task)
 
 
-def call_function(spec: str, task: TaskName | None = None) -> Raw:
+def call_function(spec: str, task: TaskName | OwnTargets | None = None) -> Raw:
     """The arrays that the user's FILE.py:FUNCTION returns. Raises UsageError when it fails, DataError as below."""
     given = call_user(load_function(spec, "data"), spec)
     if isinstance(given, Mapping):
@@ -130,7 +133,7 @@ def from_arrays(
     classes: tuple[str, ...] | None = None,
     scale: float | None = None,
     entry: Any = None,
-    task: TaskName | None = None,
+    task: TaskName | OwnTargets | None = None,
 ) -> Raw:
     """Check four arrays and bring them into one layout; `what` names their origin in messages.
 
@@ -155,7 +158,8 @@ def from_arrays(
         return _from_several(several, arrays, what, classes, entry, task)
     x = {part: _inputs(arrays[f"x_{part}"], f"{what}: x_{part}") for part in ("train", "test")}
     whole = (INPUT,) if _is_whole(arrays["x_train"]) and _is_whole(arrays["x_test"]) else ()
-    kind, y, names = read_targets(arrays, x["train"], what, classes, task)
+    targets = read_targets(arrays, x["train"], what, classes, task)
+    kind, y = targets.kind, targets.arrays
     for part in ("train", "test"):
         if len(x[part]) != len(y[part]):
             have = f"{len(y[part])} {'labels' if kind == 'classes' else 'targets'}"
@@ -177,7 +181,10 @@ def from_arrays(
     preprocessing = None if entry is None else read_entry(entry, x_train.shape[1], what)
     if preprocessing and not all(fits_float32(preprocessing, part) for part in (x_train, x_test)):
         raise DataError(f"{what}: {ENTRY} makes inputs too large for float32", "check scale, mean and std")
-    return Raw(x_train, y["train"], x_test, y["test"], names, scale, preprocessing, kind, laid_out, whole)
+    return Raw(
+        x_train, y["train"], x_test, y["test"], targets.classes, scale, preprocessing, kind, laid_out, whole,
+        targets.layout,
+    )  # fmt: skip
 
 
 def _several(given: Any, targets: Any) -> dict[str, Any]:
@@ -195,7 +202,7 @@ def _from_several(
     what: str,
     classes: tuple[str, ...] | None,
     entry: Any,
-    task: TaskName | None,
+    task: TaskName | OwnTargets | None,
 ) -> Raw:
     names = {part: ", ".join(each) or "one input" for part, each in several.items()}
     if set(several["train"]) != set(several["test"]):
@@ -207,7 +214,8 @@ def _from_several(
         part: {name: _inputs(given[name], f"{what}: {name} of x_{part}") for name in several["train"]}
         for part, given in several.items()
     }
-    kind, y, targets = read_targets(arrays, next(iter(x["train"].values())), what, classes, task)
+    targets = read_targets(arrays, next(iter(x["train"].values())), what, classes, task)
+    y = targets.arrays
     for part, each in x.items():
         for name, array in each.items():
             if len(array) != len(y[part]):
@@ -226,8 +234,9 @@ def _from_several(
     whole = tuple(name for name in x["train"] if _is_whole(several["train"][name]) and _is_whole(several["test"][name]))
     preprocessing = None if entry is None else read_entries(entry, x["train"], what)
     return Raw(
-        records(x["train"]), y["train"], records(x["test"]), y["test"], targets, None, preprocessing, kind, whole=whole
-    )
+        records(x["train"]), y["train"], records(x["test"]), y["test"], targets.classes,
+        preprocessing=preprocessing, targets=targets.kind, whole=whole, target_layout=targets.layout,
+    )  # fmt: skip
 
 
 def _is_whole(given: Any) -> bool:

@@ -22,7 +22,7 @@ from edgeprune.data.digits import load_digits
 from edgeprune.data.idx import FASHION_MNIST, MNIST, load_idx
 from edgeprune.data.images import load_images
 from edgeprune.data.split import make_dataset
-from edgeprune.tasks.names import TaskName
+from edgeprune.tasks.names import OwnTargets, TaskName
 
 _OWN = "(or an image folder, a .zip of one, an .npz file, or FILE.py:FUNCTION)"
 
@@ -61,7 +61,7 @@ def load_data(
     seed: int,
     validation_share: float = 0.1,
     progress: Progress,
-    task: TaskName | None = None,
+    task: TaskName | OwnTargets | None = None,
 ) -> Dataset:
     """The data set that `source` names, split by `seed`; a name goes before a file of the same name.
 
@@ -85,7 +85,9 @@ def load_data(
     return replace(dataset, mirrors=mirrors, laid_out=dataset.laid_out if own and source not in DATASETS else "given")
 
 
-def _load(source: str, data_dir: Path | None, progress: Progress, task: TaskName | None) -> tuple[str, Raw]:
+def _load(
+    source: str, data_dir: Path | None, progress: Progress, task: TaskName | OwnTargets | None
+) -> tuple[str, Raw]:
     if source in DATASETS:
         return source, DATASETS[source].load(data_folder(data_dir), progress)
     if is_user_function(source):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.inputs import InputSpec, Shape, fields, written
-from edgeprune.tasks.names import TargetKind
+from edgeprune.core.joined import Joined
+from edgeprune.tasks.names import WORDS, TargetKind
 
 _FORMULA = "input = (raw * scale - mean) / std, one mean and one std per channel or feature"
 
@@ -118,6 +119,8 @@ class Dataset:
     laid_out: Layout = "given"
     #: Names of the inputs that were given as integers of 32 or 64 bits, which a network may take as such.
     whole: tuple[str, ...] = ()
+    #: How targets of the user's own task lie in `y`, where they are several.
+    target_layout: Joined | None = None
 
     @property
     def one_scaled(self) -> Preprocessing:
@@ -129,7 +132,8 @@ class Dataset:
     @property
     def outputs(self) -> int:
         """How many numbers a network answers for an example, or for a place of it."""
-        return int(np.prod(self.train.y.shape[1:])) if self.targets == "numbers" else len(self.classes)
+        own = self.targets in ("numbers", "own")
+        return int(np.prod(self.train.y.shape[1:])) if own else len(self.classes)
 
     def check_classes(self, command: str) -> None:
         """Raises DataError unless targets are classes of one input of real numbers, which is all `command` takes."""
@@ -154,6 +158,8 @@ class Dataset:
                 return f"{len(self.classes)} classes for every place"
             case "labels":
                 return f"{len(self.classes)} labels"
+            case "own":
+                return WORDS["own"]
             case "numbers":
                 return f"{self.outputs} number{'s' if self.outputs > 1 else ''} to predict"
 

@@ -61,7 +61,7 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
     carried = raw.preprocessing is not None
     return Dataset(
         name, train, validation, test, raw.classes, preprocessing, fingerprint, unit=unit, carried=carried,
-        targets=raw.targets, laid_out=raw.laid_out, whole=raw.whole,
+        targets=raw.targets, laid_out=raw.laid_out, whole=raw.whole, target_layout=raw.target_layout,
     )  # fmt: skip
 
 

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
-from edgeprune.tasks.names import TARGETS, WORDS, TargetKind, TaskName
+from edgeprune.core.joined import Joined
+from edgeprune.data.own_targets import collated
+from edgeprune.tasks.names import TARGETS, WORDS, OwnTargets, TargetKind, TaskName
 
 _LABELS = "labels are one integer per example, 0 to classes-1"
 
 
+@dataclass(frozen=True, slots=True)
+class ReadTargets:
+    """Targets of a `kind` as they are stored in a `Split`, by part, and the classes' names (labels': theirs)."""
+
+    kind: TargetKind
+    arrays: dict[str, NDArray[Any]]
+    classes: tuple[str, ...]
+    #: How several arrays lie in one, where the user's own task has several.
+    layout: Joined | None = None
+
+
 def read_targets(
-    arrays: Mapping[str, Any], inputs: NDArray[Any], what: str, classes: tuple[str, ...] | None, task: TaskName | None
-) -> tuple[TargetKind, dict[str, NDArray[Any]], tuple[str, ...]]:
-    """The kind of y_train and y_test, both as they are stored in a `Split`, and the classes' names (labels': theirs).
+    arrays: Mapping[str, Any],
+    inputs: NDArray[Any],
+    what: str,
+    classes: tuple[str, ...] | None,
+    task: TaskName | OwnTargets | None,
+) -> ReadTargets:
+    """What y_train and y_test are.
 
     `inputs` is x_train, `what` names the origin in messages, `classes` the classes where they are known. Where `task`
     does not say, targets are
@@ -33,6 +51,9 @@ def read_targets(
 
     Raises DataError for what is none of these, NaN, classes out of range, or one class only.
     """
+    if isinstance(task, OwnTargets):
+        own = collated({part: arrays[f"y_{part}"] for part in ("train", "test")}, task, what)
+        return ReadTargets("own", own.arrays, (), own.layout)
     given = {part: as_array(arrays[f"y_{part}"], f"{what}: y_{part}") for part in ("train", "test")}
     for part, each in given.items():
         _check(each, f"{what}: y_{part}")
@@ -51,9 +72,9 @@ def read_targets(
         for part, each in stored.items():
             if not np.ptp(each.reshape(len(each), -1), axis=0).any():
                 raise DataError(f"{what}: y_{part} holds the same for every example", "there is nothing to predict")
-        return kind, stored, ()
+        return ReadTargets(kind, stored, ())
     if kind == "labels":
-        return kind, stored, tuple(str(label) for label in range(stored["train"].shape[1]))
+        return ReadTargets(kind, stored, tuple(str(label) for label in range(stored["train"].shape[1])))
     names = classes if classes is not None else _count_classes(stored["train"], f"{what}: y_train")
     for part, labels in stored.items():
         if labels.min() < 0 or labels.max() >= len(names):
@@ -66,7 +87,7 @@ def read_targets(
         raise DataError(
             f"{what}: y_train holds one class only", "there is nothing to tell apart: give at least 2 classes"
         )
-    return kind, stored, names
+    return ReadTargets(kind, stored, names)
 
 
 def as_array(given: Any, what: str) -> NDArray[Any]:

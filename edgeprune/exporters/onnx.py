@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgeprune.core.artifact import Artifact, TensorSpec
 from edgeprune.core.errors import ExportError
@@ -18,7 +18,7 @@ from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.exporters.quiet import converting
-from edgeprune.models.inputs import Inputs, cast, each, names_of, tensors_of
+from edgeprune.models.inputs import OUTPUT, Inputs, cast, each, names_of, outputs_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 #: Under this key both formats carry our metadata, as a JSON object.
@@ -32,7 +32,7 @@ def export_onnx(network: nn.Module, example: Inputs, path: Path, metadata: Mappi
     |---|---|---|
     | `example` | (N, ...), N >= 2 | any values; a batch of 1 would freeze the batch dimension silently |
     | file's `input`, or each by its own name | (batch, ...) | batch is dynamic |
-    | file's `logits` | (batch, classes) | |
+    | file's `logits`, or each by its own name | (batch, ...) | |
 
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
@@ -53,6 +53,7 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
     if len(example) < 2:
         raise ExportError("cannot export to ONNX: the example batch has fewer than 2 images", "give 2 or more")
     given = tensors_of(each(cast(example, torch.float32), lambda x: x.detach().cpu()))
+    names = output_names(network, given)
     with converting("cannot export to ONNX"), torch.no_grad():
         program = torch.onnx.export(
             network.cpu().float(),
@@ -60,15 +61,15 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
             dynamo=True,
             dynamic_shapes=_dynamic(network, len(given)),
             input_names=list(names_of(example)),
-            output_names=["logits"],
+            output_names=list(names),
             opset_version=ONNX_OPSET,
             verbose=False,
         )
         if program is None:
             raise ExportError("cannot export to ONNX: the exporter gave nothing back")
         model = program.model_proto
-    if len(model.graph.output) != 1:
-        raise ExportError("cannot export to ONNX: the network must give one tensor")
+    if len(model.graph.output) != len(names):
+        raise ExportError("cannot export to ONNX: the network must give one tensor, or several in a tuple or dict")
     if not all(value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input):
         raise ExportError(
             "cannot export to ONNX: the batch dimension was frozen",
@@ -78,6 +79,12 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
     # What is new in later versions of the format is not used.
     model.ir_version = ONNX_IR
     return model
+
+
+def output_names(network: nn.Module, given: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """What outputs are called in a file: as the network's mapping has them, or by number."""
+    with converting("cannot export the network"), torch.no_grad():
+        return tuple(outputs_of(network.cpu().float()(*given))) or (OUTPUT,)
 
 
 def _dynamic(network: nn.Module, count: int) -> Any:

@@ -18,13 +18,13 @@ _BATCH = 256
 
 
 def run_onnx(model: Path | bytes, inputs: Array) -> Array:
-    """Outputs (N, ...) of an ONNX file, or its bytes, for `inputs` (N, ...)."""
+    """Outputs (N, ...) of an ONNX file, or its bytes, for `inputs` (N, ...); several side by side (N, K)."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     source = str(model) if isinstance(model, Path) else model
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     first = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, _feeds(batch, first))[0] for batch in batches(inputs)])
+    return np.concatenate([_joined(session.run(None, _feeds(batch, first))) for batch in batches(inputs)])
 
 
 def run_tflite(model: Path | bytes, inputs: Array) -> Array:
@@ -33,7 +33,7 @@ def run_tflite(model: Path | bytes, inputs: Array) -> Array:
     interpreter = Interpreter(**source, num_threads=1)
     interpreter.allocate_tensors()
     given = {detail["name"]: detail for detail in interpreter.get_input_details()}
-    wanted = interpreter.get_output_details()[0]["index"]
+    wanted = [detail["index"] for detail in interpreter.get_output_details()]
     first = next(iter(given))
     outputs = []
     for number in range(len(inputs)):
@@ -41,7 +41,7 @@ def run_tflite(model: Path | bytes, inputs: Array) -> Array:
             # Integers of 64 bits may have become others in the converter's hands.
             interpreter.set_tensor(given[name]["index"], value.astype(given[name]["dtype"]))
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(wanted))
+        outputs.append(_joined([interpreter.get_tensor(index) for index in wanted]))
     return np.concatenate(outputs)
 
 
@@ -50,6 +50,13 @@ def _feeds(inputs: Array, first: str) -> dict[str, Array]:
     if inputs.dtype.names is None:
         return {first: inputs}
     return {name: np.ascontiguousarray(array) for name, array in fields(inputs).items()}
+
+
+def _joined(outputs: list[Array]) -> Array:
+    """The one output (N, ...); several side by side, (N, K)."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate([each.reshape(len(each), -1) for each in outputs], axis=1)
 
 
 def batches(inputs: Array) -> list[Array]:

@@ -94,9 +94,9 @@ class TfliteSkeleton:
             if len(stored) != len(shapes[index]):
                 raise TemplateError("cannot slice: a tensor changed its rank")
             stored[:] = shapes[index]
-        output = self._graph.outputs[0]
-        if not np.array_equal(shapes[output], self._graph.tensors[output].shape):
-            raise TemplateError("cannot slice: the output changed its shape")
+        for output in self._graph.outputs:
+            if not np.array_equal(shapes[output], self._graph.tensors[output].shape):
+                raise TemplateError("cannot slice: an output changed its shape")
         for target, output in self._flattens:
             buffer = model.Buffers(graph.Tensors(target).Buffer()).DataAsNumpy()
             buffer.view(np.int32)[:] = shapes[output]

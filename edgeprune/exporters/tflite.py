@@ -18,7 +18,7 @@ from edgeprune.core.artifact import Artifact, TensorSpec
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
-from edgeprune.exporters.onnx import METADATA_KEY
+from edgeprune.exporters.onnx import METADATA_KEY, output_names
 from edgeprune.exporters.quiet import converting
 from edgeprune.models.inputs import Inputs, cast, each, names_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
@@ -36,7 +36,7 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
     |---|---|---|
     | `example` | (N, ...), N >= 1 | any values; only the first image is used |
     | file's `input`, or each by its own name | (1, ...) | channels first, as in PyTorch |
-    | file's `logits` | (1, classes) | |
+    | file's `logits`, or each by its own name | (1, ...) | |
 
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
@@ -54,6 +54,7 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
 def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
     given = tensors_of(each(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
+    names = output_names(network, given)
     with converting("cannot export to TFLite"), torch.no_grad():
         # Seconds to import, and it prints: only when a conversion is wanted, and silenced.
         litert_torch = importlib.import_module("litert_torch")
@@ -61,29 +62,32 @@ def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
         model = schema.ModelT.InitFromPackedBuf(converted.model_content(), 0)
     # Further subgraphs are bodies of composite operators: runtimes know them or not, which only running them shows.
     graph = model.subgraphs[0]
-    if len(graph.outputs) != 1:
-        raise ExportError("cannot export to TFLite: the network must give one tensor")
+    if len(graph.outputs) != len(names):
+        raise ExportError("cannot export to TFLite: the network must give one tensor, or several in a tuple or dict")
     with converting("cannot export to TFLite"):
-        _name_inputs(model, names_of(example))
-    graph.tensors[graph.outputs[0]].name = b"logits"
-    for signature in model.signatureDefs or []:
-        signature.outputs[0].name = b"logits"
+        _name(graph.inputs, "args_", names_of(example), model, "inputs")
+        graph.outputs = _name(graph.outputs, "output_", names, model, "outputs")
     return model
 
 
-def _name_inputs(model: schema.ModelT, names: Sequence[str]) -> None:
-    """Give inputs their names. The converter calls them args_0, args_1, ... in its one signature."""
-    graph = model.subgraphs[0]
-    entries = [entry for signature in model.signatureDefs or [] for entry in signature.inputs]
-    if len(names) == 1 and len(graph.inputs) == 1:
-        graph.tensors[graph.inputs[0]].name = names[0].encode()
+def _name(places: Any, prefix: str, names: Sequence[str], model: schema.ModelT, side: str) -> Any:
+    """Give inputs or outputs their names; their tensors, in the order of the names.
+
+    The converter numbers them (args_0, output_0, ...) in its one signature, those of a mapping keep their names, and it
+    puts them in an order of its own.
+    """
+    tensors = model.subgraphs[0].tensors
+    entries = [entry for signature in model.signatureDefs or [] for entry in getattr(signature, side)]
+    if len(names) == 1 and len(places) == 1:
+        tensors[places[0]].name = names[0].encode()
         for entry in entries:
             entry.name = names[0].encode()
-        return
-    known = {f"args_{number}".encode(): name.encode() for number, name in enumerate(names)}
+        return places
     found = {bytes(entry.name): entry for entry in entries}
-    for key, name in known.items():
-        graph.tensors[found[key].tensorIndex].name = found[key].name = name
+    ordered = [found.get(f"{prefix}{number}".encode()) or found[name.encode()] for number, name in enumerate(names)]
+    for entry, name in zip(ordered, names, strict=True):
+        tensors[entry.tensorIndex].name = entry.name = name.encode()
+    return np.array([entry.tensorIndex for entry in ordered], np.int32)
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]

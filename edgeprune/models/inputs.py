@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,32 @@ class Several:
         return Several(self.names, tuple(map(change, self.tensors)))
 
 
+#: What the one output of a network is called in a file.
+OUTPUT = "logits"
 #: A batch of inputs (N, ...).
 Inputs = Tensor | Several
 
 
 def ask(network: nn.Module, inputs: Inputs) -> Any:
-    """What `network` answers."""
-    return network(*tensors_of(inputs))
+    """What `network` answers; several outputs (N, ...) side by side, as one tensor (N, K)."""
+    answer = network(*tensors_of(inputs))
+    outputs = outputs_of(answer)
+    if isinstance(answer, Tensor) or not outputs:
+        return answer
+    return torch.cat([each.reshape(len(each), -1) for each in outputs.values()], 1)
+
+
+def outputs_of(answer: Any) -> dict[str, Tensor]:
+    """The tensors (N, ...) of an answer by the names that they have in a file; {} where it is none of such."""
+    if isinstance(answer, Tensor):
+        return {OUTPUT: answer}
+    if isinstance(answer, Mapping):
+        found = {str(name): each for name, each in answer.items()}
+    elif isinstance(answer, tuple | list):
+        found = {f"output{number}": each for number, each in enumerate(answer)}
+    else:
+        return {}
+    return found if all(isinstance(each, Tensor) and each.ndim for each in found.values()) else {}
 
 
 def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ModelError, did_you_mean
 from edgeprune.core.inputs import Shape, plain_shape, written
+from edgeprune.core.joined import Joined
 from edgeprune.core.reading import Source
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.models.checkpoint import read_checkpoint
-from edgeprune.models.inputs import ask, cast, made
+from edgeprune.models.inputs import cast, made, outputs_of, tensors_of
 from edgeprune.models.plain import is_waiting
 from edgeprune.models.zoo import ZOO, build, is_finite
 
@@ -47,25 +49,39 @@ def make_model(spec: str, shape: Shape, outputs: int) -> nn.Module:
     return model
 
 
-def answered(model: nn.Module, spec: str, shape: Shape) -> tuple[int, ...]:
-    """The shape of what `model` answers to two examples. Raises ModelError unless it is a tensor (2, ...)."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The shape of what a network answers to two examples, (2, ...); of several outputs that of all side by side."""
+
+    shape: tuple[int, ...]
+    #: How several outputs lie side by side; None where there is one.
+    layout: Joined | None
+
+
+def answered(model: nn.Module, spec: str, shape: Shape, *, several: bool = False) -> Answered:
+    """What `model` answers to two examples. Raises ModelError unless it is a tensor (2, ...), or `several` such."""
     model.eval()
     dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
     try:
         with torch.no_grad():
-            out = ask(model, cast(made(shape, BATCH, torch.zeros), dtype))
+            out = model(*tensors_of(cast(made(shape, BATCH, torch.zeros), dtype)))
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"model {spec} fails on {_shown(shape)}: {first}", "check that the model fits the data"
         ) from error
+    outputs = outputs_of(out)
+    if several and not isinstance(out, Tensor) and outputs and all(len(each) == BATCH for each in outputs.values()):
+        given = out if isinstance(out, Mapping) else tuple(out)
+        width = sum(each.numel() // BATCH for each in outputs.values())
+        return Answered((BATCH, width), Joined.of(given, "output"))
     if not isinstance(out, Tensor) or out.ndim == 0 or len(out) != BATCH:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ModelError(
             f"model {spec} gives {got} for two inputs, not a tensor ({BATCH}, ...)",
             "let forward return one tensor with a row for each input",
         )
-    return tuple(out.shape)
+    return Answered(tuple(out.shape), None)
 
 
 def _shown(shape: Shape) -> str:

@@ -105,7 +105,7 @@ def _training_key(
     # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
     training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
     # What is learnt hangs on the task, and which epoch is kept on the metric.
-    judged = () if task == CLASSIFICATION else (task.name, task.metric.name)
+    judged = () if task == CLASSIFICATION else task.key
     where = () if place == PLAIN else (place,)
     digest.update(repr((config.model, training, config.seed, dataset.fingerprint, *judged, *where)).encode())
     digest.update(frozen_names(network))

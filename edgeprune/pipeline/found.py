@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset, EachInput, Split
 from edgeprune.data.split import as_given, as_integers, channels_first, in_order
 from edgeprune.models.plain import check_steady, is_waiting, make_plain
-from edgeprune.models.source import answered, load_weights, make_model
+from edgeprune.models.source import Answered, answered, load_weights, make_model
 from edgeprune.pipeline.bounds import read_drop
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.settings import Facts, Settled, settle
@@ -27,6 +28,7 @@ from edgeprune.pipeline.staying import tell_frozen
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import INPUTS, Structure
+from edgeprune.tasks.own import load_own, make_own, own_targets
 from edgeprune.tasks.resolve import check_fits, settle_task
 from edgeprune.tasks.task import CLASSIFICATION, Task
 
@@ -51,13 +53,14 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
 
     Raises UsageError and its children for what cannot be used, NothingToPrune where nothing can be pruned.
     """
+    owner = load_own(config.own_task) if config.own_task else None
     dataset = dataset or load_data(
         config.data,
         config.data_dir,
         seed=config.seed,
         validation_share=config.validation_share,
         progress=progress,
-        task=config.task,
+        task=own_targets(config.own_task, owner) if config.own_task else config.named_task,
     )
     progress.say(
         f"data {dataset.name}: {len(dataset.train)} train, {len(dataset.validation)} validation, "
@@ -65,7 +68,7 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
         f"inputs {written(dataset.input_shape)}, {dataset.examples}"
     )
     torch.manual_seed(config.seed)
-    network, dataset, task = _network(config, dataset, progress)
+    network, dataset, task = _network(config, dataset, progress, owner)
     if config.max_drop is not None:
         task.metric.check_drop(read_drop(config.max_drop)[1])
     # As they were saved, which may be before they are plain.
@@ -90,7 +93,7 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
     return Found(dataset, network, structure, task, facts, settle(config, facts))
 
 
-def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[nn.Module, Dataset, Task]:
+def _network(config: RunConfig, dataset: Dataset, progress: Progress, owner: Any) -> tuple[nn.Module, Dataset, Task]:
     """The untrained network, the data in the layout that it takes, and the task.
 
     The user's own takes inputs as images (N, C, H, W), or, where it does not, as they were given, or integers as such;
@@ -111,12 +114,9 @@ def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[n
             # A try that fails may have given its layers shapes.
             network = make_model(config.model, way.input_shape, way.outputs)
         try:
-            output = answered(network, config.model, way.input_shape)
-            task = settle_task(
-                config.task, config.metric, way.targets, train.y, way.classes, output,
-                same=_same(train),
-            )  # fmt: skip
-            check_fits(task, config.model, output, train.y, way.classes, way.examples)
+            output = answered(network, config.model, way.input_shape, several=owner is not None)
+            task = _task(config, way, output, owner)
+            check_fits(task, config.model, output.shape, train.y, way.classes, way.examples)
         except ModelError as misfit:
             errors[way] = misfit
             continue
@@ -129,6 +129,15 @@ def _network(config: RunConfig, dataset: Dataset, progress: Progress) -> tuple[n
             progress.say(f"inputs are taken {how}: {written(way.input_shape)}")
         return network, way, task
     raise _misfit(errors)
+
+
+def _task(config: RunConfig, dataset: Dataset, output: Answered, owner: Any) -> Task:
+    if config.own_task:
+        return make_own(config.own_task, owner, output.layout, dataset.target_layout, output.shape[1:])
+    train = dataset.train
+    return settle_task(
+        config.named_task, config.metric, dataset.targets, train.y, dataset.classes, output.shape, same=_same(train)
+    )
 
 
 def _misfit(errors: Mapping[Dataset, ModelError]) -> ModelError:

@@ -26,7 +26,7 @@ from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder
 from edgeprune.devices.channel import ChannelError
 from edgeprune.exporters import EXPORTERS, Parity, check_parity
-from edgeprune.models.inputs import Inputs, ask, to_numpy
+from edgeprune.models.inputs import Inputs, ask, outputs_of, tensors_of, to_numpy
 from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.versions import needed
 from edgeprune.training.batches import Batches
@@ -100,7 +100,10 @@ def check_training(network: nn.Module, inputs: Inputs) -> None:
     trial = deepcopy(network)
     with torch.random.fork_rng(), torch.no_grad():
         wanted = tuple(ask(trial.eval(), inputs).shape)
-        answer = ask(trial.train(), inputs)
+        several = len(outputs_of(trial(*tensors_of(inputs)))) > 1
+        answer = trial.train()(*tensors_of(inputs))
+        if several and len(outputs_of(answer)) > 1:
+            answer = ask(trial, inputs)
     if not isinstance(answer, Tensor) or tuple(answer.shape) != wanted:
         raise ModelError(
             f"while training, the model gives {_kind(answer)}; expected one tensor of shape {wanted}, as in evaluation",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from edgeprune.core.budget import Bound
@@ -19,6 +21,7 @@ from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.fresh import compare_fresh
+from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
 from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.tasks.judging import Judged, judge
@@ -115,9 +118,17 @@ def validate(
     )
 
     def on_device(item: Exported, alike: MeasureSettings) -> Validated:
-        with progress.bar(f"{item.format}: accuracy on the device", 2 * len(inputs)) as bar:
-            ours = predict_on_device(session, alike, item.artifact.path, inputs, bar=bar).reshape(host.shape)
-            theirs = predict_on_device(session, alike, item.baseline.path, inputs, bar=bar).reshape(host.shape)
+        # Several outputs are fetched one after the other: "" is a file's only one.
+        names = [spec.name for spec in item.artifact.outputs] if len(item.artifact.outputs) > 1 else [""]
+
+        def answered(file: Path) -> Answers:
+            found = [
+                predict_on_device(session, alike, file, inputs, bar=bar, feeding=Feeding(output=name)) for name in names
+            ]
+            return np.concatenate(found, axis=1).reshape(host.shape)
+
+        with progress.bar(f"{item.format}: accuracy on the device", 2 * len(inputs) * len(names)) as bar:
+            ours, theirs = answered(item.artifact.path), answered(item.baseline.path)
         measured = compare_fresh(session, alike, item.artifact.path, item.baseline.path, progress)
         if isinstance(measured, Failure):
             raise ChannelError(

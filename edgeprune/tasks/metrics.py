@@ -401,9 +401,37 @@ class R2(MSE):
         return 0.0
 
 
+class _Own(Metric):
+    """The user's own: how it is shown. What it is only his task knows (`tasks.own`)."""
+
+    def value(self, answers: Answers, targets: Targets) -> float:
+        """Not known here."""
+        raise NotImplementedError
+
+    def merits(self, answers: Answers, targets: Targets) -> Merits:
+        """Not known here."""
+        raise NotImplementedError
+
+    def constant(self, targets: Targets) -> float:
+        """Not known here."""
+        raise NotImplementedError
+
+
+class Score(_Own):
+    """What his task scores by, a share."""
+
+    name, title = "score", "score"
+
+
+class Error(_Own):
+    """What his task scores by, where lower is better."""
+
+    name, title, share = "error", "error", False
+
+
 _METRICS: tuple[type[Metric], ...] = (
     Accuracy, BalancedAccuracy, TopFive, MeanAveragePrecision, MacroF1, MAE, RMSE, R2,
-    MSE, MeanIoU, PixelAccuracy,
+    MSE, MeanIoU, PixelAccuracy, Score, Error,
 )  # fmt: skip
 
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-TaskName = Literal["classification", "binary", "multi-label", "regression", "segmentation", "reconstruction"]
+#: "own" is the user's, and has no other name.
+TaskName = Literal["classification", "binary", "multi-label", "regression", "segmentation", "reconstruction", "own"]
+#: "score" and "error" are those of the user's own task, where higher and where lower is better.
 MetricName = Literal[
-    "accuracy", "balanced-accuracy", "top-5", "map", "f1", "mae", "rmse", "r2", "mse", "miou", "pixel-accuracy"
+    "accuracy",
+    "balanced-accuracy",
+    "top-5",
+    "map",
+    "f1",
+    "mae",
+    "rmse",
+    "r2",
+    "mse",
+    "miou",
+    "pixel-accuracy",
+    "score",
+    "error",
 ]
-TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
+OWN: Literal["own"] = "own"
+#: Those that can be asked for by name.
+TASK_NAMES: tuple[TaskName, ...] = tuple(name for name in get_args(TaskName) if name != OWN)
 
-#: What targets are: one class, a class for every place, yes or no for several labels, or numbers.
-TargetKind = Literal["classes", "map", "labels", "numbers"]
+#: What targets are: one class, a class for every place, yes or no for several labels, numbers, or what the user's own
+#: task makes of them.
+TargetKind = Literal["classes", "map", "labels", "numbers", "own"]
 #: Of which kind a task's targets are.
 TARGETS: dict[TaskName, TargetKind] = {
     "classification": "classes",
@@ -20,6 +39,7 @@ TARGETS: dict[TaskName, TargetKind] = {
     "multi-label": "labels",
     "regression": "numbers",
     "reconstruction": "numbers",
+    "own": "own",
 }
 #: Each kind in words.
 WORDS: dict[TargetKind, str] = {
@@ -27,4 +47,13 @@ WORDS: dict[TargetKind, str] = {
     "map": "a class for every place",
     "labels": "0 or 1 for each of several labels",
     "numbers": "numbers",
+    "own": "targets of its own task",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTargets:
+    """That targets are those of a task of the user's own, FILE.py:FUNCTION; `collate` makes tensors of what he has."""
+
+    spec: str
+    collate: Callable[[Sequence[Any]], Any] | None = None

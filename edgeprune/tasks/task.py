@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeprune.core.errors import UsageError
@@ -44,6 +44,16 @@ class Task(ABC):
     metrics: ClassVar[tuple[type[Metric], ...]]
     #: Whether a target stays right when its image is moved, turned or mirrored.
     moves: ClassVar[bool] = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What training hangs on, beside the data."""
+        return (self.name, self.metric.name)
+
+    def step(self, network: nn.Module, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor | None:
+        """The loss of a training step that is not `loss` of what the network answers; None where it is."""
+        del network, inputs, target
+        return None
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:

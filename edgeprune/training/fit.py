@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Progress
-from edgeprune.models.inputs import Inputs, ask, each
+from edgeprune.models.inputs import Inputs, ask, each, tensors_of
 from edgeprune.tasks.metrics import Yardstick
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.augmentation import Augmentation
@@ -175,11 +175,13 @@ def train(
                 rate, beta = one_cycle(now)
                 for group in optimizer.param_groups:
                     group["lr"], group["betas"] = rate * learning_rate, (beta, 0.999)
-                answers = place.forward(network, x)
-                if distillation is None or softened is None:
-                    loss = task.loss(answers, targets)
+                own = task.step(network, tensors_of(x), targets)
+                if own is not None:
+                    loss = own
+                elif distillation is None or softened is None:
+                    loss = task.loss(place.forward(network, x), targets)
                 else:
-                    loss = distillation.loss(answers, targets, softened)
+                    loss = distillation.loss(place.forward(network, x), targets, softened)
                 if not math.isfinite(found := loss.item()):
                     raise _diverged(title, found, 1 + done // source.batches, done, rate * learning_rate)
                 optimizer.zero_grad(set_to_none=True)

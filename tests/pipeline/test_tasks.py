@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
@@ -29,6 +30,7 @@ from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import read_metadata, run_model
 from edgeprune.pipeline.result import RunResult
+from edgeprune.tasks.own import load_own, own_targets
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL: dict[str, Any] = {
@@ -181,6 +183,45 @@ def test_several_inputs_and_integers(
     shown = capsys.readouterr().out
     for name, shape in inputs.items():
         assert f"{name} {'x'.join(map(str, shape))}" in shown
+
+
+def test_a_task_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A detector: targets are dicts, the network gives two outputs, loss and score are the user's."""
+    file = EXAMPLES / "detector.py"
+    given = {"data": f"{file}:data", "model": f"{file}:Net", "task": f"{file}:Detection", "name": "own"}
+    done = edgeprune.run(
+        edgeprune.RunConfig(
+            **given, runs_dir=own.parent / "runs", train_epochs=6, max_drop=5, **{**SMALL, "formats": "onnx,tflite"}
+        )
+    )
+    result = done.result
+    assert (result["task"], result["metric"]) == ("own", "score")
+    # Worked out anew, from what the very files answer to test images.
+    owner = load_own(given["task"])
+    dataset = load_data(given["data"], None, seed=0, progress=Silent(), task=own_targets(given["task"], owner))
+    x = from_json(Preprocessing, {k: result["data"]["preprocessing"][k] for k in ("scale", "mean", "std")})
+    targets = dataset.target_layout.split(dataset.test.y)
+    session = onnxruntime.InferenceSession(done.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    outputs = [each.name for each in session.get_outputs()]
+    assert outputs == ["box", "there"]
+    answers = dict(zip(outputs, session.run(None, {"input": x.apply(dataset.test.x)}), strict=True))
+    found = owner.score(answers, targets)
+    assert result["compressed"]["scores"]["score"] == pytest.approx(found, abs=1e-4)
+    for item in result["artifacts"]:
+        assert item["agreement"] >= 0.99
+        assert item["device_scores"]["score"] == pytest.approx(found, abs=1e-3)
+    runner = Interpreter(str(done.folder / "model.tflite")).get_signature_runner()
+    one = runner(input=x.apply(dataset.test.x[:1]))
+    for name in outputs:
+        np.testing.assert_allclose(one[name], answers[name][:1], rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        loaded = edgeprune.load(done.folder)(torch.from_numpy(x.apply(dataset.test.x[:4])))
+    np.testing.assert_allclose(loaded["box"], answers["box"][:4], rtol=1e-3, atol=1e-3)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--resume", "own", "--runs-dir", str(own.parent / "runs")])
+    assert ended.value.code == done.exit_code
+    assert "test score, host" in capsys.readouterr().out
 
 
 def table(done: RunResult, capsys: pytest.CaptureFixture[str]) -> None:
