@@ -123,7 +123,12 @@ def made(shape: Shape, count: int, draw: Callable[[Sequence[int]], Tensor]) -> I
 
     def one(spec: InputSpec) -> Tensor:
         sizes = (count, *spec.shape)
-        return torch.randint(0, spec.values, sizes, generator=generator) if spec.values else draw(sizes)
+        if not spec.values:
+            return draw(sizes)
+        x = torch.randint(0, spec.values, sizes, generator=generator)
+        # The largest is always there: a table that is too small for it is found out at once.
+        x.view(-1)[0] = spec.values - 1
+        return x
 
     specs = specs_of(shape)
     tensors = tuple(map(one, specs))

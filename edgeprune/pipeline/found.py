@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from edgeprune.core.errors import ModelError
-from edgeprune.core.inputs import plain_shape, written
+from edgeprune.core.inputs import written
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.userfile import is_user_function
@@ -96,15 +96,20 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
 def _network(config: RunConfig, dataset: Dataset, progress: Progress, owner: Any) -> tuple[nn.Module, Dataset, Task]:
     """The untrained network, the data in the layout that it takes, and the task.
 
-    The user's own takes inputs as images (N, C, H, W), or, where it does not, as they were given, or integers as such;
-    one of the zoo takes images. Raises ModelError where none of these is taken, or the answers do not fit the targets.
+    The user's own takes inputs as images (N, C, H, W), or, where it does not, as they were given, or integers as such
+    (nothing else where it has a table to look them up in); one of the zoo takes images. Raises ModelError where none of
+    these is taken, or the answers do not fit the targets.
     """
     network = make_model(config.model, dataset.input_shape, dataset.outputs)
     lazy = is_waiting(network)
     dataset = _as_forward_takes(network, dataset, progress)
     ways: tuple[Dataset | None, ...] = (dataset,)
     if is_user_function(config.model):
-        ways = (dataset, as_given(dataset), channels_first(dataset), as_integers(dataset))
+        whole = as_integers(dataset)
+        ways = (dataset, as_given(dataset), channels_first(dataset), whole)
+        # One that looks words up may take fractions as well, and cut them to integers itself: to other words.
+        if whole and any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in network.modules()):
+            ways = (whole,)
     errors: dict[Dataset, ModelError] = {}
     for way in ways:
         if way is None:
@@ -142,11 +147,11 @@ def _task(config: RunConfig, dataset: Dataset, output: Answered, owner: Any) -> 
 
 def _misfit(errors: Mapping[Dataset, ModelError]) -> ModelError:
     """What the data as they came are refused for; and, where they hold integers, what these are."""
-    first, *others = errors.values()
-    for way, error in errors.items():
-        if others and way.input_shape and not plain_shape(way.input_shape) and error is not first:
-            return ModelError(f"{first.message}; as integers: {error.message}", first.hint)
-    return first
+    integers = [error for way, error in errors.items() if way.whole and isinstance(way.preprocessing, EachInput)]
+    others = [error for error in errors.values() if error not in integers]
+    if integers and others:
+        return ModelError(f"{others[0].message}; as integers: {integers[0].message}", others[0].hint)
+    return (others or integers)[0]
 
 
 def _as_forward_takes(network: nn.Module, dataset: Dataset, progress: Progress) -> Dataset:

@@ -23,12 +23,14 @@ from sklearn.metrics import (
 
 import edgeprune
 from edgeprune.cli.main import main
-from edgeprune.core.inputs import fields
+from edgeprune.core.errors import ModelError
+from edgeprune.core.inputs import InputSpec, fields
 from edgeprune.core.plain import from_json
 from edgeprune.core.progress import Silent
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import read_metadata, run_model
+from edgeprune.pipeline.found import find
 from edgeprune.pipeline.result import RunResult
 from edgeprune.tasks.own import load_own, own_targets
 
@@ -183,6 +185,28 @@ def test_several_inputs_and_integers(
     shown = capsys.readouterr().out
     for name, shape in inputs.items():
         assert f"{name} {'x'.join(map(str, shape))}" in shown
+
+
+def test_who_cuts_fractions_to_integers_gets_integers(tmp_path: Path) -> None:
+    file = tmp_path / "cuts.py"
+    file.write_text(
+        "import numpy as np\nfrom torch import nn\n"
+        "X = np.random.default_rng(0).integers(0, 9, (200, 4))\n"
+        "def data(): return X[:150], X[:150, 0] % 2, X[150:], X[150:, 0] % 2\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, words=9):\n"
+        "        super().__init__()\n"
+        "        self.table, self.one, self.two = nn.Embedding(words, 8), nn.Linear(32, 16), nn.Linear(16, 2)\n"
+        "    def forward(self, x): return self.two(self.one(self.table(x.long()).flatten(1)).relu())\n"
+        "def small(): return Net(5)\n"
+    )
+    config = edgeprune.RunConfig(data=f"{file}:data", model=f"{file}:Net")
+    found = find(config, Silent(), "onnxruntime")
+    assert found.dataset.input_shape == (InputSpec("input", (4,), "int64", 9),)
+    # Standardised first and cut then, words would all become a few small numbers.
+    assert found.dataset.train.x.max() == 8
+    with pytest.raises(ModelError, match=r"two examples of 4 \(integers\): index out of range"):
+        find(edgeprune.RunConfig(data=f"{file}:data", model=f"{file}:small", seed=1), Silent(), "onnxruntime")
 
 
 def test_a_task_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
