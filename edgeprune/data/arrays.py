@@ -19,12 +19,14 @@ from edgeprune.core.userfile import call_user, load_function
 from edgeprune.data.dataset import Layout, Scaled
 from edgeprune.data.preprocessing import fits_float32, read_entries, read_entry
 from edgeprune.data.room import require_room
-from edgeprune.data.targets import as_array, like_inputs, read_targets
+from edgeprune.data.targets import as_array, like_inputs, read_names, read_targets
 from edgeprune.tasks.names import OwnTargets, TargetKind, TaskName
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 #: What may stand beside them: how raw values become network input.
 ENTRY = "preprocessing"
+#: And what classes, or labels, are called.
+CLASSES = "classes"
 #: Names of inputs go into files, and into Python.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
 #: From here on float32 does not hold every integer.
@@ -74,7 +76,7 @@ def read_npz(path: Path, task: TaskName | OwnTargets | None = None) -> Raw:
         # Opened here, since numpy leaves the file open when its directory is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = archive.files
-            arrays = {name: archive[name] for name in found if _part(name) in (ENTRY, *NAMES)}
+            arrays = {name: archive[name] for name in found if _part(name) in (ENTRY, CLASSES, *NAMES)}
     except DataError:
         raise
     except Exception as error:
@@ -85,15 +87,18 @@ def read_npz(path: Path, task: TaskName | OwnTargets | None = None) -> Raw:
             f"cannot read {path}: it holds Python objects, not numbers",
             f"{_SAVE}; {ENTRY} is saved as text, {ENTRY}=json.dumps({{...}})" if ENTRY in found else _SAVE,
         ) from error
+    names = read_names(arrays.pop(CLASSES, None), str(path))
     entry = arrays.pop(ENTRY, None)
-    return from_arrays(_named(_joined(arrays), found, str(path)), str(path), entry=entry, task=task)
+    return from_arrays(_named(_joined(arrays), found, str(path)), str(path), classes=names, entry=entry, task=task)
 
 
 def call_function(spec: str, task: TaskName | OwnTargets | None = None) -> Raw:
     """The arrays that the user's FILE.py:FUNCTION returns. Raises UsageError when it fails, DataError as below."""
     given = call_user(load_function(spec, "data"), spec)
     if isinstance(given, Mapping):
-        return from_arrays(_named(given, [str(key) for key in given], spec), spec, entry=given.get(ENTRY), task=task)
+        names = read_names(given.get(CLASSES), spec)
+        arrays = _named(given, [str(key) for key in given], spec)
+        return from_arrays(arrays, spec, classes=names, entry=given.get(ENTRY), task=task)
     if isinstance(given, tuple | list) and len(given) == len(NAMES):
         return from_arrays(dict(zip(NAMES, given, strict=True)), spec, task=task)
     got = f"{len(given)} values" if isinstance(given, tuple | list) else f"a {type(given).__name__}"

@@ -69,12 +69,17 @@ def read_targets(
             "give both alike",
         )
     if kind == "numbers":
+        if classes is not None:
+            raise DataError(f"{what} names classes, and the targets are numbers", "leave them out, or give --task")
         for part, each in stored.items():
             if not np.ptp(each.reshape(len(each), -1), axis=0).any():
                 raise DataError(f"{what}: y_{part} holds the same for every example", "there is nothing to predict")
         return ReadTargets(kind, stored, ())
     if kind == "labels":
-        return ReadTargets(kind, stored, tuple(str(label) for label in range(stored["train"].shape[1])))
+        count = stored["train"].shape[1]
+        if classes is not None and len(classes) != count:
+            raise DataError(f"{what} names {len(classes)} labels, and y_train has {count}", "name each column")
+        return ReadTargets(kind, stored, classes or tuple(str(label) for label in range(count)))
     names = classes if classes is not None else _count_classes(stored["train"], f"{what}: y_train")
     for part, labels in stored.items():
         if labels.min() < 0 or labels.max() >= len(names):
@@ -88,6 +93,20 @@ def read_targets(
             f"{what}: y_train holds one class only", "there is nothing to tell apart: give at least 2 classes"
         )
     return ReadTargets(kind, stored, names)
+
+
+def read_names(given: Any, what: str) -> tuple[str, ...] | None:
+    """What classes, or labels, are called in their order; None where data do not say. Raises DataError."""
+    if given is None:
+        return None
+    names = given.tolist() if isinstance(given, np.ndarray) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise DataError(f"{what}: expected classes to be a list of names, got {given!r:.60}", "name all")
+    if len(set(names)) < max(2, len(names)):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        found = f"'{twice:.40}' twice" if twice else f"{len(names)}"
+        raise DataError(f"{what}: expected two or more different names in classes, got {found}", "name each once")
+    return tuple(names)
 
 
 def as_array(given: Any, what: str) -> NDArray[Any]:

@@ -31,7 +31,7 @@ Merits = NDArray[np.float64]
 #: Classes up to which the right one is among five answers too often to say anything.
 FIVE = 5
 #: Parts of the examples, each left out once, for the interval of a figure that has no formula.
-_PARTS = 20
+PARTS = 20
 #: What stands for an answer that is no number.
 _NONSENSE = 1e18
 #: The worst quality that is told from others: of an error twice that of the best constant answer.
@@ -99,7 +99,7 @@ class Metric(ABC):
 
         The standard error is sqrt((g - 1) / g sum (v_i - mean v)^2) for g parts (Tukey 1958).
         """
-        parts = min(_PARTS, len(targets))
+        parts = min(PARTS, len(targets))
         part = np.random.default_rng(0).permutation(len(targets)) % parts
         left = np.array([self.value(answers[part != each], targets[part != each]) for each in range(parts)])
         error = float(np.sqrt((parts - 1) / parts * ((left - left.mean()) ** 2).sum()))

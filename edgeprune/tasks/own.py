@@ -18,7 +18,7 @@ from edgeprune.core.errors import UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.joined import Joined
 from edgeprune.core.userfile import call_user, load_function
-from edgeprune.tasks.metrics import Answers, Error, Merits, Metric, Score, Targets
+from edgeprune.tasks.metrics import PARTS, Answers, Error, Merits, Metric, Score, Targets
 from edgeprune.tasks.names import OwnTargets, TaskName
 from edgeprune.tasks.task import SAME, Task
 
@@ -53,10 +53,22 @@ class OwnMetric(Metric):
         return float(call_user(self._score, f"--task {self._spec}: score", given, wanted))
 
     def merits(self, answers: Answers, targets: Targets) -> Merits:
-        """The score of each example by itself; of errors negative."""
-        each = [self.value(answers[i : i + 1], targets[i : i + 1]) for i in range(len(targets))]
-        merits: Merits = np.array(each) * (1 if self.share else -1)
-        return merits
+        """The score of each example by itself; of errors negative.
+
+        Some scores say something of many examples only (an area under a curve): then what each of `PARTS` parts adds to
+        the score of all, the jackknife's pseudo-values (Tukey 1958), stands in the row of its first example.
+        """
+        sign, count = 1 if self.share else -1, len(targets)
+        try:
+            return sign * np.array([self.value(answers[i : i + 1], targets[i : i + 1]) for i in range(count)])
+        except UsageError:
+            parts = min(PARTS, count)
+            part, merits = np.arange(count) % parts, np.zeros(count)
+            whole = self.value(answers, targets)
+            for each in range(parts):
+                without = self.value(answers[part != each], targets[part != each])
+                merits[each] = sign * (parts * whole - (parts - 1) * without) * count / parts
+            return merits
 
     def constant(self, targets: Targets) -> float:
         """What guessing gets, as the user says; else what answering 0 to everything gets."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeprune.core.errors import DataError
+from edgeprune.core.progress import Silent
 from edgeprune.data.arrays import from_arrays
+from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
 from edgeprune.data.split import as_given, channels_first, make_dataset
+from edgeprune.data.targets import read_names
 
 RNG = np.random.default_rng(0)
 FLAT = RNG.normal(size=(40, 5)).astype(np.float32)
@@ -140,3 +144,42 @@ def test_maps_of_another_size_in_the_test_set_are_refused() -> None:
     arrays = {"x_train": PICTURES, "y_train": maps, "x_test": PICTURES, "y_test": maps[:, ::2]}
     with pytest.raises(DataError, match=r"targets of y_train are \(6, 7\), of y_test \(3, 7\)"):
         from_arrays(arrays, "here")
+
+
+NAMED = {"x_train": np.zeros((6, 4)), "y_train": np.arange(6) % 3, "x_test": np.zeros((3, 4)), "y_test": np.arange(3)}
+
+
+def test_classes_have_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **NAMED, classes=["cat", "dog", "eel"])
+    file = tmp_path / "own.py"
+    file.write_text(f"import numpy as np\ndef data(): return dict(np.load({str(tmp_path / 'own.npz')!r}))\n")
+    for source in (tmp_path / "own.npz", f"{file}:data"):
+        found = load_data(str(source), None, seed=0, progress=Silent())
+        assert found.classes == ("cat", "dog", "eel")
+
+
+def test_labels_have_names() -> None:
+    many = {**NAMED, "y_train": np.eye(3)[[0, 1, 2, 0, 1, 2]], "y_test": np.eye(3)}
+    assert from_arrays(many, "own", classes=("a", "b", "c"), task="multi-label").classes == ("a", "b", "c")
+    with pytest.raises(DataError, match="names 2 labels, and y_train has 3"):
+        from_arrays(many, "own", classes=("a", "b"), task="multi-label")
+    with pytest.raises(DataError, match="names classes, and the targets are numbers"):
+        from_arrays({**NAMED, "y_train": np.arange(6.0), "y_test": np.arange(3.0)}, "own", classes=("a", "b"))
+    with pytest.raises(DataError, match=r"y_train: label 2 is outside 0\.\.1"):
+        from_arrays(NAMED, "own", classes=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("cat", "a list of names, got 'cat'"),
+        (["cat", 3], "a list of names"),
+        (["cat", " "], "a list of names"),
+        (np.arange(3), "a list of names"),
+        (["cat", "dog", "cat"], "got 'cat' twice"),
+        (["cat"], "two or more different names in classes, got 1"),
+    ],
+)
+def test_names_that_cannot_be(given: object, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_names(given, "own")

@@ -136,11 +136,6 @@ def test_the_reason_names_the_operator_and_the_line_of_the_users_forward(tmp_pat
         EXPORTERS["tflite"].export(space["Net"]().eval(), images(1, 4), tmp_path / "net.tflite", {})
 
 
-class Two(Bessel):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.fc(x), x
-
-
 class Frozen(Bessel):
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(x.reshape(2, 4))
@@ -166,12 +161,6 @@ def test_a_composite_operator_makes_a_second_subgraph_and_runs(tmp_path: Path) -
     # Its candidates are exported one by one: of several subgraphs slicing knows nothing.
     with pytest.raises(TemplateError, match="several subgraphs"):
         Template.build(network, x, "tflite")
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_two_outputs_are_refused(format: Format, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="one tensor"):
-        EXPORTERS[format].export(Two().eval(), images(2, 4), tmp_path / f"net.{format}", {})
 
 
 def test_onnx_refuses_what_would_freeze_the_batch(tmp_path: Path) -> None:

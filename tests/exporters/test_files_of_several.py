@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.inputs import InputSpec
 from edgeprune.core.runtimes import Format
-from edgeprune.exporters import EXPORTERS, Template, check_parity, describe
-from edgeprune.models.inputs import Inputs, Several, each, made, to_numpy
+from edgeprune.exporters import EXPORTERS, Template, check_parity, describe, run_model
+from edgeprune.models.inputs import Inputs, Several, ask, each, made, to_numpy
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.surgery import cut
 
@@ -141,3 +141,49 @@ def test_an_input_that_nobody_reads_stays(format: Format, tmp_path: Path) -> Non
 def test_changes_reach_every_tensor() -> None:
     x = example(SHAPE)
     assert [t.dtype for t in each(x, lambda t: t.double()).tensors] == [torch.float64] * 2
+
+
+class Heads(nn.Module):
+    """Two outputs in a tuple, one of them a number each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 4), nn.Linear(8, 1)
+
+    def answers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 2, 2), and (N,)."""
+        seen = torch.relu(self.body(x))
+        return self.one(seen).reshape(-1, 2, 2), self.two(seen)[:, 0]
+
+    def forward(self, x: Tensor) -> object:
+        """As a tuple."""
+        return self.answers(x)
+
+
+class Named(Heads):
+    """The same, in a dict whose order is not that of the alphabet."""
+
+    def forward(self, x: Tensor) -> object:
+        """By name."""
+        return dict(zip(("sides", "area"), self.answers(x), strict=True))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("make", "names"), [(Heads, ["output0", "output1"]), (Named, ["sides", "area"])])
+def test_several_outputs_lie_side_by_side(
+    make: type[nn.Module], names: list[str], format: Format, tmp_path: Path
+) -> None:
+    network, x = seasoned(make()), torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    artifact = EXPORTERS[format].export(network, x, tmp_path / f"net.{format}", {})
+    assert [spec.name for spec in artifact.outputs] == names
+    with torch.no_grad():
+        sides, area = network.answers(x)  # type: ignore[operator]
+    expected = torch.cat([sides.flatten(1), area[:, None]], 1)
+    np.testing.assert_allclose(run_model(format, artifact.path, x.numpy()), expected, atol=1e-5)
+    torch.testing.assert_close(ask(network, x), expected)
+    assert check_parity(network, artifact, x.numpy()).max_abs <= 1e-5
+    structure = discover(network, (6,), runtime="onnxruntime", prune_inputs=False)
+    plan = PruningPlan({"body": (0, 2, 5)})
+    template = Template.build(network, x, format)
+    template.slice(cut(template.coded_network(), (6,), plan), cut(network, (6,), plan), x)
+    assert [group.name for group in structure.groups] == ["body"]

@@ -139,7 +139,7 @@ def test_a_run(
 @pytest.mark.parametrize(
     ("example", "inputs", "options"),
     [
-        ("two_sensors", {"motion": [3, 64], "pulse": [1, 16]}, {"formats": "onnx,tflite", "train_epochs": 3}),
+        ("two_sensors", {"motion": [3, 64], "pulse": [1, 16]}, {"train_epochs": 3}),
         ("tokens", {"input": [16]}, {"train_epochs": 4, "max_drop": 5}),
         pytest.param("lstm", {}, {"train_epochs": 6}, marks=pytest.mark.soak),
     ],
@@ -271,7 +271,7 @@ def table(done: RunResult, capsys: pytest.CaptureFixture[str]) -> None:
         (["--task", "regression"], "--task regression"),
         (["--metric", "mae"], "--metric mae is none of classification; give --metric accuracy or"),
         (["--max-drop", "5%"], "--max-drop is in percent, and what is lost of accuracy is told in points"),
-        (["--task", "sorting"], "Invalid value for '--task'"),
+        (["--task", "sorting"], "--task: there is no task 'sorting'"),
     ],
 )
 def test_what_does_not_fit_the_task_is_one_line_and_leaves_nothing(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzzing.readers import _front
+from fakes.made_results import made_front
 from PIL import Image
 from rich.console import Console
 
@@ -16,7 +16,7 @@ from edgeprune.report.front_figure import draw_front, front_figure
 
 
 def front(**changes: Any) -> dict[str, Any]:
-    made = _front()
+    made = made_front()
     made["points"][0] |= changes
     return made
 

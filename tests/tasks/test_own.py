@@ -52,6 +52,11 @@ class Task:
     def score(self, output, target):
         return ((output["sides"] > 0) == (target["sides"] > 0)).mean()
 
+class Curve(Task):
+    def score(self, output, target):
+        from sklearn.metrics import roc_auc_score
+        return roc_auc_score(target["sides"][:, 0], output["sides"][:, 0])
+
 class Lower(Task):
     better = "lower"
     def score(self, output, target):
@@ -175,6 +180,22 @@ def test_training_makes_the_score_better(file: Path, name: str, metric: str, sha
     # A narrower network learns from it, too.
     other = train(Two(), *sets, epochs=8, distillation=Distillation(fit.network, task=task), **options)
     assert other.accuracy > before
+
+
+def test_a_score_of_many_examples_only(file: Path) -> None:
+    dataset, task, _ = loaded(file, "Curve")
+    y = dataset.train.y
+    good = np.concatenate([np.zeros((270, 1)), dataset.train.x[:, :2]], 1).astype(np.float32)
+    noisy = good + np.random.default_rng(0).normal(0, 2, good.shape).astype(np.float32)
+    for answers in (good, noisy):
+        assert task.metric.merits(answers, y).mean() == pytest.approx(task.metric.value(answers, y), abs=0.02)
+    gains = task.metric.merits(good, y) - task.metric.merits(noisy, y)
+    # What tells two networks apart (`pipeline.scaling.better`): these are, one and itself are not.
+    assert gains.sum() > 3 * np.sqrt((gains**2).sum())
+    shuffled = noisy[np.random.default_rng(1).permutation(270)]
+    other = noisy[np.random.default_rng(2).permutation(270)]
+    gains = task.metric.merits(shuffled, y) - task.metric.merits(other, y)
+    assert abs(gains.sum()) < 3 * np.sqrt((gains**2).sum())
 
 
 def test_a_step_of_ones_own(file: Path) -> None:
