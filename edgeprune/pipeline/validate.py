@@ -17,7 +17,6 @@ from edgeprune.core.runtimes import RuntimeName, runtime_for
 from edgeprune.core.session import Session
 from edgeprune.core.units import format_speedup
 from edgeprune.devices.channel import ChannelError
-from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.fresh import compare_fresh
@@ -26,7 +25,7 @@ from edgeprune.profilers.predict import predict_on_device
 from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.tasks.judging import Judged, judge
 from edgeprune.tasks.metrics import Answers
-from edgeprune.training.batches import Batches
+from edgeprune.training.batches import Batches, InParts
 from edgeprune.training.fit import predict
 
 #: Rounds of the races that count, longer ones than the search's.
@@ -101,7 +100,7 @@ def validate(
     Raises DeviceError where the file of `settings.runtime` does not run there, or one cannot be measured.
     """
     test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-    inputs = to_numpy(test.inputs(slice(None)))
+    inputs = InParts(test)
     targets, task = test.y.numpy(), prepared.task
     metric = task.metric
 

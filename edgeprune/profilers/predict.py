@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,14 @@ _CHUNK_S, _SLACK = 2.0, 10.0
 _GROWTH = 8
 
 
+class Examples(Protocol):
+    """Examples (N, ...) that are taken a part at a time: an array, or what works them out when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> NDArray[Any]: ...
+
+
 def longest_example(session: Session) -> float:
     """Seconds that one example may take on this device, unless the user says otherwise."""
     return EMULATED_EXAMPLE_S if session.spec.emulated else EXAMPLE_S
@@ -45,7 +53,7 @@ def predict_on_device(
     session: Session,
     settings: MeasureSettings,
     artifact: Path | Pushed,
-    inputs: NDArray[Any],
+    inputs: Examples,
     *,
     name: str = "",
     feeding: Feeding | None = None,
@@ -91,11 +99,11 @@ class _Work:
     """Examples on their way. What is done stays done when a process is lost: a link that is cut costs one request."""
 
     def __init__(
-        self, session: Session, pushed: Pushed, inputs: NDArray[Any], feeding: Feeding, example_s: float, bar: Bar
+        self, session: Session, pushed: Pushed, inputs: Examples, feeding: Feeding, example_s: float, bar: Bar
     ) -> None:
         self._session, self._pushed, self._inputs = session, pushed, inputs
         self._feeding, self._example_s, self._bar = feeding, example_s, bar
-        batches = max(1, _PART_BYTES // max(1, inputs[0].nbytes * feeding.batch))
+        batches = max(1, _PART_BYTES // max(1, inputs[0:1].nbytes * feeding.batch))
         self._part = batches * feeding.batch
         self.rows: list[NDArray[Any]] = []
         self.done = 0

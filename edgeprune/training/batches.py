@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from edgeprune.core.inputs import fields
 from edgeprune.data.dataset import EachInput, Preprocessing, Scaled, Split
-from edgeprune.models.inputs import Inputs, Several, numel, tensors_of
+from edgeprune.models.inputs import Inputs, Several, numel, tensors_of, to_numpy
 
 
 class Batches:
@@ -71,6 +72,19 @@ class Batches:
         for start in range(0, count, size):
             index = slice(start, min(start + size, count))
             yield self.inputs(index), self.y[index]
+
+
+@dataclass(frozen=True, slots=True)
+class InParts:
+    """The inputs of a split as arrays, preprocessed when a part of them is taken: never all of them at once."""
+
+    batches: Batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        return to_numpy(self.batches.inputs(part))
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,3 +173,23 @@ def test_integers_are_neither_cut_nor_wrapped(session: LocalSession, quick: Meas
     for bad in (good + 0.5, good - 1, good + 1):
         with pytest.raises(DeviceError, match="do not fit an input of uint8"):
             predict_on_device(session, quick, file, bad)
+
+
+def test_examples_are_worked_out_a_part_at_a_time(
+    session: LocalSession, quick: MeasureSettings, full_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Lazy:
+        def __len__(self) -> int:
+            return len(IMAGES)
+
+        def __getitem__(self, part: slice) -> Any:
+            asked.append(len(IMAGES[part]))
+            return IMAGES[part]
+
+    whole = predict_on_device(session, quick, full_model, IMAGES)
+    monkeypatch.setattr(predict, "_PART_BYTES", 4 * IMAGES[0].nbytes)
+    np.testing.assert_array_equal(predict_on_device(session, quick, full_model, Lazy()), whole)
+    assert max(asked) == 4
+    assert sum(asked) >= len(IMAGES)
