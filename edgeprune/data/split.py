@@ -124,11 +124,7 @@ def as_integers(dataset: Dataset) -> Dataset | None:
         }
         return Split(records(arrays) if split.x.dtype.names else arrays[INPUT], split.y)
 
-    train, validation, test = map(changed, (dataset.train, dataset.validation, dataset.test))
-    fingerprint = _fingerprint((train, validation, test), dataset.classes, preprocessing)
-    return replace(
-        dataset, train=train, validation=validation, test=test, preprocessing=preprocessing, fingerprint=fingerprint
-    )
+    return _anew(dataset, changed, preprocessing)
 
 
 def in_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
@@ -137,12 +133,18 @@ def in_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
         return dataset
     assert isinstance(dataset.preprocessing, EachInput)
 
-    def changed(split: Split) -> Split:
-        return Split(records({name: split.x[name] for name in names}), split.y)
+    return _anew(
+        dataset,
+        lambda split: Split(records({name: split.x[name] for name in names}), split.y),
+        EachInput({name: dataset.preprocessing.of(name) for name in names}),
+    )
 
-    train, validation, test = map(changed, (dataset.train, dataset.validation, dataset.test))
-    preprocessing = EachInput({name: dataset.preprocessing.of(name) for name in names})
-    fingerprint = _fingerprint((train, validation, test), dataset.classes, preprocessing)
+
+def _anew(dataset: Dataset, change: Callable[[Split], Split], preprocessing: Scaled) -> Dataset:
+    """With every split changed: under another fingerprint."""
+    splits = tuple(map(change, (dataset.train, dataset.validation, dataset.test)))
+    fingerprint = _fingerprint(splits, dataset.classes, preprocessing)
+    train, validation, test = splits
     return replace(
         dataset, train=train, validation=validation, test=test, preprocessing=preprocessing, fingerprint=fingerprint
     )
@@ -176,11 +178,7 @@ def _otherwise(dataset: Dataset, change: Callable[[NDArray[Any]], NDArray[Any]],
 
 def preprocessed(dataset: Dataset, preprocessing: Scaled) -> Dataset:
     """The same examples, preprocessed otherwise: under another fingerprint."""
-    if preprocessing == dataset.preprocessing:
-        return dataset
-    splits = (dataset.train, dataset.validation, dataset.test)
-    fingerprint = _fingerprint(splits, dataset.classes, preprocessing)
-    return replace(dataset, preprocessing=preprocessing, fingerprint=fingerprint)
+    return dataset if preprocessing == dataset.preprocessing else _anew(dataset, lambda split: split, preprocessing)
 
 
 def _chosen(x: NDArray[Any], scale: float | None) -> Scaled:

@@ -18,7 +18,7 @@ from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.exporters.quiet import converting
-from edgeprune.models.inputs import OUTPUT, Inputs, cast, each, names_of, outputs_of, tensors_of
+from edgeprune.models.inputs import OUTPUT, Inputs, cast, mapped, names_of, outputs_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 #: Under this key both formats carry our metadata, as a JSON object.
@@ -52,7 +52,7 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
     """`network`, in eval mode and already folded, as an ONNX model without metadata. Raises ExportError."""
     if len(example) < 2:
         raise ExportError("cannot export to ONNX: the example batch has fewer than 2 images", "give 2 or more")
-    given = tensors_of(each(cast(example, torch.float32), lambda x: x.detach().cpu()))
+    given = tensors_of(mapped(cast(example, torch.float32), lambda x: x.detach().cpu()))
     names = output_names(network, given)
     with converting("cannot export to ONNX"), torch.no_grad():
         program = torch.onnx.export(

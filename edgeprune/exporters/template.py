@@ -19,7 +19,7 @@ from edgeprune.core.runtimes import Format
 from edgeprune.exporters.codes import Atlas, Gather, Lookup, TemplateError, assign_codes, decode
 from edgeprune.exporters.formats import EXPORTERS, Skeleton
 from edgeprune.exporters.parity import compare
-from edgeprune.models.inputs import Inputs, cast, each, to_numpy
+from edgeprune.models.inputs import Inputs, cast, mapped, to_numpy
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
 from edgeprune.pruning.inputs import SelectedInputs
 
@@ -69,7 +69,7 @@ class Template:
         template = cls(format, coded, pairs, skeletons)
         # The converter's graph with the real weights back in place must compute what the network does.
         generator = torch.Generator().manual_seed(0)
-        template.slice(coded, network, each(example, partial(_alike, generator=generator)))
+        template.slice(coded, network, mapped(example, partial(_alike, generator=generator)))
         return template
 
     def coded_network(self) -> nn.Module:
@@ -93,7 +93,7 @@ class Template:
         return data
 
     def _check(self, data: bytes, pruned: nn.Module, inputs: Inputs) -> None:
-        array = to_numpy(each(cast(inputs, torch.float32), lambda x: x.detach().cpu()))
+        array = to_numpy(mapped(cast(inputs, torch.float32), lambda x: x.detach().cpu()))
         try:
             parity = compare(pruned, self.format, data, array)
         except ExportError as error:

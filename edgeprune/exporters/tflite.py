@@ -20,7 +20,7 @@ from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.exporters.onnx import METADATA_KEY, output_names
 from edgeprune.exporters.quiet import converting
-from edgeprune.models.inputs import Inputs, cast, each, names_of, tensors_of
+from edgeprune.models.inputs import Inputs, cast, mapped, names_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 _IDENTIFIER = b"TFL3"
@@ -53,7 +53,7 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
 
 def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
-    given = tensors_of(each(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
+    given = tensors_of(mapped(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
     names = output_names(network, given)
     with converting("cannot export to TFLite"), torch.no_grad():
         # Seconds to import, and it prints: only when a conversion is wanted, and silenced.
@@ -66,15 +66,14 @@ def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
         raise ExportError("cannot export to TFLite: the network must give one tensor, or several in a tuple or dict")
     with converting("cannot export to TFLite"):
         _name(graph.inputs, "args_", names_of(example), model, "inputs")
-        graph.outputs = _name(graph.outputs, "output_", names, model, "outputs")
+        _name(graph.outputs, "output_", names, model, "outputs")
     return model
 
 
-def _name(places: Any, prefix: str, names: Sequence[str], model: schema.ModelT, side: str) -> Any:
-    """Give inputs or outputs their names; their tensors, in the order of the names.
+def _name(places: Any, prefix: str, names: Sequence[str], model: schema.ModelT, side: str) -> None:
+    """Give inputs or outputs their names.
 
-    The converter numbers them (args_0, output_0, ...) in its one signature, those of a mapping keep their names, and it
-    puts them in an order of its own.
+    The converter numbers them (args_0, output_0, ...) in its one signature; those of a mapping keep their names there.
     """
     tensors = model.subgraphs[0].tensors
     entries = [entry for signature in model.signatureDefs or [] for entry in getattr(signature, side)]
@@ -82,12 +81,11 @@ def _name(places: Any, prefix: str, names: Sequence[str], model: schema.ModelT, 
         tensors[places[0]].name = names[0].encode()
         for entry in entries:
             entry.name = names[0].encode()
-        return places
+        return
     found = {bytes(entry.name): entry for entry in entries}
-    ordered = [found.get(f"{prefix}{number}".encode()) or found[name.encode()] for number, name in enumerate(names)]
-    for entry, name in zip(ordered, names, strict=True):
+    for number, name in enumerate(names):
+        entry = found.get(f"{prefix}{number}".encode()) or found[name.encode()]
         tensors[entry.tensorIndex].name = entry.name = name.encode()
-    return np.array([entry.tensorIndex for entry in ordered], np.int32)
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]

@@ -25,9 +25,9 @@ class Several:
         return len(self.tensors[0])
 
     def __getitem__(self, index: Tensor | slice) -> Several:
-        return self.each(lambda x: x[index])
+        return self.mapped(lambda x: x[index])
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Several:
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Several:
         """The same with every tensor changed."""
         return Several(self.names, tuple(map(change, self.tensors)))
 
@@ -77,14 +77,14 @@ def only(inputs: Inputs) -> Tensor:
     return inputs
 
 
-def each(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+def mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     """The same with every tensor changed."""
-    return inputs.each(change) if isinstance(inputs, Several) else change(inputs)
+    return inputs.mapped(change) if isinstance(inputs, Several) else change(inputs)
 
 
 def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
     """The same with real numbers as `dtype`; integers stay."""
-    return each(inputs, lambda x: x.to(dtype) if x.is_floating_point() else x)
+    return mapped(inputs, lambda x: x.to(dtype) if x.is_floating_point() else x)
 
 
 def parts_of(inputs: Inputs, size: int) -> Iterator[Inputs]:

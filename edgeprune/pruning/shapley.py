@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from edgeprune.models.inputs import Inputs, ask, each, numel
+from edgeprune.models.inputs import Inputs, ask, mapped, numel
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.structure import Coupling
 
@@ -244,7 +244,7 @@ class NetworkGame:
 
     def _score(self, count: int) -> Tensor:
         """Accuracy of `count` coalitions side by side."""
-        logits = ask(self._network, each(self._inputs, partial(_side_by_side, count=count))).reshape(
+        logits = ask(self._network, mapped(self._inputs, partial(_side_by_side, count=count))).reshape(
             count, len(self._labels), -1
         )
         right: Tensor = logits.argmax(2) == self._labels

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.progress import Progress
-from edgeprune.models.inputs import Inputs, ask, each, tensors_of
+from edgeprune.models.inputs import Inputs, ask, mapped, tensors_of
 from edgeprune.tasks.metrics import Yardstick
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.augmentation import Augmentation
@@ -250,7 +250,7 @@ class _Source:
         order = torch.randperm(len(self._set), generator=self._generator)
         together = self._size * max(1, self._set.together // self._size)
         for number, index in enumerate(torch.split(order, together)):
-            x, targets = each(self._set.inputs(index), self._place.moved), self._place.moved(self._set.y[index])
+            x, targets = mapped(self._set.inputs(index), self._place.moved), self._place.moved(self._set.y[index])
             # Only what an image looks like is changed.
             if self._augmentation is not None and isinstance(x, Tensor):
                 x = self._augmentation.apply(x, self._generator, self._size)

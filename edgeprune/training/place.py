@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgeprune.models.inputs import Inputs, ask, each
+from edgeprune.models.inputs import Inputs, ask, mapped
 
 DeviceName = Literal["cpu", "cuda", "mps"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -56,7 +56,7 @@ class Place:
 
     def inputs(self, x: Inputs) -> Inputs:
         """Inputs (N, ...) in this place; only images (N, C, H, W) have another memory format."""
-        return each(x, self._input)
+        return mapped(x, self._input)
 
     def _input(self, x: Tensor) -> Tensor:
         if self.memory_format == "channels_last" and x.ndim == 4:

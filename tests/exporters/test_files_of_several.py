@@ -16,7 +16,7 @@ from edgeprune.core.design import PruningPlan
 from edgeprune.core.inputs import InputSpec
 from edgeprune.core.runtimes import Format
 from edgeprune.exporters import EXPORTERS, Template, check_parity, describe, run_model
-from edgeprune.models.inputs import Inputs, Several, ask, each, made, to_numpy
+from edgeprune.models.inputs import Inputs, Several, ask, made, mapped, to_numpy
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.surgery import cut
 
@@ -140,7 +140,7 @@ def test_an_input_that_nobody_reads_stays(format: Format, tmp_path: Path) -> Non
 
 def test_changes_reach_every_tensor() -> None:
     x = example(SHAPE)
-    assert [t.dtype for t in each(x, lambda t: t.double()).tensors] == [torch.float64] * 2
+    assert [t.dtype for t in mapped(x, lambda t: t.double()).tensors] == [torch.float64] * 2
 
 
 class Heads(nn.Module):
