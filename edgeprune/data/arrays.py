@@ -17,9 +17,10 @@ from edgeprune.core.inputs import INPUT, records
 from edgeprune.core.joined import Joined
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.data.dataset import Layout, Scaled
+from edgeprune.data.own_targets import collated
 from edgeprune.data.preprocessing import fits_float32, read_entries, read_entry
 from edgeprune.data.room import require_room
-from edgeprune.data.targets import as_array, like_inputs, read_names, read_targets
+from edgeprune.data.targets import ReadTargets, as_array, like_inputs, read_names, read_targets
 from edgeprune.tasks.names import OwnTargets, TargetKind, TaskName
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -163,7 +164,7 @@ def from_arrays(
         return _from_several(several, arrays, what, classes, entry, task)
     x = {part: _inputs(arrays[f"x_{part}"], f"{what}: x_{part}") for part in ("train", "test")}
     whole = (INPUT,) if _is_whole(arrays["x_train"]) and _is_whole(arrays["x_test"]) else ()
-    targets = read_targets(arrays, x["train"], what, classes, task)
+    targets = _targets(arrays, x["train"], what, classes, task)
     kind, y = targets.kind, targets.arrays
     for part in ("train", "test"):
         if len(x[part]) != len(y[part]):
@@ -190,6 +191,18 @@ def from_arrays(
         x_train, y["train"], x_test, y["test"], targets.classes, scale, preprocessing, kind, laid_out, whole,
         targets.layout,
     )  # fmt: skip
+
+
+def _targets(
+    arrays: Mapping[str, Any],
+    x: NDArray[Any],
+    what: str,
+    classes: tuple[str, ...] | None,
+    task: TaskName | OwnTargets | None,
+) -> ReadTargets:
+    if isinstance(task, OwnTargets):
+        return collated(arrays, what, task)
+    return read_targets(arrays, x, what, classes, task)
 
 
 def _several(given: Any, targets: Any) -> dict[str, Any]:
@@ -219,7 +232,7 @@ def _from_several(
         part: {name: _inputs(given[name], f"{what}: {name} of x_{part}") for name in several["train"]}
         for part, given in several.items()
     }
-    targets = read_targets(arrays, next(iter(x["train"].values())), what, classes, task)
+    targets = _targets(arrays, next(iter(x["train"].values())), what, classes, task)
     y = targets.arrays
     for part, each in x.items():
         for name, array in each.items():

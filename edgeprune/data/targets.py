@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.joined import Joined
-from edgeprune.data.own_targets import collated
-from edgeprune.tasks.names import TARGETS, WORDS, OwnTargets, TargetKind, TaskName
+from edgeprune.tasks.names import TARGETS, WORDS, TargetKind, TaskName
 
 _LABELS = "labels are one integer per example, 0 to classes-1"
 
@@ -33,7 +32,7 @@ def read_targets(
     inputs: NDArray[Any],
     what: str,
     classes: tuple[str, ...] | None,
-    task: TaskName | OwnTargets | None,
+    task: TaskName | None,
 ) -> ReadTargets:
     """What y_train and y_test are.
 
@@ -51,9 +50,6 @@ def read_targets(
 
     Raises DataError for what is none of these, NaN, classes out of range, or one class only.
     """
-    if isinstance(task, OwnTargets):
-        own = collated({part: arrays[f"y_{part}"] for part in ("train", "test")}, task, what)
-        return ReadTargets("own", own.arrays, (), own.layout)
     given = {part: as_array(arrays[f"y_{part}"], f"{what}: y_{part}") for part in ("train", "test")}
     for part, each in given.items():
         _check(each, f"{what}: y_{part}")

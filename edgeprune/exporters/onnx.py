@@ -53,7 +53,7 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
     if len(example) < 2:
         raise ExportError("cannot export to ONNX: the example batch has fewer than 2 images", "give 2 or more")
     given = tensors_of(mapped(cast(example, torch.float32), lambda x: x.detach().cpu()))
-    names = output_names(network, given)
+    names = output_names(network, example, given)
     with converting("cannot export to ONNX"), torch.no_grad():
         program = torch.onnx.export(
             network.cpu().float(),
@@ -81,10 +81,18 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
     return model
 
 
-def output_names(network: nn.Module, given: tuple[Tensor, ...]) -> tuple[str, ...]:
-    """What outputs are called in a file: as the network's mapping has them, or by number."""
+def output_names(network: nn.Module, example: Inputs, given: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """What outputs are called in a file: as the network's mapping has them, or by number. Raises ExportError.
+
+    `given` are the tensors of `example` as the network takes them.
+    """
     with converting("cannot export the network"), torch.no_grad():
-        return tuple(outputs_of(network.cpu().float()(*given))) or (OUTPUT,)
+        names = tuple(outputs_of(network.cpu().float()(*given))) or (OUTPUT,)
+    if twice := set(names) & set(names_of(example)):
+        raise ExportError(
+            f"cannot export the network: an input and an output are both called {min(twice)}", "rename the input"
+        )
+    return names
 
 
 def _dynamic(network: nn.Module, count: int) -> Any:

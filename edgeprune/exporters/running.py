@@ -38,8 +38,9 @@ def run_tflite(model: Path | bytes, inputs: Array) -> Array:
     outputs = []
     for number in range(len(inputs)):
         for name, value in _feeds(inputs[number : number + 1], first).items():
-            # Integers of 64 bits may have become others in the converter's hands.
-            interpreter.set_tensor(given[name]["index"], value.astype(given[name]["dtype"]))
+            # Integers of 64 bits may have become others in the converter's hands; nothing else is converted.
+            kind = given[name]["dtype"] if value.dtype == np.int64 else value.dtype
+            interpreter.set_tensor(given[name]["index"], value.astype(kind))
         interpreter.invoke()
         outputs.append(_joined([interpreter.get_tensor(index) for index in wanted]))
     return np.concatenate(outputs)

@@ -54,7 +54,7 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
 def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
     given = tensors_of(mapped(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
-    names = output_names(network, given)
+    names = output_names(network, example, given)
     with converting("cannot export to TFLite"), torch.no_grad():
         # Seconds to import, and it prints: only when a conversion is wanted, and silenced.
         litert_torch = importlib.import_module("litert_torch")

@@ -155,13 +155,22 @@ def _misfit(errors: Mapping[Dataset, ModelError]) -> ModelError:
 
 
 def _as_forward_takes(network: nn.Module, dataset: Dataset, progress: Progress) -> Dataset:
-    """Several inputs in the order in which `forward` names them; as they come where it has other names."""
+    """Several inputs in the order in which `forward` names them; as they come where it has other names.
+
+    Raises ModelError where it has a parameter between them that the data do not fill: they are handed over by place.
+    """
     given = dataset.train.x.dtype.names
     if given is None:
         return dataset
     parameters = list(inspect.signature(network.forward).parameters)
     if set(given) <= set(parameters):
-        return in_order(dataset, [name for name in parameters if name in given])
+        ordered = [name for name in parameters if name in given]
+        if between := [name for name in parameters[: parameters.index(ordered[-1])] if name not in given]:
+            raise ModelError(
+                f"forward({', '.join(parameters)}) takes {between[0]} before {ordered[-1]}, which the data do not have",
+                "let forward take the data's inputs first, or give the data that input",
+            )
+        return in_order(dataset, ordered)
     taken = ", ".join(parameters[: len(given)])
     progress.say(f"inputs {', '.join(given)} are handed to forward({taken}) in this order: its names are others")
     return dataset

@@ -30,6 +30,7 @@ from edgeprune.pipeline.settings import Facts, Schedule, Settled
 from edgeprune.pipeline.staying import tell_stays
 from edgeprune.pruning.structure import Structure
 from edgeprune.tasks.metrics import Yardstick
+from edgeprune.tasks.own import OwnTask
 from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import Taken
@@ -147,13 +148,15 @@ def prepare(
         )
     if stored is None:
         training = settle_precision(config, training, network, validation, progress, task)
-    _same_content(folder, stored, dataset, network, scaling, training)
+    _same_content(folder, stored, dataset, network, scaling, training, task)
     if config.train_epochs is None and baseline["source"] in ("weights", "model"):
         # Asked for, training would go on from the user's weights.
         settled = settled.without("train_epochs")
     settled = settled.found("task", task.name, "worked out from the targets and the answers")
     settled = settled.found("max_drop", _drop(task), "a network that is fast and wrong is of no use")
-    settled = settled.found("metric", task.metric.name, f"usual for {task.name}")
+    # A task of the user's own has its score and no other: nothing that could be asked for again.
+    if not config.own_task:
+        settled = settled.found("metric", task.metric.name, f"usual for {task.name}")
     settled = settled.found("preprocessing", scaling.name, WHY[scaling.source])
     settled = settled.found("train_device", training.place.device, "what torch finds here, and the network bears")
     pace = (
@@ -212,16 +215,20 @@ def _same_content(
     network: nn.Module,
     scaling: Scaling,
     training: Training,
+    task: Task,
 ) -> None:
     """Raises UsageError where a resumed run's data, weights or code are not what its trials were made with."""
     digest = hashlib.sha256((dataset.fingerprint + repr(network)).encode() + frozen_names(network))
     for name, tensor in network.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
+    if isinstance(task, OwnTask):
+        # Others are told by their names, which a resumed run keeps; the user may have changed what his scores mean.
+        digest.update(repr(task.key).encode())
     if stored is None:
         folder.write_json("content.json", to_json(Content(digest.hexdigest(), scaling, training)))
     elif stored.content != digest.hexdigest():
         raise UsageError(
-            f"data, weights or model changed since run '{folder.path.name}' began",
+            f"data, weights, model or task changed since run '{folder.path.name}' began",
             "start a new run instead of resuming",
         )
 

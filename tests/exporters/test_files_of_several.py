@@ -13,7 +13,8 @@ from exporter_nets import seasoned
 from torch import Tensor, nn
 
 from edgeprune.core.design import PruningPlan
-from edgeprune.core.inputs import InputSpec
+from edgeprune.core.errors import ExportError
+from edgeprune.core.inputs import InputSpec, records
 from edgeprune.core.runtimes import Format
 from edgeprune.exporters import EXPORTERS, Template, check_parity, describe, run_model
 from edgeprune.models.inputs import Inputs, Several, ask, made, mapped, to_numpy
@@ -187,3 +188,25 @@ def test_several_outputs_lie_side_by_side(
     template = Template.build(network, x, format)
     template.slice(cut(template.coded_network(), (6,), plan), cut(network, (6,), plan), x)
     assert [group.name for group in structure.groups] == ["body"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_input_and_an_output_of_one_name_are_refused(format: Format, tmp_path: Path) -> None:
+    x = Several(("logits", "words"), (torch.randn(2, 3, 6, 8), torch.ones(2, 5, dtype=torch.int64)))
+    with pytest.raises(ExportError, match="an input and an output are both called logits; rename the input"):
+        EXPORTERS[format].export(seasoned(Two()), x, tmp_path / f"net.{format}", {})
+
+
+def test_only_integers_are_converted_for_a_file(tmp_path: Path) -> None:
+    network, x = seasoned(Two()), example(SHAPE)
+    assert isinstance(x, Several)
+    file = EXPORTERS["tflite"].export(network, x, tmp_path / "net.tflite", {}).path
+    swapped = records({"motion": x.tensors[0].double().numpy(), "words": x.tensors[1].numpy()})
+    with pytest.raises(ExportError, match="FLOAT64"):
+        run_model("tflite", file, swapped)
+
+
+def test_the_largest_integer_is_always_tried() -> None:
+    x = made((InputSpec("input", (3,), "int64", 1000),), 2, torch.zeros)
+    assert isinstance(x, Tensor)
+    assert int(x.max()) == 999

@@ -32,6 +32,7 @@ from edgeprune.data.dataset import Preprocessing
 from edgeprune.exporters import read_metadata, run_model
 from edgeprune.pipeline.found import find
 from edgeprune.pipeline.result import RunResult
+from edgeprune.pipeline.stored import repeated
 from edgeprune.tasks.own import load_own, own_targets
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -209,9 +210,34 @@ def test_who_cuts_fractions_to_integers_gets_integers(tmp_path: Path) -> None:
         find(edgeprune.RunConfig(data=f"{file}:data", model=f"{file}:small", seed=1), Silent(), "onnxruntime")
 
 
+def test_inputs_are_not_handed_to_parameters_of_other_names(tmp_path: Path) -> None:
+    file = tmp_path / "gap.py"
+    file.write_text(
+        "import numpy as np\nfrom torch import nn\n"
+        "X = np.random.default_rng(0).normal(size=(200, 4))\n"
+        "def some(a): return {'two': X[a], 'one': -X[a]}\n"
+        "def data(): return some(slice(150)), (X[:150, 0] > 0) * 1, some(slice(150, 200)), (X[150:, 0] > 0) * 1\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 2)\n"
+        "    def forward(self, one, two, mask=None):\n"
+        "        x = one if mask is None else one * mask\n"
+        "        return self.last(self.first(x + 2 * two).relu())\n"
+        "class Gap(Net):\n"
+        "    def forward(self, one, mask=None, two=None): return super().forward(one, two, mask)\n"
+    )
+    found = find(edgeprune.RunConfig(data=f"{file}:data", model=f"{file}:Net"), Silent(), "onnxruntime")
+    assert [spec.name for spec in found.dataset.input_shape] == ["one", "two"]
+    # By place the second input would become the mask, and nobody would hear of it.
+    with pytest.raises(ModelError, match=r"forward\(one, mask, two\) takes mask before two"):
+        find(edgeprune.RunConfig(data=f"{file}:data", model=f"{file}:Gap"), Silent(), "onnxruntime")
+
+
 def test_a_task_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A detector: targets are dicts, the network gives two outputs, loss and score are the user's."""
-    file = EXAMPLES / "detector.py"
+    file = own.parent / "detector.py"
+    file.write_text((EXAMPLES / "detector.py").read_text())
     given = {"data": f"{file}:data", "model": f"{file}:Net", "task": f"{file}:Detection", "name": "own"}
     done = edgeprune.run(
         edgeprune.RunConfig(
@@ -246,6 +272,13 @@ def test_a_task_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> No
         main(["run", "--resume", "own", "--runs-dir", str(own.parent / "runs")])
     assert ended.value.code == done.exit_code
     assert "test score, host" in capsys.readouterr().out
+    # It can be repeated from its result; and not be gone on with where the scores may mean something else.
+    assert repeated(done.folder / "result.json")["task"] == given["task"]
+    file.write_text(f"{file.read_text()}\n# another score\n")
+    (done.folder / "result.json").unlink()
+    with pytest.raises(SystemExit):
+        main(["run", "--resume", "own", "--runs-dir", str(own.parent / "runs")])
+    assert "data, weights, model or task changed since run 'own' began" in capsys.readouterr().err
 
 
 def table(done: RunResult, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,12 @@ class Uneven(Padding):
 class Fewer(Padding):
     def collate(self, targets): return super().collate(targets[:-1])
 
+class Large(Padding):
+    def collate(self, targets): return {"points": super().collate(targets)["points"], "id": [1 << 25] * len(targets)}
+
+class Huge(Padding):
+    def collate(self, targets): return np.full(len(targets), 1e39)
+
 class Beyond(Task):
     def score(self, output, target): return 30.0
 
@@ -225,6 +231,8 @@ def test_targets_of_any_length_are_padded_by_collate(file: Path) -> None:
     ("name", "says"),
     [
         ("Uneven", "y_train are .*, of y_test .*; pad both alike"),
+        ("Large", r"id holds integers beyond 16,777,216"),
+        ("Huge", r"too large for float32"),
         ("Fewer", r"collate makes \{'points': 299, 'count': 299\} of 300 targets"),
     ],
 )
