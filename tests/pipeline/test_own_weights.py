@@ -147,7 +147,7 @@ def test_a_resumed_run_keeps_what_it_began_with(config: RunConfig) -> None:
     content = json.loads((folder / "content.json").read_text())
     content["scaling"]["preprocessing"]["std"] = [2.0]
     folder.write_json("content.json", content)
-    with pytest.raises(UsageError, match="data, weights or model changed since"):
+    with pytest.raises(UsageError, match="data, weights, model or task changed since"):
         prepared(config, folder)
     content["scaling"]["preprocessing"]["std"] = [0.0]
     folder.write_json("content.json", content)
