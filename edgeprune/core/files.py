@@ -26,15 +26,18 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def storing(where: Path, *, denied: bool = True) -> Iterator[None]:
-    """Turn "disk full" and, with `denied`, "not writable" under `where` into a `StorageError`; other errors pass."""
+def storing(where: Path, *, denied: bool = True, elsewhere: str = _ELSEWHERE) -> Iterator[None]:
+    """Turn "disk full" and, with `denied`, "not writable" under `where` into a `StorageError`; other errors pass.
+
+    `elsewhere` says how to have it written to another place.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise StorageError(f"no space left to write {where}", f"free some disk space, or {_ELSEWHERE}") from error
+            raise StorageError(f"no space left to write {where}", f"free some disk space, or {elsewhere}") from error
         if denied and error.errno in _DENIED:
-            raise StorageError(f"cannot write {where}: {error.strerror}", _ELSEWHERE) from error
+            raise StorageError(f"cannot write {where}: {error.strerror}", elsewhere) from error
         raise
 
 

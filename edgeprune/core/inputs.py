@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.core.mapped import built
+
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
@@ -59,11 +61,16 @@ def written(shape: Shape) -> str:
 
 def records(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """Several inputs (N, ...) as one array (N,) with a field for each: what is sliced, shuffled and saved as one."""
-    dtype = np.dtype([(name, each.dtype, each.shape[1:]) for name, each in arrays.items()])
-    together = np.empty(len(next(iter(arrays.values()))), dtype)
-    for name, each in arrays.items():
-        together[name] = each
-    return together
+    # Aligned, so that torch can read the fields where they lie.
+    dtype = np.dtype([(name, each.dtype, each.shape[1:]) for name, each in arrays.items()], align=True)
+
+    def together(part: slice) -> NDArray[Any]:
+        made = np.zeros(part.stop - part.start, dtype)
+        for name, each in arrays.items():
+            made[name] = each[part]
+        return made
+
+    return built(len(next(iter(arrays.values()))), together, *arrays.values())
 
 
 def fields(x: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -49,8 +49,10 @@ def load_function(spec: str, what: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]  # whatever the user wrote, `callable` is all that can be said
 
 
-def call_user(function: Callable[..., Any], what: str, *args: Any) -> Any:
+def call_user(function: Callable[..., Any], what: str, *args: Any, of: Callable[[], Any] | None = None) -> Any:
     """What the user's `function` returns of `args`; `what` names it in messages (its FILE.py:FUNCTION).
+
+    Or what `of` returns, which runs more of his code: an iterator that the function returned, say.
 
     Raises UsageError with the line of the user's file and the exception, whatever the function raised.
     """
@@ -59,14 +61,14 @@ def call_user(function: Callable[..., Any], what: str, *args: Any) -> Any:
     code = getattr(function, "__code__", None)
     try:
         with _on_import_path(path.parent):
-            return function(*args)
+            return function(*args) if of is None else of()
     except (Exception, SystemExit) as error:
         # Anything may come from the user's code, sys.exit() included.
         # A call with missing arguments fails before the first line runs: then the `def` is the place.
         where = _where(error, path, code.co_firstlineno if code else None)
         raise UsageError(
             f"{what} fails{where}: {_one_line(error)}",
-            "correct the function" + ("" if args else "; it is called without arguments"),
+            "correct the function" + ("" if args or of else "; it is called without arguments"),
         ) from error
 
 

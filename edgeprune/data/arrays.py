@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from edgeprune.core.errors import DataError
 from edgeprune.core.inputs import INPUT, records
 from edgeprune.core.joined import Joined
+from edgeprune.core.mapped import changed, parts
+from edgeprune.core.progress import Progress
 from edgeprune.core.userfile import call_user, load_function
 from edgeprune.data.dataset import Layout, Scaled
 from edgeprune.data.own_targets import collated
 from edgeprune.data.preprocessing import fits_float32, read_entries, read_entry
 from edgeprune.data.room import require_room
+from edgeprune.data.streams import PARTS, is_stream, read_streams
 from edgeprune.data.targets import ReadTargets, as_array, like_inputs, read_names, read_targets
 from edgeprune.tasks.names import OwnTargets, TargetKind, TaskName
 
@@ -28,6 +31,8 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 ENTRY = "preprocessing"
 #: And what classes, or labels, are called.
 CLASSES = "classes"
+#: And which test examples are none of what a network learns to reconstruct.
+ANOMALIES = "anomalies"
 #: Names of inputs go into files, and into Python.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
 #: From here on float32 does not hold every integer.
@@ -35,6 +40,7 @@ _MOST_EXACT = 1 << 24
 _SHAPES = "inputs are (N, ...) as the network takes them, or images (N, H, W), (N, H, W, 1 or 3)"
 #: Of inputs, that of the examples included: (N, C, T, H, W).
 MOST_AXES = 5
+_STREAMS = "train and test, each a Dataset or an iterable of batches"
 _SAVE = "write it again with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)"
 
 
@@ -57,6 +63,8 @@ class Raw:
     whole: tuple[str, ...] = ()
     #: How targets of the user's own task lie in `y_train`, where they are several.
     target_layout: Joined | None = None
+    #: Which test examples are anomalies (N,); None where the data do not say.
+    anomalies: NDArray[np.bool_] | None = None
 
 
 def read_npz(path: Path, task: TaskName | OwnTargets | None = None) -> Raw:
@@ -77,7 +85,7 @@ def read_npz(path: Path, task: TaskName | OwnTargets | None = None) -> Raw:
         # Opened here, since numpy leaves the file open when its directory is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = archive.files
-            arrays = {name: archive[name] for name in found if _part(name) in (ENTRY, CLASSES, *NAMES)}
+            arrays = {name: archive[name] for name in found if _part(name) in (ENTRY, CLASSES, ANOMALIES, *NAMES)}
     except DataError:
         raise
     except Exception as error:
@@ -89,21 +97,33 @@ def read_npz(path: Path, task: TaskName | OwnTargets | None = None) -> Raw:
             f"{_SAVE}; {ENTRY} is saved as text, {ENTRY}=json.dumps({{...}})" if ENTRY in found else _SAVE,
         ) from error
     names = read_names(arrays.pop(CLASSES, None), str(path))
-    entry = arrays.pop(ENTRY, None)
-    return from_arrays(_named(_joined(arrays), found, str(path)), str(path), classes=names, entry=entry, task=task)
+    entry, odd = arrays.pop(ENTRY, None), arrays.pop(ANOMALIES, None)
+    raw = from_arrays(_named(_joined(arrays), found, str(path)), str(path), classes=names, entry=entry, task=task)
+    return _marked(raw, odd, str(path))
 
 
-def call_function(spec: str, task: TaskName | OwnTargets | None = None) -> Raw:
-    """The arrays that the user's FILE.py:FUNCTION returns. Raises UsageError when it fails, DataError as below."""
-    given = call_user(load_function(spec, "data"), spec)
-    if isinstance(given, Mapping):
-        names = read_names(given.get(CLASSES), spec)
-        arrays = _named(given, [str(key) for key in given], spec)
-        return from_arrays(arrays, spec, classes=names, entry=given.get(ENTRY), task=task)
+def call_function(spec: str, progress: Progress, task: TaskName | OwnTargets | None = None) -> Raw:
+    """The arrays that the user's FILE.py:FUNCTION returns, or what streams give that it returns (see `read_streams`).
+
+    Raises UsageError when it fails, DataError and StorageError as below.
+    """
+    function = load_function(spec, "data")
+    given = call_user(function, spec)
     if isinstance(given, tuple | list) and len(given) == len(NAMES):
-        return from_arrays(dict(zip(NAMES, given, strict=True)), spec, task=task)
-    got = f"{len(given)} values" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
-    raise DataError(f"{spec} returned {got}", f"return a dict or a tuple of {', '.join(NAMES)}")
+        given = dict(zip(NAMES, given, strict=True))
+    elif isinstance(given, tuple) and len(given) == len(PARTS) and all(map(is_stream, given)):
+        given = dict(zip(PARTS, given, strict=True))
+    if not isinstance(given, Mapping):
+        got = f"{len(given)} values" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
+        raise DataError(f"{spec} returned {got}", f"return a dict or a tuple of {', '.join(NAMES)}, or of {_STREAMS}")
+    names = read_names(given.get(CLASSES), spec)
+    if all(is_stream(given.get(part)) for part in PARTS):
+        listed = isinstance(task, OwnTargets) and task.collate is not None
+        arrays = read_streams(given, function, spec, progress, listed=listed)
+    else:
+        arrays = _named(given, [str(key) for key in given], spec)
+    raw = from_arrays(arrays, spec, classes=names, entry=given.get(ENTRY), task=task)
+    return _marked(raw, given.get(ANOMALIES), spec)
 
 
 def _part(name: str) -> str:
@@ -127,7 +147,8 @@ def _named(arrays: Mapping[Any, Any], found: list[str], what: str) -> dict[str, 
     if missing:
         raise DataError(
             f"{what} has no {missing[0]}",
-            f"it needs {', '.join(NAMES)} and holds {', '.join(sorted(found)) or 'nothing'}",
+            f"it needs {', '.join(NAMES)} (a function may return {_STREAMS} instead) and holds "
+            f"{', '.join(sorted(found)) or 'nothing'}",
         )
     return {name: arrays[name] for name in NAMES}
 
@@ -182,7 +203,7 @@ def from_arrays(
     laid_out = _layout(x["train"])
     # Pictures that are to be answered with pictures keep their places.
     if kind == "numbers" and laid_out == "transposed" and like_inputs(y["train"], x["train"]):
-        y = {part: np.ascontiguousarray(each.transpose(0, 3, 1, 2)) for part, each in y.items()}
+        y = {part: changed(each, _last_axis_first) for part, each in y.items()}
     x_train, x_test = (_channels_first(x[part]) for part in ("train", "test"))
     preprocessing = None if entry is None else read_entry(entry, x_train.shape[1], what)
     if preprocessing and not all(fits_float32(preprocessing, part) for part in (x_train, x_test)):
@@ -257,6 +278,24 @@ def _from_several(
     )  # fmt: skip
 
 
+def _marked(raw: Raw, given: Any, what: str) -> Raw:
+    """With its anomalies, 0 or 1 for each test example. Raises DataError where they cannot be."""
+    if given is None:
+        return raw
+    odd = as_array(given, f"{what}: {ANOMALIES}")
+    if odd.shape != (len(raw.y_test),) or not np.isin(odd, (0, 1)).all():
+        raise DataError(
+            f"{what}: expected 0 or 1 in {ANOMALIES} for each of {len(raw.y_test)} test examples, got {odd.dtype} of "
+            f"shape {odd.shape}",
+            "y_test stays what x_test is: the examples themselves",
+        )
+    if raw.targets != "numbers":
+        raise DataError(f"{what}: {ANOMALIES} are told by errors of reconstruction", "leave them out")
+    if len(np.unique(odd)) < 2:
+        raise DataError(f"{what}: {ANOMALIES} marks {'every' if odd[0] else 'no'} test example", "leave it out")
+    return replace(raw, anomalies=odd.astype(bool))
+
+
 def _is_whole(given: Any) -> bool:
     """Whether it holds what may be indices: integers of 32 or 64 bits, none below 0."""
     x = np.asarray(given)
@@ -273,11 +312,13 @@ def _inputs(given: Any, what: str) -> NDArray[Any]:
         return x
     if x.dtype.kind not in "buif":
         raise DataError(f"{what} holds {x.dtype}, not numbers", "give uint8 or float32")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise DataError(f"{what} holds {'NaN' if np.isnan(x).any() else 'infinite values'}", "clean the data first")
-    if x.dtype.itemsize > 4 and np.abs(x).max() > np.finfo(np.float32).max:
-        raise DataError(f"{what} holds values too large for float32", "scale the data first")
-    return x.astype(np.float32)
+    for part in map(x.__getitem__, parts(x)):
+        if x.dtype.kind == "f" and not np.isfinite(part).all():
+            held = "NaN" if np.isnan(part).any() else "infinite values"
+            raise DataError(f"{what} holds {held}", "clean the data first")
+        if x.dtype.itemsize > 4 and np.abs(part).max() > np.finfo(np.float32).max:
+            raise DataError(f"{what} holds values too large for float32", "scale the data first")
+    return x if x.dtype == np.float32 else changed(x, lambda part: part.astype(np.float32))
 
 
 def _layout(x: NDArray[Any]) -> Layout:
@@ -291,6 +332,10 @@ def _channels_first(x: NDArray[Any]) -> NDArray[Any]:
         case "axis":
             return x[:, None]
         case "transposed":
-            return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+            return changed(x, _last_axis_first)
         case _:
             return x
+
+
+def _last_axis_first(x: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))

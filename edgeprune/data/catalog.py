@@ -70,7 +70,7 @@ def load_data(
     | a name in DATASETS | looked for in `data_dir`, EDGEPRUNE_DATA or the cache, else downloaded |
     | FOLDER, FILE.zip | train/CLASS/IMAGE and test/CLASS/IMAGE |
     | FILE.npz | x_train, y_train, x_test, y_test, and `preprocessing` if its owner says so |
-    | FILE.py:FUNCTION | a function that returns these, as a dict, or the four as a tuple |
+    | FILE.py:FUNCTION | a function that returns these, as a dict or a tuple, or streams `train` and `test` |
 
     Targets of one's own are what `task` wants, or what they look like (see `read_targets`).
 
@@ -92,7 +92,7 @@ def _load(
         return source, DATASETS[source].load(data_folder(data_dir), progress)
     if is_user_function(source):
         file, _, function = source.rpartition(":")
-        return f"{Path(file).stem}.{function}", call_function(source, task)
+        return f"{Path(file).stem}.{function}", call_function(source, progress, task)
     path = Path(source).expanduser()
     if not source or not path.exists():
         if re.search(r"[/\\.~]", source):

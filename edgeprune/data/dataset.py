@@ -121,6 +121,8 @@ class Dataset:
     whole: tuple[str, ...] = ()
     #: How targets of the user's own task lie in `y`, where they are several.
     target_layout: Joined | None = None
+    #: Test examples that are none of what is learnt, where the data mark them: they are not in `test`.
+    anomalous: Split | None = None
 
     @property
     def one_scaled(self) -> Preprocessing:

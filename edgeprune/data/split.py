@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError, UsageError
 from edgeprune.core.inputs import INPUT, fields, plain_shape, records
+from edgeprune.core.mapped import built, changed, parts
 from edgeprune.data.arrays import Raw
 from edgeprune.data.dataset import Dataset, EachInput, Layout, Preprocessing, Scaled, Split
 
@@ -21,6 +23,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 #: The test set is the same for every seed of the user.
 TEST_SEED = 20180
+
+#: Bytes that are counted at once.
+_COUNTED = 1 << 20
 
 
 def stratified(y: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -52,9 +57,11 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
         raise DataError(
             f"{name}: no class has two training examples, so none can validate", "give more training examples"
         )
-    test_order = np.random.default_rng(TEST_SEED).permutation(len(raw.y_test))
     train, validation = (_take(raw.x_train, raw.y_train, index) for index in (rest, taken))
-    test = _take(raw.x_test, raw.y_test, test_order)
+    odd = np.zeros(len(raw.y_test), bool) if raw.anomalies is None else raw.anomalies
+    usual = np.flatnonzero(~odd)
+    test = _take(raw.x_test, raw.y_test, usual[np.random.default_rng(TEST_SEED).permutation(len(usual))])
+    anomalous = _take(raw.x_test, raw.y_test, np.flatnonzero(odd)) if odd.any() else None
     preprocessing = raw.preprocessing or _chosen(train.x, raw.scale)
     fingerprint = _fingerprint((train, validation, test), raw.classes, preprocessing)
     unit = _unit(train.x) if raw.scale is None else raw.scale
@@ -62,6 +69,7 @@ def make_dataset(name: str, raw: Raw, *, seed: int, validation_share: float) -> 
     return Dataset(
         name, train, validation, test, raw.classes, preprocessing, fingerprint, unit=unit, carried=carried,
         targets=raw.targets, laid_out=raw.laid_out, whole=raw.whole, target_layout=raw.target_layout,
+        anomalous=anomalous,
     )  # fmt: skip
 
 
@@ -118,13 +126,14 @@ def as_integers(dataset: Dataset) -> Dataset | None:
         }
     )
 
-    def changed(split: Split) -> Split:
+    def as_whole(split: Split) -> Split:
         arrays = {
-            name: each.astype(np.int64) if name in dataset.whole else each for name, each in fields(split.x).items()
+            name: changed(each, lambda part: part.astype(np.int64)) if name in dataset.whole else each
+            for name, each in fields(split.x).items()
         }
         return Split(records(arrays) if split.x.dtype.names else arrays[INPUT], split.y)
 
-    return _anew(dataset, changed, preprocessing)
+    return _anew(dataset, as_whole, preprocessing)
 
 
 def in_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
@@ -146,18 +155,22 @@ def _anew(dataset: Dataset, change: Callable[[Split], Split], preprocessing: Sca
     fingerprint = _fingerprint(splits, dataset.classes, preprocessing)
     train, validation, test = splits
     return replace(
-        dataset, train=train, validation=validation, test=test, preprocessing=preprocessing, fingerprint=fingerprint
-    )
+        dataset, train=train, validation=validation, test=test, preprocessing=preprocessing, fingerprint=fingerprint,
+        anomalous=None if dataset.anomalous is None else change(dataset.anomalous),
+    )  # fmt: skip
 
 
 def _otherwise(dataset: Dataset, change: Callable[[NDArray[Any]], NDArray[Any]], laid_out: Layout) -> Dataset | None:
-    def changed(split: Split) -> Split:
+    def otherwise(split: Split) -> Split:
         x, y = split.x, split.y
         # Targets that are pictures have their channels where the inputs have them.
         pictures = dataset.targets == "numbers" and y.ndim == x.ndim and laid_out != dataset.laid_out != "axis"
-        return Split(np.ascontiguousarray(change(x)), np.ascontiguousarray(change(y)) if pictures else y)
+        return Split(changed(x, contiguous), changed(y, contiguous) if pictures else y)
 
-    train, validation, test = map(changed, (dataset.train, dataset.validation, dataset.test))
+    def contiguous(x: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(change(x))
+
+    train, validation, test = map(otherwise, (dataset.train, dataset.validation, dataset.test))
     preprocessing = dataset.one_scaled
     if dataset.carried:
         alike = len({*zip(preprocessing.mean, preprocessing.std, strict=True)}) == 1
@@ -172,7 +185,7 @@ def _otherwise(dataset: Dataset, change: Callable[[NDArray[Any]], NDArray[Any]],
     fingerprint = _fingerprint((train, validation, test), dataset.classes, preprocessing)
     return replace(
         dataset, train=train, validation=validation, test=test, preprocessing=preprocessing, fingerprint=fingerprint,
-        laid_out=laid_out,
+        laid_out=laid_out, anomalous=None if dataset.anomalous is None else otherwise(dataset.anomalous),
     )  # fmt: skip
 
 
@@ -196,7 +209,7 @@ def choose_preprocessing(x: NDArray[Any], scale: float | None = None) -> Preproc
         scale = _unit(x)
         if x.dtype == np.uint8 and x.ndim == 4 and x.shape[1] == 3:
             return Preprocessing(scale, IMAGENET_MEAN, IMAGENET_STD)
-    mean, std = _moments(x)
+    mean, std = moments(x)
     # float64 arithmetic leaves a trace of rounding where a feature is constant.
     varies = std > np.maximum(np.abs(mean) * 1e-6, 1e-30)
     std = np.where(varies, std * scale, 1.0)
@@ -208,22 +221,41 @@ def _unit(x: NDArray[Any]) -> float:
 
 
 def _take(x: NDArray[Any], y: NDArray[Any], index: NDArray[np.int64]) -> Split:
+    return Split(_rows(x, index), _rows(y, index))
+
+
+def _rows(x: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
     # Indexing keeps the memory order of a user's transposed view.
-    return Split(np.ascontiguousarray(x[index]), y[index])
+    return built(len(index), lambda part: np.ascontiguousarray(x[index[part]]), x)
 
 
-def _moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation (C,) or (D,), channel by channel so that no float64 copy of all data is made."""
-    if x.ndim == 2:
-        return x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    if x.dtype == np.uint8:
-        values = np.arange(256)
-        counts = np.stack([np.bincount(x[:, channel].ravel(), minlength=256) for channel in range(x.shape[1])])
+def moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation (C,) of channels or (D,) of features.
+
+    Channel by channel, so that no float64 copy of all data is made.
+    """
+    if x.dtype == np.uint8 and x.ndim > 2:
+        values, counts = np.arange(256), np.zeros((x.shape[1], 256), np.int64)
+        # A few at a time: to be counted, bytes become integers of eight.
+        step = max(1, _COUNTED // x[:1, 0].size)
+        for start, channel in product(range(0, len(x), step), range(x.shape[1])):
+            counts[channel] += np.bincount(x[start : start + step, channel].ravel(), minlength=256)
         total = counts.sum(1)
         mean = counts @ values / total
         return mean, np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0))
-    moments = [(x[:, c].mean(dtype=np.float64), x[:, c].std(dtype=np.float64)) for c in range(x.shape[1])]
-    means, stds = zip(*moments, strict=True)
+    found = [(part.stop - part.start, *_moments_of(x[part])) for part in parts(x)]
+    if len(found) == 1:
+        return found[0][1:]
+    counts, means, stds = (np.array(each) for each in zip(*found, strict=True))
+    mean = np.average(means, 0, counts)
+    return mean, np.sqrt(np.average(stds**2 + (means - mean) ** 2, 0, counts))
+
+
+def _moments_of(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if x.ndim == 2:
+        return x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    found = [(x[:, c].mean(dtype=np.float64), x[:, c].std(dtype=np.float64)) for c in range(x.shape[1])]
+    means, stds = zip(*found, strict=True)
     return np.array(means), np.array(stds)
 
 
@@ -231,6 +263,7 @@ def _fingerprint(splits: tuple[Split, ...], classes: tuple[str, ...], preprocess
     digest = hashlib.sha256(repr((classes, preprocessing)).encode())
     for split in splits:
         digest.update(repr((split.x.shape, str(split.x.dtype))).encode())
-        digest.update(np.ascontiguousarray(split.x).view(np.uint8 if split.x.dtype.names else split.x.dtype).data)
-        digest.update(np.ascontiguousarray(split.y).data)
+        for each in (*fields(split.x).values(), split.y):
+            for part in parts(each):
+                digest.update(np.ascontiguousarray(each[part]).data)
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeprune.core.errors import DataError
 from edgeprune.core.joined import Joined
+from edgeprune.core.mapped import changed, parts
 from edgeprune.tasks.names import TARGETS, WORDS, TargetKind, TaskName
 
 _LABELS = "labels are one integer per example, 0 to classes-1"
@@ -84,7 +85,7 @@ def read_targets(
             raise DataError(
                 f"{what}: y_{part}: {beyond}" + (", the classes of y_train" if classes is None else ""), _LABELS
             )
-    if len(np.unique(stored["train"])) < 2:
+    if stored["train"].min() == stored["train"].max():
         raise DataError(
             f"{what}: y_train holds one class only", "there is nothing to tell apart: give at least 2 classes"
         )
@@ -119,13 +120,15 @@ def _check(y: NDArray[Any], what: str) -> None:
     if y.ndim == 0 or y.dtype.kind not in "buif":
         held = "a single value" if y.ndim == 0 else y.dtype
         raise DataError(f"{what} holds {held}, not numbers", f"{_LABELS}, or numbers for --task regression")
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise DataError(f"{what} holds {'NaN' if np.isnan(y).any() else 'infinite values'}", "clean the data first")
+    for part in map(y.__getitem__, parts(y)):
+        if y.dtype.kind == "f" and not np.isfinite(part).all():
+            held = "NaN" if np.isnan(part).any() else "infinite values"
+            raise DataError(f"{what} holds {held}", "clean the data first")
 
 
 def _kind(y: NDArray[Any], x: NDArray[Any], what: str) -> TargetKind:
     single = y.ndim == 1 or y.shape[1:] == (1,)
-    if y.size == x.size and y.shape == x.shape and np.array_equal(y, x.astype(y.dtype)):
+    if y.shape == x.shape and all(np.array_equal(y[part], x[part].astype(y.dtype)) for part in parts(x)):
         return "numbers"
     if single:
         return "classes" if y.dtype.kind in "bui" or _yes_or_no(y) else "numbers"
@@ -154,23 +157,23 @@ def like_inputs(y: NDArray[Any], x: NDArray[Any]) -> bool:
 
 
 def _yes_or_no(y: NDArray[Any]) -> bool:
-    return bool(((y == 0) | (y == 1)).all())
+    return all(bool(((y[part] == 0) | (y[part] == 1)).all()) for part in parts(y))
 
 
 def _stored(kind: TargetKind, y: NDArray[Any], what: str) -> NDArray[Any]:
     if kind == "numbers":
-        if np.abs(y.astype(np.float64)).max() > np.finfo(np.float32).max:
+        if max(abs(float(y.min())), abs(float(y.max()))) > float(np.finfo(np.float32).max):
             raise DataError(f"{what} holds values too large for float32", "scale the targets first")
-        return y.astype(np.float32)
+        return changed(y, lambda part: part.astype(np.float32))
     if kind == "labels":
         if y.ndim != 2 or not _yes_or_no(y):
             raise DataError(
                 f"{what} has shape {y.shape} and values from {y.min():g} to {y.max():g}", f"expected {WORDS[kind]}"
             )
         return y.astype(np.float32)
-    if y.dtype.kind == "f" and not (y == np.floor(y)).all():
+    if y.dtype.kind == "f" and not all((y[part] == np.floor(y[part])).all() for part in parts(y)):
         raise DataError(f"{what} holds {y.dtype}, not integers", f"{_LABELS}; convert it with .astype('int64')")
-    y = y.astype(np.int64)
+    y = changed(y, lambda part: part.astype(np.int64))
     if kind == "classes":
         if y.shape[1:] == (1,):
             y = y[:, 0]
@@ -185,7 +188,7 @@ def _stored(kind: TargetKind, y: NDArray[Any], what: str) -> NDArray[Any]:
 
 
 def _count_classes(y: NDArray[np.int64], what: str) -> tuple[str, ...]:
-    present = np.unique(y)
+    present = np.unique(np.concatenate([np.unique(y[part]) for part in parts(y)]))
     if present[0] >= 0 and not np.array_equal(present, np.arange(len(present))):
         gap = next(index for index, label in enumerate(present) if index != label)
         raise DataError(

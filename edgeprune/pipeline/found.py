@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeprune.core.errors import ModelError
+from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.inputs import written
+from edgeprune.core.mapped import parts
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.userfile import is_user_function
@@ -54,6 +55,8 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
     Raises UsageError and its children for what cannot be used, NothingToPrune where nothing can be pruned.
     """
     owner = load_own(config.own_task) if config.own_task else None
+    # A DataLoader that shuffles brings the same examples in the same order every time, so that a run can be resumed.
+    torch.manual_seed(config.seed)
     dataset = dataset or load_data(
         config.data,
         config.data_dir,
@@ -125,6 +128,8 @@ def _network(config: RunConfig, dataset: Dataset, progress: Progress, owner: Any
         except ModelError as misfit:
             errors[way] = misfit
             continue
+        if way.anomalous is not None and task.name != "reconstruction":
+            raise UsageError(f"the data mark anomalies, and the task is {task.name}", "give --task reconstruction")
         how = "" if config.task else ", worked out from the targets"
         progress.say(f"task: {task.name}{how}; judged by {task.metric.title}")
         if way is not dataset:
@@ -179,7 +184,9 @@ def _as_forward_takes(network: nn.Module, dataset: Dataset, progress: Progress) 
 def _same(train: Split) -> bool:
     """Whether the targets are the inputs."""
     x, y = train.x, train.y
-    return x.dtype.names is None and x.size == y.size and np.array_equal(x.ravel(), y.ravel())
+    if x.dtype.names is not None or x.size != y.size:
+        return False
+    return all(np.array_equal(x[part].ravel(), y[part].ravel()) for part in parts(x))
 
 
 def facts_of(

@@ -15,7 +15,7 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.userfile import is_user_function
 from edgeprune.data.dataset import Dataset, EachInput, Preprocessing, Scaled
 from edgeprune.data.preprocessing import describe, resolve, unscaled, write_numbers
-from edgeprune.data.split import IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing
+from edgeprune.data.split import IMAGENET_MEAN, IMAGENET_STD, choose_preprocessing, moments
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.tasks.metrics import Answers, Merits, Targets, Yardstick
 from edgeprune.tasks.task import Task
@@ -110,7 +110,9 @@ def scalings(dataset: Dataset) -> dict[str, Scaled]:
         if x.ndim == 4 and features == 3:
             mean, std = (tuple(white * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
             extra.append(Preprocessing(unit, mean, std))
-    extra.append(_even(unit, float(x.mean(dtype=np.float64)) * unit, float(x.std(dtype=np.float64)) * unit, features))
+    means, stds = moments(x)
+    spread = float(np.sqrt((stds**2 + (means - means.mean()) ** 2).mean()))
+    extra.append(_even(unit, float(means.mean()) * unit, spread * unit, features))
     if x.ndim == 4:
         # Through 1/255 or 1, so that bytes get their own moments, not ImageNet's.
         extra.append(choose_preprocessing(x, unit))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeprune.core.inputs import fields
+from edgeprune.core.mapped import on_disk
 from edgeprune.data.dataset import EachInput, Preprocessing, Scaled, Split
 from edgeprune.models.inputs import Inputs, Several, numel, tensors_of, to_numpy
 
@@ -109,6 +110,9 @@ def _taken(x: Tensor, index: Tensor | slice, scale: _Scale | None) -> Tensor:
 
 def _usual(x: NDArray[np.generic]) -> Tensor:
     """A copy with the usual strides: numpy leaves odd ones on axes of length 1, which convolutions take for another
-    memory format, and a user's view() then fails on what they return."""
-    given = torch.from_numpy(x if x.flags.aligned and x.strides[0] % x.itemsize == 0 else np.ascontiguousarray(x))
+    memory format, and a user's view() then fails on what they return. What lies on disk stays there: its batches are
+    copies."""
+    given = torch.from_numpy(x)
+    if on_disk(x):
+        return given
     return torch.empty(given.shape, dtype=given.dtype).copy_(given)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeprune.core.errors import DataError, UsageError
+from edgeprune.core.progress import Silent
 from edgeprune.data.arrays import call_function, from_arrays, read_npz
 
 
@@ -170,7 +171,7 @@ def raises(): raise RuntimeError("no such\\nserver")
 @pytest.mark.parametrize(("function", "tests"), [("as_dict", 20), ("as_tuple", 4)])
 def test_function(tmp_path, function, tests):
     (tmp_path / "own.py").write_text(_FUNCTION)
-    raw = call_function(f"{tmp_path}/own.py:{function}")
+    raw = call_function(f"{tmp_path}/own.py:{function}", Silent())
     assert raw.x_train.shape == (20, 4)
     assert len(raw.y_test) == tests
 
@@ -188,7 +189,7 @@ def test_function(tmp_path, function, tests):
 )
 def test_function_of_no_use(tmp_path, fails, function, kind, phrase):
     (tmp_path / "own.py").write_text(_FUNCTION)
-    fails(kind, phrase, call_function, f"{tmp_path}/own.py:{function}")
+    fails(kind, phrase, call_function, f"{tmp_path}/own.py:{function}", Silent())
 
 
 def test_arrays_that_do_not_fit_into_memory_are_refused_before_they_are_unpacked(tmp_path, fails, monkeypatch):
