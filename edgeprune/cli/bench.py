@@ -155,10 +155,10 @@ def conv_command(
     not done again: interrupt it, and type the command once more.
     """
     # Importing torch takes seconds, which --help should not.
-    from edgeprune.papers.conv.bench import run_conv  # noqa: PLC0415
     from edgeprune.papers.conv.config import NETWORKS, ROWS, ConvConfig  # noqa: PLC0415
     from edgeprune.papers.conv.figure import draw_conv  # noqa: PLC0415
     from edgeprune.papers.conv.records import load_conv  # noqa: PLC0415
+    from edgeprune.papers.conv.run import run_conv  # noqa: PLC0415
     from edgeprune.papers.conv.table import conv_csv, conv_markdown, conv_tables  # noqa: PLC0415
 
     config = ConvConfig(
