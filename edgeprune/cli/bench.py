@@ -59,18 +59,7 @@ def paper_command(
     # Importing torch takes seconds, which --help should not.
     from edgeprune.papers.bench import run_bench  # noqa: PLC0415
     from edgeprune.papers.bench_config import BenchConfig  # noqa: PLC0415
-    from edgeprune.papers.figures import draw_figures  # noqa: PLC0415
     from edgeprune.papers.published import PUBLISHED  # noqa: PLC0415
-    from edgeprune.papers.records import load_bench  # noqa: PLC0415
-    from edgeprune.papers.table import (  # noqa: PLC0415
-        evals_markdown,
-        evals_table,
-        paper_csv,
-        paper_markdown,
-        paper_table,
-        sparsity_line,
-        sparsity_markdown,
-    )
 
     printed = PUBLISHED.get(published_name(data), {})
     targets = {name: row.ncr[0] for name, row in printed.items()}
@@ -95,6 +84,24 @@ def paper_command(
     for line in run_bench(config, watching(quiet=quiet)):
         # Said before, but long ago, and not with --quiet.
         click.echo(line, err=True)
+    _show_paper(folder)
+    return 0
+
+
+def _show_paper(folder: Path) -> None:
+    """Write the tables and figures of a bench into its folder, and print them."""
+    from edgeprune.papers.figures import draw_figures  # noqa: PLC0415
+    from edgeprune.papers.records import load_bench  # noqa: PLC0415
+    from edgeprune.papers.table import (  # noqa: PLC0415
+        evals_markdown,
+        evals_table,
+        paper_csv,
+        paper_markdown,
+        paper_table,
+        sparsity_line,
+        sparsity_markdown,
+    )
+
     bench = load_bench(folder)
     texts = [paper_markdown(bench) if bench.cells else "", evals_markdown(bench), sparsity_markdown(bench)]
     write_bytes(folder / "table.md", "\n\n".join(text for text in texts if text).encode())
@@ -108,7 +115,6 @@ def paper_command(
         console.print(sparsity_line(bench))
     for path in (folder / "table.md", folder / "table.csv", *figures):
         console.print(str(path), soft_wrap=True)
-    return 0
 
 
 @bench_group.command("conv")
@@ -155,11 +161,8 @@ def conv_command(
     not done again: interrupt it, and type the command once more.
     """
     # Importing torch takes seconds, which --help should not.
-    from edgeprune.papers.conv.bench import run_conv  # noqa: PLC0415
     from edgeprune.papers.conv.config import NETWORKS, ROWS, ConvConfig  # noqa: PLC0415
-    from edgeprune.papers.conv.figure import draw_conv  # noqa: PLC0415
-    from edgeprune.papers.conv.records import load_conv  # noqa: PLC0415
-    from edgeprune.papers.conv.table import conv_csv, conv_markdown, conv_tables  # noqa: PLC0415
+    from edgeprune.papers.conv.run import run_conv  # noqa: PLC0415
 
     config = ConvConfig(
         networks=_names(networks) or tuple(NETWORKS),
@@ -178,6 +181,16 @@ def conv_command(
     for line in run_conv(config, watching(quiet=quiet)):
         # Said before, but long ago, and not with --quiet.
         click.echo(line, err=True)
+    _show_conv(out)
+    return 0
+
+
+def _show_conv(out: Path) -> None:
+    """Write the tables and the figure of a bench into its folder, and print them."""
+    from edgeprune.papers.conv.figure import draw_conv  # noqa: PLC0415
+    from edgeprune.papers.conv.records import load_conv  # noqa: PLC0415
+    from edgeprune.papers.conv.table import conv_csv, conv_markdown, conv_tables  # noqa: PLC0415
+
     bench = load_conv(out)
     write_bytes(out / "table.md", conv_markdown(bench).encode())
     write_bytes(out / "table.csv", conv_csv(bench).encode())
@@ -190,7 +203,6 @@ def conv_command(
         console.print()
     for path in written:
         console.print(str(path), soft_wrap=True)
-    return 0
 
 
 def _names(text: str | None) -> tuple[str, ...]:

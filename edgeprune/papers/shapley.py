@@ -34,7 +34,7 @@ from edgeprune.papers.shapley_record import (
 )
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.criterion import announce
-from edgeprune.pipeline.export import export_all, save_network
+from edgeprune.pipeline.export import Exported, export_all, save_network
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
 from edgeprune.pruning.cost import count_parameters, weighted
 from edgeprune.pruning.criteria import Ranked
@@ -170,17 +170,7 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
     progress.say(f"{group.channels} {group.kind} -> {width}; {parameters.unpruned} parameters -> {parameters.pruned}")
 
     progress.stage("6 validate")
-    test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-    accuracy = Scored(
-        test_images=len(test),
-        unpruned=score(network, test),
-        pruned=score(pruned, test),
-        fine_tuned=score(fit.network, test),
-    )
-    progress.say(
-        f"{len(test)} test images: unpruned {100 * accuracy.unpruned:.2f} %, "
-        f"pruned {100 * accuracy.pruned:.2f} %, fine-tuned {100 * accuracy.fine_tuned:.2f} %"
-    )
+    accuracy = _scored(prepared, pruned, fit.network, progress)
 
     progress.stage("7 further compression (int8)")
     progress.say("not done here: files are exported in float32")
@@ -193,20 +183,12 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
         data=DataNamed(prepared.dataset.name, prepared.dataset.fingerprint),
         layer=Players(group.name, group.kind, group.channels, width),
         game=_game(found, images),
-        values=tuple(
-            Valued(channel=c, value=float(found.values[c]), error=float(found.errors[c]), kept=place < width)
-            for place, c in enumerate(order)
-        ),
+        values=_values(found, order, width),
         coalitions=coalitions,
         accuracy=accuracy,
         parameters=parameters,
         history=fit.history,
-        artifacts=tuple(
-            Shipped(
-                item.artifact.path.name, item.artifact.bytes, item.baseline.bytes, item.artifact.sha256, item.parity
-            )
-            for item in exported
-        ),
+        artifacts=tuple(_shipped(item) for item in exported),
         seconds=round(time.monotonic() - started, 2),
     )
     told = to_json(result)
@@ -264,6 +246,21 @@ def _fine_tuned(config: ShapleyConfig, prepared: Prepared, pruned: nn.Module, pr
     )
 
 
+def _scored(prepared: Prepared, pruned: nn.Module, fine_tuned: nn.Module, progress: Progress) -> Scored:
+    test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
+    accuracy = Scored(
+        test_images=len(test),
+        unpruned=score(prepared.network, test),
+        pruned=score(pruned, test),
+        fine_tuned=score(fine_tuned, test),
+    )
+    progress.say(
+        f"{len(test)} test images: unpruned {100 * accuracy.unpruned:.2f} %, "
+        f"pruned {100 * accuracy.pruned:.2f} %, fine-tuned {100 * accuracy.fine_tuned:.2f} %"
+    )
+    return accuracy
+
+
 def _layer(structure: Structure, wanted: str | None) -> Coupling:
     couplings = {coupling.group.name: coupling for coupling in structure.couplings}
     if wanted is None:
@@ -286,6 +283,19 @@ def _game(found: ShapleyValues, images: int) -> Game:
         evaluations=found.evaluations,
         tolerance=None if found.permutations is None else TOLERANCE,
     )
+
+
+def _values(found: ShapleyValues, order: tuple[int, ...], width: int) -> tuple[Valued, ...]:
+    """Of all channels in `order`, the first `width` of which stay."""
+    return tuple(
+        Valued(channel=c, value=float(found.values[c]), error=float(found.errors[c]), kept=place < width)
+        for place, c in enumerate(order)
+    )
+
+
+def _shipped(item: Exported) -> Shipped:
+    file = item.artifact
+    return Shipped(file.path.name, file.bytes, item.baseline.bytes, file.sha256, item.parity)
 
 
 def _coalitions(game: NetworkGame, order: tuple[int, ...], width: int, seed: int) -> tuple[Coalition, ...]:

@@ -225,9 +225,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     train_set, validation, test = (
         Batches(split, dataset.preprocessing) for split in (dataset.train, dataset.validation, dataset.test)
     )
-    torch.manual_seed(seed)
-    colour = len(shape) == 3 and shape[0] == 3
-    network = make_model("mlp-1024-1024" if colour else "lenet-300-100", shape, classes)
+    network = _untrained(dataset, seed)
     structure = discover(network, shape, runtime="onnxruntime", max_sparsity=0.95)
     big = sum(p.numel() for p in network.parameters()) > BIG
     learning_rate, epochs, brief_steps = (
@@ -235,10 +233,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     )
     train_epochs, finetune_epochs = config.train_epochs or epochs[0], config.finetune_epochs or epochs[1]
     sizes = [structure.inputs, *(weighted(network, name).weight.shape[0] for name in structure.hidden_layers), classes]
-    with storing(folder):
-        for name in ("cells", "weights"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-    _header(config, sizes, train_epochs, finetune_epochs)
+    _write_header(config, sizes, train_epochs, finetune_epochs)
     weights, note = folder / "weights" / f"baseline-{seed}.safetensors", folder / f"baseline-{seed}.json"
     if note.exists() and weights.exists():
         with source_of(weights).guarded():
@@ -262,9 +257,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
         )
         write_json(note, to_json(made))
     network.eval()
-    said = read_file(note, Baseline)
-    if said.data not in (None, dataset.fingerprint):
-        raise UsageError(f"{folder} was made with other data than {config.data} now holds", "give another --out")
+    said = _read_baseline(note, config, dataset)
     progress.say(f"unpruned: {100 * said.accuracy:.2f} % on test after {said.epochs} epochs")
     return Ground(
         seed=seed,
@@ -281,6 +274,22 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
         learning_rate=learning_rate,
         brief_steps=brief_steps,
     )
+
+
+def _untrained(dataset: Dataset, seed: int) -> nn.Module:
+    """The papers' network: 300-100, or 1024-1024 for colour images."""
+    shape = dataset.input_shape
+    colour = len(shape) == 3 and shape[0] == 3
+    torch.manual_seed(seed)
+    return make_model("mlp-1024-1024" if colour else "lenet-300-100", shape, len(dataset.classes))
+
+
+def _read_baseline(note: Path, config: BenchConfig, dataset: Dataset) -> Baseline:
+    """What the folder says of its unpruned network. Raises UsageError where that was trained on other data."""
+    said = read_file(note, Baseline)
+    if said.data not in (None, dataset.fingerprint):
+        raise UsageError(f"{config.out} was made with other data than {config.data} now holds", "give another --out")
+    return said
 
 
 def check_settings(
@@ -301,8 +310,11 @@ def check_settings(
             )
 
 
-def _header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_epochs: int) -> None:
-    """Write bench.json. Raises as `check_settings`."""
+def _write_header(config: BenchConfig, sizes: list[int], train_epochs: int, finetune_epochs: int) -> None:
+    """Write bench.json and the folders. Raises as `check_settings`."""
+    with storing(config.out):
+        for name in ("cells", "weights"):
+            (config.out / name).mkdir(parents=True, exist_ok=True)
     path = config.out / "bench.json"
     epochs = {"train_epochs": train_epochs, "finetune_epochs": finetune_epochs}
     check_settings(config.out, {**config.asked, "net": sizes, **epochs})

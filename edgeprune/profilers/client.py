@@ -1,4 +1,4 @@
-"""The probe's requests as methods, its answers checked: nothing a device says is believed before it is looked at."""
+"""The probe's requests as methods; its answers are checked (see `replies`)."""
 
 from __future__ import annotations
 
@@ -25,22 +25,27 @@ from edgeprune.probe import PROBE
 from edgeprune.profilers.external import external_files
 from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.ports import Feeding, Output, Ports, read_outputs, read_ports
-from edgeprune.profilers.retry import PATIENCE_S, persist
+from edgeprune.profilers.replies import (
+    MAX_FACTS,
+    Operator,
+    Race,
+    Single,
+    Throughput,
+    read_facts,
+    read_number,
+    read_numbers,
+    read_opened,
+    read_tensors,
+)
+from edgeprune.profilers.retry import PATIENCE_S, Patience, persist
 from edgeprune.profilers.versions import advice
 
 T = TypeVar("T")
 
-#: The file that runs on the device.
-
 #: One example after the other into the first input, out of the first output.
 _FIRST = Feeding()
-_MAX_FACTS = 100
-#: Of what the probe says of a failure.
-_MAX_MESSAGE = 500
-#: A model has no more inputs than this, and advice that names all of them is no longer than that.
-_MAX_TENSORS, _MAX_HINT = 1000, 4000
-#: No time, size or count of a device is as large.
-_LARGEST = 1e18
+#: Of what the probe says of a failure, and of its advice, which may name all inputs of a model.
+_MAX_MESSAGE, _MAX_HINT = 500, 4000
 
 #: Rounds that a race has at least, however slow the models are; as in the probe.
 LEAST_ROUNDS = 3
@@ -63,6 +68,8 @@ class Pushed:
     beside: Mapping[str, Pushed] = field(default_factory=dict)
     #: What stands before names in advice: "FILE:" where there are several files.
     prefix: str = ""
+    #: The file's, for messages: on the device it has another one.
+    name: str = ""
 
     @property
     def request(self) -> dict[str, Any]:
@@ -89,83 +96,6 @@ class Pushed:
             return self.sha256
         parts = [self.sha256, *(f"{place}\0{there.sha256}" for place, there in sorted(self.beside.items()))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Fed:
-    """How an input was fed: `how` is "given", or what its values were made up as."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    how: str
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """How a model was run; see `opened` of the probe."""
-
-    inputs: tuple[Fed, ...] = ()
-    signature: str = ""
-    signatures: tuple[str, ...] = ()
-    binding: str = ""
-    #: Names given for several files that this one does not have.
-    unused: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Race:
-    """Cost per inference, `samples[i]` and `against[i]` of the same round; of the candidate also seconds to load.
-
-    Loading has no seconds on a device that counts instructions: None.
-    """
-
-    samples: tuple[float, ...]
-    against: tuple[float, ...]
-    warmups: tuple[float, ...]
-    load_s: float | None
-    first_s: float | None
-    #: The device's state before and after.
-    states: tuple[Mapping[str, Any], ...] = ()
-    #: How the candidate was run.
-    opened: Opened = Opened()
-
-
-@dataclass(frozen=True, slots=True)
-class Single:
-    """Seconds of one inference after the other; of many the newest (`count` is of all)."""
-
-    samples: tuple[float, ...]
-    count: int
-    warmups: tuple[float, ...]
-    load_s: float | None
-    first_s: float | None
-    #: The device's state before and after.
-    states: tuple[Mapping[str, Any], ...] = ()
-    opened: Opened = Opened()
-
-
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """Inferences of several models that run at once."""
-
-    inferences: int
-    seconds: float
-    per_stream: tuple[int, ...]
-
-    @property
-    def per_second(self) -> float:
-        """Inferences per second, all streams together."""
-        return self.inferences / self.seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """One operator of a model: its name and type in the file, and the median of its seconds per inference."""
-
-    name: str
-    type: str
-    seconds: float
 
 
 class ProbeClient:
@@ -197,23 +127,23 @@ class ProbeClient:
                     f"the device's Python has no {runtime}: {error.message}", hint, retryable=False
                 ) from error
             raise
-        facts = _plain(answer.get("facts"))
+        facts = read_facts(answer.get("facts"))
         unit = facts.get("unit", "s")
         if unit != self.unit:
             said = f"the probe measures in {unit!r:.40}, this device in {self.unit!r}"
             raise ChannelError("garbled", said, retryable=False)
         ops = answer.get("ops")
-        self.ops = frozenset(str(op) for op in ops[:_MAX_FACTS]) if isinstance(ops, list) else frozenset()
+        self.ops = frozenset(str(op) for op in ops[:MAX_FACTS]) if isinstance(ops, list) else frozenset()
         return MappingProxyType(facts)
 
     def load(self, name: str, model: Pushed, deadline: Deadline) -> tuple[TensorSpec, ...]:
         """Open a model under `name`, and run it once; what it takes."""
-        return _tensors(self._ask({"op": "load", "id": name, **model.request}, deadline).get("inputs", []))
+        return read_tensors(self._ask({"op": "load", "id": name, **model.request}, deadline).get("inputs", []))
 
     def memory(self, model: Pushed, deadline: Deadline) -> tuple[int, str]:
         """Heap bytes the model holds while it runs, and how they were read."""
         answer = self._ask({"op": "memory", **model.request}, deadline)
-        return int(_number(answer, "bytes")), str(answer.get("method", ""))[:20]
+        return int(read_number(answer, "bytes")), str(answer.get("method", ""))[:20]
 
     def race(self, candidate: Pushed, baseline: Pushed | None, deadline: Deadline) -> Race:
         """Load and time two models in turns, or one alone: then nothing is `against` it."""
@@ -233,8 +163,8 @@ class ProbeClient:
             },
             deadline,
         )
-        samples, warmups = (_numbers(answer, key) for key in ("samples_a", "warmups_a"))
-        against = samples if baseline is None else _numbers(answer, "samples_b")
+        samples, warmups = (read_numbers(answer, key) for key in ("samples_a", "warmups_a"))
+        against = samples if baseline is None else read_numbers(answer, "samples_b")
         # Slow models get fewer rounds; counts are the same each time, so one is enough.
         least = 1 if self.unit == "instructions" else min(LEAST_ROUNDS, settings.rounds)
         right = least <= len(samples) == len(against) <= settings.rounds
@@ -242,13 +172,13 @@ class ProbeClient:
             raise ChannelError("garbled", "the probe gave samples that cannot be")
         load_s = first_s = None
         if self.unit != "instructions":
-            load_s, first_s = (statistics.median(_numbers(answer, key)) for key in ("load_s_a", "first_s_a"))
-        opened = _opened(answer.get("opened_a"))
+            load_s, first_s = (statistics.median(read_numbers(answer, key)) for key in ("load_s_a", "first_s_a"))
+        opened = read_opened(answer.get("opened_a"))
         return Race(samples, against if baseline else (), warmups, load_s, first_s, self._states(answer), opened)
 
     def state(self, deadline: Deadline) -> Mapping[str, Any]:
         """What may disturb a measurement, now (see `_state` of the probe)."""
-        return MappingProxyType(_plain(self._ask({"op": "state"}, deadline).get("state")))
+        return MappingProxyType(read_facts(self._ask({"op": "state"}, deadline).get("state")))
 
     def single(self, model: Pushed, longest_s: float, deadline: Deadline) -> Single:
         """Load a model and time one inference after the other, for one round, but no longer than `longest_s`."""
@@ -265,21 +195,21 @@ class ProbeClient:
             },
             deadline,
         )
-        samples, warmups = (_numbers(answer, key) for key in ("runs_s", "warmups_s"))
+        samples, warmups = (read_numbers(answer, key) for key in ("runs_s", "warmups_s"))
         if min(samples) <= 0:
             raise ChannelError("garbled", "the probe gave samples that cannot be")
-        count, load_s, first_s = (_number(answer, key) for key in ("count", "load_s", "first_s"))
-        opened = _opened(answer.get("opened"))
+        count, load_s, first_s = (read_number(answer, key) for key in ("count", "load_s", "first_s"))
+        opened = read_opened(answer.get("opened"))
         return Single(samples, int(count), warmups, load_s, first_s, self._states(answer), opened)
 
     def throughput(self, model: Pushed, streams: int, seconds: float, deadline: Deadline) -> Throughput:
         """Inferences of `streams` copies of the model, each in a thread of its own, in about so many seconds."""
         answer = self._ask({"op": "throughput", **model.request, "streams": streams, "seconds": seconds}, deadline)
-        spent = _number(answer, "seconds")
+        spent = read_number(answer, "seconds")
         if spent <= 0:
             raise ChannelError("garbled", "the probe gave a throughput in no time")
-        each = tuple(int(count) for count in _numbers(answer, "per_stream"))
-        return Throughput(int(_number(answer, "inferences")), spent, each)
+        each = tuple(int(count) for count in read_numbers(answer, "per_stream"))
+        return Throughput(int(read_number(answer, "inferences")), spent, each)
 
     def operators(
         self, model: Pushed, runs: int, scratch: str, deadline: Deadline
@@ -292,7 +222,7 @@ class ProbeClient:
         if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
             raise ChannelError("garbled", f"the probe's operators are none: {told!r:.80}")
         return tuple(
-            Operator(str(each.get("name", ""))[:200], str(each.get("type", ""))[:80], _number(each, "seconds"))
+            Operator(str(each.get("name", ""))[:200], str(each.get("type", ""))[:80], read_number(each, "seconds"))
             for each in told
         ), ""
 
@@ -300,7 +230,7 @@ class ProbeClient:
         """Open a model under `name` without running it; what it takes and gives."""
         message = {"op": "load", "id": name, "run": False, **model.request}
         answer = self._ask(message, deadline)
-        fed = _opened(answer.get("opened")).inputs
+        fed = read_opened(answer.get("opened")).inputs
         return replace(
             read_ports(answer.get("ports")), given=frozenset(each.name for each in fed if each.how == "given")
         )
@@ -309,7 +239,7 @@ class ProbeClient:
         """Run the first batch of a .npy on the device; what each output is, and the seconds it took."""
         message = {"op": "outputs", "id": name, "inputs": inputs, **asdict(replace(feeding, output=""))}
         answer = self._ask(message, deadline)
-        return read_outputs(answer.get("outputs")), _number(answer, "seconds")
+        return read_outputs(answer.get("outputs")), read_number(answer, "seconds")
 
     def predict(
         self,
@@ -323,7 +253,7 @@ class ProbeClient:
     ) -> int:
         """Run the examples from `part[0]` to `part[1]` of one .npy on the device into another; how many there were."""
         message = {"op": "predict", "id": name, "inputs": inputs, "outputs": outputs, **asdict(feeding)}
-        return int(_number(self._ask({**message, "start": part[0], "stop": part[1]}, deadline), "count"))
+        return int(read_number(self._ask({**message, "start": part[0], "stop": part[1]}, deadline), "count"))
 
     def close(self) -> None:
         """End the process."""
@@ -334,7 +264,7 @@ class ProbeClient:
         states = answer.get("states", [])
         if not isinstance(states, list) or len(states) not in (0, 2):
             raise ChannelError("garbled", f"the probe's states are none: {states!r:.80}")
-        return () if self.unit == "instructions" else tuple(_plain(state) for state in states)
+        return () if self.unit == "instructions" else tuple(read_facts(state) for state in states)
 
     def _ask(self, message: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         answer = self._channel.request(message, deadline)
@@ -354,7 +284,7 @@ def push(session: Session, file: Path, given: GivenInputs | None = None) -> Push
     Without `given`, open axes of its inputs are 1. Raises DeviceError, ModelError where a file of weights is missing.
     """
     beside = {place: _alone(session, there) for place, there in external_files(file).items()}
-    pushed = replace(_alone(session, file), beside=beside)
+    pushed = replace(_alone(session, file), beside=beside, name=file.name)
     if given is None:
         return pushed
     values = {
@@ -372,9 +302,7 @@ def push_patiently(session: Session, file: Path, given: GivenInputs | None = Non
 
     The files stay: a session on this machine takes them along when it ends, a board keeps them in its cache.
     """
-    return persist(
-        lambda _: push(session, file, given), timeout_s=PATIENCE_S, patience_s=PATIENCE_S, again=lambda _: None
-    )
+    return persist(lambda _: push(session, file, given), Patience(PATIENCE_S, PATIENCE_S), again=lambda _: None)
 
 
 @contextmanager
@@ -404,79 +332,4 @@ def in_fresh_process(
         with probe(session, settings, probe_file) as client:
             return work(client, deadline)
 
-    return persist(once, timeout_s=timeout_s, patience_s=PATIENCE_S, again=lambda _: None)
-
-
-def _number(answer: Mapping[str, Any], key: str) -> float:
-    value = answer.get(key)
-    # Not math.isfinite, which cannot take an integer of a thousand digits.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LARGEST:
-        raise ChannelError("garbled", f"the probe's {key} is not a figure: {value!r:.80}")
-    return float(value)
-
-
-def _numbers(answer: Mapping[str, Any], key: str) -> tuple[float, ...]:
-    values = answer.get(key)
-    if not isinstance(values, list):
-        raise ChannelError("garbled", f"the probe's {key} is not a list: {values!r:.80}")
-    if not values:
-        raise ChannelError("garbled", f"the probe's {key} is empty")
-    return tuple(_number({key: value}, key) for value in values)
-
-
-def _tensors(told: Any) -> tuple[TensorSpec, ...]:
-    try:
-        specs = [TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in told]
-    except (TypeError, ValueError) as error:
-        raise ChannelError("garbled", f"the probe's inputs are none: {told!r:.80}") from error
-    for spec in specs:
-        sides = all(isinstance(side, int) and 0 <= side < _LARGEST for side in spec.shape)
-        if not (isinstance(spec.name, str) and isinstance(spec.dtype, str) and sides and len(specs) <= _MAX_TENSORS):
-            raise ChannelError("garbled", f"the probe's inputs are none: {told!r:.80}")
-    return tuple(specs)
-
-
-def _opened(told: Any) -> Opened:
-    """What a device says of how it ran a model; a device that says nothing tells nothing."""
-    if told is None:
-        return Opened()
-    try:
-        fed = tuple(
-            Fed(_word(name), tuple(_side(side) for side in shape), _word(dtype), _word(how))
-            for name, shape, dtype, how in told["inputs"]
-        )
-        signatures = tuple(_word(name) for name in told.get("signatures", ()))
-        unused = tuple(_word(name) for name in told.get("unused", ()))
-        opened = Opened(fed, _word(told.get("signature", "")), signatures, _word(told.get("binding", "")), unused)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ChannelError("garbled", f"expected how the probe ran the model, got {told!r:.80}") from error
-    if max(len(fed), len(signatures), len(unused)) > _MAX_TENSORS:
-        raise ChannelError("garbled", f"the probe tells of more than {_MAX_TENSORS} inputs")
-    return opened
-
-
-def _word(told: Any) -> str:
-    if not isinstance(told, str):
-        raise TypeError
-    return "".join(c for c in told[:200] if c.isprintable())
-
-
-def _side(told: Any) -> int:
-    if not isinstance(told, int) or isinstance(told, bool) or not 0 <= told < _LARGEST:
-        raise TypeError
-    return told
-
-
-def _plain(said: Any) -> dict[str, Any]:
-    """What a device says of itself, kept to short figures and strings: it is stored and shown as it is."""
-    if not isinstance(said, dict) or len(said) > _MAX_FACTS:
-        raise ChannelError("garbled", f"the probe's facts are none: {said!r:.80}")
-    kept: dict[str, Any] = {}
-    for key, value in said.items():
-        if isinstance(value, str):
-            kept[str(key)[:40]] = "".join(c for c in value[:200] if c.isprintable())
-        elif value is None or (isinstance(value, (bool, int, float)) and abs(value) < _LARGEST):
-            kept[str(key)[:40]] = value
-        else:
-            raise ChannelError("garbled", f"the probe's {key!r:.40} is no fact: {value!r:.80}")
-    return kept
+    return persist(once, Patience(timeout_s, PATIENCE_S), again=lambda _: None)

@@ -268,7 +268,6 @@ class ForeignFile:
                 self._settings,
                 self._pushed,
                 inputs,
-                name=self._file.name,
                 feeding=replace(feeding, output=self.reading.output),
                 example_s=self._example_s,
                 bar=bar,

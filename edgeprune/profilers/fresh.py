@@ -17,7 +17,8 @@ from edgeprune.core.progress import Bar, Progress, Silent
 from edgeprune.core.session import Session
 from edgeprune.devices.channel import ChannelError
 from edgeprune.probe import PROBE
-from edgeprune.profilers.client import ProbeClient, Pushed, Race, in_fresh_process, push_patiently
+from edgeprune.profilers.client import ProbeClient, Pushed, in_fresh_process, push_patiently
+from edgeprune.profilers.replies import Race
 from edgeprune.profilers.statistics import Interval, cost_interval
 from edgeprune.profilers.verdict import State, judge, taint
 

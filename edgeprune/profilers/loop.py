@@ -18,8 +18,9 @@ from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.session import Session
 from edgeprune.devices.channel import ChannelError
 from edgeprune.probe import PROBE
-from edgeprune.profilers.client import ProbeClient, Pushed, Race, push
-from edgeprune.profilers.retry import PATIENCE_S, persist
+from edgeprune.profilers.client import ProbeClient, Pushed, push
+from edgeprune.profilers.replies import Race
+from edgeprune.profilers.retry import Patience, persist
 from edgeprune.profilers.verdict import Taint, taint
 
 T = TypeVar("T")
@@ -48,13 +49,64 @@ _RACES, _COOL_S = 3, 5.0
 #: How long one candidate may be raced for, rests included: so many times as long as the quickest race so far, which
 #: nothing much disturbed, but at least so many seconds. A race that has begun is never cut.
 _AS_LONG, _LEAST_S = 3.0, 3.0
+#: What a device gets where nobody says otherwise.
+_PATIENCE = Patience(300.0)
+
+
+class CalmRaces:
+    """Races beside the baseline, run again where the device was throttled or busy, as long as a candidate may take."""
+
+    def __init__(
+        self,
+        settings: MeasureSettings,
+        log: Callable[[str], None],
+        say: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`log` is told of every race that is run again; `say` once that a figure had to be taken as it is."""
+        self._settings = settings
+        self._log, self._say = log, say
+        self._clock, self._sleep = clock, sleep
+        self._quickest_s = math.inf
+        self._told = False
+
+    def race(
+        self, client: ProbeClient, candidate: Pushed, baseline: Pushed, deadline: Deadline
+    ) -> tuple[Race, Taint | None, int]:
+        """A race that nothing disturbed; or after so many that were, the last one, what was wrong with it, how many."""
+        rejected, begun = 0, self._clock()
+        while True:
+            start = self._clock()
+            race = client.race(candidate, baseline, deadline)
+            took = self._clock() - start
+            self._quickest_s = min(self._quickest_s, took)
+            tainted = taint(race.states[0], race.states[-1], self._settings) if race.states else None
+            limit = max(_LEAST_S, _AS_LONG * self._quickest_s)
+            left = min(begun + limit - self._clock(), deadline.left() / 2)
+            if tainted is None:
+                return race, None, rejected
+            if rejected == _RACES - 1 or left < took:
+                if not self._told:
+                    self._told = True
+                    self._say(
+                        f"measuring is disturbed ({tainted.verdict}): {tainted.advice}; until then a candidate is "
+                        f"raced up to {_RACES} times, for {limit:.0f} s at most, and its figure taken as it is"
+                    )
+                return race, tainted, rejected
+            rejected += 1
+            self._log(f"{tainted.verdict}: {tainted.advice}; racing again")
+            if tainted.verdict == "throttled":
+                self._sleep(min(_COOL_S, left - took))
 
 
 class LoopProfiler:
     """Measures candidates against one baseline. A context manager; the process starts with the first question.
 
     A probe that died, hung or garbled is replaced by a fresh one and the measurement tried once more; a device that is
-    lost or busy is waited for (see `retry.persist`). A call takes at most three times `timeout_s`, and `patience_s`.
+    lost or busy is waited for (see `retry.persist`). A call takes at most three times `timeout_s` and once `away_s` of
+    its patience.
     """
 
     def __init__(
@@ -66,11 +118,8 @@ class LoopProfiler:
         log: Callable[[str], None] | None = None,
         *,
         say: Callable[[str], None] | None = None,
-        timeout_s: float = 300.0,
-        patience_s: float = PATIENCE_S,
+        patience: Patience = _PATIENCE,
         probe_file: Path = PROBE,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`warm_model` (None: the baseline) is loaded and dropped first: memory is read over a warmed-up runtime.
 
@@ -82,19 +131,15 @@ class LoopProfiler:
         self._baseline_file = baseline
         self._warm_file = warm_model or baseline
         self._log = log or _nobody
-        self._say = say or _nobody
-        self._timeout_s = timeout_s
-        self._patience_s = patience_s
+        self._calm = CalmRaces(self._settings, self._log, say or _nobody)
+        self._patience = patience
         self._probe_file = probe_file
-        self._clock, self._sleep = clock, sleep
         self._client: ProbeClient | None = None
         self._facts: Mapping[str, Any] | None = None
         self._baseline = Pushed("", "")
         self._baseline_bytes = 0
         self._spent_s = 0.0
         self._abandoned = False
-        self._quickest_s = math.inf
-        self._told = False
 
     @property
     def device_seconds(self) -> float:
@@ -163,7 +208,7 @@ class LoopProfiler:
             finally:
                 self._spent_s += time.monotonic() - start
 
-        return persist(timed, timeout_s=self._timeout_s, patience_s=self._patience_s, again=again)
+        return persist(timed, self._patience, again=again)
 
     def _open(self, deadline: Deadline) -> ProbeClient:
         """The living probe. Raises DeviceError where the baseline cannot be run at all."""
@@ -194,7 +239,7 @@ class LoopProfiler:
         try:
             # The smaller: a reading counts small blocks that the allocator keeps for itself, up to 1 % after a race.
             readings = [client.memory(pushed, deadline) for _ in range(_MEMORY_READINGS)]
-            race, tainted, rejected = self._race(client, pushed, deadline)
+            race, tainted, rejected = self._calm.race(client, pushed, self._baseline, deadline)
         finally:
             if pushed.path != self._baseline.path:
                 # A device that is gone keeps the file; it goes when its cache is full.
@@ -221,32 +266,6 @@ class LoopProfiler:
             advice=tainted.advice if tainted else "",
             rejected=rejected,
         )
-
-    def _race(self, client: ProbeClient, candidate: Pushed, deadline: Deadline) -> tuple[Race, Taint | None, int]:
-        """A race that nothing disturbed; or after so many that were, the last one, and what was wrong with it."""
-        rejected, begun = 0, self._clock()
-        while True:
-            start = self._clock()
-            race = client.race(candidate, self._baseline, deadline)
-            took = self._clock() - start
-            self._quickest_s = min(self._quickest_s, took)
-            tainted = taint(race.states[0], race.states[-1], self._settings) if race.states else None
-            limit = max(_LEAST_S, _AS_LONG * self._quickest_s)
-            left = min(begun + limit - self._clock(), deadline.left() / 2)
-            if tainted is None:
-                return race, None, rejected
-            if rejected == _RACES - 1 or left < took:
-                if not self._told:
-                    self._told = True
-                    self._say(
-                        f"measuring is disturbed ({tainted.verdict}): {tainted.advice}; until then a candidate is "
-                        f"raced up to {_RACES} times, for {limit:.0f} s at most, and its figure taken as it is"
-                    )
-                return race, tainted, rejected
-            rejected += 1
-            self._log(f"{tainted.verdict}: {tainted.advice}; racing again")
-            if tainted.verdict == "throttled":
-                self._sleep(min(_COOL_S, left - took))
 
 
 def _nobody(text: str) -> None:

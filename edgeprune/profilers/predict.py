@@ -55,7 +55,6 @@ def predict_on_device(
     artifact: Path | Pushed,
     inputs: Examples,
     *,
-    name: str = "",
     feeding: Feeding | None = None,
     example_s: float | None = None,
     bar: Bar | None = None,
@@ -68,16 +67,14 @@ def predict_on_device(
     returns  (examples, values)  one output: float32, also of quantised integers, whose real values they are; int64 of
                                  integers without scale; or strings
 
-    `name` is the file's in messages, where it is on the device already. `bar` advances by examples. A probe that fails
-    is replaced (see `retry.persist`); but an example that takes longer than `example_s` (none given: `longest_example`)
-    in a fresh process ends it, since it would take as long again.
+    `bar` advances by examples. A probe that fails is replaced (see `retry.persist`); but an example that takes longer
+    than `example_s` (none given: `longest_example`) in a fresh process ends it, since it would take as long again.
 
     Raises DeviceError, and ValueError without examples.
     """
     if not len(inputs):
         raise ValueError("there are no examples to predict")
     watch, how = bar or Silent.unseen, feeding or Feeding()
-    shown = name or (artifact.path if isinstance(artifact, Pushed) else artifact.name)
     try:
         pushed = push_patiently(session, artifact) if isinstance(artifact, Path) else artifact
         work = _Work(session, pushed, inputs, how, example_s or longest_example(session), watch)
@@ -91,7 +88,7 @@ def predict_on_device(
                     raise
         return np.concatenate(work.rows)
     except ChannelError as error:
-        said = f"cannot predict with {shown} on {session.spec.name}: {error.message}"
+        said = f"cannot predict with {artifact.name} on {session.spec.name}: {error.message}"
         raise ChannelError(error.kind, said, error.hint, retryable=error.retryable) from error
 
 

@@ -16,21 +16,14 @@ from edgeprune.core.measurement import Failure, MeasureSettings
 from edgeprune.core.progress import Bar, Progress, Silent
 from edgeprune.core.session import Session
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.client import (
-    Opened,
-    Operator,
-    ProbeClient,
-    Single,
-    Throughput,
-    in_fresh_process,
-    push_patiently,
-)
+from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.external import external_files
 from edgeprune.profilers.fresh import Collector, cool_down, median_or_none, memory_processes, race_fresh
 from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.predict import ENDLESS, longest_example
 from edgeprune.profilers.recognition import runtime_of
 from edgeprune.profilers.records import Comparison, External, Profile
+from edgeprune.profilers.replies import Opened, Operator, Single, Throughput
 from edgeprune.profilers.statistics import Interval, percentile, quotient_interval
 from edgeprune.profilers.verdict import judge
 

@@ -44,13 +44,14 @@ from edgeprune.exporters.tflite import export_tflite
 from edgeprune.models.inputs import Several, to_numpy
 from edgeprune.probe import PROBE
 from edgeprune.profilers.accuracy import accuracy_on_device
-from edgeprune.profilers.client import Fed, Opened, ProbeClient, push
+from edgeprune.profilers.client import ProbeClient, push
 from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
+from edgeprune.profilers.replies import Fed, Opened
 
 pytestmark = needs("adb")
 
@@ -128,7 +129,8 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.files import sha256_file
 from edgeprune.core.session import DeviceSpec
 from edgeprune.devices.adb.session import AdbSession
-from edgeprune.profilers.client import Fed, Opened, ProbeClient, push
+from edgeprune.profilers.client import ProbeClient, push
+from edgeprune.profilers.replies import Fed, Opened
 from edgeprune.probe import PROBE
 address, binary, model = sys.argv[1:]
 with AdbSession(DeviceSpec("phone", "adb", address, benchmark_model=binary)) as session:

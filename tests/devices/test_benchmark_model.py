@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.devices.adb.benchmark_model import Report, arguments, failure, parse
+from edgeprune.devices.adb.benchmark_model import Report, Timing, arguments, failure, parse
 from edgeprune.devices.channel import ChannelError
 
 MEMORY = "INFO: Memory footprint delta from the start of the tool (MB): init=6.7 overall=63.4"
@@ -168,9 +168,8 @@ def test_why_a_run_failed(code: int, output: str, kind: str, said: str) -> None:
 
 
 def test_arguments() -> None:
-    options = arguments(
-        "/m.tflite", threads=2, runs=0, least_s=0.006, warmup_runs=0, warmup_s=0.05, most_s=60, shapes={"a,b:c": (1, 3)}
-    )
+    timing = Timing(runs=0, least_s=0.006, warmup_runs=0, warmup_s=0.05, most_s=60)
+    options = arguments("/m.tflite", timing, threads=2, shapes={"a,b:c": (1, 3)})
     assert "--num_runs=1" in options
     assert "--warmup_runs=1" in options
     assert "--min_secs=0.006" in options

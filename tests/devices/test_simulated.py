@@ -19,6 +19,7 @@ from edgeprune.devices import ChannelError, find_device, open_session
 from edgeprune.probe import PROBE
 from edgeprune.profilers.client import ProbeClient, push
 from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.profilers.retry import Patience
 
 SETTINGS = MeasureSettings("onnxruntime", rounds=5)
 FORMULA = "[latency]\nbase_s = 1e-4\ns_per_byte = 1e-9\n"
@@ -42,7 +43,7 @@ def described(tmp_path: Path) -> Callable[[str], Any]:
 def measured(
     session: Any, candidate: Path, baseline: Path, times: int = 1, log: Callable[[str], None] | None = None
 ) -> list[Any]:
-    with session, LoopProfiler(session, SETTINGS, baseline, log=log, timeout_s=60) as profiler:
+    with session, LoopProfiler(session, SETTINGS, baseline, log=log, patience=Patience(60)) as profiler:
         return [profiler.measure(candidate) for _ in range(times)]
 
 

@@ -17,6 +17,7 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.devices.ssh.session import SshSession
 from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.profilers.retry import Patience
 
 QUICK = MeasureSettings("onnxruntime", warmup_runs=2, warmup_s=0.05, rounds=3, round_s=0.003, min_runs=3)
 TIMEOUT_S, PATIENCE_S = 30.0, 60.0
@@ -48,7 +49,7 @@ def search(board: Board, relay: Relay, folder: Path, candidates: int, planned: l
     share = -(-len(planned) // candidates)
     with (
         SshSession(spec, patience_s=20) as session,
-        LoopProfiler(session, QUICK, baseline, timeout_s=TIMEOUT_S, patience_s=PATIENCE_S) as profiler,
+        LoopProfiler(session, QUICK, baseline, patience=Patience(TIMEOUT_S, PATIENCE_S)) as profiler,
     ):
         models = board.path(session.facts()["models"])
         for index, file in enumerate(files):

@@ -21,10 +21,11 @@ from edgeprune.core.progress import Silent
 from edgeprune.models.zoo import FAMILIES
 from edgeprune.papers.conv import bench as bench_conv
 from edgeprune.papers.conv import config as bench_conv_config
-from edgeprune.papers.conv.bench import Ledger, distinct_widths, run_conv, widest
+from edgeprune.papers.conv.bench import Ledger, distinct_widths, widest
 from edgeprune.papers.conv.config import NETWORKS, ROWS, ConvConfig
 from edgeprune.papers.conv.pace import Pace, Part, format_hours, parts_of
 from edgeprune.papers.conv.records import ConvBench, load_conv
+from edgeprune.papers.conv.run import run_conv
 
 pytestmark = pytest.mark.soak
 

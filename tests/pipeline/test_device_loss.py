@@ -16,6 +16,7 @@ from edgeprune.core.trial import Trial
 from edgeprune.pipeline.choose import confirmed
 from edgeprune.pipeline.search import Searched
 from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.profilers.retry import Patience
 
 SMALL: dict[str, Any] = {
     "episodes": 6,
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.soak
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LoopProfiler.__init__.__kwdefaults__ or {}, "patience_s", 0.5)
+    monkeypatch.setitem(LoopProfiler.__init__.__kwdefaults__ or {}, "patience", Patience(300.0, 0.5))
     monkeypatch.setattr("edgeprune.profilers.client.PATIENCE_S", 0.5)
 
 

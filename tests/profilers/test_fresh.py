@@ -12,8 +12,8 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.local import LocalSession
-from edgeprune.profilers.client import Race
 from edgeprune.profilers.fresh import Collector, compare_fresh, cool_down
+from edgeprune.profilers.replies import Race
 from edgeprune.profilers.statistics import Interval, cost_interval, quotient_interval
 from edgeprune.profilers.verdict import judge
 

@@ -17,8 +17,10 @@ from edgeprune.core.plain import from_json, to_json
 from edgeprune.core.session import DeviceSpec
 from edgeprune.devices import open_session
 from edgeprune.devices.local import LocalSession
-from edgeprune.profilers.client import Pushed, Race
-from edgeprune.profilers.loop import LoopProfiler
+from edgeprune.profilers.client import Pushed
+from edgeprune.profilers.loop import CalmRaces, LoopProfiler
+from edgeprune.profilers.replies import Race
+from edgeprune.profilers.retry import Patience
 
 
 def pid_of(profiler: LoopProfiler) -> int:
@@ -153,7 +155,9 @@ def test_a_probe_that_hangs_once_is_replaced_at_the_deadline(
 ) -> None:
     said: list[str] = []
     probe_file = fails_once("hang", "race")
-    with LoopProfiler(session, quick, full_model, log=said.append, timeout_s=3, probe_file=probe_file) as profiler:
+    with LoopProfiler(
+        session, quick, full_model, log=said.append, patience=Patience(3), probe_file=probe_file
+    ) as profiler:
         assert isinstance(profiler.measure(half_model), Measurement)
     assert "in time" in fresh_probes(said)[0]
 
@@ -164,7 +168,7 @@ def test_a_probe_that_never_comes_up_is_an_error(
 ) -> None:
     probe_file = fails_always(how)
     with (
-        LoopProfiler(session, quick, full_model, timeout_s=0.7, probe_file=probe_file) as profiler,
+        LoopProfiler(session, quick, full_model, patience=Patience(0.7), probe_file=probe_file) as profiler,
         pytest.raises(DeviceError),
     ):
         profiler.measure(full_model)
@@ -224,7 +228,6 @@ BUSY: tuple[dict[str, object], ...] = (
     ],
 )
 def test_a_disturbed_race_is_repeated_only_as_long_as_a_candidate_may_take(
-    session: LocalSession,
     quick: MeasureSettings,
     seconds: list[float],
     states: tuple[dict[str, object], ...],
@@ -233,21 +236,20 @@ def test_a_disturbed_race_is_repeated_only_as_long_as_a_candidate_may_take(
 ) -> None:
     said: list[str] = []
     client = Watched(seconds, states)
-    profiler = LoopProfiler(
-        session, quick, Path("baseline"), say=said.append, clock=lambda: client.now, sleep=client.sleep
-    )
+    calm = CalmRaces(quick, lambda _: None, said.append, clock=lambda: client.now, sleep=client.sleep)
     nothing = Pushed("", "")
-    _, tainted, rejected = profiler._race(client, nothing, Deadline.after(1000))  # type: ignore[arg-type]
+    _, tainted, rejected = calm.race(client, nothing, nothing, Deadline.after(1000))  # type: ignore[arg-type]
     assert (client.races, rejected, client.now) == (races, races - 1, pytest.approx(spent))
     assert (tainted is not None) == (states is not CALM) == bool(said)
     assert next(client.seconds, None) is None
 
 
-def test_the_user_hears_once_that_the_machine_is_busy(session: LocalSession, quick: MeasureSettings) -> None:
+def test_the_user_hears_once_that_the_machine_is_busy(quick: MeasureSettings) -> None:
     said: list[str] = []
     client = Watched([0.5] * 6, BUSY)
-    profiler = LoopProfiler(session, quick, Path("baseline"), say=said.append, clock=lambda: client.now)
+    calm = CalmRaces(quick, lambda _: None, said.append, clock=lambda: client.now)
+    nothing = Pushed("", "")
     for _ in range(2):
-        profiler._race(client, Pushed("", ""), Deadline.after(1000))  # type: ignore[arg-type]
+        calm.race(client, nothing, nothing, Deadline.after(1000))  # type: ignore[arg-type]
     assert len(said) == 1
     assert said[0].startswith("measuring is disturbed (busy): other programs used 2.0 of 2 cores: close them")

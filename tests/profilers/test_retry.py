@@ -4,7 +4,7 @@ import pytest
 
 from edgeprune.core.clock import Deadline
 from edgeprune.devices.channel import ChannelError
-from edgeprune.profilers.retry import persist
+from edgeprune.profilers.retry import Patience, persist
 
 
 class Device:
@@ -24,8 +24,7 @@ class Device:
     def run(self, patience_s: float = 60.0) -> str:
         return persist(
             self.work,
-            timeout_s=5.0,
-            patience_s=patience_s,
+            Patience(5.0, patience_s),
             again=lambda error: self.heard.append(error.kind),
             sleep=self.slept.append,
         )

@@ -84,31 +84,38 @@ class Report:
     operators: tuple[Operator, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a process warms up and times: at least so many runs *and* seconds, at most `most_s` of either phase."""
+
+    runs: int = 1
+    least_s: float = 0.0
+    warmup_runs: int = 1
+    warmup_s: float = 0.0
+    most_s: float = math.inf
+
+
 def arguments(
     model: str,
+    timing: Timing,
     *,
     threads: int,
-    runs: int,
-    least_s: float,
-    warmup_runs: int,
-    warmup_s: float,
-    most_s: float,
     shapes: Mapping[str, Iterable[int]] | None = None,
     operators: bool = False,
 ) -> list[str]:
-    """The options that time `model`: at least so many runs *and* seconds, stopping after `most_s` of either phase.
+    """The options that time `model`.
 
     `shapes`: all inputs in the model's order, where it has dynamic sizes.
     """
     options = [
         f"--graph={model}",
         f"--num_threads={threads}",
-        f"--num_runs={max(1, runs)}",
-        f"--min_secs={least_s:g}",
+        f"--num_runs={max(1, timing.runs)}",
+        f"--min_secs={timing.least_s:g}",
         # With no warm-up run there would be no first inference.
-        f"--warmup_runs={max(1, warmup_runs)}",
-        f"--warmup_min_secs={warmup_s:g}",
-        f"--max_secs={most_s:.3f}",
+        f"--warmup_runs={max(1, timing.warmup_runs)}",
+        f"--warmup_min_secs={timing.warmup_s:g}",
+        f"--max_secs={timing.most_s:.3f}",
     ]
     if shapes:
         # Names only have to agree with each other, and real ones may hold commas and colons.

@@ -28,9 +28,10 @@ from edgeprune.core.files import sha256_file
 from edgeprune.core.session import DeviceSpec
 from edgeprune.core.text import shorten
 from edgeprune.devices.adb.benchmark_model import HELP_URL
-from edgeprune.devices.adb.channel import AdbChannel, end_leftover
+from edgeprune.devices.adb.channel import AdbChannel
 from edgeprune.devices.adb.client import Adb, Answer, check_room
 from edgeprune.devices.adb.lock import QUICK_S, STALE_S, PhoneLock
+from edgeprune.devices.adb.runner import end_leftover
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.common import plain_name
 

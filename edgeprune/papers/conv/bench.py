@@ -1,18 +1,4 @@
-"""`bench conv`: searches side by side on convolutional networks, held to bounds on measured latency.
-
-All searches of a network have the same criterion, repair and tuning of candidates, and try as many of them. What a plan
-scores and costs is found out once, for whoever asks; the seconds that took count for every search that asked. The best
-plan that keeps the bound is fine-tuned, once however many searches chose it. Against them stands a narrower network of
-the same family, trained from scratch. The test set is read when a plan is finished, and never before.
-
-FOLDER/
-├── .lock, .owner                              who writes here now (see `core.lock`)
-├── bench.json                                 settings of each network; a folder holds one choice of them
-├── cells/NETWORK@BOUND-METHOD-S.json          a finished search
-├── finished/NETWORK-KEY-S.json                a plan that was fine-tuned, judged on the test set and raced
-├── families/NETWORK.json                      what narrower networks of the family cost
-└── networks/NETWORK-S/                        the unpruned network of seed S; scores and seconds of all its plans
-"""
+"""One network of `bench conv` with one seed: searches of it, what they found finished, and its family's widths."""
 
 from __future__ import annotations
 
@@ -32,7 +18,7 @@ from torch import nn
 from edgeprune.core.budget import Bound
 from edgeprune.core.clock import Laps
 from edgeprune.core.design import PruningPlan
-from edgeprune.core.errors import BudgetError, DataError, DeviceError
+from edgeprune.core.errors import BudgetError, DataError
 from edgeprune.core.files import storing, write_json
 from edgeprune.core.inputs import plain_shape
 from edgeprune.core.measurement import Measurement, MeasureSettings
@@ -44,14 +30,14 @@ from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.trial import Candidate
 from edgeprune.data.catalog import DATASETS, data_folder, load_data
 from edgeprune.data.split import first_examples
-from edgeprune.devices import find_device, open_session
 from edgeprune.exporters import EXPORTERS
 from edgeprune.models.zoo import FAMILIES
 from edgeprune.papers.conv.config import SCRATCH, SEARCHES, ConvConfig
-from edgeprune.papers.conv.pace import Pace, Part, format_hours, parts_of, step_of
-from edgeprune.papers.conv.records import Cell, ConvHeader, Family, Finished, Latency, Seconds, Spent, Tested
+from edgeprune.papers.conv.folder import ConvFolder
+from edgeprune.papers.conv.pace import Part
+from edgeprune.papers.conv.records import Cell, Family, Finished, Latency, Seconds, Spent, Tested
 from edgeprune.papers.records import read_file
-from edgeprune.papers.workbench import check_settings, origin, owned
+from edgeprune.papers.workbench import origin
 from edgeprune.pipeline.candidates import RunIdentity, needed
 from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import RunConfig
@@ -77,100 +63,6 @@ PROCESSES, FAMILY_PROCESSES, FAMILY_S = 5, 3, 15.0
 STEPS = 32
 
 
-def run_conv(config: ConvConfig, progress: Progress) -> list[str]:
-    """Run what is not finished yet in `config.out`; what is there is not run again. The folder is locked meanwhile.
-
-    Returns why cells were left out, a line each. Raises UsageError for settings that are not those the folder was made
-    with, and where another process is at it, DataError, DeviceError, StorageError.
-    """
-    with owned(config.out, progress):
-        _write_header(config)
-        parts = [part for name in config.networks for part in _missing(config, name)]
-        if not parts:
-            return []
-        pace = Pace(config, parts, step_of)
-        for name, step in pace.steps.items():
-            progress.say(
-                f"{name}: a training step takes {1000 * step:.0f} ms; what is to do takes about "
-                f"{format_hours(pace.network(name))}"
-            )
-        progress.say(f"{len(parts)} searches and fine-tunings to do: about {format_hours(pace.left)}")
-        try:
-            return _run(config, parts, pace, progress)
-        except DeviceError as error:
-            hint = "when it is back, type the same command again: what is finished stays"
-            raise DeviceError(error.message, hint, retryable=error.retryable) from error
-
-
-def _run(config: ConvConfig, parts: Sequence[Part], pace: Pace, progress: Progress) -> list[str]:
-    left_out: list[str] = []
-    spec = find_device(config.device)
-    settings = MeasureSettings(runtime=spec.runtime or "onnxruntime", threads=spec.threads or 1)
-    # Seed by seed: a bench that is interrupted has some of every network.
-    order = sorted({(part.seed, config.networks.index(part.network), part.network) for part in parts})
-    with open_session(spec) as session:
-        for seed, _, name in order:
-            progress.stage(f"{name}, seed {seed}")
-            started = time.monotonic()
-            with _opened(config, name, seed, session, settings, progress) as bench:
-                pace.begun(name, seed, time.monotonic() - started)
-                for part in parts:
-                    if (part.network, part.seed) != (name, seed):
-                        continue
-                    started = time.monotonic()
-                    try:
-                        done = bench.search(part) if part.what == "search" else bench.finish(part)
-                    except BudgetError as error:
-                        done = f"left out: {_label(part)}: {error.message}"
-                        left_out.append(done)
-                    pace.done(part, time.monotonic() - started)
-                    if done:
-                        progress.say(done)
-                    progress.say(f"{pace.parts} left, about {format_hours(pace.left)}" if pace.parts else "all is done")
-    return left_out
-
-
-def _missing(config: ConvConfig, name: str) -> Iterator[Part]:
-    for seed in range(config.protocol(name).seeds):
-        for part in parts_of(config, name, seed):
-            cell = _cell_file(config.out, part)
-            if not cell.exists():
-                yield part
-            elif part.what == "finish":
-                key = read_file(cell, Cell).key
-                if not _finished_file(config.out, name, key, seed).exists():
-                    yield part
-
-
-def _label(part: Part) -> str:
-    return f"{part.network} at {part.bound:g}x, {part.method}, seed {part.seed}"
-
-
-def _cell_file(folder: Path, part: Part) -> Path:
-    return folder / "cells" / f"{part.network}@{part.bound:g}-{part.method}-{part.seed}.json"
-
-
-def _finished_file(folder: Path, name: str, key: str, seed: int) -> Path:
-    return folder / "finished" / f"{name}-{key}-{seed}.json"
-
-
-def _write_header(config: ConvConfig) -> None:
-    """Write bench.json and the folders. Raises UsageError where a network was compared with other settings."""
-    path = config.out / "bench.json"
-    check_settings(config.out, {"kind": "conv", "device": config.device})
-    networks = dict(read_file(path, ConvHeader).networks) if path.exists() else {}
-    for name in config.networks:
-        settings = config.protocol(name).settings()
-        earlier = networks.get(name)
-        check_settings(config.out, to_json(settings), to_json(earlier) if earlier else None, f" for {name}")
-        networks[name] = settings
-    with storing(config.out):
-        for each in ("cells", "finished", "families", "networks"):
-            (config.out / each).mkdir(exist_ok=True)
-    header = ConvHeader(**origin(), kind="conv", device=config.device, networks=networks)
-    write_json(path, to_json(header))
-
-
 class Ledger:
     """Seconds that every plan took, by part (see `Evaluator.spent`), on disk: who asks for a plan is charged for it."""
 
@@ -192,7 +84,7 @@ class Ledger:
         return sum(self._known.get(key, {}).get(part, 0.0) for key in keys for part in parts)
 
 
-class _Bench:
+class NetworkBench:
     """One network with one seed: everything that its cells share."""
 
     def __init__(
@@ -200,6 +92,7 @@ class _Bench:
         smallest: Candidate,
     ) -> None:  # fmt: skip
         self._config, self._run, self._name, self._seed = config, run, name, run.seed
+        self._files = ConvFolder(config.out)
         self._protocol = config.protocol(name)
         self._shop, self._folder = shop, folder
         self._possible, self._smallest = possible, smallest
@@ -246,19 +139,19 @@ class _Bench:
             seconds=Spent(round(host, 2), round(device, 2), round(sought.agent_seconds, 2)),
             tried=tuple((c.accuracy, c.cost.quotient if isinstance(c.cost, Measurement) else None) for c in candidates),
         )  # fmt: skip
-        return f"{_label(part)}: {100 * best.accuracy:.2f} % on validation, briefly tuned"
+        return f"{part.label}: {100 * best.accuracy:.2f} % on validation, briefly tuned"
 
     def finish(self, part: Part) -> str | None:
         """Fine-tune what the part's cell found, judge it on the test set, race it; None where that was done before."""
-        cell = _cell_file(self._config.out, part)
+        cell = self._files.cell(part)
         if not cell.exists():
             return None  # it was left out
         found = read_file(cell, Cell)
-        path = _finished_file(self._config.out, self._name, found.key, self._seed)
+        path = self._files.finished(self._name, found.key, self._seed)
         if not path.exists():
             self._finish(found, path)
         lost = 100 * (self._baseline - read_file(path, Finished).accuracy)
-        return f"{_label(part)}: {lost:.2f} points lost"
+        return f"{part.label}: {lost:.2f} points lost"
 
     @cached_property
     def _baseline(self) -> float:
@@ -350,7 +243,7 @@ class _Bench:
 
     def _narrower(self, part: Part) -> str:
         """Find the widest network of the family that keeps the bound on the device."""
-        path = self._config.out / "families" / f"{self._name}.json"
+        path = self._files.family(self._name)
         # Latency does not hang on what the weights are: seeds share it.
         known = dict(read_file(path, Family).keeps) if path.exists() else {}
 
@@ -373,7 +266,7 @@ class _Bench:
             part, key=f"{SCRATCH}{width:g}", widths=convolutions, family_width=width, score=None, latency=None,
             keeps=True, evaluations=0, seconds=Spent(0.0, 0.0, 0.0), tried=(),
         )  # fmt: skip
-        return f"{_label(part)}: width {width:g} of the family keeps the bound"
+        return f"{part.label}: width {width:g} of the family keeps the bound"
 
     def _race(self, width: float, bound: Bound) -> Interval:
         shop = self._shop
@@ -396,7 +289,7 @@ class _Bench:
     def _write_cell(self, part: Part, *, family_width: float | None = None, **found: Any) -> None:
         where: dict[str, Any] = {"network": part.network, "bound": part.bound, "method": part.method, "seed": part.seed}
         cell = Cell(**origin(), **where, family_width=family_width, **found)
-        write_json(_cell_file(self._config.out, part), to_json(cell))
+        write_json(self._files.cell(part), to_json(cell))
 
 
 def distinct_widths(make: Callable[[float], nn.Module]) -> list[float]:
@@ -421,12 +314,12 @@ def widest(widths: Sequence[float], keeps: Callable[[float], bool]) -> float | N
 
 
 @contextmanager
-def _opened(
+def opened(
     config: ConvConfig, name: str, seed: int, session: Session, settings: MeasureSettings, progress: Progress
-) -> Iterator[_Bench]:
+) -> Iterator[NetworkBench]:
     """The unpruned network of one seed, trained where that was not done before, and what evaluates its plans."""
     protocol = config.protocol(name)
-    path = config.out / "networks" / f"{name}-{seed}"
+    path = ConvFolder(config.out).network(name, seed)
     with storing(path):
         path.mkdir(exist_ok=True)
     folder = RunFolder(path)
@@ -465,7 +358,7 @@ def _opened(
         ) as shop,
     ):
         possible, smallest = measure_possible(shop)
-        yield _Bench(config, run, name, shop, folder, possible, smallest)
+        yield NetworkBench(config, run, name, shop, folder, possible, smallest)
 
 
 def _shared(config: ConvConfig, name: str) -> Path:

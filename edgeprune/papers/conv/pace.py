@@ -32,6 +32,11 @@ class Part:
     method: str
     what: Literal["search", "finish"]
 
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.network} at {self.bound:g}x, {self.method}, seed {self.seed}"
+
 
 def parts_of(config: ConvConfig, name: str, seed: int) -> Iterator[Part]:
     """All parts of one unpruned network, in order: bound by bound, what was found is finished before the next."""

@@ -55,17 +55,7 @@ def autoprune(
     def make(network: nn.Module, columns: Columns, optimizer: torch.optim.Optimizer, ramp: int) -> _AutoPrune:
         return _AutoPrune(network, columns, optimizer, ramp, _endless(validation, recipe.batch_size, recipe.seed))
 
-    return compress(
-        make,
-        network,
-        structure,
-        train_set,
-        validation,
-        ncr=ncr,
-        recipe=recipe,
-        progress=progress,
-        title="AutoPrune",
-    )
+    return compress(make, network, structure, train_set, validation, ncr=ncr, recipe=recipe, progress=progress)
 
 
 def _endless(batches: Batches, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -76,6 +66,8 @@ def _endless(batches: Batches, size: int, seed: int) -> Iterator[tuple[Tensor, T
 
 
 class _AutoPrune:
+    title = "AutoPrune"
+
     def __init__(
         self,
         network: nn.Module,

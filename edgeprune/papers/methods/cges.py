@@ -50,20 +50,12 @@ def cges(
     def make(network: nn.Module, columns: Columns, optimizer: torch.optim.Optimizer, _ramp: int) -> _CGES:
         return _CGES(network, columns, optimizer)
 
-    return compress(
-        make,
-        network,
-        structure,
-        train_set,
-        validation,
-        ncr=ncr,
-        recipe=recipe,
-        progress=progress,
-        title="CGES",
-    )
+    return compress(make, network, structure, train_set, validation, ncr=ncr, recipe=recipe, progress=progress)
 
 
 class _CGES:
+    title = "CGES"
+
     def __init__(self, network: nn.Module, columns: Columns, optimizer: torch.optim.Optimizer) -> None:
         self._network = network
         self._columns = columns

@@ -38,6 +38,9 @@ GAIN = 200.0
 class Sparsifier(Protocol):
     """A method while its penalty is on."""
 
+    #: What it is called in bars and messages.
+    title: str
+
     def step(self, x: Tensor, y: Tensor, strength: float) -> float:
         """One step on inputs (n, ...) and labels (n,); the loss, without the penalty."""
 
@@ -62,7 +65,6 @@ def compress(
     ncr: float,
     recipe: Recipe,
     progress: Progress,
-    title: str,
 ) -> Compressed:
     """Train a copy of a *trained* `network` under a penalty until its NCR is `ncr`, then train what is left.
 
@@ -72,18 +74,12 @@ def compress(
 
     Raises UsageError where `ncr` is no rate, floors forbid it, or the epochs do not suffice for it.
     """
-    groups, epochs, batch_size = structure.groups, recipe.epochs, recipe.batch_size
-    total = structure.neurons(network)
-    _check(groups, total, ncr, epochs)
-    network = deepcopy(network)
+    epochs, batch_size = recipe.epochs, recipe.batch_size
+    _check(structure.groups, structure.neurons(network), ncr, epochs)
     generator = torch.Generator().manual_seed(recipe.seed)
-    optimizer = adamw(network, recipe.learning_rate, DECAY)
     steps = epochs * (len(train_set) // batch_size + (len(train_set) % batch_size > 1))
-    columns, ramp = Columns(structure), max(1, steps // 2)
-    sparsifier = make(network, columns, optimizer, ramp)
-    strength, step = START, 0
-    settled: PruningPlan | None = None
-    masks: PerChannel = {}
+    control = _Controller(make, deepcopy(network), structure, ncr, recipe.learning_rate, steps)
+    title = control.title
     best: tuple[float, nn.Module] | None = None
     history: list[Epoch] = []
     # Dropout draws from torch's own generator: it is seeded here and given back as it was.
@@ -91,44 +87,84 @@ def compress(
         torch.manual_seed(recipe.seed)
         for epoch in range(1, epochs + 1):
             losses: list[float] = []
-            network.train()
+            control.network.train()
             for x, y in _shuffled(train_set, batch_size, generator):
-                rate, beta = one_cycle(step / steps)
-                for parameters in optimizer.param_groups:
-                    parameters["lr"], parameters["betas"] = rate * recipe.learning_rate, (beta, 0.999)
-                step += 1
-                if settled is None:
-                    losses.append(sparsifier.step(x, y, strength))
-                    left = neurons_left(groups, total, widths(groups, sparsifier.margins()))
-                    pace = total - (total - total / ncr) * step / ramp
-                    strength *= math.exp(min(1.0, GAIN / ramp * (left - pace) / total))
-                    if total / left >= ncr:
-                        settled = settle(groups, sparsifier.margins(), total, ncr)
-                        columns.scale_(network, sparsifier.gates())
-                        masks = stays(groups, settled)
-                        columns.scale_(network, masks)
-                        progress.say(f"{title}: NCR {ncr:g} reached in epoch {epoch} of {epochs}")
-                else:
-                    losses.append(descend(optimizer, F.cross_entropy(network(x), y)))
-                    columns.scale_(network, masks)
-            plan = settled or kept(groups, sparsifier.margins(), widths(groups, sparsifier.margins()))
-            shown = network
-            if settled is None:
-                shown = deepcopy(network)
-                columns.scale_(shown, sparsifier.gates())
-                columns.scale_(shown, stays(groups, plan))
+                before = control.settled
+                losses.append(control.step(x, y))
+                if control.settled is not before:
+                    progress.say(f"{title}: NCR {ncr:g} reached in epoch {epoch} of {epochs}")
+            shown, reached = control.pruned()
             accuracy = score(shown, validation)
-            reached = total / neurons_left(groups, total, plan.widths)
             history.append(Epoch(sum(losses) / max(1, len(losses)), accuracy, reached))
-            if settled is not None and (best is None or accuracy > best[0]):
-                best = (accuracy, deepcopy(network))
+            if control.settled is not None and (best is None or accuracy > best[0]):
+                best = (accuracy, deepcopy(control.network))
             bar.advance(1, f"validation {100 * accuracy:.2f} %, NCR {reached:.2f}")
-    if settled is None or best is None:
+    if control.settled is None or best is None:
         raise UsageError(
             f"{title} came to an NCR of {history[-1].ncr:.2f} in {epochs} epochs, not to {ncr:g}",
             "give it more: --train-epochs N, and a new --out",
         )
-    return Compressed(best[1].eval(), settled, epochs, tuple(history))
+    return Compressed(best[1].eval(), control.settled, epochs, tuple(history))
+
+
+class _Controller:
+    """A network in training, step by step: under a penalty, until what stays is settled at the NCR asked for."""
+
+    def __init__(
+        self, make: Make, network: nn.Module, structure: Structure, ncr: float, learning_rate: float, steps: int
+    ) -> None:
+        """`network` itself is trained, for so many `steps` in all."""
+        self.network = network
+        #: The plan at the crossing; None before it.
+        self.settled: PruningPlan | None = None
+        self._groups, self._total, self._ncr = structure.groups, structure.neurons(network), ncr
+        self._columns = Columns(structure)
+        self._learning_rate, self._steps, self._ramp = learning_rate, steps, max(1, steps // 2)
+        self._optimizer = adamw(network, learning_rate, DECAY)
+        self._sparsifier = make(network, self._columns, self._optimizer, self._ramp)
+        self._strength, self._step = START, 0
+        self._masks: PerChannel = {}
+
+    @property
+    def title(self) -> str:
+        """The method's, in bars and messages."""
+        return self._sparsifier.title
+
+    def step(self, x: Tensor, y: Tensor) -> float:
+        """One step on inputs (n, ...) and labels (n,); the loss, without the penalty."""
+        rate, beta = one_cycle(self._step / self._steps)
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"], parameters["betas"] = rate * self._learning_rate, (beta, 0.999)
+        self._step += 1
+        if self.settled is None:
+            loss = self._sparsifier.step(x, y, self._strength)
+            self._adapt()
+        else:
+            loss = descend(self._optimizer, F.cross_entropy(self.network(x), y))
+            self._columns.scale_(self.network, self._masks)
+        return loss
+
+    def _adapt(self) -> None:
+        """Set the strength by how many neurons are left; where they are few enough, settle what stays."""
+        total, margins = self._total, self._sparsifier.margins()
+        left = neurons_left(self._groups, total, widths(self._groups, margins))
+        pace = total - (total - total / self._ncr) * self._step / self._ramp
+        self._strength *= math.exp(min(1.0, GAIN / self._ramp * (left - pace) / total))
+        if total / left >= self._ncr:
+            self.settled = settle(self._groups, margins, total, self._ncr)
+            self._columns.scale_(self.network, self._sparsifier.gates())
+            self._masks = stays(self._groups, self.settled)
+            self._columns.scale_(self.network, self._masks)
+
+    def pruned(self) -> tuple[nn.Module, float]:
+        """The network without what has vanished so far, and its NCR."""
+        plan, shown = self.settled, self.network
+        if plan is None:
+            margins = self._sparsifier.margins()
+            plan, shown = kept(self._groups, margins, widths(self._groups, margins)), deepcopy(self.network)
+            self._columns.scale_(shown, self._sparsifier.gates())
+            self._columns.scale_(shown, stays(self._groups, plan))
+        return shown, self._total / neurons_left(self._groups, self._total, plan.widths)
 
 
 def _check(groups: Iterable[Group], total: int, ncr: float, epochs: int) -> None:

@@ -53,20 +53,12 @@ def l0(
     def make(network: nn.Module, columns: Columns, optimizer: torch.optim.Optimizer, ramp: int) -> _L0:
         return _L0(network, columns, optimizer, ramp, recipe.seed)
 
-    return compress(
-        make,
-        network,
-        structure,
-        train_set,
-        validation,
-        ncr=ncr,
-        recipe=recipe,
-        progress=progress,
-        title="L0",
-    )
+    return compress(make, network, structure, train_set, validation, ncr=ncr, recipe=recipe, progress=progress)
 
 
 class _L0:
+    title = "L0"
+
     def __init__(
         self, network: nn.Module, columns: Columns, optimizer: torch.optim.Optimizer, ramp: int, seed: int
     ) -> None:
