@@ -46,6 +46,8 @@ from edgeprune.search.states import Losses
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.fit import score, train
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 #: Training images that criteria look at.
 CALIBRATION_IMAGES = 8000
@@ -81,13 +83,18 @@ class Ground:
     learning_rate: float
     brief_steps: int
 
+    @property
+    def problem(self) -> Problem:
+        """What networks learn from."""
+        return Problem(self.train, self.validation)
+
 
 class Scorer:
     """`evaluate` of the search on the host: a plan's accuracy on validation images, tuned for a moment by `tuning`."""
 
     def __init__(self, ground: Ground, criterion: Ranked, tuning: BriefTuning | None) -> None:
         self._criterion = criterion
-        self._score = Scoring(ground.network, ground.structure, criterion, ground.train, ground.validation, tuning)
+        self._score = Scoring(ground.network, ground.structure, criterion, ground.problem, tuning)
         self._known: dict[str, Candidate] = {}
         #: How often it was asked.
         self.count = 0
@@ -135,8 +142,7 @@ class Workbench:
             repair=repair,
             network=network,
             structure=structure,
-            train_set=ground.train,
-            validation=ground.validation,
+            problem=ground.problem,
             images=CALIBRATION_IMAGES,
             seed=ground.seed,
             progress=self._progress,
@@ -245,10 +251,8 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
             network.load_state_dict(load_file(weights))
     else:
         started = time.monotonic()
-        fit = train(
-            network, train_set, validation, epochs=train_epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE,
-            seed=seed, progress=progress, title="training",
-        )  # fmt: skip
+        regime = Regime(epochs=train_epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE, seed=seed)
+        fit = train(network, Problem(train_set, validation), regime, progress=progress, title="training")
         network = fit.network
         save_weights(weights, network)
         made = Baseline(

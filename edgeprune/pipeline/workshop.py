@@ -144,13 +144,5 @@ def _scoring(prepared: Prepared, criterion: Criterion) -> Scoring:
             task=prepared.task,
         )
     return Scoring(
-        prepared.network,
-        prepared.structure,
-        criterion,
-        prepared.train,
-        prepared.validation,
-        tuning,
-        settings.images,
-        prepared.task,
-        prepared.place,
+        prepared.network, prepared.structure, criterion, prepared.problem, tuning, settings.images, prepared.place
     )

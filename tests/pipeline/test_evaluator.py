@@ -88,9 +88,7 @@ class Bench:
         self.said: list[str] = []
         progress = Silent()
         progress.say = self.said.append  # type: ignore[method-assign]
-        scoring = Scoring(
-            prepared.network, prepared.structure, criterion, prepared.train, prepared.validation, None, 40
-        )
+        scoring = Scoring(prepared.network, prepared.structure, criterion, prepared.problem, None, 40)
         self.evaluator = Evaluator(
             RunIdentity(name, folder, "board", policy), prepared, criterion, scoring, Files(folder),  # type: ignore[arg-type]
             self.profiler, self.cache, self.store, "network", MeasureSettings("onnxruntime"), progress, ahead=ahead,  # type: ignore[arg-type]

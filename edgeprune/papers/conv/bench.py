@@ -57,7 +57,7 @@ from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import metadata
-from edgeprune.pipeline.finetune import prune_and_tune, settings_of, teacher_of
+from edgeprune.pipeline.finetune import prune_and_tune, tuner_of
 from edgeprune.pipeline.possible import check_possible, with_defaults
 from edgeprune.pipeline.prepare import prepare
 from edgeprune.pipeline.records.search import Possible
@@ -206,7 +206,7 @@ class _Bench:
         self._ledger = Ledger(folder / "seconds.json", shop.evaluator.spent)
         prepared = shop.prepared
         self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-        self._teacher = teacher_of(prepared)
+        self._tuner = tuner_of(prepared, shop.progress)
 
     def search(self, part: Part) -> str:
         """Fill the part's cell. Raises BudgetError where no network keeps the bound."""
@@ -317,32 +317,17 @@ class _Bench:
                 if network is prepared.network
                 else criterion_of(prepared, network, structure, shop.progress)
             ),
-            train_set=prepared.train,
-            validation=prepared.validation,
-            settings=settings_of(prepared),
-            seed=self._seed,
-            progress=shop.progress,
-            teacher=self._teacher,
+            self._tuner,
         )
         return fit, plan
 
     def _train(self, width: float) -> Fit:
         """A network of the family as the unpruned one was trained, for as many epochs as that and fine-tuning had."""
         prepared, schedule = self._shop.prepared, self._shop.prepared.schedule
+        epochs = self._protocol.train_epochs + schedule.finetune_epochs
+        regime = replace(schedule.baseline(self._seed, prepared.place, "best"), epochs=epochs)
         torch.manual_seed(self._seed)
-        return train(
-            self._made(width),
-            prepared.train,
-            prepared.validation,
-            epochs=self._protocol.train_epochs + schedule.finetune_epochs,
-            learning_rate=schedule.learning_rate,
-            batch_size=schedule.batch_size,
-            seed=self._seed,
-            progress=self._shop.progress,
-            title="from scratch",
-            augmentation=schedule.augmentation,
-            place=prepared.place,
-        )
+        return train(self._made(width), prepared.problem, regime, progress=self._shop.progress, title="from scratch")
 
     def _made(self, width: float) -> nn.Module:
         dataset = self._shop.prepared.dataset
