@@ -43,6 +43,7 @@ from edgeprune.pruning.surgery import cut, mask, prune
 from edgeprune.search.costs import Costs
 from edgeprune.search.frontier import Frontier
 from edgeprune.search.reward import Limits
+from edgeprune.search.space import Space
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
@@ -198,7 +199,7 @@ def draw(ground: Ground, count: int, macs: float) -> list[dict[str, int]]:
     for _ in range(200):
         widths = {g.name: g.snap(g.channels * noise.uniform(0.1, 1.0)) for g in groups}
         costs.latency.learn(widths, max(work(widths).macs, 1e-3))
-    frontier = Frontier(groups, Limits(latency=macs), costs, lambda _: 1.0)
+    frontier = Frontier(Space(groups, 1), Limits(latency=macs), costs)
     found: list[dict[str, int]] = []
     while len(found) < count:
         widths = frontier.fit([g.channels * noise.uniform(0.2, 1.0) for g in groups])

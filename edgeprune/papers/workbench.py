@@ -39,9 +39,10 @@ from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.search.drive import SearchResult, drive
-from edgeprune.search.environment import Environment, Episode, Widths
+from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.methods import Method
 from edgeprune.search.reward import Reward
+from edgeprune.search.space import Space, Widths
 from edgeprune.search.states import Losses
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import FASTER, BriefTuning
@@ -176,10 +177,9 @@ class Workbench:
         scorer = Scorer(ground, ranked, tuning)
         groups = ground.structure.groups
         environment = Environment(
-            groups,
+            Space(groups, ground.structure.neurons(ground.network)),
             scorer,
             Reward(ground.validation_accuracy, ncr, 1.0, 1.0, beta=beta),
-            neurons=ground.structure.neurons(ground.network),
             min_ncr=ncr if bound and method.bound else None,
             credit=method.credit,
             states=method.states(groups, lambda: Losses(ranked.ranking.errors())),

@@ -36,7 +36,8 @@ from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Status
 from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import RunResult, assemble, header
 from edgeprune.pipeline.resume import finished_already, finished_bound, known_folder, searches
-from edgeprune.pipeline.search import Searched, Wanted, run_search
+from edgeprune.pipeline.search import Searched, run_search
+from edgeprune.pipeline.seek import Wanted
 from edgeprune.pipeline.stored import stored_config
 from edgeprune.pipeline.tuned import TunedNetworks
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate

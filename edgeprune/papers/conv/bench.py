@@ -41,7 +41,6 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RUNTIMES
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.core.trial import Candidate
 from edgeprune.data.catalog import DATASETS, data_folder, load_data
 from edgeprune.data.split import first_examples
 from edgeprune.devices import find_device, open_session
@@ -60,11 +59,11 @@ from edgeprune.pipeline.export import metadata
 from edgeprune.pipeline.finetune import prune_and_tune, tuner_of
 from edgeprune.pipeline.possible import check_possible, with_defaults
 from edgeprune.pipeline.prepare import prepare
-from edgeprune.pipeline.records.search import Possible
-from edgeprune.pipeline.search import confirm_best, seek
+from edgeprune.pipeline.search import confirm_best
+from edgeprune.pipeline.seek import Searcher, Wanted, seek
 from edgeprune.pipeline.settings import settle
 from edgeprune.pipeline.validate import as_at_the_end
-from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
+from edgeprune.pipeline.workshop import Narrowest, Workshop, measure_narrowest, workshop
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.statistics import Interval, cost_interval
 from edgeprune.pruning.cost import count_macs
@@ -196,13 +195,12 @@ class _Bench:
     """One network with one seed: everything that its cells share."""
 
     def __init__(
-        self, config: ConvConfig, run: RunConfig, name: str, shop: Workshop, folder: RunFolder, possible: Possible,
-        smallest: Candidate,
-    ) -> None:  # fmt: skip
+        self, config: ConvConfig, run: RunConfig, name: str, shop: Workshop, folder: RunFolder, narrowest: Narrowest
+    ) -> None:
         self._config, self._run, self._name, self._seed = config, run, name, run.seed
         self._protocol = config.protocol(name)
         self._shop, self._folder = shop, folder
-        self._possible, self._smallest = possible, smallest
+        self._narrowest = narrowest
         self._ledger = Ledger(folder / "seconds.json", shop.evaluator.spent)
         prepared = shop.prepared
         self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
@@ -212,7 +210,7 @@ class _Bench:
         """Fill the part's cell. Raises BudgetError where no network keeps the bound."""
         if part.method == SCRATCH:
             return self._narrower(part)
-        shop, possible, ledger = self._shop, self._possible, self._ledger
+        shop, possible, ledger = self._shop, self._narrowest.possible, self._ledger
         run = replace(self._run, max_latency=f"{part.bound:g}x")
         budget, bound = (
             with_defaults(run.budget(), possible, shop.prepared.task.metric),
@@ -220,11 +218,9 @@ class _Bench:
         )
         settings = settle(run, shop.prepared.facts).search
         check_possible(budget, possible, self._config.device, shop.prepared.structure)
-        sought = seek(
-            shop, SEARCHES[part.method], settings, run.budget(), possible, self._smallest,
-            episodes=self._protocol.episodes, seed=self._seed, ahead=0,
-            keep=lambda trial: ledger.note([trial.candidate.plan]),
-        )  # fmt: skip
+        searcher = Searcher(SEARCHES[part.method], settings, self._seed)
+        wanted = Wanted(run.budget(), self._protocol.episodes)
+        sought = seek(shop, self._narrowest, searcher, wanted, keep=lambda trial: ledger.note([trial.candidate.plan]))
         ordered = confirm_best(shop, sought.trials, budget, possible.reference, 1)
         best, candidates = ordered[0].candidate, [trial.candidate for trial in sought.trials]
         tried = [each.plan for each in candidates]
@@ -449,8 +445,7 @@ def _opened(
             ahead=False,
         ) as shop,
     ):
-        possible, smallest = measure_possible(shop)
-        yield _Bench(config, run, name, shop, folder, possible, smallest)
+        yield _Bench(config, run, name, shop, folder, measure_narrowest(shop))
 
 
 def _shared(config: ConvConfig, name: str) -> Path:
