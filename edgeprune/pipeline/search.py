@@ -17,7 +17,6 @@ from edgeprune.core.trial import Trial
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.choose import confirm, latency_interval, rank
-from edgeprune.pipeline.config import AGENTS
 from edgeprune.pipeline.possible import check_possible, kept_already, with_defaults
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.records.search import AgentName, BoundedSearch, MeanReward, Possible, Reference, Search
@@ -31,6 +30,7 @@ from edgeprune.search.costs import Fit
 from edgeprune.search.environment import StopSearch
 from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import make_method
+from edgeprune.search.names import AGENTS
 
 #: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
 CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
