@@ -32,7 +32,7 @@ class Held:
 
     @property
     def values(self) -> frozenset[str]:
-        """Names of those whose values stay: all."""
+        """Names of them all: what reads a group is not refitted where that would change one of these."""
         return frozenset((*self.tied, *self.frozen))
 
     def why(self, cut: Iterable[str]) -> str | None:
