@@ -122,20 +122,20 @@ def fine_tune(
     return Tuned(best, kept.plan, before, kept.fit)
 
 
-def regime_of(prepared: Prepared) -> Regime:
-    """How a run fine-tunes, for all epochs or minutes there are."""
-    return prepared.schedule.finetuning(prepared.settled.seed, prepared.place, prepared.taken)
-
-
-def teacher_of(prepared: Prepared) -> Distillation:
-    """The unpruned network as the teacher of a run's fine-tuning."""
-    schedule = prepared.schedule
-    return Distillation(prepared.network, schedule.temperature, schedule.distillation, schedule.rounds, prepared.task)
-
-
 def tuner_of(prepared: Prepared, progress: Progress) -> Tuner:
-    """What tunes the networks of a run, one for all: they see the same images, and share the teacher's answers."""
-    return Tuner(problem=prepared.problem, regime=regime_of(prepared), teacher=teacher_of(prepared), progress=progress)
+    """What tunes the networks of a run, for all epochs or minutes there are.
+
+    One for all of them: they see the same images, and share the answers that the teacher keeps.
+    """
+    schedule = prepared.schedule
+    return Tuner(
+        problem=prepared.problem,
+        regime=schedule.finetuning(prepared.settled.seed, prepared.place, prepared.taken),
+        teacher=Distillation(
+            prepared.network, schedule.temperature, schedule.distillation, schedule.rounds, prepared.task
+        ),
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from edgeprune.data.split import make_dataset
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import build
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.finetune import regime_of
+from edgeprune.pipeline.finetune import tuner_of
 from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.prepare import Prepared, prepare
 from edgeprune.pipeline.scaling import Compared, better, scalings
@@ -191,7 +191,7 @@ def test_validation_images_that_the_weights_saw_choose_no_epoch(config: RunConfi
     assert found.taken == ("last" if seen else "best")
     said = [line for line in heard.lines if "fine-tuning's last epoch is taken" in line]
     assert len(said) == seen
-    assert regime_of(found).taken == found.taken
+    assert tuner_of(found, heard).regime.taken == found.taken
 
 
 def test_what_is_trained_here_has_not_seen_them(config: RunConfig) -> None:
