@@ -34,7 +34,7 @@ from edgeprune.data.catalog import DATASETS, load_data
 from edgeprune.models.source import load_weights
 from edgeprune.models.zoo import build
 from edgeprune.pipeline.criterion import make_criterion
-from edgeprune.pipeline.finetune import FineTune, prune_and_tune
+from edgeprune.pipeline.finetune import Tuner, prune_and_tune
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.shares import LayerShares
@@ -43,6 +43,7 @@ from edgeprune.pruning.surgery import cut, mask, prune
 from edgeprune.search.costs import Costs
 from edgeprune.search.frontier import Frontier
 from edgeprune.search.reward import Limits
+from edgeprune.search.space import Space
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
@@ -51,7 +52,9 @@ from edgeprune.training.fit import predict, score, train
 from edgeprune.training.heap import keep_freed_memory
 from edgeprune.training.narrow import narrow
 from edgeprune.training.place import Place
+from edgeprune.training.problem import Problem
 from edgeprune.training.recalibration import recalibrate
+from edgeprune.training.regime import FINETUNE_DECAY, Regime
 from edgeprune.training.sensitivity import divergences
 
 #: Validation images that a score is taken of, from the first on.
@@ -104,8 +107,8 @@ def main() -> None:
 def one(name: str, args: argparse.Namespace) -> dict[str, object]:
     ground = make_ground(name, args)
     criterion = make_criterion(
-        "reconstruction", repair=True, network=ground.network, structure=ground.structure, train_set=ground.train,
-        validation=ground.validation, images=4000, seed=0, progress=Silent(),
+        "reconstruction", repair=True, network=ground.network, structure=ground.structure,
+        problem=Problem(ground.train, ground.validation), images=4000, seed=0, progress=Silent(),
     )  # fmt: skip
     plans = [criterion.plan(widths) for widths in draw(ground, args.plans, args.macs)]
     small = some(ground.train, args.train_images)
@@ -117,12 +120,14 @@ def one(name: str, args: argparse.Namespace) -> dict[str, object]:
     for way, (losses, taken) in foreknown(ground, criterion).items():
         told[way] = [-sum(losses[name][width] for name, width in plan.widths.items()) for plan in plans]
         seconds[way] = taken
-    settings = FineTune(
-        epochs=args.epochs, temperature=3.0 if ground.convolves else 1.0, augmentation=ground.augmentation,
-        place=ground.place, taken="best" if ground.unseen is ground.validation else "last",
+    regime = Regime(
+        epochs=args.epochs, learning_rate=2e-3, batch_size=128, seed=0, weight_decay=FINETUNE_DECAY,
+        augmentation=ground.augmentation, place=ground.place,
+        taken="best" if ground.unseen is ground.validation else "last",
     )  # fmt: skip
     # All plans see the same images, which the unpruned network is asked about once.
-    teacher = Distillation(ground.network, settings.temperature, settings.distillation)
+    teacher = Distillation(ground.network, 3.0 if ground.convolves else 1.0)
+    tuner = Tuner(problem=Problem(small, ground.validation), regime=regime, teacher=teacher, progress=Silent())
     for number, plan in enumerate(plans, start=1):
         for way, make in made.items():
             started = time.perf_counter()
@@ -131,10 +136,7 @@ def one(name: str, args: argparse.Namespace) -> dict[str, object]:
             for how, value in scores(ground, answers, pruned).items():
                 told[f"{way}; {how}"].append(value)
                 seconds[f"{way}; {how}"] += taken
-        _, fit, _ = prune_and_tune(
-            ground.network, ground.structure, plan.widths, lambda *_: criterion, train_set=small,
-            validation=ground.validation, settings=settings, seed=0, progress=Silent(), teacher=teacher,
-        )  # fmt: skip
+        _, fit, _ = prune_and_tune(ground.network, ground.structure, plan.widths, lambda *_: criterion, tuner)
         truth.append(score(fit.network, ground.unseen, place=ground.place))
         print(f"{name} {number}/{len(plans)} {truth[-1]:.4f} {list(plan.widths.values())}", flush=True)
     print(f"\n{name}: {len(plans)} plans, after {args.epochs} epochs {min(truth):.4f} to {max(truth):.4f}")
@@ -173,10 +175,11 @@ def make_ground(name: str, args: argparse.Namespace) -> Ground:
         if kept.exists():
             network.load_state_dict(load_file(kept))
         else:
-            fit = train(
-                network, train_set, validation, epochs=args.train_epochs, learning_rate=2e-3, batch_size=128, seed=0,
-                progress=Silent(), title="", augmentation=augmentation, place=place,
+            regime = Regime(
+                epochs=args.train_epochs, learning_rate=2e-3, batch_size=128, seed=0, augmentation=augmentation,
+                place=place,
             )  # fmt: skip
+            fit = train(network, Problem(train_set, validation), regime, progress=Silent(), title="")
             network.load_state_dict(fit.network.state_dict())
             kept.parent.mkdir(exist_ok=True)
             save_file(network.state_dict(), kept)
@@ -196,7 +199,7 @@ def draw(ground: Ground, count: int, macs: float) -> list[dict[str, int]]:
     for _ in range(200):
         widths = {g.name: g.snap(g.channels * noise.uniform(0.1, 1.0)) for g in groups}
         costs.latency.learn(widths, max(work(widths).macs, 1e-3))
-    frontier = Frontier(groups, Limits(latency=macs), costs, lambda _: 1.0)
+    frontier = Frontier(Space(groups, 1), Limits(latency=macs), costs)
     found: list[dict[str, int]] = []
     while len(found) < count:
         widths = frontier.fit([g.channels * noise.uniform(0.2, 1.0) for g in groups])

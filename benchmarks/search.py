@@ -55,9 +55,9 @@ from edgeprune.pipeline.placing import Training
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import Scaling
-from edgeprune.pipeline.search import Sought, seek
+from edgeprune.pipeline.seek import Searcher, Sought, Wanted, seek
 from edgeprune.pipeline.settings import settle
-from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
+from edgeprune.pipeline.workshop import Workshop, measure_narrowest, workshop
 from edgeprune.pruning import surgery
 from edgeprune.pruning.groups import discover
 from edgeprune.search.costs import Costs
@@ -66,6 +66,7 @@ from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import make_method
 from edgeprune.search.reward import BoundedReward, Limits
+from edgeprune.search.space import Space
 from edgeprune.search.states import Losses
 from edgeprune.tasks.task import CLASSIFICATION
 from edgeprune.training import brief, narrow
@@ -165,7 +166,7 @@ def searched(name: str, args: argparse.Namespace, spec: DeviceSpec, ahead: int =
                 ahead=ahead > 0,
             ) as shop,
         ):
-            possible, smallest = measure_possible(shop)
+            narrowest = measure_narrowest(shop)
             opened = time.perf_counter()
             method, before = make_method("edgeprune"), dict[str, float]()
 
@@ -176,10 +177,9 @@ def searched(name: str, args: argparse.Namespace, spec: DeviceSpec, ahead: int =
                 return method.search(environment, episodes=episodes, seed=seed)
 
             with counted(laps, shop):
-                sought = seek(
-                    shop, replace(method, search=search), prepared.settled.search, config.budget(), possible, smallest,
-                    episodes=args.candidates, seed=0, ahead=ahead, keep=lambda _: None,
-                )  # fmt: skip
+                searcher = Searcher(replace(method, search=search), prepared.settled.search, 0, ahead)
+                wanted = Wanted(config.budget(), args.candidates)
+                sought = seek(shop, narrowest, searcher, wanted, keep=lambda _: None)
             learnt = time.perf_counter() - opened - sought.seconds
             seconds = {part: laps.seconds.get(part, 0.0) - before.get(part, 0.0) for part in PARTS}
             for part in ("file", "device"):
@@ -283,7 +283,7 @@ def ncr(widths: Mapping[str, int]) -> float:
 
 
 def episodes(args: argparse.Namespace) -> None:  # noqa: ARG001
-    limits = Limits(latency=0.6)
+    limits, space = Limits(latency=0.6), Space(GROUPS, sum(g.channels for g in GROUPS))
     method = make_method("edgeprune")
     # What a criterion would say is lost with each width.
     losses = {
@@ -291,10 +291,10 @@ def episodes(args: argparse.Namespace) -> None:  # noqa: ARG001
         for i, group in enumerate(GROUPS)
     }
     for count in (40, 80, 160):
-        frontier = Frontier(GROUPS, limits, Costs(GROUPS, work, 1), ncr)
+        frontier = Frontier(space, limits, Costs(GROUPS, work, 1))
         environment = Environment(
-            GROUPS, formula, BoundedReward(0.9, limits, 1), neurons=sum(g.channels for g in GROUPS), min_ncr=None,
-            credit="episode", states=method.states(GROUPS, lambda: Losses(losses)), frontier=frontier,
+            space, formula, BoundedReward(0.9, limits, 1), min_ncr=None, credit="episode",
+            states=method.states(GROUPS, lambda: Losses(losses)), frontier=frontier,
         )  # fmt: skip
         found: list[Episode] = []
         laps, started = Laps(), time.perf_counter()

@@ -51,17 +51,19 @@ from edgeprune.papers.workbench import (
     origin,
     owned,
 )
-from edgeprune.pipeline.finetune import FineTune, prune_and_tune, widen
+from edgeprune.pipeline.finetune import Tuner, prune_and_tune
 from edgeprune.pruning.cost import count_macs
 from edgeprune.pruning.structure import check_reachable
 from edgeprune.pruning.surgery import cut
+from edgeprune.pruning.widening import widen
 from edgeprune.search.drive import SearchResult
 from edgeprune.search.environment import Episode
 from edgeprune.search.methods import METHODS, Method
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.distillation import Distillation
-from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
+from edgeprune.training.fit import Fit, score
 from edgeprune.training.narrow import narrow
+from edgeprune.training.regime import FINETUNE_DECAY, Regime
 
 #: Values of beta for the paper's figure 4.
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -240,33 +242,21 @@ def _tune(label: Label, bench: Workbench, outcome: Outcome, progress: Progress) 
     with pruning, and tuned for as many epochs.
     """
     ground = bench.ground
-    settings = FineTune(
+    regime = Regime(
         epochs=ground.finetune_epochs,
         learning_rate=ground.learning_rate,
         batch_size=BATCH_SIZE,
+        seed=ground.seed,
+        weight_decay=FINETUNE_DECAY,
         augmentation=Augmentation.fit(ground.structure.shape, mirrors=ground.dataset.mirrors),
     )
+    tuner = Tuner(problem=ground.problem, regime=regime, teacher=Distillation(ground.network), progress=progress)
     if label.method in METHODS and METHODS[label.method].tuned:
         assert outcome.criterion is not None
-        _, fit, plan = prune_and_tune(
-            ground.network,
-            ground.structure,
-            outcome.plan.widths,
-            bench.ranks(outcome.criterion, outcome.repair),
-            train_set=ground.train,
-            validation=ground.validation,
-            settings=settings,
-            seed=ground.seed,
-            progress=progress,
-        )
+        ranks = bench.ranks(outcome.criterion, outcome.repair)
+        _, fit, plan = prune_and_tune(ground.network, ground.structure, outcome.plan.widths, ranks, tuner)
         return fit, plan
-    teacher = Distillation(ground.network, settings.temperature, settings.distillation)
-    fit = train(
-        outcome.network, ground.train, ground.validation, epochs=settings.epochs, learning_rate=settings.learning_rate,
-        batch_size=settings.batch_size, seed=ground.seed, progress=progress, title="fine-tuning", distillation=teacher,
-        augmentation=settings.augmentation, weight_decay=FINETUNE_DECAY,
-    )  # fmt: skip
-    return fit, outcome.plan
+    return tuner(outcome.network, "fine-tuning"), outcome.plan
 
 
 def _compare(config: BenchConfig, name: str, bench: Workbench) -> None:

@@ -44,8 +44,9 @@ from edgeprune.pruning.shapley import EXACT_UP_TO, TOLERANCE, NetworkGame, Shapl
 from edgeprune.pruning.structure import INPUTS, Coupling, Structure
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
-from edgeprune.training.fit import FINETUNE_DECAY, Fit, score, train
+from edgeprune.training.fit import Fit, score, train
 from edgeprune.training.narrow import narrow
+from edgeprune.training.problem import Problem
 
 #: Share of the training set that is kept for validation: v(S) is measured on it, so it is larger than a run's.
 VALIDATION_SHARE = 0.2
@@ -229,21 +230,10 @@ def _valued(config: ShapleyConfig, game: NetworkGame, progress: Progress) -> Sha
 
 def _fine_tuned(config: ShapleyConfig, prepared: Prepared, pruned: nn.Module, progress: Progress) -> Fit:
     schedule = prepared.schedule
-    return train(
-        pruned,
-        prepared.train,
-        prepared.validation,
-        epochs=config.finetune_epochs,
-        learning_rate=schedule.learning_rate,
-        batch_size=schedule.batch_size,
-        seed=config.seed,
-        progress=progress,
-        title="fine-tuning",
-        distillation=Distillation(prepared.network, schedule.temperature),
-        augmentation=schedule.augmentation,
-        weight_decay=FINETUNE_DECAY,
-        place=prepared.place,
-    )
+    regime = schedule.finetuning(config.seed, prepared.place, "best").of(config.finetune_epochs)
+    teacher = Distillation(prepared.network, schedule.temperature)
+    problem = Problem(prepared.train, prepared.validation)
+    return train(pruned, problem, regime, progress=progress, title="fine-tuning", distillation=teacher)
 
 
 def _scored(prepared: Prepared, pruned: nn.Module, fine_tuned: nn.Module, progress: Progress) -> Scored:

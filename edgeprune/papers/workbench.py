@@ -39,13 +39,16 @@ from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Criterion, Structure
 from edgeprune.search.drive import SearchResult, drive
-from edgeprune.search.environment import Environment, Episode, Widths
+from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.methods import Method
 from edgeprune.search.reward import Reward
+from edgeprune.search.space import Space, Widths
 from edgeprune.search.states import Losses
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import FASTER, BriefTuning
 from edgeprune.training.fit import score, train
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 #: Training images that criteria look at.
 CALIBRATION_IMAGES = 8000
@@ -81,13 +84,18 @@ class Ground:
     learning_rate: float
     brief_steps: int
 
+    @property
+    def problem(self) -> Problem:
+        """What networks learn from."""
+        return Problem(self.train, self.validation)
+
 
 class Scorer:
     """`evaluate` of the search on the host: a plan's accuracy on validation images, tuned for a moment by `tuning`."""
 
     def __init__(self, ground: Ground, criterion: Ranked, tuning: BriefTuning | None) -> None:
         self._criterion = criterion
-        self._score = Scoring(ground.network, ground.structure, criterion, ground.train, ground.validation, tuning)
+        self._score = Scoring(ground.network, ground.structure, criterion, ground.problem, tuning)
         self._known: dict[str, Candidate] = {}
         #: How often it was asked.
         self.count = 0
@@ -135,8 +143,7 @@ class Workbench:
             repair=repair,
             network=network,
             structure=structure,
-            train_set=ground.train,
-            validation=ground.validation,
+            problem=ground.problem,
             images=CALIBRATION_IMAGES,
             seed=ground.seed,
             progress=self._progress,
@@ -170,10 +177,9 @@ class Workbench:
         scorer = Scorer(ground, ranked, tuning)
         groups = ground.structure.groups
         environment = Environment(
-            groups,
+            Space(groups, ground.structure.neurons(ground.network)),
             scorer,
             Reward(ground.validation_accuracy, ncr, 1.0, 1.0, beta=beta),
-            neurons=ground.structure.neurons(ground.network),
             min_ncr=ncr if bound and method.bound else None,
             credit=method.credit,
             states=method.states(groups, lambda: Losses(ranked.ranking.errors())),
@@ -240,10 +246,8 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
             network.load_state_dict(load_file(weights))
     else:
         started = time.monotonic()
-        fit = train(
-            network, train_set, validation, epochs=train_epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE,
-            seed=seed, progress=progress, title="training",
-        )  # fmt: skip
+        regime = Regime(epochs=train_epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE, seed=seed)
+        fit = train(network, Problem(train_set, validation), regime, progress=progress, title="training")
         network = fit.network
         save_weights(weights, network)
         made = Baseline(

@@ -20,12 +20,12 @@ from edgeprune.data.dataset import Dataset
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import is_finite
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.settings import Schedule
 from edgeprune.pruning.held import frozen_parameters
 from edgeprune.tasks.task import CLASSIFICATION, Task
-from edgeprune.training.batches import Batches
-from edgeprune.training.fit import Taken, train
-from edgeprune.training.place import PLAIN, Place
+from edgeprune.training.fit import train
+from edgeprune.training.place import PLAIN
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,14 @@ def make_baseline(
     config: RunConfig,
     folder: RunFolder,
     network: nn.Module,
-    train_set: Batches,
-    validation: Batches,
-    schedule: Schedule,
-    place: Place,
+    problem: Problem,
+    regime: Regime,
     dataset: Dataset,
-    trained: bool,
     progress: Progress,
-    taken: Taken,
-    task: Task,
+    *,
+    trained: bool,
 ) -> dict[str, Any]:
-    """Fill `network` with trained weights: those of an earlier run of the same content, or fresh ones.
+    """Fill `network` with trained weights: those of an earlier run of the same content, or fresh ones by the `regime`.
 
     The user's own, from a file or from the function that made the network, stay as they are. Training goes on from the
     latter where epochs are asked for.
@@ -66,28 +63,14 @@ def make_baseline(
     else:
         if trained:
             progress.say(f"{config.model} returns a trained network; training goes on from its weights")
-        key = _training_key(config, schedule, place, dataset, network, task)
-        how = {"source": "trained", "epochs": schedule.train_epochs, "key": key}
+        key = _training_key(config, regime, dataset, network, problem.task)
+        how = {"source": "trained", "epochs": regime.epochs, "key": key}
         earlier = earlier_baseline(config.runs_dir, key, network, progress.say)
         if earlier is not None:
             how["source"] = "cached"
             progress.say(f"baseline taken from {earlier} (same data, model, seed and epochs)")
         else:
-            fit = train(
-                network,
-                train_set,
-                validation,
-                epochs=schedule.train_epochs,
-                learning_rate=schedule.learning_rate,
-                batch_size=schedule.batch_size,
-                seed=config.seed,
-                progress=progress,
-                title="training the baseline",
-                augmentation=schedule.augmentation,
-                task=task,
-                place=place,
-                taken=taken,
-            )
+            fit = train(network, problem, regime, progress=progress, title="training the baseline")
             if not is_finite(fit.network):
                 raise ModelError("training the baseline diverged", "check the data, or give trained --weights")
             network.load_state_dict(fit.network.state_dict())
@@ -98,16 +81,13 @@ def make_baseline(
     return how
 
 
-def _training_key(
-    config: RunConfig, schedule: Schedule, place: Place, dataset: Dataset, network: nn.Module, task: Task
-) -> str:
+def _training_key(config: RunConfig, regime: Regime, dataset: Dataset, network: nn.Module, task: Task) -> str:
     digest = hashlib.sha256()
-    # Of the schedule what the baseline depends on; how it is fine-tuned later is not.
-    training = (schedule.train_epochs, schedule.batch_size, schedule.learning_rate, schedule.augmentation)
+    training = (regime.epochs, regime.batch_size, regime.learning_rate, regime.augmentation)
     # What is learnt hangs on the task, and which epoch is kept on the metric.
     judged = () if task == CLASSIFICATION else task.key
-    where = () if place == PLAIN else (place,)
-    digest.update(repr((config.model, training, config.seed, dataset.fingerprint, *judged, *where)).encode())
+    where = () if regime.place == PLAIN else (regime.place,)
+    digest.update(repr((config.model, training, regime.seed, dataset.fingerprint, *judged, *where)).encode())
     digest.update(frozen_names(network))
     # The untrained weights stand for the user's code and the seed in one.
     for name, tensor in network.state_dict().items():

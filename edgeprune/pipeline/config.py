@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.runtimes import FORMATS, RUNTIMES, Format, RuntimeName, runtime_for
+from edgeprune.core.runtimes import FORMATS, Format, RuntimeName
 from edgeprune.core.units import refuse_unit
 from edgeprune.core.userfile import is_user_function
-from edgeprune.data.preprocessing import WORDS, parse_numbers
 from edgeprune.pipeline.bounds import BOUNDED, PARSERS, Bounded, read_bounds, read_drop
+from edgeprune.pipeline.checks import check
 from edgeprune.search.names import MethodName
 from edgeprune.tasks.names import TASK_NAMES, MetricName, TaskName
 
@@ -26,10 +25,6 @@ from edgeprune.tasks.names import TASK_NAMES, MetricName, TaskName
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
 #: What to do where the device is lost while searching.
 LossPolicy = Literal["stop", "wait", "continue"]
-#: A bound on weights and durations: beyond it sums lose what small terms say.
-LARGEST = 1_000_000
-#: Methods with an agent that takes other settings than its own; AMC's are its paper's.
-AGENTS: tuple[MethodName, ...] = ("edgeprune", "acnn")
 
 
 def _option(default: Any, help: str, section: str, metavar: str = "") -> Any:
@@ -230,62 +225,7 @@ class RunConfig:
             # Of fields that take text as well, whole numbers would be neither.
             if isinstance(value := getattr(self, name), int):
                 object.__setattr__(self, name, float(value))
-        for field_ in dataclasses.fields(self):
-            value = getattr(self, field_.name)
-            _check(not isinstance(value, float) or math.isfinite(value), field_.name, "a finite number")
-            # No file system takes such a name, and Python's functions say so in words of their own.
-            _check(not isinstance(value, str | Path) or "\0" not in str(value), field_.name, "without a null character")
-        for name in ("finalists", "calibration_images"):
-            _check(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("episodes", "multiple_of", "search_images", "threads", "buffer_size"):
-            value = getattr(self, name)
-            _check(value is None or value >= 1, name, "at least 1")
-        for name in ("train_epochs", "finetune_epochs", "search_steps"):
-            value = getattr(self, name)
-            _check(value is None or value >= 0, name, "0 or more")
-        _check(self.processes >= 3, "processes", "at least 3, or there is no interval")
-        _check(0 < self.max_sparsity < 1, "max_sparsity", "between 0 and 1")
-        _check(0 < self.validation_share < 1, "validation_share", "between 0 and 1")
-        if self.max_drop is not None:
-            read_drop(self.max_drop)
-        _check(self.threads is None or self.threads <= 256, "threads", "at most 256")
-        # Ten is also the fewest epochs that are worked out where none are given.
-        most = 10 if self.finetune_epochs is None else min(10, max(1, self.finetune_epochs))
-        _check(1 <= self.iterations <= most, "iterations", "between 1 and 10, and at most --finetune-epochs")
-        _check(0 <= self.distillation <= 1, "distillation", "between 0 and 1")
-        _check(self.temperature is None or 1e-3 <= self.temperature <= 1e3, "temperature", "between 0.001 and 1000")
-        minutes = self.finetune_minutes
-        _check(minutes is None or 0 < minutes <= LARGEST, "finetune_minutes", f"above 0 and at most {LARGEST:,}")
-        if self.finetune_minutes is not None and self.finetune_epochs is not None:
-            raise UsageError("--finetune-epochs and --finetune-minutes exclude each other", "give one of them")
-        for name in ("beta", "gamma", "delta"):
-            # Only their proportions to each other and to accuracy, which weighs 1, count.
-            weight = getattr(self, name)
-            _check(weight is None or 0 <= weight <= LARGEST, name, f"between 0 and {LARGEST:,}")
-        _check(self.penalty is None or 0 <= self.penalty <= LARGEST, "penalty", f"between 0 and {LARGEST:,}")
-        # Adam moves every weight by about this much a step, and weights are below 1.
-        _check(self.agent_lr is None or 0 < self.agent_lr <= 1, "agent_lr", "above 0 and at most 1")
-        for name, methods in (
-            ("penalty", AGENTS),
-            ("agent_lr", AGENTS),
-            ("buffer_size", ("acnn",)),
-            ("credit", ("acnn",)),
-        ):
-            if getattr(self, name) is not None and self.method not in methods:
-                option = f"--{name.replace('_', '-')}"
-                raise UsageError(
-                    f"{option} means nothing to --method {self.method}",
-                    f"leave it out, or give --method {' or '.join(methods)}",
-                )
-        if self.preprocessing not in WORDS:
-            parse_numbers(self.preprocessing)
-        self._check_formats()
-        self._check_task()
-        _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
-        lists = [name for name in PARSERS if len(read_bounds(name, getattr(self, name))) > 1]
-        if len(lists) > 1:
-            first, second = (f"--{name.replace('_', '-')}" for name in lists[:2])
-            raise UsageError(f"{first} and {second} hold several bounds each", "give several for one of them only")
+        check(self)
 
     @property
     def exported(self) -> tuple[Format, ...]:
@@ -302,27 +242,6 @@ class RunConfig:
     def named_task(self) -> TaskName | None:
         """The task that was asked for by name."""
         return next((name for name in TASK_NAMES if name == self.task), None)
-
-    def _check_task(self) -> None:
-        if self.task is not None and not self.own_task and self.named_task is None:
-            raise UsageError(
-                f"--task: there is no task '{self.task:.60}'",
-                did_you_mean(self.task, TASK_NAMES) + " (or your own FILE.py:FUNCTION)",
-            )
-        if self.own_task and self.metric is not None:
-            raise UsageError(f"--metric {self.metric} means nothing to a task of your own", "leave it out")
-        if self.metric in ("score", "error"):
-            raise UsageError(f"--metric {self.metric} is that of a task of your own", "give --task FILE.py:FUNCTION")
-
-    def _check_formats(self) -> None:
-        for kind in self.formats.split(","):
-            if kind not in FORMATS:
-                raise UsageError(f"--formats: there is no format {kind!r:.60}", "write onnx, tflite or onnx,tflite")
-        if self.runtime is not None and (kind := RUNTIMES[self.runtime].format.name) not in self.exported:
-            raise UsageError(
-                f"--formats {self.formats} leaves out {kind}, which is what {self.runtime} measures",
-                f"add it, or give --runtime {runtime_for(self.exported[0]).name}",
-            )
 
     @property
     def repairs(self) -> bool:
@@ -385,11 +304,6 @@ class Setting:
 def as_options(settled: Mapping[str, Setting]) -> dict[str, Any]:
     """What repeats a run: the values of its settled options that can be typed."""
     return {name: each.value for name, each in settled.items() if not isinstance(each.value, dict)}
-
-
-def _check(holds: bool, name: str, rule: str) -> None:
-    if not holds:
-        raise UsageError(f"--{name.replace('_', '-')} must be {rule}", "see edgeprune run --help")
 
 
 def refuse_units(name: str, value: Any) -> None:

@@ -19,8 +19,8 @@ from edgeprune.pruning.criteria import Ranked, Ranking
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.shapley import Game, NetworkGame, evaluations, seconds_per_evaluation, shapley_values
 from edgeprune.pruning.structure import Structure
-from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
+from edgeprune.training.problem import Problem
 
 #: Names of all criteria.
 CRITERIA: tuple[str, ...] = get_args(CriterionName)
@@ -41,12 +41,10 @@ def criterion_of(prepared: Prepared, network: nn.Module, structure: Structure, p
         repair=settings.repair,
         network=network,
         structure=structure,
-        train_set=prepared.train,
-        validation=prepared.validation,
+        problem=prepared.problem,
         images=settings.images,
         seed=prepared.settled.seed,
         progress=progress,
-        task=prepared.task,
     )
 
 
@@ -56,21 +54,20 @@ def make_criterion(
     repair: bool,
     network: nn.Module,
     structure: Structure,
-    train_set: Batches,
-    validation: Batches,
+    problem: Problem,
     images: int,
     seed: int,
     progress: Progress,
-    task: Task = CLASSIFICATION,
 ) -> Ranked:
     """Rank the channels of every group by the criterion `name`; with `repair` readers are refitted by least squares.
 
-    Rankings and repair look at the first `images` training images. Only `shapley` looks at `validation`, which its
-    characteristic function is defined on ([Shapley] section 2); `seed` is that of its permutations, and of the
-    classes that `reconstruction` draws. Nothing sees test data. Raises UsageError for an unknown name.
+    Rankings and repair look at the first `images` training images. Only `shapley` looks at those for validation,
+    which its characteristic function is defined on ([Shapley] section 2); `seed` is that of its permutations, and of
+    the classes that `reconstruction` draws. Nothing sees test data. Raises UsageError for an unknown name.
     """
     if name not in CRITERIA:
         raise UsageError(f"unknown criterion '{name}'", did_you_mean(name, CRITERIA))
+    train_set, task = problem.train, problem.task
     count = min(images, len(train_set))
     layers = sorted({consumer.layer for coupling in structure.couplings for consumer in coupling.consumers})
     grams = None
@@ -100,7 +97,7 @@ def make_criterion(
                     f"the criterion shapley values channels by right answers, and {task.name} has none",
                     "give another --criterion",
                 )
-            ranking = _shapley(network, structure, validation, min(images, SHAPLEY_IMAGES), seed, progress)
+            ranking = _shapley(network, structure, problem.validation, min(images, SHAPLEY_IMAGES), seed, progress)
     return Ranked(network, structure, ranking, grams if repair else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,8 @@ from edgeprune.pipeline.scaling import IMAGES, Compared, better, compare, equals
 from edgeprune.tasks.classes import Classes, ClassMetric, chance_level, majority, score_of
 from edgeprune.tasks.metrics import Accuracy, Yardstick, classes_of
 from edgeprune.tasks.task import Task
-from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
+from edgeprune.training.problem import Problem
 
 #: Share that another scaling or order of colours must gain before it is named for a network that does not guess.
 _WORTH_SAYING = 0.02
@@ -33,39 +34,50 @@ class _Causes:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """The unpruned network as a run has it: on the data as they were loaded, its inputs scaled as `now` says.
+
+    `foreign`: its weights came trained, so that scaling, order of classes or colours may be another's.
+    """
+
+    network: nn.Module
+    dataset: Dataset
+    task: Task
+    now: Scaled
+    foreign: bool
+
+    def under(self, names: Mapping[str, Scaled], *, reverse: bool = False) -> list[Compared]:
+        """See `compare`."""
+        return compare(self.network, self.dataset, names, self.task, reverse=reverse)
+
+
 def check_baseline(
-    task: Task,
-    network: nn.Module,
-    dataset: Dataset,
-    validation: Batches,
-    now: Scaled,
-    progress: Progress,
-    *,
-    foreign: bool,
+    network: nn.Module, problem: Problem, dataset: Dataset, now: Scaled, progress: Progress, *, foreign: bool
 ) -> float:
     """The unpruned network's quality on validation, by the task's metric.
 
-    `validation` is preprocessed as the run settled it, which `now` says; `dataset` has the data's own. `foreign`: the
-    weights came trained, so that scaling, order of classes or colours may be another's.
+    What the `problem` has is preprocessed as the run settled it, which `now` says; `dataset` has the data's own.
+    `foreign`: the weights came trained, so that scaling, order of classes or colours may be another's.
 
     Raises ModelError where it is not told from guessing, with the likely causes in order and what trying them gave.
     """
-    metric, targets = task.metric, dataset.validation.y
-    answers = predict(network, validation).numpy()
+    metric, targets = problem.task.metric, dataset.validation.y
+    answers = predict(network, problem.validation).numpy()
     value = metric.value(answers, targets)
     quality, level = metric.quality(value, targets), metric.chance(targets, answers)
-    shown = Yardstick.on(metric, targets).show
+    suspect = _Suspect(network, dataset, problem.task, now, foreign)
     if metric.of_classes:
-        _check_classes(task, network, dataset, classes_of(answers), quality, level, now, progress, foreign)
+        _check_classes(suspect, classes_of(answers), quality, level, progress)
         return quality
     said = f"{metric.title} {metric.show(value)} on {len(targets):,} validation examples"
-    best, tried = _scalings_tried(task, network, dataset, now) if foreign else ("", "")
+    best, tried = _scalings_tried(suspect) if foreign else ("", "")
     if quality <= level:
         causes = [f"input scaling (tried {tried})", "weights that are not trained"] if foreign else []
         causes = causes or ["trained too briefly (--train-epochs)", "targets that do not belong to the inputs"]
         raise ModelError(
             f"the unpruned network guesses: {said}, the best answer that is always the same gives "
-            f"{metric.show(metric.constant(targets))} (up to {shown(level)} is not told from that)",
+            f"{metric.show(metric.constant(targets))} (up to {problem.yardstick.show(level)} is not told from that)",
             best or f"likely causes, in order: {', '.join(f'{n} {cause}' for n, cause in enumerate(causes, start=1))}",
         )
     if best:
@@ -73,10 +85,10 @@ def check_baseline(
     return quality
 
 
-def _scalings_tried(task: Task, network: nn.Module, dataset: Dataset, now: Scaled) -> tuple[str, str]:
+def _scalings_tried(suspect: _Suspect) -> tuple[str, str]:
     """What to type where another scaling is much better than the present one, and what all of them give."""
-    names, targets = scalings(dataset), dataset.validation.y[:IMAGES]
-    unchanged, *scaled = compare(network, dataset, {"now": now, **names}, task)
+    names, targets, task = scalings(suspect.dataset), suspect.dataset.validation.y[:IMAGES], suspect.task
+    unchanged, *scaled = suspect.under({"now": suspect.now, **names})
     shown = Yardstick.on(task.metric, targets).show
     best = equals([unchanged, *scaled], targets, task)[0]
     much = best.score > unchanged.score + _WORTH_SAYING and better(best, unchanged)
@@ -84,16 +96,14 @@ def _scalings_tried(task: Task, network: nn.Module, dataset: Dataset, now: Scale
     return remedy, ", ".join(f"{one.name} {shown(one.score)}" for one in scaled)
 
 
-def _check_classes(
-    task: Task, network: nn.Module, dataset: Dataset, answers: Classes, score: float, level: float,
-    now: Scaled, progress: Progress, foreign: bool,
-) -> None:  # fmt: skip
+def _check_classes(suspect: _Suspect, answers: Classes, score: float, level: float, progress: Progress) -> None:
     """As `check_baseline`, where answers name a class: then its order, and how often it is there, say more."""
+    dataset, foreign = suspect.dataset, suspect.foreign
     labels = dataset.validation.y
-    metric: ClassMetric = "accuracy" if isinstance(task.metric, Accuracy) else "balanced-accuracy"
+    metric = _metric(suspect.task)
     most, share = majority(labels)
     if score <= level:
-        causes = _causes(network, dataset, now, task) if foreign else _Causes((), "")
+        causes = _causes(suspect) if foreign else _Causes((), "")
         raise ModelError(
             f"the unpruned network guesses: {_said(metric, score, len(labels))}, {_guess(metric, dataset, labels)} "
             f"(up to {100 * level:.1f} % is not told from that){_lopsided(answers, dataset)}",
@@ -105,14 +115,18 @@ def _check_classes(
             f"{100 * share:.1f} % of the validation images are of class '{dataset.classes[most]}': accuracy says "
             f"little of the others; --metric balanced-accuracy counts all classes alike (now {100 * balanced:.1f} %)"
         )
-    if foreign and score < halfway(task, labels):
-        causes = _causes(network, dataset, now, task)
+    if foreign and score < halfway(suspect.task, labels):
+        causes = _causes(suspect)
         progress.say(
             f"the unpruned network is weak: {_said(metric, score, len(labels))}; "
             + (f"{causes.remedy}" if causes.remedy else f"tried without success: {', '.join(causes.words)}")
         )
     elif foreign:
-        _better_still(network, dataset, now, task, progress)
+        _better_still(suspect, progress)
+
+
+def _metric(task: Task) -> ClassMetric:
+    return "accuracy" if isinstance(task.metric, Accuracy) else "balanced-accuracy"
 
 
 def _said(metric: ClassMetric, score: float, images: int) -> str:
@@ -158,14 +172,14 @@ def _advice(metric: ClassMetric, causes: _Causes, labels: Classes, answers: Clas
     return f"likely causes, in order: {listed}" + (f"; {balanced}" if balanced else "")
 
 
-def _causes(network: nn.Module, dataset: Dataset, now: Scaled, task: Task) -> _Causes:
+def _causes(suspect: _Suspect) -> _Causes:
     """Scaling, order of the classes, order of the colours, each tried on some validation images."""
-    labels = dataset.validation.y[:IMAGES]
-    metric: ClassMetric = "accuracy" if isinstance(task.metric, Accuracy) else "balanced-accuracy"
+    dataset, task, now = suspect.dataset, suspect.task, suspect.now
+    labels, metric = dataset.validation.y[:IMAGES], _metric(task)
     # What the run has comes first, so that nothing else is named that does no better.
     names = dict(sorted(scalings(dataset).items(), key=lambda known: known[1] != now))
-    unchanged, *_ = compare(network, dataset, {"now": now}, task)
-    scaled = compare(network, dataset, names, task)
+    unchanged, *_ = suspect.under({"now": now})
+    scaled = suspect.under(names)
     best = equals([unchanged, *scaled], labels, task)[0]
     enough = halfway(task, labels)
     words, remedies = [], []
@@ -179,7 +193,7 @@ def _causes(network: nn.Module, dataset: Dataset, now: Scaled, task: Task) -> _C
         remedies.append(f"--preprocessing {best.name} gives {100 * best.score:.1f} %")
 
     likely = {"now": now} | {name: given for name, given in names.items() if name == best.name}
-    reversed_ = compare(network, dataset, likely, task, reverse=True) if _coloured(dataset) else []
+    reversed_ = suspect.under(likely, reverse=True) if _coloured(dataset) else []
     ordered = [
         (score_of(metric, labels, order[answers]), one.name, order)
         for one in scaled
@@ -214,11 +228,11 @@ def _best_order(labels: Classes, answers: Classes, classes: int) -> Classes:
     return np.asarray(order, np.int64)
 
 
-def _better_still(network: nn.Module, dataset: Dataset, now: Scaled, task: Task, progress: Progress) -> None:
+def _better_still(suspect: _Suspect, progress: Progress) -> None:
     """Says where a network that does not guess does much better with another scaling, or with its colours reversed."""
-    labels = dataset.validation.y[:IMAGES]
-    unchanged, *scaled = compare(network, dataset, {"now": now} | scalings(dataset), task)
-    best = equals([unchanged, *scaled], labels, task)[0]
+    dataset, now = suspect.dataset, {"now": suspect.now}
+    unchanged, *scaled = suspect.under(now | scalings(dataset))
+    best = equals([unchanged, *scaled], dataset.validation.y[:IMAGES], suspect.task)[0]
     if _worth_saying(best, unchanged):
         progress.say(
             f"--preprocessing {best.name} would give the unpruned network {100 * best.score:.1f} % instead of "
@@ -226,7 +240,7 @@ def _better_still(network: nn.Module, dataset: Dataset, now: Scaled, task: Task,
         )
     if not _coloured(dataset):
         return
-    back = compare(network, dataset, {"now": now}, task, reverse=True)[0]
+    back = suspect.under(now, reverse=True)[0]
     if _worth_saying(back, unchanged):
         progress.say(
             f"with reversed colours (BGR for RGB) the unpruned network gets {100 * back.score:.1f} % instead of "

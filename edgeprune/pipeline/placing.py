@@ -22,12 +22,11 @@ from edgeprune.core.reading import Source
 from edgeprune.models.inputs import Inputs, tensors_of
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pruning.kinds import convolutional
-from edgeprune.tasks.metrics import Yardstick
-from edgeprune.tasks.task import CLASSIFICATION, Task
-from edgeprune.training.batches import Batches
+from edgeprune.tasks.task import Task
 from edgeprune.training.frozen import trainable
 from edgeprune.training.pace import available, fault, has_bfloat16, step_seconds
 from edgeprune.training.place import PLAIN, DeviceName, MemoryFormat, Place, Precision
+from edgeprune.training.problem import Problem
 from edgeprune.training.teacher import Teacher
 
 #: How many times faster than the plain place another one must be: below, a measurement does not tell them apart.
@@ -104,12 +103,11 @@ def settle_training(
     config: RunConfig,
     stored: Training | None,
     network: nn.Module,
-    train_set: Batches,
+    problem: Problem,
     batch_size: int,
     progress: Progress,
     measure: Measure | None = None,
     native: Callable[[DeviceName], bool] = has_bfloat16,
-    task: Task = CLASSIFICATION,
 ) -> Training:
     """Where the baseline is trained: the fastest place in which it can be, in bfloat16 only where that is asked for.
 
@@ -127,7 +125,7 @@ def settle_training(
                 "resume it where it began, or start a new run",
             )
         return stored
-    x, targets = train_set.inputs(slice(0, batch_size)), train_set.y[:batch_size]
+    x, targets, task = problem.train.inputs(slice(0, batch_size)), problem.train.y[:batch_size], problem.task
     device = _device(config, network, x[:_IMAGES], targets[:_IMAGES], task, progress)
     plain = Place(device)
     precisions = _precisions(config, network, device, native)
@@ -154,20 +152,15 @@ def first_place(config: RunConfig, training: Training) -> Place:
 
 
 def settle_precision(
-    config: RunConfig,
-    training: Training,
-    network: nn.Module,
-    validation: Batches,
-    progress: Progress,
-    task: Task = CLASSIFICATION,
+    config: RunConfig, training: Training, network: nn.Module, problem: Problem, progress: Progress
 ) -> Training:
     """`training` in bfloat16 where that is faster, was not decided by the user, and the trained `network` bears it."""
     place = training.fastest(("float32", "bfloat16"))
     if config.train_precision != "auto" or place.precision == "float32":
         return training
-    there, here = (_quality(network, validation, each, task) for each in (place, training.place))
+    there, here = (_quality(network, problem, each) for each in (place, training.place))
     gain = f"{training.speedup(place) / training.speedup(training.place):.1f}x faster"
-    shown = Yardstick.on(task.metric, validation.y.numpy()).show
+    shown = problem.yardstick.show
     scores = f"validation {shown(there)} instead of {shown(here)}"
     if there < here - MAY_COST:
         progress.say(f"training in {training.place}: bfloat16 would be {gain}, but costs too much: {scores}")
@@ -262,7 +255,8 @@ def _said(training: Training, faults: Mapping[Place, str | None], native: bool) 
     return text + failed
 
 
-def _quality(network: nn.Module, validation: Batches, place: Place, task: Task) -> float:
+def _quality(network: nn.Module, problem: Problem, place: Place) -> float:
     """Of the network's answers to the validation images at the place's precision."""
-    answers, targets = Teacher(network).known(validation, place).cpu().float().numpy(), validation.y.numpy()
-    return task.metric.quality(task.metric.value(answers, targets), targets)
+    answers, targets = Teacher(network).known(problem.validation, place).cpu().float().numpy(), problem.validation.y
+    metric = problem.task.metric
+    return metric.quality(metric.value(answers, targets.numpy()), targets.numpy())

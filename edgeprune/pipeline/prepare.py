@@ -33,9 +33,10 @@ from edgeprune.tasks.metrics import Yardstick
 from edgeprune.tasks.own import OwnTask
 from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import Taken
 from edgeprune.training.heap import keep_freed_memory
 from edgeprune.training.place import Place
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,14 @@ class Prepared:
         return self.settled.schedule
 
     @property
+    def problem(self) -> Problem:
+        """What networks learn from, and what for."""
+        return Problem(self.train, self.validation, self.task)
+
+    @property
     def yardstick(self) -> Yardstick:
         """What qualities on validation are in the metric's own terms."""
-        return Yardstick.on(self.task.metric, self.validation.y.numpy())
+        return self.problem.yardstick
 
     @property
     def place(self) -> Place:
@@ -116,29 +122,25 @@ def prepare(
     shipped = Shipped(config.exported)
     if try_formats is not None:
         shipped = try_formats(network, Batches(dataset.validation, dataset.preprocessing))
-    schedule = settled.schedule
     stored = _stored(folder)
     scaling, trained = settle_scaling(config, stored.scaling if stored else None, network, dataset, progress, task)
     as_loaded, dataset = dataset, preprocessed(dataset, scaling.preprocessing)
-    train_set = Batches(dataset.train, dataset.preprocessing)
-    validation = Batches(dataset.validation, dataset.preprocessing)
+    train_set, validation = (Batches(each, dataset.preprocessing) for each in (dataset.train, dataset.validation))
+    problem = Problem(train_set, validation, task)
     if facts.convolves and train_device(config) == "cpu":
         keep_freed_memory()
     training = settle_training(
-        config, stored.training if stored else None, network, train_set, schedule.batch_size, progress, task=task
+        config, stored.training if stored else None, network, problem, settled.schedule.batch_size, progress
     )
-    place = first_place(config, training)
-    familiar = how_familiar(network, train_set, validation, task) if trained else None
+    familiar = how_familiar(network, problem) if trained else None
     taken: Taken = "best" if familiar is None or familiar.told_apart else "last"
-    baseline = make_baseline(
-        config, folder, network, train_set, validation, schedule, place, dataset, trained, progress, taken, task
-    )
+    regime = settled.schedule.baseline(settled.seed, first_place(config, training), taken)
+    baseline = make_baseline(config, folder, network, problem, regime, dataset, progress, trained=trained)
     network.eval()
     tell_stays(structure, progress, folder.log)
-    quality = check_baseline(task, network, as_loaded, validation, scaling.preprocessing, progress, foreign=trained)
-    yardstick = Yardstick.on(task.metric, validation.y.numpy())
+    quality = check_baseline(network, problem, as_loaded, scaling.preprocessing, progress, foreign=trained)
     progress.say(
-        f"unpruned network: validation {task.metric.title} {yardstick.show(quality)}, "
+        f"unpruned network: validation {task.metric.title} {problem.yardstick.show(quality)}, "
         f"{len(structure.groups)} groups to prune"
     )
     if familiar is not None and taken == "last":
@@ -147,11 +149,20 @@ def prepare(
             "not validation's best"
         )
     if stored is None:
-        training = settle_precision(config, training, network, validation, progress, task)
+        training = settle_precision(config, training, network, problem, progress)
     _same_content(folder, stored, dataset, network, scaling, training, task)
     if config.train_epochs is None and baseline["source"] in ("weights", "model"):
         # Asked for, training would go on from the user's weights.
         settled = settled.without("train_epochs")
+    settled = _found_out(settled, config, task, scaling, training)
+    return Prepared(
+        dataset, train_set, validation, network, structure, facts, settled, task, config.model, quality,
+        baseline, scaling, shipped, training, taken,
+    )  # fmt: skip
+
+
+def _found_out(settled: Settled, config: RunConfig, task: Task, scaling: Scaling, training: Training) -> Settled:
+    """With the options that were left open until something was tried or measured."""
     settled = settled.found("task", task.name, "worked out from the targets and the answers")
     settled = settled.found("max_drop", _drop(task), "a network that is fast and wrong is of no use")
     # A task of the user's own has its score and no other: nothing that could be asked for again.
@@ -162,24 +173,7 @@ def prepare(
     pace = (
         f"{training.speedup(training.place):.2f}x the pace of float32" if training.timed else "nothing to choose from"
     )
-    settled = settled.found("train_precision", training.place.precision, pace)
-    return Prepared(
-        dataset,
-        train_set,
-        validation,
-        network,
-        structure,
-        facts,
-        settled,
-        task,
-        config.model,
-        quality,
-        baseline,
-        scaling,
-        shipped,
-        training,
-        taken,
-    )
+    return settled.found("train_precision", training.place.precision, pace)
 
 
 def untrained(config: RunConfig, progress: Progress, runtime: RuntimeName) -> Prepared:

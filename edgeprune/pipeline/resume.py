@@ -14,7 +14,7 @@ from edgeprune.pipeline.bounds import PARSERS, read_bounds
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.front import FrontResult
 from edgeprune.pipeline.result import RunResult
-from edgeprune.pipeline.search import Wanted
+from edgeprune.pipeline.seek import Wanted
 from edgeprune.pipeline.settings import EPISODES
 from edgeprune.pipeline.stored import finished, finished_front, stored_config
 from edgeprune.pipeline.tuned import check_tuned

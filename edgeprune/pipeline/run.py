@@ -28,7 +28,7 @@ from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import export_all, save_network
-from edgeprune.pipeline.finetune import fine_tune, teacher_of
+from edgeprune.pipeline.finetune import Tuner, fine_tune, tuner_of
 from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
 from edgeprune.pipeline.records.files import Validated
@@ -36,11 +36,11 @@ from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Status
 from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import RunResult, assemble, header
 from edgeprune.pipeline.resume import finished_already, finished_bound, known_folder, searches
-from edgeprune.pipeline.search import Searched, Wanted, run_search
+from edgeprune.pipeline.search import Searched, run_search
+from edgeprune.pipeline.seek import Wanted
 from edgeprune.pipeline.stored import stored_config
 from edgeprune.pipeline.tuned import TunedNetworks
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
-from edgeprune.training.distillation import Distillation
 
 #: Opens the device, or lends one that is open.
 OpenDevice = Callable[[], AbstractContextManager[Session]]
@@ -201,7 +201,7 @@ def _stages(
         watch.stage("search")
         run = RunIdentity(folder.path.name, config.runs_dir, config.device, config.on_device_loss)
         searched = run_search(wanted, prepared, run, folder, session, settings, watch)
-        ending = _Ending(prepared, folder, session, settings, watch, teacher_of(prepared))
+        ending = _Ending(prepared, folder, session, settings, watch, tuner_of(prepared, watch))
         if config.front is None:
             (found,) = searched
             # Of a single budget that cannot be met the search raises the error.
@@ -236,7 +236,7 @@ class _Ending:
     settings: MeasureSettings
     watch: _Logged
     #: Of all bounds: their networks see the same images.
-    teacher: Distillation
+    tuner: Tuner
 
     def finish(
         self, config: RunConfig, searched: Searched, into: RunFolder, started: float, name: str = ""
@@ -250,8 +250,7 @@ class _Ending:
             searched,
             lambda network, structure: criterion_of(prepared, network, structure, watch),
             TunedNetworks(self.folder, prepared.network, prepared.structure.shape),
-            watch,
-            self.teacher,
+            self.tuner,
         )
         watch.stage(f"{title}export")
         network, plan = tuned.fit.network, tuned.plan

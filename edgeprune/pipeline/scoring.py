@@ -6,19 +6,18 @@ from torch import nn
 
 from edgeprune.core.design import PruningPlan
 from edgeprune.pruning.structure import Criterion, Structure
-from edgeprune.tasks.task import CLASSIFICATION, Task
-from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.fit import score
 from edgeprune.training.narrow import CANDIDATE_IMAGES, narrow
 from edgeprune.training.place import PLAIN, Place
+from edgeprune.training.problem import Problem
 
 
 class Scoring:
     """Narrows by a criterion, tunes for a moment where there is a `tuning`, scores on the first `images` of validation.
 
-    `images` None: all of them. Batch-norm statistics are taken from `train_set`. `place` is where the network runs; the
-    `tuning` has its own.
+    `images` None: all of them. Batch-norm statistics are taken from training images. `place` is where the network
+    runs; the `tuning` has its own.
     """
 
     def __init__(
@@ -26,21 +25,17 @@ class Scoring:
         network: nn.Module,
         structure: Structure,
         criterion: Criterion,
-        train_set: Batches,
-        validation: Batches,
+        problem: Problem,
         tuning: BriefTuning | None,
         images: int | None = None,
-        task: Task = CLASSIFICATION,
         place: Place = PLAIN,
     ) -> None:
         self._structure = structure
         self._criterion = criterion
-        self._train = train_set
-        self._validation = validation
+        self._problem = problem
         self._tuning = tuning
         #: How many validation images are looked at; None: all.
         self.images = images
-        self._task = task
         self._place = place
         self._neurons = structure.neurons(network)
 
@@ -51,10 +46,12 @@ class Scoring:
 
     def network(self, plan: PruningPlan) -> nn.Module:
         """The network of a plan, not tuned."""
-        return narrow(self._criterion, self._structure, plan, self._train, images=CANDIDATE_IMAGES, place=self._place)
+        images, place = CANDIDATE_IMAGES, self._place
+        return narrow(self._criterion, self._structure, plan, self._problem.train, images=images, place=place)
 
     def __call__(self, pruned: nn.Module) -> tuple[float, float]:
         """The score (share) of the network of a plan once it is tuned, and its neuron compression rate."""
         tuned = pruned if self._tuning is None else self._tuning(pruned)
-        accuracy = score(tuned, self._validation, self.images, task=self._task, place=self._place)
+        problem = self._problem
+        accuracy = score(tuned, problem.validation, self.images, task=problem.task, place=self._place)
         return accuracy, self._neurons / self._structure.neurons(pruned)

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from edgeprune.core.budget import Budget
-from edgeprune.core.clock import Laps
-from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.kinds import KINDS
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.core.trial import Candidate, Trial
+from edgeprune.core.trial import Trial
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
-from edgeprune.pipeline.candidates import Evaluator, RunIdentity
+from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.choose import confirm, latency_interval, rank
-from edgeprune.pipeline.config import AGENTS
-from edgeprune.pipeline.possible import check_possible, kept_already, limits_of, make_reward, with_defaults
+from edgeprune.pipeline.possible import check_possible, kept_already, with_defaults
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.records.search import AgentName, BoundedSearch, MeanReward, Possible, Reference, Search
-from edgeprune.pipeline.settings import SearchSettings
+from edgeprune.pipeline.seek import Experience, Searcher, Sought, Wanted, seek
+from edgeprune.pipeline.settings import Settled
 from edgeprune.pipeline.validate import as_at_the_end
-from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
+from edgeprune.pipeline.workshop import Narrowest, Workshop, measure_narrowest, workshop
 from edgeprune.profilers.fresh import compare_fresh
-from edgeprune.pruning.shares import LayerShares
-from edgeprune.pruning.structure import Criterion, Structure, neurons_left
-from edgeprune.search.costs import Costs, Fit
-from edgeprune.search.drive import SearchResult, drive, timed
-from edgeprune.search.environment import Credit, Environment, Episode, StopSearch
+from edgeprune.pruning.structure import Criterion
+from edgeprune.search.costs import Fit
+from edgeprune.search.environment import StopSearch
 from edgeprune.search.frontier import Frontier
-from edgeprune.search.methods import Method, make_method
-from edgeprune.search.reward import BoundedReward, Reward
+from edgeprune.search.methods import make_method
+from edgeprune.search.names import AGENTS
 
 #: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
 CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
@@ -58,33 +53,12 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a search is for, and its share of the episodes: what a run asks for, or one bound of a front."""
+class _Goal:
+    """What one search is for, with its budget, and why that cannot be met at all, or None."""
 
-    asked: Budget
-    episodes: int
-    #: The bound's, in a front.
-    name: str = ""
-    #: Whether its network is finished: its trials count for the others, and it needs none itself.
-    done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sought:
-    """What one search tried, in order, and how it went."""
-
-    trials: list[Trial]
-    episodes: list[Episode]
-    result: SearchResult
-    reward: Reward | BoundedReward
-    credit: Credit
-    #: None where nothing is bounded.
-    frontier: Frontier | None
-    #: Plans that were measured, untuned, to learn what widths cost.
-    measured: list[PruningPlan]
-    #: Of the search, evaluations included, and of the agent in it.
-    seconds: float
-    agent_seconds: float
+    wanted: Wanted
+    budget: Budget
+    impossible: BudgetError | None
 
 
 def run_search(
@@ -102,142 +76,105 @@ def run_search(
     plan is worth its reward whoever proposed it. Of a budget that cannot be met at all the answer is the BudgetError
     that says so; it is raised where that holds of all. Raises DeviceError.
     """
-    settled = prepared.settled
-    own = settled.search
-    method = make_method(own.method, learning_rate=own.learning_rate, penalty=own.penalty, buffer_size=own.buffer_size)
-    # Where the device is this machine a candidate that is tuned would disturb the one that is measured.
-    ahead = 0 if KINDS[session.spec.kind].here else method.ahead
+    searcher = _searcher(prepared.settled, session)
     store = TrialStore(folder / "trials.sqlite")
     try:
-        with workshop(prepared, run, folder, session, settings, store, progress, ahead=ahead > 0) as shop:
-            chance = shop.chance
-            possible, smallest = measure_possible(shop)
-            _report(possible, smallest, prepared.yardstick.show, progress)
-            budgets = [with_defaults(want.asked, possible, prepared.task.metric) for want in wanted]
-            answers = _impossible(budgets, possible, shop, run.device)
-            for want, impossible in zip(wanted, answers, strict=True):
-                if impossible is not None:
-                    progress.say(f"{want.name} is left out: {impossible}")
-            costs: Costs | None = None
-            trials: list[Trial] = []
-            episodes: list[Episode] = []
-            ways: dict[str, Sought] = {}
-            for want, budget, impossible in zip(wanted, budgets, answers, strict=True):
-                if impossible is not None:
-                    continue
-                for line in kept_already(budget, possible):
-                    progress.say(line)
-                last = seek(
-                    shop, method, own, want.asked, possible, smallest,
-                    episodes=-(-want.episodes // own.part), seed=settled.seed, ahead=ahead, keep=store.add,
-                    title=f"searching for {want.name}" if want.name else "searching", earlier=episodes, costs=costs,
-                )  # fmt: skip
-                ways[want.name] = last
-                trials += last.trials
-                episodes += last.episodes
-                costs = last.frontier.costs if last.frontier else costs
-                if last.result.stopped:
-                    break
+        with workshop(prepared, run, folder, session, settings, store, progress, ahead=searcher.ahead > 0) as shop:
+            narrowest = measure_narrowest(shop)
+            _report(narrowest, prepared.yardstick.show, progress)
+            goals = _goals(wanted, narrowest.possible, shop, run.device)
+            found = _seek_all(shop, narrowest, searcher, goals, store.add)
+            trials = [trial for sought in found.values() for trial in sought.trials]
             if shop.scoring.diverged:
                 progress.say(
                     f"tuning {shop.scoring.diverged} candidates came to NaN or infinite losses: they are scored untuned"
                 )
-            stopped = last.result.stopped
+            stopped = _last(found).result.stopped
             if stopped:
                 if not trials:
                     raise StopSearch(stopped)
                 progress.say(f"search ended after {len(trials)} episodes: {stopped}")
             else:
                 store.trim(len(trials))
-            guessing = sum(trial.candidate.accuracy <= chance for trial in trials)
-            if guessing:
-                progress.say(
-                    f"{guessing} of {len(trials)} trials are not told from guessing "
-                    f"({prepared.task.metric.title} up to {prepared.yardstick.show(chance)}): they rank last"
-                )
-            searched: list[Searched | BudgetError] = []
-            for want, budget, impossible in zip(wanted, budgets, answers, strict=True):
-                if impossible is not None:
-                    searched.append(impossible)
-                    continue
-                ranked = rank(trials, budget, possible.reference, chance)
-                if not (stopped or want.done):
-                    try:
-                        ranked = confirm_best(shop, trials, budget, possible.reference, settled.schedule.finalists)
-                    except StopSearch as stop:
-                        stopped = str(stop)
-                        progress.say(f"the best trials are not measured again: {stop}")
-                # Where the device was lost before its turn came it has what the others found.
-                found = ways.get(want.name, last)
-                fits = None if found.frontier is None else _say_fit(found.frontier, progress)
-                summary = _summary(shop, found, stopped, fits, guessing, ranked[0])
-                searched.append(Searched(ranked, budget, possible, shop.criterion, summary, chance, shop.images))
+            return _ranked(shop, goals, narrowest.possible, found, stopped)
     except StopSearch as stop:
         raise DeviceError(str(stop), f"when it is back, continue with --resume {run.name}") from stop
     finally:
         store.close()
+
+
+def _searcher(settled: Settled, session: Session) -> Searcher:
+    own = settled.search
+    method = make_method(own.method, learning_rate=own.learning_rate, penalty=own.penalty, buffer_size=own.buffer_size)
+    # Where the device is this machine a candidate that is tuned would disturb the one that is measured.
+    return Searcher(method, own, settled.seed, 0 if KINDS[session.spec.kind].here else method.ahead)
+
+
+def _goals(wanted: Sequence[Wanted], possible: Possible, shop: Workshop, device: str) -> list[_Goal]:
+    """What is searched for. Raises BudgetError where no budget can be met."""
+    budgets = [with_defaults(want.asked, possible, shop.prepared.task.metric) for want in wanted]
+    answers = _impossible(budgets, possible, shop, device)
+    goals = [_Goal(*each) for each in zip(wanted, budgets, answers, strict=True)]
+    for goal in goals:
+        if goal.impossible is not None:
+            shop.progress.say(f"{goal.wanted.name} is left out: {goal.impossible}")
+    return goals
+
+
+def _seek_all(
+    shop: Workshop, narrowest: Narrowest, searcher: Searcher, goals: Sequence[_Goal], keep: Callable[[Trial], None]
+) -> dict[str, Sought]:
+    """The searches by their names, in order, until one is stopped; each learns from those before it."""
+    found: dict[str, Sought] = {}
+    before = Experience()
+    for goal in goals:
+        if goal.impossible is not None:
+            continue
+        for line in kept_already(goal.budget, narrowest.possible):
+            shop.progress.say(line)
+        wanted = replace(goal.wanted, episodes=-(-goal.wanted.episodes // searcher.settings.part))
+        found[wanted.name] = sought = seek(shop, narrowest, searcher, wanted, keep, before)
+        costs = sought.frontier.costs if sought.frontier else before.costs
+        before = Experience([*before.episodes, *sought.episodes], costs)
+        if sought.result.stopped:
+            break
+    return found
+
+
+def _last(found: Mapping[str, Sought]) -> Sought:
+    return list(found.values())[-1]
+
+
+def _ranked(
+    shop: Workshop, goals: Sequence[_Goal], possible: Possible, found: Mapping[str, Sought], stopped: str
+) -> list[Searched | BudgetError]:
+    """All trials for every goal, the best of them measured once more, unless the search was `stopped`."""
+    prepared, progress, chance = shop.prepared, shop.progress, shop.chance
+    trials = [trial for sought in found.values() for trial in sought.trials]
+    guessing = sum(trial.candidate.accuracy <= chance for trial in trials)
+    if guessing:
+        progress.say(
+            f"{guessing} of {len(trials)} trials are not told from guessing "
+            f"({prepared.task.metric.title} up to {prepared.yardstick.show(chance)}): they rank last"
+        )
+    searched: list[Searched | BudgetError] = []
+    for goal in goals:
+        if goal.impossible is not None:
+            searched.append(goal.impossible)
+            continue
+        ranked = rank(trials, goal.budget, possible.reference, chance)
+        if not (stopped or goal.wanted.done):
+            try:
+                ranked = confirm_best(shop, trials, goal.budget, possible.reference, prepared.schedule.finalists)
+            except StopSearch as stop:
+                stopped = str(stop)
+                progress.say(f"the best trials are not measured again: {stop}")
+        # Where the device was lost before its turn came it has what the others found.
+        sought = found.get(goal.wanted.name) or _last(found)
+        fits = None if sought.frontier is None else _say_fit(sought.frontier, progress)
+        summary = _summary(shop, sought, stopped, fits, guessing, ranked[0])
+        searched.append(Searched(ranked, goal.budget, possible, shop.criterion, summary, chance, shop.images))
     return searched
-
-
-def seek(
-    shop: Workshop,
-    method: Method,
-    settings: SearchSettings,
-    asked: Budget,
-    possible: Possible,
-    smallest: Candidate,
-    *,
-    episodes: int,
-    seed: int,
-    ahead: int,
-    keep: Callable[[Trial], None],
-    title: str = "searching",
-    earlier: Sequence[Episode] = (),
-    costs: Costs | None = None,
-) -> Sought:
-    """One search for what is `asked`, after those that had `earlier` episodes and left `costs`.
-
-    `keep` hears of each trial before the search does. `possible` and `smallest` as `measure_possible` gives them.
-    """
-    structure, evaluator, progress = shop.prepared.structure, shop.evaluator, shop.progress
-    groups = structure.groups
-    budget = with_defaults(asked, possible, shop.prepared.task.metric)
-    original = structure.neurons(shop.prepared.network)
-    limits = limits_of(asked, possible.reference)
-    accuracy = shop.prepared.validation_accuracy
-    reward = make_reward(settings, budget, limits, possible, accuracy, paper=not method.bound)
-    frontier = None
-    measured: list[PruningPlan] = []
-    if limits and method.bound:
-        if costs is None:
-            costs = Costs(groups, LayerShares(shop.prepared.network, structure), int(possible.reference.bytes))
-            if isinstance(smallest.cost, Measurement):
-                costs.learn(smallest.plan.widths, smallest.cost)
-        frontier = Frontier(groups, limits, costs, lambda w: original / neurons_left(groups, original, w))
-        measured = _learn_costs(frontier, structure, evaluator, progress)
-    started, laps = time.monotonic(), Laps()
-    with laps("agent"):
-        states = method.states(groups, shop.losses)
-    environment = Environment(
-        groups,
-        evaluator,
-        reward,
-        neurons=original,
-        min_ncr=budget.min_ncr if method.bound else None,
-        credit=settings.credit,
-        states=states,
-        frontier=frontier,
-        # With credit for every step the others are not this one's walks.
-        earlier=earlier if settings.credit == "episode" else (),
-    )
-    trials: list[Trial] = []
-    found: list[Episode] = []
-    with progress.bar(title, episodes) as bar:
-        record = _recorder(trials, found, len(earlier), keep, bar.advance)
-        searching = timed(method.search(environment, episodes=episodes, seed=seed), laps)
-        result = drive(searching, environment, ahead=ahead, on_episode=record)
-    seconds, agents = time.monotonic() - started, laps.seconds.get("agent", 0.0)
-    return Sought(trials, found, result, reward, settings.credit, frontier, measured, seconds, agents)
 
 
 def _impossible(budgets: Sequence[Budget], possible: Possible, shop: Workshop, device: str) -> list[BudgetError | None]:
@@ -256,45 +193,12 @@ def _impossible(budgets: Sequence[Budget], possible: Possible, shop: Workshop, d
     found = answers(possible)
     if any(found):
         # One noisy reading, perhaps of another day, must not end a run.
-        again = answers(measure_possible(shop, fresh=True)[0])
+        again = answers(measure_narrowest(shop, fresh=True).possible)
         found = [one and other for one, other in zip(found, again, strict=True)]
     if all(found):
         assert found[0] is not None
         raise found[0]
     return found
-
-
-def _learn_costs(
-    frontier: Frontier, structure: Structure, evaluator: Evaluator, progress: Progress
-) -> list[PruningPlan]:
-    """Measure some plans near the bounds, untuned, so that the first proposals already lie there; which ones.
-
-    One sparsity for all groups, again as better is known where the bound lies; then, around it, each group as wide and
-    as narrow as it may be.
-    """
-    groups = structure.groups
-    limits = frontier.limits
-    measured: list[PruningPlan] = []
-    if limits.latency is None and limits.memory is None and limits.bytes is None:
-        return measured
-    with progress.bar("measuring what widths cost", 2 + 2 * len(groups)) as bar:
-
-        def learn(widths: dict[str, int]) -> None:
-            plan = evaluator.plan(widths)
-            measured.append(plan)
-            cost = evaluator.cost(plan)
-            if isinstance(cost, Measurement):
-                frontier.costs.learn(widths, cost)
-            bar.advance()
-
-        alike = [0.5 * group.channels for group in groups]
-        for _ in range(2):
-            learn(frontier.fit(alike))
-        base = frontier.fit(alike)
-        for group in groups:
-            for width in (group.floor, group.channels):
-                learn({**base, group.name: width})
-    return measured
 
 
 def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Fit]:
@@ -316,40 +220,14 @@ def _say_fit(frontier: Frontier, progress: Progress) -> dict[str, Fit]:
     return found
 
 
-def _report(possible: Possible, smallest: Candidate, shown: Callable[[float], str], progress: Progress) -> None:
+def _report(narrowest: Narrowest, shown: Callable[[float], str], progress: Progress) -> None:
+    possible, accuracy = narrowest.possible, narrowest.candidate.accuracy
     progress.say(
         f"unpruned on the device: {format_cost(possible.reference.latency, possible.unit)}, "
         f"{format_bytes(possible.reference.memory)} heap; "
         f"possible at best: {format_speedup(1 / possible.latency_share, possible.unit)}, NCR {possible.ncr:.2f} "
-        f"(narrowest network, {shown(smallest.accuracy)} before fine-tuning)"
+        f"(narrowest network, {shown(accuracy)} before fine-tuning)"
     )
-
-
-def _recorder(
-    trials: list[Trial],
-    episodes: list[Episode],
-    first: int,
-    keep: Callable[[Trial], None],
-    advance: Callable[[float, str], None],
-) -> Callable[[int, Episode], None]:
-    """What notes each episode; their trials are counted from `first` on."""
-    last = time.monotonic()
-    best = float("-inf")
-
-    def record(index: int, episode: Episode) -> None:
-        nonlocal last, best
-        now = time.monotonic()
-        found = episode.candidate
-        assert found.cost is not None
-        trial = Trial(first + index, found, episode.reward, now - last, episode.proposed, episode.executed)
-        last = now
-        keep(trial)
-        trials.append(trial)
-        episodes.append(episode)
-        best = max(best, trial.reward)
-        advance(1, f"reward {trial.reward:.3f}, best {best:.3f}")
-
-    return record
 
 
 def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference: Reference, wanted: int) -> list[Trial]:

@@ -12,6 +12,7 @@ from edgeprune.tasks.metrics import Merits, Yardstick
 from edgeprune.tasks.task import Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
+from edgeprune.training.problem import Problem
 
 #: How seldom chance alone may make images that were trained on look as if they were not.
 _LEVEL = 0.01
@@ -30,8 +31,9 @@ class Familiar:
     told_apart: bool
 
 
-def how_familiar(network: nn.Module, train_set: Batches, validation: Batches, task: Task) -> Familiar:
+def how_familiar(network: nn.Module, problem: Problem) -> Familiar:
     """Compare the answers, one-sided: by Fisher's exact test where they are right or wrong, else by Welch's."""
+    train_set, validation, task = problem.train, problem.validation, problem.task
     new, said_new = _asked(network, validation, len(validation), task)
     known, said_known = _asked(network, train_set, min(len(train_set), max(_LEAST, len(validation))), task)
     if task.metric.of_classes:

@@ -16,6 +16,8 @@ from edgeprune.search.methods import OURS, PAPER, make_method
 from edgeprune.search.names import MethodName
 from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.brief import FASTER
+from edgeprune.training.place import Place
+from edgeprune.training.regime import FINETUNE_DECAY, Regime, Taken
 
 T = TypeVar("T")
 
@@ -81,6 +83,32 @@ class Schedule:
     rounds: int | None = None
     #: Of the winner's epochs or minutes each finalist gets.
     finalist_share: float = 0.2
+
+    def baseline(self, seed: int, place: Place, taken: Taken) -> Regime:
+        """How the unpruned network is trained."""
+        return Regime(
+            epochs=self.train_epochs,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            seed=seed,
+            augmentation=self.augmentation,
+            place=place,
+            taken=taken,
+        )
+
+    def finetuning(self, seed: int, place: Place, taken: Taken) -> Regime:
+        """How a pruned network is tuned, for all epochs or minutes there are."""
+        return Regime(
+            epochs=self.finetune_epochs if self.finetune_minutes is None else None,
+            minutes=self.finetune_minutes,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            seed=seed,
+            weight_decay=FINETUNE_DECAY,
+            augmentation=self.augmentation,
+            place=place,
+            taken=taken,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,61 +99,15 @@ def validate(
 
     Raises DeviceError where the file of `settings.runtime` does not run there, or one cannot be measured.
     """
-    test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-    inputs = InParts(test)
-    targets, task = test.y.numpy(), prepared.task
-    metric = task.metric
-
-    def judged(answers: Answers, *, interval: bool = False) -> Judged:
-        return judge(task, answers, targets, len(prepared.dataset.classes), interval=interval)
-
-    host = predict(network, test).numpy()
-    scores = HostScores(
-        baseline=judged(predict(prepared.network, test).numpy(), interval=True),
-        before_finetune=judged(predict(before, test).numpy()),
-        compressed=judged(host, interval=True),
-        chance=metric.chance(targets, host),
-        quality=metric.quality(metric.value(host, targets), targets),
-    )
-
-    def on_device(item: Exported, alike: MeasureSettings) -> Validated:
-        # Several outputs are fetched one after the other: "" is a file's only one.
-        names = [spec.name for spec in item.artifact.outputs] if len(item.artifact.outputs) > 1 else [""]
-
-        def answered(file: Path) -> Answers:
-            found = [
-                predict_on_device(session, alike, file, inputs, bar=bar, feeding=Feeding(output=name)) for name in names
-            ]
-            return np.concatenate(found, axis=1).reshape(host.shape)
-
-        with progress.bar(f"{item.format}: accuracy on the device", 2 * len(inputs) * len(names)) as bar:
-            ours, theirs = answered(item.artifact.path), answered(item.baseline.path)
-        measured = compare_fresh(session, alike, item.artifact.path, item.baseline.path, progress)
-        if isinstance(measured, Failure):
-            raise ChannelError(
-                measured.kind,
-                f"{item.artifact.path.name} could not be measured on {session.spec.name}: {measured.message}",
-                measured.advice or "check the device, then continue with --resume and the run's name",
-                retryable=measured.retryable,
-            )
-        speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
-        here, there = judged(ours), judged(theirs)
-        agreement = task.agreement(ours, host)
-        faster = format_speedup(speedup.value, measured.unit)
-        progress.say(
-            f"{item.format} on {session.spec.name} ({alike.runtime}): {metric.title} "
-            f"{metric.show(here.values[metric.name])}, agreement with the host {100 * agreement:.2f} %, "
-            f"{faster} ({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
-        )
-        return Validated(item, alike.runtime, here, there, agreement, measured, speedup)
-
+    exam = _Exam(prepared, network, session, progress)
+    scores = exam.on_host(before)
     done: list[Validated | NotValidated] = []
     for item in exported:
         alike = replace(settings, runtime=runtime_for(item.format).name)
         if alike.runtime != settings.runtime:
             alike = replace(alike, until_off=None)
         try:
-            done.append(on_device(item, alike))
+            done.append(exam.on_device(item, alike))
         except DeviceError as error:
             gone = error.kind in ("lost", "busy") if isinstance(error, ChannelError) else error.retryable
             if gone or alike.runtime == settings.runtime:
@@ -161,3 +115,70 @@ def validate(
             progress.say(f"{item.format} is not validated: {error.message}")
             done.append(NotValidated(item, alike.runtime, error.message))
     return scores, done
+
+
+class _Exam:
+    """The test set, and what the compressed network answers to it on the host."""
+
+    def __init__(self, prepared: Prepared, network: nn.Module, session: Session, progress: Progress) -> None:
+        self._prepared, self._session, self._progress = prepared, session, progress
+        self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
+        self._targets = self._test.y.numpy()
+        self._host = self._predicted(network)
+
+    def on_host(self, before: nn.Module) -> HostScores:
+        """Of the unpruned network, the pruned one `before` it was tuned, and the one that ships."""
+        metric, targets, host = self._prepared.task.metric, self._targets, self._host
+        return HostScores(
+            baseline=self._judged(self._predicted(self._prepared.network), interval=True),
+            before_finetune=self._judged(self._predicted(before)),
+            compressed=self._judged(host, interval=True),
+            chance=metric.chance(targets, host),
+            quality=metric.quality(metric.value(host, targets), targets),
+        )
+
+    def on_device(self, item: Exported, alike: MeasureSettings) -> Validated:
+        """One format's file and the unpruned one: what they answer there, and how long they take."""
+        session, task = self._session, self._prepared.task
+        inputs = InParts(self._test)
+        # Several outputs are fetched one after the other: "" is a file's only one.
+        names = [spec.name for spec in item.artifact.outputs] if len(item.artifact.outputs) > 1 else [""]
+
+        def answered(file: Path) -> Answers:
+            found = [
+                predict_on_device(session, alike, file, inputs, bar=bar, feeding=Feeding(output=name)) for name in names
+            ]
+            return np.concatenate(found, axis=1).reshape(self._host.shape)
+
+        with self._progress.bar(f"{item.format}: accuracy on the device", 2 * len(inputs) * len(names)) as bar:
+            ours, theirs = answered(item.artifact.path), answered(item.baseline.path)
+        measured = self._raced(item, alike)
+        speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
+        here, there = self._judged(ours), self._judged(theirs)
+        agreement = task.agreement(ours, self._host)
+        faster = format_speedup(speedup.value, measured.unit)
+        self._progress.say(
+            f"{item.format} on {session.spec.name} ({alike.runtime}): {task.metric.title} "
+            f"{task.metric.show(here.values[task.metric.name])}, agreement with the host {100 * agreement:.2f} %, "
+            f"{faster} ({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
+        )
+        return Validated(item, alike.runtime, here, there, agreement, measured, speedup)
+
+    def _raced(self, item: Exported, alike: MeasureSettings) -> Measurement:
+        name = self._session.spec.name
+        measured = compare_fresh(self._session, alike, item.artifact.path, item.baseline.path, self._progress)
+        if isinstance(measured, Failure):
+            raise ChannelError(
+                measured.kind,
+                f"{item.artifact.path.name} could not be measured on {name}: {measured.message}",
+                measured.advice or "check the device, then continue with --resume and the run's name",
+                retryable=measured.retryable,
+            )
+        return measured
+
+    def _predicted(self, network: nn.Module) -> Answers:
+        return predict(network, self._test).numpy()
+
+    def _judged(self, answers: Answers, *, interval: bool = False) -> Judged:
+        classes = len(self._prepared.dataset.classes)
+        return judge(self._prepared.task, answers, self._targets, classes, interval=interval)

@@ -18,9 +18,11 @@ from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
 from edgeprune.core.trial import Candidate
 from edgeprune.exporters import EXPORTERS
-from edgeprune.pipeline.candidates import Evaluator, FileMaker, RunIdentity
+from edgeprune.pipeline.candidates import FileMaker, RunIdentity
 from edgeprune.pipeline.criterion import criterion_of
+from edgeprune.pipeline.evaluator import Evaluator
 from edgeprune.pipeline.export import metadata
+from edgeprune.pipeline.metering import KnownCosts, Meter
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.records.search import Possible, Reference
 from edgeprune.pipeline.scoring import Scoring
@@ -68,7 +70,7 @@ def workshop(
     *,
     ahead: bool,
 ) -> Iterator[Workshop]:
-    """Rank the channels, export the unpruned network, and be ready to evaluate plans; see `Evaluator` for `ahead`.
+    """Rank the channels, export the unpruned network, and be ready to evaluate plans; see `Meter` for `ahead`.
 
     Scores are kept in `store`, costs in the cache of `run.runs_dir`. Raises DeviceError where the device is gone.
     """
@@ -89,11 +91,12 @@ def workshop(
         with (
             MeasurementCache(run.runs_dir / ".cache" / "measurements.sqlite", progress.say) as kept,
             LoopProfiler(session, settings, baseline_file, log=folder.log, say=progress.say) as profiler,
-            Evaluator(
-                run, prepared, criterion, scoring, files, profiler, kept, store, sha256_file(baseline_file),
-                settings, progress, ahead=ahead,
-            ) as evaluator,
+            Meter(
+                run, prepared, files, profiler, KnownCosts(kept, run, sha256_file(baseline_file), settings), progress,
+                ahead=ahead,
+            ) as meter,
         ):  # fmt: skip
+            evaluator = Evaluator(criterion, scoring, meter, store)
             yield Workshop(
                 prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
                 cache(partial(_losses, prepared, criterion, progress)),
@@ -103,8 +106,16 @@ def workshop(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def measure_possible(shop: Workshop, *, fresh: bool = False) -> tuple[Possible, Candidate]:
-    """What the narrowest network costs, and that network, scored. Raises DeviceError where it cannot be measured."""
+@dataclass(frozen=True, slots=True)
+class Narrowest:
+    """The narrowest network there is, scored and measured, and what it says is possible at best."""
+
+    candidate: Candidate
+    possible: Possible
+
+
+def measure_narrowest(shop: Workshop, *, fresh: bool = False) -> Narrowest:
+    """Score and measure it; `fresh`: not from the cache. Raises DeviceError where it cannot be measured."""
     evaluator = shop.evaluator
     # From the cache where it holds them: the reward's aims hang on these figures, and with the same cached measurements
     # a seed must give the same trials. What ships is measured afresh at the end.
@@ -118,7 +129,8 @@ def measure_possible(shop: Workshop, *, fresh: bool = False) -> tuple[Possible, 
             retryable=cost.retryable,
         )
     reference = Reference(cost.against_median, cost.against_peak_bytes, shop.baseline_file.stat().st_size)
-    return Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit), smallest
+    possible = Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit)
+    return Narrowest(smallest, possible)
 
 
 def _losses(prepared: Prepared, criterion: Ranked, progress: Progress) -> Losses:
@@ -144,13 +156,5 @@ def _scoring(prepared: Prepared, criterion: Criterion) -> Scoring:
             task=prepared.task,
         )
     return Scoring(
-        prepared.network,
-        prepared.structure,
-        criterion,
-        prepared.train,
-        prepared.validation,
-        tuning,
-        settings.images,
-        prepared.task,
-        prepared.place,
+        prepared.network, prepared.structure, criterion, prepared.problem, tuning, settings.images, prepared.place
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -10,6 +11,37 @@ from edgeprune.pruning.cost import Work
 
 #: What every reason says that a layer stays for only because of the user's word.
 FROZEN = "frozen (requires_grad=False)"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The parameters of a network that surgery must leave as they are, or at least their values."""
+
+    #: Shared by several layers, each with the reason that keeps it whole.
+    tied: Mapping[str, str]
+    #: By the user.
+    frozen: tuple[str, ...]
+    #: Those of them that may not lose channels either.
+    untouchable: Collection[str]
+
+    @classmethod
+    def of(cls, network: nn.Module, work: Work, *, prune_frozen: bool) -> Held:
+        """Of this network; `prune_frozen`: what the user froze may lose channels."""
+        frozen = frozen_parameters(network)
+        return cls(tied_parameters(network, work), frozen, () if prune_frozen else frozen)
+
+    @property
+    def values(self) -> frozenset[str]:
+        """Names of them all: what reads a group is not refitted where that would change one of these."""
+        return frozenset((*self.tied, *self.frozen))
+
+    def why(self, cut: Iterable[str]) -> str | None:
+        """Why a group that would cut these parameters must stay, or None."""
+        cut = set(cut)
+        for name in sorted(cut & self.tied.keys()):
+            return self.tied[name]
+        held = sorted(cut.intersection(self.untouchable))
+        return f"{held[0]} is {FROZEN}" if held else None
 
 
 def frozen_parameters(network: nn.Module) -> tuple[str, ...]:
@@ -39,14 +71,3 @@ def tied_parameters(network: nn.Module, work: Work) -> dict[str, str]:
             if reader != owner and name in work.reads.get(owner, ()):
                 tied.setdefault(name, f"{name} is also used outside of its layer, in {reader or 'the forward'}")
     return tied
-
-
-def why_held(cut: Iterable[str], tied: Mapping[str, str], frozen: Iterable[str]) -> str | None:
-    """Why a group that would cut these parameters must stay, or None."""
-    cut = set(cut)
-    for name in sorted(cut & tied.keys()):
-        return tied[name]
-    held = sorted(cut.intersection(frozen))
-    if held:
-        return f"{held[0]} is {FROZEN}"
-    return None

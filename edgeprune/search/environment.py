@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from edgeprune.core.design import Group
 from edgeprune.core.measurement import Measurement
 from edgeprune.core.trial import Candidate
 from edgeprune.search.frontier import Frontier, next_narrower, next_wider
 from edgeprune.search.reward import Rewarding
+from edgeprune.search.space import Space, Widths
 from edgeprune.search.states import PaperStates, Rows, States
 
 Credit = Literal["step", "episode"]
-#: Channels left, by the name of the group.
-Widths = Mapping[str, int]
 #: Plans looked at, at most, for one that is new.
 _LOOKED_AT = 3000
 
@@ -87,19 +85,18 @@ class Environment:
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        space: Space,
         evaluate: Evaluate,
         reward: Rewarding,
         *,
-        neurons: int,
         min_ncr: float | None,
         credit: Credit,
         states: States | None = None,
         frontier: Frontier | None = None,
         earlier: Sequence[Episode] = (),
     ) -> None:
-        self.groups = tuple(groups)
-        self.neurons = neurons
+        self.groups, self.neurons = space.groups, space.neurons
+        self._space = space
         self.min_ncr = min_ncr
         self.states = states or PaperStates(self.groups)
         self.frontier = frontier
@@ -174,8 +171,7 @@ class Environment:
 
     def ncr(self, widths: Widths) -> float:
         """Neurons of the original network over neurons left."""
-        gone = sum((group.channels - widths[group.name]) * group.neurons_per_channel for group in self.groups)
-        return self.neurons / (self.neurons - gone)
+        return self._space.ncr(widths)
 
     def missing(self, widths: Widths) -> float:
         """By how much a plan is short of what is asked for, as far as is known; 0 or less: it is enough."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from edgeprune.core.design import Group
 from edgeprune.search.costs import CostModel, Costs
 from edgeprune.search.reward import Limits
+from edgeprune.search.space import Space, Widths
 
-Widths = Mapping[str, int]
 #: Share of a bound on latency, memory or size that proposals stay below it: twice the median error of predictions,
 #: between these; the largest until so many plans were measured.
 LEAST_MARGIN, MARGIN, TRUSTED_FROM = 0.003, 0.02, 8
@@ -17,18 +17,18 @@ LEAST_MARGIN, MARGIN, TRUSTED_FROM = 0.003, 0.02, 8
 class Frontier:
     """Plans are narrowed and widened until they just keep `limits`, by `costs` as far as these have learnt.
 
-    `ncr(widths)` is exact. The device has the last word: it measures every plan.
+    The rate is known exactly. The device has the last word: it measures every plan.
     """
 
-    def __init__(self, groups: Sequence[Group], limits: Limits, costs: Costs, ncr: Callable[[Widths], float]) -> None:
-        self._groups = tuple(groups)
-        self.limits, self.costs, self._ncr = limits, costs, ncr
+    def __init__(self, space: Space, limits: Limits, costs: Costs) -> None:
+        self._space, self._groups = space, space.groups
+        self.limits, self.costs = limits, costs
 
     def excess(self, widths: Widths) -> float:
         """By how much a plan is predicted to break its bounds: the largest share of a bound; 0 or less keeps all."""
         over = [model(widths) / (limit * (1.0 - _margin(model))) - 1.0 for limit, model in self._models()]
         if self.limits.ncr is not None:
-            over.append(self.limits.ncr / self._ncr(widths) - 1.0)
+            over.append(self.limits.ncr / self._space.ncr(widths) - 1.0)
         return max(over)
 
     def _models(self) -> list[tuple[float, CostModel]]:

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from edgeprune.core.errors import ModelError, UsageError
+from edgeprune.core.errors import ModelError
 from edgeprune.core.progress import Progress
-from edgeprune.models.inputs import Inputs, ask, mapped, tensors_of
-from edgeprune.tasks.metrics import Yardstick
+from edgeprune.models.inputs import Inputs, ask, tensors_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
-from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.frozen import train_mode, trainable
+from edgeprune.training.loader import Loader, seed_after
 from edgeprune.training.place import PLAIN, Place
-
-#: AdamW's weight decay, of weights only. A pruned network is tuned with more: Fashion-MNIST at a fifth of its neurons
-#: loses 2.0 points instead of 2.25 so (docs/decisions/0009-inputs-last.md).
-DECAY, FINETUNE_DECAY = 5e-4, 0.1
-
-#: Which epoch's network is taken: the best on validation, or the last.
-Taken = Literal["best", "last"]
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,163 +97,134 @@ def adamw(network: nn.Module, learning_rate: float, decay: float) -> torch.optim
 
 def train(
     network: nn.Module,
-    train_set: Batches,
-    validation: Batches,
+    problem: Problem,
+    regime: Regime,
     *,
-    epochs: float | None = None,
-    minutes: float | None = None,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
     progress: Progress,
     title: str,
     distillation: Distillation | None = None,
-    augmentation: Augmentation | None = None,
-    weight_decay: float = DECAY,
-    task: Task = CLASSIFICATION,
-    clock: Callable[[], float] = time.monotonic,
-    place: Place = PLAIN,
     begun: float = 0.0,
-    taken: Taken = "best",
+    clock: Callable[[], float] = time.monotonic,
 ) -> Fit:
-    """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by the `task`'s metric.
+    """Train a copy with AdamW under a one-cycle schedule; validation picks the epoch by the task's metric.
 
-    It takes so many `epochs`, of which the last may be a part of one, or as many as fit into `minutes` by `clock`,
-    validation included; the schedule follows the share of either that is spent. The result follows from the seed with
-    `epochs`; with `minutes` also from the machine's speed. The start counts as epoch 0, so training never makes a
-    network worse on validation. Where the last epoch is `taken` validation picks nothing: a network that has seen its
-    images before would be picked where it has forgotten least of them. One that has `begun`, and was trained for so
-    many epochs, sees images in another order than it did then.
+    It takes the regime's epochs, or as many as fit into its minutes by `clock`, validation included; the schedule
+    follows the share of either that is spent. The result follows from the seed with epochs; with minutes also from the
+    machine's speed. The start counts as epoch 0, so training never makes a network worse on validation. Where the last
+    epoch is taken validation picks nothing: a network that has seen its images before would be picked where it has
+    forgotten least of them. One that has `begun`, and was trained for so many epochs, sees images in another order than
+    it did then.
 
     Frozen parameters, and the statistics of frozen norms, keep their values (see `frozen`); a network that is frozen
-    as a whole comes back as it was, after no epoch. It trains in `place`, and comes back from there.
+    as a whole comes back as it was, after no epoch. It trains in the regime's place, and comes back from there.
 
-    Raises UsageError unless exactly one of `epochs` and `minutes` is given, ModelError at the first loss that is NaN or
-    infinite.
+    Raises ModelError at the first loss that is NaN or infinite.
     """
-    if (epochs is None) == (minutes is None):
-        raise UsageError("training takes either epochs or minutes", "give exactly one of them")
+    validation, place = problem.validation, regime.place
     network = place.copy(network)
 
     def validated() -> float:
-        return _judged(_predict(network, validation, None, place), validation, task)
+        return _judged(_predict(network, validation, None, place), validation, problem.task)
 
-    began, yardstick = clock(), Yardstick.on(task.metric, validation.y.numpy())
+    began, yardstick = clock(), problem.yardstick
     best, accuracy = deepcopy(network), validated()
     if not trainable(network):
         progress.say(f"{title}: every parameter is frozen (requires_grad=False), so there is nothing to train")
         return Fit(place.back(best).eval(), accuracy, (), 0.0)
     # As long as the last validation will take.
     reserve = clock() - began
-    optimizer = adamw(network, learning_rate, weight_decay)
-    source = _Source(train_set, batch_size, seed, distillation, augmentation, place, begun)
-    total = (epochs or 0) * source.batches if minutes is None else 60 * minutes - reserve
-    done = 0
-
-    def elapsed() -> float:
-        spent = done if minutes is None else clock() - began
-        return spent / total if total > 0 else 1.0
-
+    descent = _Descent(network, problem.task, regime, distillation)
+    loader = Loader(problem.train, regime, distillation, begun)
+    course = _Course(regime, loader.batches, began, reserve, clock)
     history: list[float] = []
-    share = 0.0
     # Dropout draws from torch's own generator: it is seeded here and given back as it was.
-    steps = math.ceil(epochs or 0) if minutes is None else 60 * minutes
-    with progress.bar(title, steps) as bar, torch.random.fork_rng():
-        torch.manual_seed(_seed_after(seed, begun))
-        while elapsed() < 1:
+    with progress.bar(title, course.whole) as bar, torch.random.fork_rng():
+        torch.manual_seed(seed_after(regime.seed, begun))
+        while course.elapsed() < 1:
             train_mode(network)
-            for x, targets, softened in source.epoch():
-                if (now := elapsed()) >= 1:
+            for batch in loader.epoch():
+                if (now := course.elapsed()) >= 1:
                     break
-                rate, beta = one_cycle(now)
-                for group in optimizer.param_groups:
-                    group["lr"], group["betas"] = rate * learning_rate, (beta, 0.999)
-                own = task.step(network, tensors_of(x), targets)
-                if own is not None:
-                    loss = own
-                elif distillation is None or softened is None:
-                    loss = task.loss(place.forward(network, x), targets)
-                else:
-                    loss = distillation.loss(place.forward(network, x), targets, softened)
-                if not math.isfinite(found := loss.item()):
-                    raise _diverged(title, found, 1 + done // source.batches, done, rate * learning_rate)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                done += 1
+                if not math.isfinite(loss := descent.step(batch, now)):
+                    raise _diverged(title, loss, course, one_cycle(now)[0] * regime.learning_rate)
+                course.steps += 1
             history.append(validated())
-            if taken == "last":
+            if regime.taken == "last":
                 best, accuracy = network, history[-1]
             elif history[-1] > accuracy:
                 best, accuracy = deepcopy(network), history[-1]
-            before, share = share, min(1.0, elapsed())
-            passed = 1 if minutes is None else 60 * minutes * (share - before)
-            bar.advance(passed, f"validation {yardstick.show(history[-1])}")
-    return Fit(place.back(best).eval(), accuracy, tuple(history), done / max(1, source.batches))
+            bar.advance(course.passed(), f"validation {yardstick.show(history[-1])}")
+    return Fit(place.back(best).eval(), accuracy, tuple(history), course.epochs)
 
 
-def _seed_after(seed: int, epochs: float) -> int:
-    return seed + round(1000 * epochs)
+class _Course:
+    """How far a training has come: by its steps where it takes epochs, else by the clock."""
+
+    def __init__(self, regime: Regime, batches: int, began: float, reserve: float, clock: Callable[[], float]) -> None:
+        self._minutes, self._batches = regime.minutes, batches
+        self._began, self._clock = began, clock
+        epochs = regime.epochs or 0
+        self._total = epochs * batches if regime.minutes is None else 60 * regime.minutes - reserve
+        #: Epochs, a part of one as a whole one, or seconds.
+        self.whole = math.ceil(epochs) if regime.minutes is None else 60 * regime.minutes
+        #: Those that were taken.
+        self.steps = 0
+        self._told = 0.0
+
+    def elapsed(self) -> float:
+        """The share that is spent; 1 and more: it is over."""
+        spent = self.steps if self._minutes is None else self._clock() - self._began
+        return spent / self._total if self._total > 0 else 1.0
+
+    def passed(self) -> float:
+        """What an epoch that ends now was of the `whole`."""
+        before, self._told = self._told, min(1.0, self.elapsed())
+        return 1 if self._minutes is None else 60 * self._minutes * (self._told - before)
+
+    @property
+    def epoch(self) -> int:
+        """The one that it is in, from 1 on."""
+        return 1 + self.steps // self._batches
+
+    @property
+    def epochs(self) -> float:
+        """How often the training set was gone through."""
+        return self.steps / max(1, self._batches)
 
 
-def _diverged(title: str, loss: float, epoch: int, step: int, rate: float) -> ModelError:
+class _Descent:
+    """Steps of AdamW under the one-cycle schedule."""
+
+    def __init__(self, network: nn.Module, task: Task, regime: Regime, distillation: Distillation | None) -> None:
+        self._network, self._task, self._regime, self._distillation = network, task, regime, distillation
+        self._optimizer = adamw(network, regime.learning_rate, regime.weight_decay)
+
+    def step(self, batch: tuple[Inputs, Tensor, Tensor | None], elapsed: float) -> float:
+        """The loss of a batch (see `Loader.epoch`), and a step down it unless it is NaN or infinite."""
+        rate, beta = one_cycle(elapsed)
+        for group in self._optimizer.param_groups:
+            group["lr"], group["betas"] = rate * self._regime.learning_rate, (beta, 0.999)
+        loss = self._loss(*batch)
+        if math.isfinite(found := loss.item()):
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+        return found
+
+    def _loss(self, x: Inputs, targets: Tensor, softened: Tensor | None) -> Tensor:
+        own = self._task.step(self._network, tensors_of(x), targets)
+        if own is not None:
+            return own
+        answers = self._regime.place.forward(self._network, x)
+        if self._distillation is None or softened is None:
+            return self._task.loss(answers, targets)
+        return self._distillation.loss(answers, targets, softened)
+
+
+def _diverged(title: str, loss: float, course: _Course, rate: float) -> ModelError:
     causes = (
         "inputs that are scaled badly (try another --preprocessing), weights or data with extreme values, a network "
         "without normalisation"
     )
-    where = f"in epoch {epoch} after {step:,} steps, at a learning rate of {rate:.1e}"
+    where = f"in epoch {course.epoch} after {course.steps:,} steps, at a learning rate of {rate:.1e}"
     return ModelError(f"{title} diverged: the loss is {loss} {where}", f"likely causes, in order: {causes}")
-
-
-class _Source:
-    """Batches of one epoch after the other; all that is not the network's own step is done for many at once."""
-
-    def __init__(
-        self,
-        train_set: Batches,
-        batch_size: int,
-        seed: int,
-        distillation: Distillation | None,
-        augmentation: Augmentation | None,
-        place: Place,
-        begun: float,
-    ) -> None:
-        self._set = train_set
-        self._place = place
-        self._size = batch_size
-        self._seed, self._epoch = seed, math.ceil(begun)
-        self._generator = torch.Generator().manual_seed(_seed_after(seed, begun))
-        self._distillation = distillation if distillation is not None and distillation.share > 0 else None
-        self._augmentation = augmentation
-        # Images that never change get the same answers every time.
-        self._known: Tensor | None = None
-        if self._distillation is not None and augmentation is None:
-            self._known = self._distillation.soften(self._distillation.asked.known(train_set, place))
-        #: Batches of an epoch; a last one of a single image is left out, since batch norm cannot use it.
-        self.batches = len(train_set) // batch_size + (len(train_set) % batch_size > 1)
-
-    def epoch(self) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
-        """Inputs, targets and the teacher's softened answers, in random order and in place."""
-        rounds = self._distillation.rounds if self._distillation is not None else None
-        if rounds is not None:
-            self._generator.manual_seed(_seed_after(self._seed, self._epoch % rounds))
-        self._epoch += 1
-        # The generator's state tells this epoch's images from all others: their order, and how each is changed.
-        key = (self._set, self._generator.get_state().numpy().tobytes(), self._size, self._augmentation, self._place)
-        order = torch.randperm(len(self._set), generator=self._generator)
-        together = self._size * max(1, self._set.together // self._size)
-        for number, index in enumerate(torch.split(order, together)):
-            x, targets = mapped(self._set.inputs(index), self._place.moved), self._place.moved(self._set.y[index])
-            # Only what an image looks like is changed.
-            if self._augmentation is not None and isinstance(x, Tensor):
-                x = self._augmentation.apply(x, self._generator, self._size)
-            x = self._place.inputs(x)
-            softened = None
-            if self._known is not None:
-                softened = self._known[self._place.moved(index)]
-            elif self._distillation is not None:
-                softened = self._distillation.soften(self._distillation.asked.chunk(key, number, x, self._place))
-            for start in range(0, len(index), self._size):
-                part = slice(start, start + self._size)
-                if len(targets[part]) > 1:
-                    yield x[part], targets[part], None if softened is None else softened[part]

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from edgeprune.core.text import shorten
 from edgeprune.models.inputs import Inputs, ask
 from edgeprune.tasks.task import CLASSIFICATION, Task
-from edgeprune.training.fit import DECAY, adamw
+from edgeprune.training.fit import adamw
 from edgeprune.training.frozen import train_mode
 from edgeprune.training.place import DeviceName, Place
+from edgeprune.training.regime import DECAY
 
 #: Largest difference of a place's float32 answers from the plain ones, relative to their scale.
 NEAR = 1e-3

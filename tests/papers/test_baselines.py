@@ -20,6 +20,8 @@ from edgeprune.pruning.structure import Structure
 from edgeprune.pruning.surgery import check_equal, cut
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import score, train
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 SHAPE = (1, 8, 8)
 
@@ -49,9 +51,8 @@ class SmallConv(nn.Module):
 def trained(kind: str) -> tuple[nn.Module, Structure]:
     torch.manual_seed(0)
     network = MLP(64, (40, 20), 10) if kind == "mlp" else SmallConv()
-    fit = train(
-        network, *digits(), epochs=8, learning_rate=5e-3, batch_size=32, seed=0, progress=Silent(), title="baseline"
-    )
+    regime = Regime(epochs=8, learning_rate=5e-3, batch_size=32, seed=0)
+    fit = train(network, Problem(*digits()), regime, progress=Silent(), title="baseline")
     return fit.network, discover(fit.network, SHAPE, runtime="onnxruntime", multiple_of=None if kind == "mlp" else 2)
 
 

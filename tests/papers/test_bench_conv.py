@@ -113,9 +113,9 @@ def test_only_what_is_missing_is_done_again(
     tuned: list[Any] = []
     seek, prune_and_tune = bench_conv.seek, bench_conv.prune_and_tune
 
-    def noted(shop: Any, method: Any, *rest: Any, **settings: Any) -> Any:
-        searched.append(method.search)
-        return seek(shop, method, *rest, **settings)
+    def noted(shop: Any, narrowest: Any, searcher: Any, *rest: Any, **settings: Any) -> Any:
+        searched.append(searcher.method.search)
+        return seek(shop, narrowest, searcher, *rest, **settings)
 
     def also_noted(network: Any, structure: Any, widths: Any, *rest: Any, **settings: Any) -> Any:
         tuned.append(dict(widths))

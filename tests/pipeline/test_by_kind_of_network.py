@@ -24,6 +24,7 @@ from edgeprune.search.states import Losses
 from edgeprune.tasks.task import CLASSIFICATION
 from edgeprune.training.batches import Batches
 from edgeprune.training.place import PLAIN
+from edgeprune.training.problem import Problem
 
 
 def dataset(shape: tuple[int, ...], images: int = 6000) -> Dataset:
@@ -49,8 +50,9 @@ def scoring(name: str, shape: tuple[int, ...], **options: Any) -> Any:
     network: nn.Module = build(name, shape, 10).eval()
     data = dataset(shape)
     structure = discover(network, shape, runtime="onnxruntime")
+    train_set = Batches(data.train, data.preprocessing)
     prepared = SimpleNamespace(
-        train=Batches(data.train, data.preprocessing), validation=None, network=network, place=PLAIN,
+        train=train_set, problem=Problem(train_set, train_set), network=network, place=PLAIN,
         settled=settled(facts_of(data, network, structure, "onnxruntime"), **options), structure=structure,
         task=CLASSIFICATION,
     )  # fmt: skip

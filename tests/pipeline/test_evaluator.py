@@ -24,19 +24,23 @@ from edgeprune.core.plain import from_json, to_json
 from edgeprune.core.progress import Silent
 from edgeprune.core.session import DeviceSpec
 from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.core.trial import Candidate, Trial
 from edgeprune.exporters.parity import Parity
 from edgeprune.pipeline import search as searching
 from edgeprune.pipeline import workshop as working
-from edgeprune.pipeline.candidates import Evaluator, RunIdentity
+from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.evaluator import Evaluator
 from edgeprune.pipeline.export import Exported, NotExported, metadata
 from edgeprune.pipeline.finetune import Tuned
+from edgeprune.pipeline.metering import KnownCosts, Meter
 from edgeprune.pipeline.prepare import Prepared, untrained
 from edgeprune.pipeline.records.result import Result
 from edgeprune.pipeline.records.search import MeanReward, Possible, Reference, Search
 from edgeprune.pipeline.result import assemble
 from edgeprune.pipeline.scoring import Scoring
-from edgeprune.pipeline.search import Searched, Wanted, run_search
+from edgeprune.pipeline.search import Searched, run_search
+from edgeprune.pipeline.seek import Wanted
 from edgeprune.pipeline.validate import HostScores, NotValidated, Validated
 from edgeprune.profilers.cache import MeasurementCache
 from edgeprune.profilers.statistics import Interval
@@ -88,19 +92,18 @@ class Bench:
         self.said: list[str] = []
         progress = Silent()
         progress.say = self.said.append  # type: ignore[method-assign]
-        scoring = Scoring(
-            prepared.network, prepared.structure, criterion, prepared.train, prepared.validation, None, 40
-        )
-        self.evaluator = Evaluator(
-            RunIdentity(name, folder, "board", policy), prepared, criterion, scoring, Files(folder),  # type: ignore[arg-type]
-            self.profiler, self.cache, self.store, "network", MeasureSettings("onnxruntime"), progress, ahead=ahead,  # type: ignore[arg-type]
-        )  # fmt: skip
+        scoring = Scoring(prepared.network, prepared.structure, criterion, prepared.problem, None, 40)
+        run = RunIdentity(name, folder, "board", policy)
+        known = KnownCosts(self.cache, run, "network", MeasureSettings("onnxruntime"))
+        self.meter = Meter(run, prepared, Files(folder), self.profiler, known, progress, ahead=ahead)  # type: ignore[arg-type]
+        self.evaluator = Evaluator(criterion, scoring, self.meter, self.store)
 
     def __enter__(self) -> Evaluator:
-        return self.evaluator.__enter__()
+        self.meter.__enter__()
+        return self.evaluator
 
     def __exit__(self, *error: Any) -> None:
-        self.evaluator.__exit__(*error)
+        self.meter.__exit__(*error)
         self.store.close()
         self.cache.close()
 
@@ -181,7 +184,7 @@ def test_what_failed_is_counted_and_not_tried_again_by_a_resumed_run(prepared: P
     with bench as evaluator:
         found = evaluator.evaluate(HALF)
         assert (found.cost, found.bytes, evaluator.failures, evaluator.measured) == (CRASHED, 0, 1, 0)
-        bench.store.add(searching.Trial(0, found, 1.0, 0.0))
+        bench.store.add(Trial(0, found, 1.0, 0.0))
     with Bench(prepared, tmp_path) as evaluator:
         assert evaluator.evaluate(HALF).cost == CRASHED
         assert (evaluator.failures, evaluator.measured) == (0, 0)
@@ -334,7 +337,7 @@ def validated(kind: Any, share: float, answers: Judged, folder: Path, unit: Any 
     return Validated(Exported(kind, *files, parity), runtime, answers, before, 1.0, measured, speedup)
 
 
-def summary(best: searching.Trial) -> Search:
+def summary(best: Trial) -> Search:
     return Search(
         method="random", agent=None, credit="episode", criterion="l1", episodes=4, converged=False, stopped="",
         seconds=1.0, device_seconds=0.5, measured=4, cache_hits=0, failures=0, candidates="sliced", agent_sparsity=None,
@@ -373,7 +376,7 @@ def test_the_result_says_what_was_measured_and_whether_it_keeps_the_bounds(
     pruned = prune(criterion, prepared.structure, plan)
     options = config(tmp_path, runtime="onnxruntime", **asked)
     possible = Possible(1.3, 0.4, 0.4, Reference(BASELINE_S, BASELINE_BYTES, 10_000), 4_000)
-    best = searching.Trial(3, searching.Candidate(plan, 0.8, 1.27, cost(share), 1), 1.0, 0.0)
+    best = Trial(3, Candidate(plan, 0.8, 1.27, cost(share), 1), 1.0, 0.0)
     budget = replace(options.budget(), max_drop=options.budget().max_drop or 1.0)
     searched = Searched([best], budget, possible, criterion, summary(best), 0.1, 40)
     now = Judged({"accuracy": after, "balanced-accuracy": after - 0.02}, (after - 0.01, after + 0.01), (0.5,) * 10)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,9 +22,9 @@ from edgeprune.core.store import RunFolder
 from edgeprune.core.trial import Candidate, Trial
 from edgeprune.data.dataset import Dataset, Preprocessing, Split
 from edgeprune.models.zoo import MLP, build
-from edgeprune.pipeline import finetune
+from edgeprune.pipeline import finetune, steps
 from edgeprune.pipeline.config import RunConfig, make_config
-from edgeprune.pipeline.finetune import FineTune, fine_tune, prune_and_tune, widen
+from edgeprune.pipeline.finetune import Tuner, fine_tune, prune_and_tune, tuner_of
 from edgeprune.pipeline.found import facts_of
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.records.search import Possible, Reference
@@ -35,9 +37,13 @@ from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import Structure
 from edgeprune.pruning.surgery import cut, mask
+from edgeprune.pruning.widening import widen
 from edgeprune.tasks.task import CLASSIFICATION
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import Fit, Taken
+from edgeprune.training.distillation import Distillation
+from edgeprune.training.fit import Fit
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import FINETUNE_DECAY, Regime, Taken
 
 SHAPE = (1, 6, 6)
 WIDTHS = {"inputs": 12, "fc1": 10, "fc2": 6}
@@ -83,24 +89,22 @@ def network() -> nn.Module:
     return MLP(36, (30, 20), 3).eval()
 
 
-def run(iterations: int = 1, seed: int = 0, clock=None, **settings):  # type: ignore[no-untyped-def]
+def regime(**how: Any) -> Regime:
+    return Regime(**({"learning_rate": 2e-3, "batch_size": 16, "seed": 0, "weight_decay": FINETUNE_DECAY} | how))
+
+
+def tuner(net: nn.Module, how: Regime, problem: Problem | None = None, clock: Callable[[], float] = monotonic) -> Tuner:
+    problem = problem or Problem(batches(120), batches(60, seed=1))
+    return Tuner(problem=problem, regime=how, teacher=Distillation(net), progress=Silent(), clock=clock)
+
+
+def run(iterations: int = 1, seed: int = 0, clock=monotonic, **settings):  # type: ignore[no-untyped-def]
     net = network()
     structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
     if "minutes" not in settings:
         settings = {"epochs": 4} | settings
-    return prune_and_tune(
-        net,
-        structure,
-        WIDTHS,
-        ByReaders,
-        train_set=batches(120),
-        validation=batches(60, seed=1),
-        settings=FineTune(**({"batch_size": 16} | settings)),
-        iterations=iterations,
-        seed=seed,
-        progress=Silent(),
-        **({} if clock is None else {"clock": clock}),
-    )
+    how = tuner(net, regime(seed=seed, **settings), clock=clock)
+    return prune_and_tune(net, structure, WIDTHS, ByReaders, how, iterations=iterations)
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
@@ -137,10 +141,8 @@ def test_what_was_tuned_in_between_is_what_the_next_step_ranks() -> None:
 
     net = network()
     structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
-    prune_and_tune(
-        net, structure, WIDTHS, Watches, train_set=batches(120), validation=batches(60, seed=1),
-        settings=FineTune(epochs=4, learning_rate=1e-2, batch_size=16), iterations=2, seed=0, progress=Silent(),
-    )  # fmt: skip
+    how = tuner(net, regime(epochs=4, learning_rate=1e-2))
+    prune_and_tune(net, structure, WIDTHS, Watches, how, iterations=2)
     assert ranked[0] is net
     assert len(ranked) == 3
     # Half of the way from 30, 20 to 10, 6, by the same factor: 17, 10; then the whole way; inputs not yet.
@@ -215,25 +217,22 @@ def test_inputs_go_last(
     monkeypatch.setattr(ByReaders, "plan", plan)
     net = network()
     structure = discover(net, SHAPE, runtime="onnxruntime", max_sparsity=0.9)
-    prune_and_tune(
-        net, structure, widths, ByReaders, train_set=batches(120), validation=batches(60, seed=1),
-        settings=FineTune(epochs=epochs, minutes=0.01 if epochs is None else None, batch_size=16),
-        iterations=iterations, seed=0, progress=Silent(),
-    )  # fmt: skip
+    how = tuner(net, regime(epochs=epochs, minutes=0.01 if epochs is None else None))
+    prune_and_tune(net, structure, widths, ByReaders, how, iterations=iterations)
     # The first is that of the network pruned in one step.
     assert asked == [widths, *way]
 
 
 def test_three_quarters_of_the_epochs_are_the_last_steps() -> None:
-    shares = [[finetune._step_epochs(epochs, step, 3) for step in (1, 2, 3)] for epochs in (40, 5, 3)]
+    shares = [[steps.epochs_of(epochs, step, 3) for step in (1, 2, 3)] for epochs in (40, 5, 3)]
     assert shares == [[5, 5, 30], [1, 1, 3], [1, 1, 1]]
-    assert [finetune._step_epochs(60, step, 2) for step in (1, 2)] == [15, 45]
+    assert [steps.epochs_of(60, step, 2) for step in (1, 2)] == [15, 45]
 
 
 def test_three_quarters_of_the_minutes_are_the_last_steps() -> None:
     left, spent = 1.0, []
     for step in (1, 2, 3):
-        spent.append(left * finetune._step_share(step, 3))
+        spent.append(left * steps.share_of(step, 3))
         left -= spent[-1]
     assert spent == pytest.approx([1 / 8, 1 / 8, 3 / 4])
 
@@ -281,10 +280,8 @@ def test_batch_norm_is_recalibrated_after_surgery() -> None:
     net = Net().eval()
     structure = discover(net, SHAPE, runtime="onnxruntime", multiple_of=1)
     data = batches(120)
-    before, _, _ = prune_and_tune(
-        net, structure, {"first": 4, "second": 8}, ByReaders, train_set=data, validation=data,
-        settings=FineTune(epochs=0), seed=0, progress=Silent(),
-    )  # fmt: skip
+    how = tuner(net, regime(epochs=0), Problem(data, data))
+    before, _, _ = prune_and_tune(net, structure, {"first": 4, "second": 8}, ByReaders, how)
     with torch.no_grad():
         passed = before.second(torch.relu(before.first(data.inputs(slice(None)))))
     torch.testing.assert_close(before.norm.running_mean, passed.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
@@ -352,7 +349,7 @@ def stage(tmp_path: Path) -> Stage:
         possible = Possible(9.0, 0.1, 0.1, Reference(1.0, 1, 1), 1)
         searched = Searched(tried, Budget(), possible, criterion, SUMMARY, chance=0.0, images=60)
         networks = TunedNetworks(RunFolder(tmp_path), ready.network, SHAPE)
-        return fine_tune(ready, searched, ByReaders, networks, watch)
+        return fine_tune(ready, searched, ByReaders, networks, tuner_of(ready, watch))
 
     return run
 
@@ -362,13 +359,13 @@ SUMMARY: Any = None
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, option: str) -> list[Any]:
-    """What every training is told of one option."""
+    """What every training's regime says of one option."""
     told: list[Any] = []
     real = finetune.train
 
-    def watch(*args, **options):  # type: ignore[no-untyped-def]
-        told.append(options[option])
-        return real(*args, **options)
+    def watch(start: nn.Module, problem: Problem, how: Regime, **options: Any) -> Fit:
+        told.append(getattr(how, option))
+        return real(start, problem, how, **options)
 
     monkeypatch.setattr(finetune, "train", watch)
     return told
@@ -493,17 +490,16 @@ def test_who_goes_on_sees_what_it_has_not_seen(monkeypatch: pytest.MonkeyPatch) 
     """After a finalist's part the winner's images begin where that ended, by the schedule's rounds."""
     seen: list[tuple[float, float]] = []
 
-    def spied(network: nn.Module, *_: object, epochs: float, begun: float, **__: object) -> Fit:
-        seen.append((epochs, begun))
-        return Fit(network, 0.5, (0.5,), epochs)
+    def spied(network: nn.Module, _: Problem, how: Regime, *, begun: float, **__: object) -> Fit:
+        seen.append((how.amount, begun))
+        return Fit(network, 0.5, (0.5,), how.amount)
 
     monkeypatch.setattr(finetune, "train", spied)
     one = prepared(RunConfig())
     rounds = replace(one.settled, schedule=replace(one.schedule, rounds=3))
-    teacher = finetune.teacher_of(replace(one, settled=rounds))
-    assert teacher.rounds == 3
-    settings = FineTune(epochs=7.5)
-    fit = finetune.go_on(Fit(one.network, 0.4, (0.4,), 0.5), teacher, one.train, one.validation, settings, 0, Silent())
+    how = tuner_of(replace(one, settled=rounds), Silent())
+    assert how.teacher.rounds == 3
+    fit = finetune.go_on(Fit(one.network, 0.4, (0.4,), 0.5), how.by(regime(epochs=7.5)))
     assert seen == [(7.5, 0.5)]
     assert fit.epochs == 8
 
@@ -539,22 +535,22 @@ def test_damaged_networks_are_one_line_before_anything_long(stage: Stage, tmp_pa
 
 
 def test_the_stage_takes_its_settings_from_the_options(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[FineTune] = []
+    seen: list[Tuner] = []
     real = finetune.prune_and_tune
 
-    def watch(*args, settings: FineTune, **options):  # type: ignore[no-untyped-def]
-        seen.append(settings)
-        return real(*args, settings=replace(settings, epochs=1, minutes=None), **options)
+    def watch(net: nn.Module, structure: Structure, widths: Any, make: Any, how: Tuner, **options: Any) -> Any:
+        seen.append(how)
+        return real(net, structure, widths, make, how.by(replace(how.regime, epochs=1, minutes=None)), **options)
 
     monkeypatch.setattr(finetune, "prune_and_tune", watch)
     stage(RunConfig(finetune_minutes=7, distillation=0.2, temperature=5.0, finalists=2))
-    assert [settings.minutes for settings in seen] == [1.0, 1.0, 5.0]
-    assert {(settings.distillation, settings.temperature, settings.epochs) for settings in seen} == {(0.2, 5.0, None)}
+    assert [how.regime.minutes for how in seen] == [1.0, 1.0, 5.0]
+    assert {(how.teacher.share, how.teacher.temperature, how.regime.epochs) for how in seen} == {(0.2, 5.0, None)}
 
 
 def test_finalists_and_winner_share_the_minutes() -> None:
     for share, finalists, goes_on in ((1 / 5, 3, True), (1 / 5, 3, False), (1 / 16, 2, True)):
-        short, winner = finetune._shares(FineTune(minutes=7.0), share, finalists, goes_on=goes_on)
+        short, winner = steps.shares(regime(minutes=7.0), share, finalists, goes_on=goes_on)
         assert short.minutes is not None
         assert winner.minutes is not None
         assert short.minutes == pytest.approx(share * winner.minutes)
@@ -566,7 +562,7 @@ def test_finalists_and_winner_share_the_minutes() -> None:
     ("share", "epochs", "short"), [(1 / 5, 60, 12), (1 / 5, 33, 6), (1 / 16, 8, 0.5), (1 / 16, 40, 2)]
 )
 def test_a_finalist_gets_whole_epochs_or_half_of_one(share: float, epochs: float, short: float) -> None:
-    first, winner = finetune._shares(FineTune(epochs=epochs), share, 3, goes_on=True)
+    first, winner = steps.shares(regime(epochs=epochs), share, 3, goes_on=True)
     assert (first.epochs, winner.epochs) == (short, epochs)
 
 
@@ -591,4 +587,4 @@ def test_wrong_options_are_named(values: dict[str, object], says: str) -> None:
 @pytest.mark.parametrize("times", [{}, {"epochs": 1, "minutes": 1.0}])
 def test_a_schedule_is_epochs_or_minutes(times: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="either epochs or minutes"):
-        FineTune(**times)  # type: ignore[arg-type]
+        regime(**times)

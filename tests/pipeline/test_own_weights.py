@@ -24,7 +24,7 @@ from edgeprune.data.split import make_dataset
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import build
 from edgeprune.pipeline.config import RunConfig
-from edgeprune.pipeline.finetune import settings_of
+from edgeprune.pipeline.finetune import tuner_of
 from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.prepare import Prepared, prepare
 from edgeprune.pipeline.scaling import Compared, better, scalings
@@ -33,6 +33,8 @@ from edgeprune.tasks.metrics import metric_named
 from edgeprune.tasks.task import Binary, Classification
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import Fit, train
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 #: The owner's own: pixels of 0 to 16 come to 3 to 4, far from zero mean and unit variance.
 OWNER = Preprocessing(1.0, (-48.0,), (16.0,))
@@ -56,10 +58,8 @@ def owned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = load_data("digits", None, seed=0, progress=Silent())
     train_set, validation = (Batches(part, digits.preprocessing) for part in (digits.train, digits.validation))
     torch.manual_seed(0)
-    fit = train(
-        build("mlp-32-16", (1, 8, 8), 10), train_set, validation, epochs=8, learning_rate=5e-3, batch_size=32, seed=0,
-        progress=Silent(), title="",
-    )  # fmt: skip
+    network, regime = build("mlp-32-16", (1, 8, 8), 10), Regime(epochs=8, learning_rate=5e-3, batch_size=32, seed=0)
+    fit = train(network, Problem(train_set, validation), regime, progress=Silent(), title="")
     assert fit.accuracy > 0.9, fit.history
     # Where its inputs are the owner's: x / 16 is their value less 3.
     layer, mean, std = fit.network.get_submodule("fc1"), digits.preprocessing.mean[0], digits.preprocessing.std[0]
@@ -173,10 +173,9 @@ def owner(data: Dataset, images: Split, epochs: int) -> nn.Module:
     """What an owner has: a network that was trained on these images until it knows them by heart."""
     torch.manual_seed(1)
     known = Batches(images, data.preprocessing)
-    return train(
-        build("mlp-32-16", data.input_shape, len(data.classes)), known, known, epochs=epochs, learning_rate=1e-2,
-        batch_size=32, seed=0, progress=Silent(), title="",
-    ).network  # fmt: skip
+    network = build("mlp-32-16", data.input_shape, len(data.classes))
+    regime = Regime(epochs=epochs, learning_rate=1e-2, batch_size=32, seed=0)
+    return train(network, Problem(known, known), regime, progress=Silent(), title="").network
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["all images", "split as here"])
@@ -192,7 +191,7 @@ def test_validation_images_that_the_weights_saw_choose_no_epoch(config: RunConfi
     assert found.taken == ("last" if seen else "best")
     said = [line for line in heard.lines if "fine-tuning's last epoch is taken" in line]
     assert len(said) == seen
-    assert settings_of(found).taken == found.taken
+    assert tuner_of(found, heard).regime.taken == found.taken
 
 
 def test_what_is_trained_here_has_not_seen_them(config: RunConfig) -> None:
@@ -206,9 +205,9 @@ def test_training_that_goes_on_from_such_weights_ends_with_its_last_epoch(
 ) -> None:
     taken: list[str] = []
 
-    def watch(*args: Any, **options: Any) -> Fit:
-        taken.append(options["taken"])
-        return train(*args, **options)
+    def watch(network: nn.Module, problem: Problem, regime: Regime, **options: Any) -> Fit:
+        taken.append(regime.taken)
+        return train(network, problem, regime, **options)
 
     monkeypatch.setattr("edgeprune.pipeline.baseline.train", watch)
     found, _ = prepared(replace(config, weights=None, model=f"{owned / 'net.py'}:trained", train_epochs=1))
@@ -248,8 +247,8 @@ def judged(network: nn.Module, data: Dataset, scaling: Preprocessing | None = No
     now = scaling or data.preprocessing
     options: dict[str, Any] = {"metric": "accuracy", "foreign": True} | more
     task = Classification(metric_named(options.pop("metric")))
-    validation = Batches(data.validation, now)
-    score = check_baseline(task, network, data, validation, now, heard, **options)
+    problem = Problem(Batches(data.train, now), Batches(data.validation, now), task)
+    score = check_baseline(network, problem, data, now, heard, **options)
     return score, heard
 
 
@@ -398,6 +397,6 @@ def test_images_that_were_trained_on_are_told_by_either_metric(metric: str) -> N
     x = (2.0 * answers - 1).astype(np.float32)[:, None]
     none = Preprocessing(1.0, (0.0,), (1.0,))
     parts = [Batches(Split(x[part], labels[part]), none) for part in (slice(0, 500), slice(500, None))]
-    found = how_familiar(nn.Identity(), parts[1], parts[0], Binary(metric_named(metric)))
+    found = how_familiar(nn.Identity(), Problem(parts[1], parts[0], Binary(metric_named(metric))))
     assert found.told_apart
     assert found.said == "70.00 % of validation and 100.00 % of training images are right"

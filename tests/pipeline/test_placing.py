@@ -24,6 +24,7 @@ from edgeprune.training import pace
 from edgeprune.training.batches import Batches
 from edgeprune.training.pace import fault, step_seconds
 from edgeprune.training.place import PLAIN, MemoryFormat, Place, Precision
+from edgeprune.training.problem import Problem
 
 CHANNELS_LAST = Place(memory_format="channels_last")
 BFLOAT16 = Place(precision="bfloat16")
@@ -80,7 +81,8 @@ def settled(
     images: Batches, runs: Path, network: nn.Module, measure: Any, native: bool = False, **options: Any
 ) -> tuple[RunConfig, Training, list[str]]:
     heard, config = Heard(), RunConfig(**{"runs_dir": runs, "train_device": "cpu", **options})
-    training = settle_training(config, None, network, images, 16, heard, measure, lambda device: native)
+    problem = Problem(images, images)
+    training = settle_training(config, None, network, problem, 16, heard, measure, lambda device: native)
     return config, training, heard.lines
 
 
@@ -113,7 +115,7 @@ def test_a_forward_that_views_trains_in_the_usual_format_and_that_is_said_once(i
     assert training.place == PLAIN
     (line,) = lines
     assert "in channels_last, float32 the network fails (view size is not compatible" in line
-    assert settle_precision(config, training, Views(), images, Silent()) == training
+    assert settle_precision(config, training, Views(), Problem(images, images), Silent()) == training
 
 
 def test_dense_and_frozen_networks_are_not_measured(images: Batches, tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_bfloat16_is_taken_where_validation_bears_it(images: Batches, tmp_path: 
             network[3].bias += 1000
     config, training, _ = settled(images, tmp_path, network, paces(c=1.2, cb=2), native=True)
     heard = Heard()
-    found = settle_precision(config, training, network, images, heard)
+    found = settle_precision(config, training, network, Problem(images, images), heard)
     assert found.place == (CHANNELS_LAST if costs else BOTH)
     assert first_place(config, found) == CHANNELS_LAST
     (line,) = heard.lines
@@ -161,7 +163,7 @@ def test_bfloat16_that_is_asked_for_is_emulated_and_that_is_said(images: Batches
         "training in channels_last, bfloat16: 4.0x slower than plain float32 here; this processor has no bfloat16 of "
         "its own, so it is emulated"
     ]
-    assert settle_precision(config, training, flat(), images, Silent()) == training
+    assert settle_precision(config, training, flat(), Problem(images, images), Silent()) == training
 
 
 def test_a_device_that_is_not_there_is_one_line(images: Batches, tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_a_device_that_is_not_there_is_one_line(images: Batches, tmp_path: Path)
     assert error.value.exit_code == 2
     gone = Training(Place("cuda"))
     with pytest.raises(UsageError, match="the run trained on cuda"):
-        settle_training(RunConfig(), gone, flat(), images, 16, Silent(), unmeasured)
+        settle_training(RunConfig(), gone, flat(), Problem(images, images), 16, Silent(), unmeasured)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])

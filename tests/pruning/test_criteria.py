@@ -19,6 +19,8 @@ from edgeprune.pruning.structure import INPUTS, Consumer, Coupling, Structure
 from edgeprune.pruning.surgery import mask, prune
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import score, train
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 
 def linear_reader(n: int, m: int, rows: int = 600) -> tuple[nn.Module, Structure, Tensor]:
@@ -221,9 +223,8 @@ def digits() -> tuple[nn.Module, Structure, Batches, Batches]:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 10))
     train_set, validation = Batches(data.train, data.preprocessing), Batches(data.validation, data.preprocessing)
-    fit = train(
-        network, train_set, validation, epochs=8, learning_rate=5e-3, batch_size=64, seed=0, progress=Silent(), title=""
-    )
+    regime = Regime(epochs=8, learning_rate=5e-3, batch_size=64, seed=0)
+    fit = train(network, Problem(train_set, validation), regime, progress=Silent(), title="")
     return fit.network, discover(fit.network, (1, 8, 8), runtime="onnxruntime"), train_set, validation
 
 
@@ -234,8 +235,7 @@ def criterion_of(name: str, digits: tuple[nn.Module, Structure, Batches, Batches
         repair=repair,
         network=network,
         structure=structure,
-        train_set=train_set,
-        validation=validation,
+        problem=Problem(train_set, validation),
         images=400,
         seed=0,
         progress=Silent(),

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import NothingToPrune
-from edgeprune.pipeline.finetune import widen
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices
 from edgeprune.pruning.cost import count_macs, count_parameters
@@ -19,6 +18,7 @@ from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.structure import INPUTS, OWN, Structure
 from edgeprune.pruning.surgery import build_graph, cut, prune
+from edgeprune.pruning.widening import widen
 
 
 def found(network: nn.Module, shape: tuple[int, ...], *, prune_frozen: bool = False) -> Structure:

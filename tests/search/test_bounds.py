@@ -19,11 +19,13 @@ from edgeprune.search.frontier import MARGIN, Frontier, next_narrower, next_wide
 from edgeprune.search.methods import make_method
 from edgeprune.search.names import MethodName
 from edgeprune.search.reward import VIOLATION, BoundedReward, Limits, Reward
+from edgeprune.search.space import Space
 from edgeprune.search.states import Losses
 
 #: A chain of convolutions: each group's channels are made by one layer and read by the next.
 GROUPS = tuple(Group(f"g{i}", 64, 8, 8, 1.0, 1.0, 100, (f"g{i}",), "channels") for i in range(5))
 NEURONS = 5 * 64
+SPACE = Space(GROUPS, NEURONS)
 WHOLE_BYTES = 100_000
 
 
@@ -65,7 +67,7 @@ def taught(limits: Limits, count: int = 40) -> Frontier:
     costs = Costs(GROUPS, shares, WHOLE_BYTES)
     for widths in plans(count):
         costs.learn(widths, measured(latency(widths)))
-    return Frontier(GROUPS, limits, costs, ncr)
+    return Frontier(SPACE, limits, costs)
 
 
 # --- the reward
@@ -218,8 +220,8 @@ def quality(widths: Mapping[str, int]) -> float:
 def within(bound: float, name: MethodName, earlier: Sequence[Episode] = ()) -> Environment:
     limits, losses = Limits(latency=bound), {g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}
     return Environment(
-        GROUPS, lambda w: candidate(w, quality(w)), BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS,
-        min_ncr=None, credit="episode", states=make_method(name).states(GROUPS, lambda: Losses(losses)),
+        SPACE, lambda w: candidate(w, quality(w)), BoundedReward(0.9, limits, WHOLE_BYTES), min_ncr=None,
+        credit="episode", states=make_method(name).states(GROUPS, lambda: Losses(losses)),
         frontier=taught(limits), earlier=earlier,
     )  # fmt: skip
 
@@ -259,8 +261,8 @@ def test_how_many_are_under_way_does_not_hang_on_who_is_faster() -> None:
 def test_the_first_plan_is_that_of_equal_loss_at_the_bound() -> None:
     limits, losses = Limits(latency=0.5), {g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}
     environment = Environment(
-        GROUPS, candidate, BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS, min_ncr=None,
-        credit="episode", states=make_method("edgeprune").states(GROUPS, lambda: Losses(losses)),
+        SPACE, candidate, BoundedReward(0.9, limits, WHOLE_BYTES), min_ncr=None, credit="episode",
+        states=make_method("edgeprune").states(GROUPS, lambda: Losses(losses)),
         frontier=taught(limits),
     )  # fmt: skip
     widths = environment.widths(equal_loss(environment))
@@ -275,7 +277,7 @@ def test_where_losses_add_up_the_first_plan_is_near_the_one_that_loses_least() -
 
     def first(additive: bool) -> dict[str, int]:
         environment = Environment(
-            GROUPS, candidate, BoundedReward(0.9, limits, WHOLE_BYTES), neurons=NEURONS, min_ncr=None,
+            SPACE, candidate, BoundedReward(0.9, limits, WHOLE_BYTES), min_ncr=None,
             frontier=frontier, credit="episode",
             states=make_method("edgeprune").states(GROUPS, lambda: Losses(losses, additive=additive)),
         )  # fmt: skip
@@ -294,10 +296,10 @@ def test_where_losses_add_up_the_first_plan_is_near_the_one_that_loses_least() -
 def test_when_every_plan_was_tried_the_search_ends() -> None:
     one = (Group("g", 32, 8, 8, 1.0, 1.0, 10, ("g",), "channels"),)
     environment = Environment(
-        one,
+        Space(one, 32),
         lambda w: Candidate(PruningPlan({"g": tuple(range(w["g"]))}), 0.9, 1.0, None, 0),
         lambda c: c.accuracy,
-        neurons=32, min_ncr=None, credit="episode",
+        min_ncr=None, credit="episode",
     )  # fmt: skip
     found: list[Episode] = []
     searching = make_method("random").search(environment, episodes=20, seed=0)
@@ -358,7 +360,7 @@ class _Measuring:
 
 
 def driven(device: _Device, ahead: int, episodes: int = 4) -> tuple[list[int], int, str]:
-    environment = Environment(GROUPS, device, lambda c: c.accuracy, neurons=NEURONS, min_ncr=None, credit="episode")
+    environment = Environment(SPACE, device, lambda c: c.accuracy, min_ncr=None, credit="episode")
     heard: list[int] = []
     searching = make_method("random").search(environment, episodes=episodes, seed=0)
     result = drive(searching, environment, ahead=ahead, on_episode=lambda index, _: heard.append(index))

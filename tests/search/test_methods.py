@@ -15,10 +15,11 @@ from edgeprune.search.agent import equal_loss
 from edgeprune.search.algorithm import around
 from edgeprune.search.amc import bounded
 from edgeprune.search.drive import SearchResult, drive
-from edgeprune.search.environment import Environment, Episode, StopSearch, Widths, uniform_sparsity
+from edgeprune.search.environment import Environment, Episode, StopSearch, uniform_sparsity
 from edgeprune.search.methods import METHODS, make_method
 from edgeprune.search.names import MethodName
 from edgeprune.search.reward import Reward
+from edgeprune.search.space import Space, Widths
 from edgeprune.search.states import AmcStates, Losses, SensitiveStates
 
 GROUPS = tuple(
@@ -45,7 +46,7 @@ def formula(widths: Widths) -> Candidate:
 def environment(name: str, evaluate: Callable[[Widths], Candidate] = formula, ncr: float | None = NCR) -> Environment:
     states = METHODS[name].states(GROUPS, lambda: Losses(LOST))
     return Environment(
-        GROUPS, evaluate, Reward(1.0, NCR, 1.0, 1.0), neurons=NEURONS, min_ncr=ncr, credit="episode", states=states
+        Space(GROUPS, NEURONS), evaluate, Reward(1.0, NCR, 1.0, 1.0), min_ncr=ncr, credit="episode", states=states
     )
 
 

@@ -11,9 +11,10 @@ from edgeprune.core.trial import Candidate
 from edgeprune.search.algorithm import _settled, acnn, walk
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, soft_threshold, sparsity, transitions
 from edgeprune.search.drive import drive
-from edgeprune.search.environment import Environment, Episode, Widths
+from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.methods import PAPER
 from edgeprune.search.reward import Reward
+from edgeprune.search.space import Space, Widths
 
 GROUPS = tuple(
     Group(name, channels, channels // 10, 1, 1.0, 1.0, parameters, (name,))
@@ -42,7 +43,7 @@ def formula(widths: Widths) -> Candidate:
 
 
 def environment(evaluate=formula, min_ncr: float | None = 2.0, credit: str = "step") -> Environment:  # type: ignore[no-untyped-def]
-    return Environment(GROUPS, evaluate, Reward(1.0, 2.0, 1.0, 1.0), neurons=NEURONS, min_ncr=min_ncr, credit=credit)  # type: ignore[arg-type]
+    return Environment(Space(GROUPS, NEURONS), evaluate, Reward(1.0, 2.0, 1.0, 1.0), min_ncr=min_ncr, credit=credit)  # type: ignore[arg-type]
 
 
 def test_reward_is_the_papers_with_measured_terms() -> None:

@@ -7,16 +7,17 @@ from search.test_methods import GROUPS, NCR, formula
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.trial import Candidate
 from edgeprune.search.drive import drive
-from edgeprune.search.environment import Environment, Episode, Widths
+from edgeprune.search.environment import Environment, Episode
 from edgeprune.search.methods import METHODS
 from edgeprune.search.reward import Reward
+from edgeprune.search.space import Space, Widths
 from edgeprune.search.states import Losses
 from edgeprune.search.tpe import tpe
 
 
 def run(seed: int, episodes: int = 30, ahead: int = 0) -> list[Episode]:
     environment = Environment(
-        GROUPS, formula, Reward(1.0, NCR, 1.0, 1.0), neurons=350, min_ncr=NCR, credit="episode",
+        Space(GROUPS, 350), formula, Reward(1.0, NCR, 1.0, 1.0), min_ncr=NCR, credit="episode",
         states=METHODS["random"].states(GROUPS, lambda: Losses({})),
     )  # fmt: skip
     found: list[Episode] = []
@@ -47,7 +48,7 @@ def test_it_ends_when_it_is_told_to() -> None:
         return Candidate(PruningPlan({}), 1.0, NCR, None, 0)
 
     environment = Environment(
-        GROUPS, never, Reward(1.0, NCR, 1.0, 1.0), neurons=350, min_ncr=NCR, credit="episode",
+        Space(GROUPS, 350), never, Reward(1.0, NCR, 1.0, 1.0), min_ncr=NCR, credit="episode",
         states=METHODS["random"].states(GROUPS, lambda: Losses({})),
     )  # fmt: skip
     searching = tpe(environment, episodes=5, seed=0)

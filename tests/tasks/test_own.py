@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +20,8 @@ from edgeprune.tasks.own import OwnTask, load_own, make_own, own_targets
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import score, train
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 FILE = """
 import numpy as np
@@ -175,8 +176,8 @@ def test_training_makes_the_score_better(file: Path, name: str, metric: str, sha
     assert (task.metric.name, task.metric.share, task.metric.unit) == (metric, share, "points" if share else "%")
     sets = [Batches(split, dataset.preprocessing) for split in (dataset.train, dataset.validation)]
     before = score(network, sets[1], task=task)
-    options: Any = {"learning_rate": 0.01, "batch_size": 32, "seed": 0, "progress": Silent(), "title": "", "task": task}
-    fit = train(network, *sets, epochs=8, **options)
+    problem, regime = Problem(sets[0], sets[1], task), Regime(epochs=8, learning_rate=0.01, batch_size=32, seed=0)
+    fit = train(network, problem, regime, progress=Silent(), title="")
     assert fit.accuracy > before
     constant = task.metric.constant(dataset.validation.y)
     sums = dataset.target_layout.split(dataset.validation.y)["sum"]
@@ -184,7 +185,8 @@ def test_training_makes_the_score_better(file: Path, name: str, metric: str, sha
     sides = dataset.target_layout.split(dataset.validation.y)["sides"]
     assert constant == pytest.approx(chance or ((sides == 0).mean() if share else np.abs(sums).mean()))
     # A narrower network learns from it, too.
-    other = train(Two(), *sets, epochs=8, distillation=Distillation(fit.network, task=task), **options)
+    teacher = Distillation(fit.network, task=task)
+    other = train(Two(), problem, regime, progress=Silent(), title="", distillation=teacher)
     assert other.accuracy > before
 
 
@@ -207,10 +209,8 @@ def test_a_score_of_many_examples_only(file: Path) -> None:
 def test_a_step_of_ones_own(file: Path) -> None:
     dataset, task, network = loaded(file, "Steps")
     sets = [Batches(split, dataset.preprocessing) for split in (dataset.train, dataset.validation)]
-    fit = train(
-        network, *sets, epochs=6, learning_rate=0.01, batch_size=32, seed=0, progress=Silent(), title="", task=task,
-        taken="last",
-    )  # fmt: skip
+    regime = Regime(epochs=6, learning_rate=0.01, batch_size=32, seed=0, taken="last")
+    fit = train(network, Problem(sets[0], sets[1], task), regime, progress=Silent(), title="")
     x = sets[1].inputs(slice(None))
     # It learns what the step says, and not what the loss says.
     with torch.no_grad():

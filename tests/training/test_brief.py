@@ -14,6 +14,8 @@ from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BATCH_SIZE, BriefTuning
 from edgeprune.training.fit import score, train
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 
 def batches(count: int = 600) -> Batches:
@@ -28,9 +30,8 @@ def net(seed: int) -> nn.Sequential:
 
 
 def fit(network: nn.Module, data: Batches) -> nn.Module:
-    return train(
-        network, data, data, epochs=10, learning_rate=1e-2, batch_size=32, seed=0, progress=Silent(), title=""
-    ).network
+    regime = Regime(epochs=10, learning_rate=1e-2, batch_size=32, seed=0)
+    return train(network, Problem(data, data), regime, progress=Silent(), title="").network
 
 
 def test_a_moment_of_tuning_brings_a_network_back_and_leaves_the_given_one_alone() -> None:

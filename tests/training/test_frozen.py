@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.progress import Silent
 from edgeprune.data.dataset import Preprocessing, Split
-from edgeprune.pipeline.finetune import FineTune, prune_and_tune
+from edgeprune.pipeline.finetune import Tuner, prune_and_tune
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices
 from edgeprune.pruning.criteria import Ranked
@@ -20,9 +20,12 @@ from edgeprune.pruning.structure import Structure
 from edgeprune.pruning.surgery import cut
 from edgeprune.training.batches import Batches
 from edgeprune.training.brief import BriefTuning
+from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import train
 from edgeprune.training.frozen import frozen_norms
+from edgeprune.training.problem import Problem
 from edgeprune.training.recalibration import recalibrate
+from edgeprune.training.regime import FINETUNE_DECAY, Regime
 
 SHAPE = (2, 6, 6)
 
@@ -82,9 +85,8 @@ def test_norms_are_frozen_with_their_scale_or_with_their_surroundings() -> None:
 
 def test_training_keeps_what_is_frozen(data: Batches) -> None:
     before = network()
-    fit = train(
-        before, data, data, epochs=6, learning_rate=1e-2, batch_size=32, seed=0, progress=Silent(), title="training"
-    )
+    regime = Regime(epochs=6, learning_rate=1e-2, batch_size=32, seed=0)
+    fit = train(before, Problem(data, data), regime, progress=Silent(), title="training")
     check(before, fit.network)
 
 
@@ -103,9 +105,8 @@ def test_statistics_of_frozen_norms_are_not_computed_anew(data: Batches) -> None
 def test_a_network_that_is_frozen_as_a_whole_comes_back_as_it_was(data: Batches) -> None:
     before = network()
     before.requires_grad_(False)
-    fit = train(
-        before, data, data, epochs=3, learning_rate=1e-2, batch_size=32, seed=0, progress=Silent(), title="training"
-    )
+    regime = Regime(epochs=3, learning_rate=1e-2, batch_size=32, seed=0)
+    fit = train(before, Problem(data, data), regime, progress=Silent(), title="training")
     assert (fit.epochs, fit.history) == (0.0, ())
     tuned = BriefTuning(data, before, steps=4, learning_rate=1e-2, seed=0)(before)
     assert all(same for other in (fit.network, tuned) for _, same in kept(before, other))
@@ -123,10 +124,9 @@ def test_pruning_in_steps_keeps_what_is_frozen(data: Batches, prune_frozen: bool
         grams = gram_matrices(of, layers, [data.inputs(slice(0, 128))], 128)
         return Ranked(of, structure, rankings.reconstruction(of, structure, grams), grams)
 
-    _, fit, plan = prune_and_tune(
-        before, structure, {group.name: group.channels // 2 for group in structure.groups}, rank, train_set=data,
-        validation=data, settings=FineTune(epochs=8, batch_size=32, learning_rate=1e-2), iterations=2, seed=0,
-        progress=Silent(),
-    )  # fmt: skip
+    regime = Regime(epochs=8, batch_size=32, learning_rate=1e-2, seed=0, weight_decay=FINETUNE_DECAY)
+    tuner = Tuner(problem=Problem(data, data), regime=regime, teacher=Distillation(before), progress=Silent())
+    widths = {group.name: group.channels // 2 for group in structure.groups}
+    _, fit, plan = prune_and_tune(before, structure, widths, rank, tuner, iterations=2)
     # What is left of the backbone is what the user gave, channel for channel.
     check(cut(before, SHAPE, plan), fit.network)

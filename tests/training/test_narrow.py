@@ -14,6 +14,7 @@ from edgeprune.pipeline.scoring import Scoring
 from edgeprune.pruning.groups import discover
 from edgeprune.training.batches import Batches
 from edgeprune.training.narrow import narrow
+from edgeprune.training.problem import Problem
 
 
 class Net(nn.Module):
@@ -45,8 +46,8 @@ def test_the_network_of_a_plan_has_statistics_of_its_own() -> None:
     network, batches = made()
     structure = discover(network, (1, 8, 8), runtime="onnxruntime")
     criterion = make_criterion(
-        "l1", repair=False, network=network, structure=structure, train_set=batches, validation=batches, images=64,
-        seed=0, progress=Silent(),
+        "l1", repair=False, network=network, structure=structure, problem=Problem(batches, batches), images=64, seed=0,
+        progress=Silent(),
     )  # fmt: skip
     plan = criterion.plan({group.name: group.floor for group in structure.groups})
     pruned = narrow(criterion, structure, plan, batches, images=256, check=batches.inputs(slice(0, 8)))
@@ -64,10 +65,10 @@ def test_candidates_are_narrowed_as_what_ships_is() -> None:
     network, batches = made()
     structure = discover(network, (1, 8, 8), runtime="onnxruntime")
     criterion = make_criterion(
-        "reconstruction", repair=True, network=network, structure=structure, train_set=batches, validation=batches,
+        "reconstruction", repair=True, network=network, structure=structure, problem=Problem(batches, batches),
         images=64, seed=0, progress=Silent(),
     )  # fmt: skip
-    scoring = Scoring(network, structure, criterion, batches, batches, None)
+    scoring = Scoring(network, structure, criterion, Problem(batches, batches), None)
     plan = PruningPlan({group.name: tuple(range(group.floor)) for group in structure.groups})
     one, other = scoring.network(plan), narrow(criterion, structure, plan, batches)
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):

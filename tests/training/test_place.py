@@ -16,7 +16,9 @@ from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import Fit, predict, train
 from edgeprune.training.pace import available
 from edgeprune.training.place import PLAIN, Place
+from edgeprune.training.problem import Problem
 from edgeprune.training.recalibration import recalibrate
+from edgeprune.training.regime import Regime
 
 CHANNELS_LAST = Place(memory_format="channels_last")
 BFLOAT16 = Place(memory_format="channels_last", precision="bfloat16")
@@ -45,10 +47,10 @@ def net(seed: int = 0) -> nn.Sequential:
 
 
 def fit(place: Place) -> Fit:
-    return train(
-        net(), images(), images(), epochs=2, learning_rate=1e-3, batch_size=32, seed=0, progress=Silent(), title="",
-        distillation=Distillation(net(1)), augmentation=Augmentation(shift=0.2), place=place,
-    )  # fmt: skip
+    changed = Augmentation(shift=0.2)
+    regime = Regime(epochs=2, learning_rate=1e-3, batch_size=32, seed=0, augmentation=changed, place=place)
+    teacher = Distillation(net(1))
+    return train(net(), Problem(images(), images()), regime, progress=Silent(), title="", distillation=teacher)
 
 
 def assert_usual(network: nn.Module) -> None:

@@ -16,6 +16,7 @@ from edgeprune.pruning.structure import Structure
 from edgeprune.training.batches import Batches
 from edgeprune.training.narrow import narrow
 from edgeprune.training.place import PLAIN, Place
+from edgeprune.training.problem import Problem
 from edgeprune.training.sensitivity import divergences
 
 SHAPE = (1, 6, 6)
@@ -47,7 +48,7 @@ def made(sway: float) -> tuple[Ranked, Structure, Batches]:
     )
     structure = discover(network.eval(), SHAPE, runtime="onnxruntime", multiple_of=1)
     criterion = make_criterion(
-        "reconstruction", repair=True, network=network, structure=structure, train_set=data, validation=data, images=64,
+        "reconstruction", repair=True, network=network, structure=structure, problem=Problem(data, data), images=64,
         seed=0, progress=Silent(),
     )  # fmt: skip
     return criterion, structure, data

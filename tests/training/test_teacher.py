@@ -15,6 +15,8 @@ from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import train
 from edgeprune.training.place import PLAIN, Place
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 from edgeprune.training.teacher import Teacher
 
 
@@ -77,15 +79,14 @@ def test_where_folding_fails_or_changes_answers_the_network_is_asked_as_it_is(
 
 
 TRAIN = images()
+LEARNT = Problem(TRAIN, TRAIN)
 
 
 @pytest.mark.parametrize("augmentation", [None, Augmentation(shift=0.2)])
 def test_who_sees_the_same_images_is_not_told_twice(augmentation: Augmentation | None) -> None:
     def trained(distillation: Distillation, seed: int = 0) -> nn.Module:
-        return train(
-            net(), TRAIN, TRAIN, epochs=2, learning_rate=1e-3, batch_size=32, seed=seed, progress=Silent(), title="",
-            distillation=distillation, augmentation=augmentation,
-        ).network  # fmt: skip
+        regime = Regime(epochs=2, learning_rate=1e-3, batch_size=32, seed=seed, augmentation=augmentation)
+        return train(net(), LEARNT, regime, progress=Silent(), title="", distillation=distillation).network
 
     network = counted()
     shared = Distillation(network)
@@ -104,10 +105,9 @@ def test_who_sees_the_same_images_is_not_told_twice(augmentation: Augmentation |
 def test_images_that_return_after_some_epochs_are_asked_about_once() -> None:
     def asked_by(rounds: int | None, epochs: int, begun: float, distillation: Distillation) -> int:
         before = sum(network.asked)
-        train(
-            net(), TRAIN, TRAIN, epochs=epochs, learning_rate=1e-3, batch_size=32, seed=0, progress=Silent(), title="",
-            distillation=distillation, augmentation=Augmentation(shift=0.2), begun=begun,
-        )  # fmt: skip
+        changed = Augmentation(shift=0.2)
+        regime = Regime(epochs=epochs, learning_rate=1e-3, batch_size=32, seed=0, augmentation=changed)
+        train(net(), LEARNT, regime, progress=Silent(), title="", distillation=distillation, begun=begun)
         return sum(network.asked) - before
 
     network = counted()

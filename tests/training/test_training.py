@@ -1,5 +1,6 @@
 import re
 from collections.abc import Iterator
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from edgeprune.training.augmentation import Augmentation
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import one_cycle, predict, score, train
+from edgeprune.training.problem import Problem
+from edgeprune.training.regime import Regime
 
 
 def toy(count: int, seed: int) -> Batches:
@@ -30,11 +33,15 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
 
 
-def fit(network: nn.Module, **options):  # type: ignore[no-untyped-def]
-    defaults = {"learning_rate": 1e-2, "batch_size": 32, "seed": 0, "progress": Silent(), "title": ""}
-    if "minutes" not in options:
+TOY = Problem(toy(400, 0), toy(200, 1))
+
+
+def fit(network: nn.Module, problem: Problem = TOY, *, title: str = "", clock=monotonic, distillation=None, **how):  # type: ignore[no-untyped-def]
+    defaults = {"learning_rate": 1e-2, "batch_size": 32, "seed": 0}
+    if "minutes" not in how:
         defaults["epochs"] = 5
-    return train(network, toy(400, 0), toy(200, 1), **(defaults | options))
+    regime = Regime(**(defaults | how))
+    return train(network, problem, regime, progress=Silent(), title=title, distillation=distillation, clock=clock)
 
 
 def same(one: nn.Module, two: nn.Module) -> bool:
@@ -84,10 +91,7 @@ def test_the_metric_chooses_the_epoch() -> None:
     # One image in ten is of the second class: accuracy says little of it.
     index = torch.tensor([i for i in range(200) if i % 2 == 0 or i % 20 == 1])
     some = Batches(Split(rare.x[index].numpy(), rare.y[index].numpy()), Preprocessing(1.0, (0.0,) * 6, (1.0,) * 6))
-    result = train(
-        net(), some, some, epochs=2, learning_rate=2e-3, batch_size=32, seed=0, progress=Silent(), title="",
-        task=BALANCED,
-    )  # fmt: skip
+    result = fit(net(), Problem(some, some, BALANCED), epochs=2, learning_rate=2e-3)
     assert result.accuracy == max(result.history) == score(result.network, some, task=BALANCED)
     assert result.accuracy != score(result.network, some)
 
@@ -140,10 +144,7 @@ def test_labels_only_at_share_0_and_only_the_teacher_at_share_1() -> None:
         teacher[2].bias.neg_()
     right = toy(200, 1)
     wrong = Batches(Split(right.x.numpy(), 1 - right.y.numpy()), Preprocessing(1.0, (0.0,) * 6, (1.0,) * 6))
-    misled = train(
-        net(), toy(400, 0), wrong, epochs=3, learning_rate=1e-2, batch_size=32, seed=0, progress=Silent(), title="",
-        distillation=Distillation(teacher, share=1.0),
-    )  # fmt: skip
+    misled = fit(net(), Problem(toy(400, 0), wrong), epochs=3, distillation=Distillation(teacher, share=1.0))
     assert misled.accuracy > 0.9
 
 
@@ -172,9 +173,9 @@ def test_answers_known_beforehand_are_those_of_the_batch() -> None:
         return nn.Sequential(nn.Flatten(), network)
 
     asked.clear()
-    other = train(
-        flat(net()), images, images, epochs=3, learning_rate=1e-2, batch_size=32, seed=0, progress=Silent(), title="",
-        distillation=Distillation(flat(Counts())), augmentation=Augmentation(),
+    other = fit(
+        flat(net()), Problem(images, images), epochs=3, distillation=Distillation(flat(Counts())),
+        augmentation=Augmentation(),
     )  # fmt: skip
     assert sum(asked) == 3 * 400
     assert other.accuracy == pytest.approx(known.accuracy, abs=0.05)
@@ -196,9 +197,7 @@ def test_a_part_of_an_epoch() -> None:
             return answers
 
     data = toy(128, 0)
-    part = train(
-        Counts(), data, data, epochs=0.75, learning_rate=1e-2, batch_size=32, seed=0, progress=Silent(), title=""
-    )
+    part = fit(Counts(), Problem(data, data), epochs=0.75)
     assert (part.epochs, len(part.history)) == (0.75, 1)
     assert seen == [32] * 3
 
@@ -296,10 +295,7 @@ def test_every_image_is_seen_once_an_epoch_and_none_alone() -> None:
 
     def batches(count: int) -> Iterator[int]:
         seen.clear()
-        train(
-            Looks(), numbers(count), numbers(4),
-            epochs=1, learning_rate=1e-3, batch_size=10, seed=0, progress=Silent(), title="",
-        )  # fmt: skip
+        fit(Looks(), Problem(numbers(count), numbers(4)), epochs=1, learning_rate=1e-3, batch_size=10)
         return (len(batch) for batch in seen)
 
     assert list(batches(42)) == [10, 10, 10, 10, 2]
@@ -329,6 +325,4 @@ def test_a_loss_that_is_not_finite_ends_training_and_says_where() -> None:
         Split(np.full((64, 6), 3e38, np.float32), np.arange(64) % 2), Preprocessing(1.0, (0.0,) * 6, (1.0,) * 6)
     )
     with pytest.raises(ModelError, match="in epoch 1 after 0 steps"):
-        train(
-            net(), huge, huge, epochs=1, learning_rate=1e-3, batch_size=32, seed=0, progress=Silent(), title="training"
-        )
+        fit(net(), Problem(huge, huge), epochs=1, learning_rate=1e-3, title="training")

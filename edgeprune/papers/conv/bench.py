@@ -27,7 +27,6 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RUNTIMES
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.core.trial import Candidate
 from edgeprune.data.catalog import DATASETS, data_folder, load_data
 from edgeprune.data.split import first_examples
 from edgeprune.exporters import EXPORTERS
@@ -43,14 +42,14 @@ from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import metadata
-from edgeprune.pipeline.finetune import prune_and_tune, settings_of, teacher_of
+from edgeprune.pipeline.finetune import prune_and_tune, tuner_of
 from edgeprune.pipeline.possible import check_possible, with_defaults
 from edgeprune.pipeline.prepare import prepare
-from edgeprune.pipeline.records.search import Possible
-from edgeprune.pipeline.search import confirm_best, seek
+from edgeprune.pipeline.search import confirm_best
+from edgeprune.pipeline.seek import Searcher, Wanted, seek
 from edgeprune.pipeline.settings import settle
 from edgeprune.pipeline.validate import as_at_the_end
-from edgeprune.pipeline.workshop import Workshop, measure_possible, workshop
+from edgeprune.pipeline.workshop import Narrowest, Workshop, measure_narrowest, workshop
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.statistics import Interval, cost_interval
 from edgeprune.pruning.cost import count_macs
@@ -88,24 +87,23 @@ class NetworkBench:
     """One network with one seed: everything that its cells share."""
 
     def __init__(
-        self, config: ConvConfig, run: RunConfig, name: str, shop: Workshop, folder: RunFolder, possible: Possible,
-        smallest: Candidate,
-    ) -> None:  # fmt: skip
+        self, config: ConvConfig, run: RunConfig, name: str, shop: Workshop, folder: RunFolder, narrowest: Narrowest
+    ) -> None:
         self._config, self._run, self._name, self._seed = config, run, name, run.seed
         self._files = ConvFolder(config.out)
         self._protocol = config.protocol(name)
         self._shop, self._folder = shop, folder
-        self._possible, self._smallest = possible, smallest
+        self._narrowest = narrowest
         self._ledger = Ledger(folder / "seconds.json", shop.evaluator.spent)
         prepared = shop.prepared
         self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-        self._teacher = teacher_of(prepared)
+        self._tuner = tuner_of(prepared, shop.progress)
 
     def search(self, part: Part) -> str:
         """Fill the part's cell. Raises BudgetError where no network keeps the bound."""
         if part.method == SCRATCH:
             return self._narrower(part)
-        shop, possible, ledger = self._shop, self._possible, self._ledger
+        shop, possible, ledger = self._shop, self._narrowest.possible, self._ledger
         run = replace(self._run, max_latency=f"{part.bound:g}x")
         budget, bound = (
             with_defaults(run.budget(), possible, shop.prepared.task.metric),
@@ -113,11 +111,9 @@ class NetworkBench:
         )
         settings = settle(run, shop.prepared.facts).search
         check_possible(budget, possible, self._config.device, shop.prepared.structure)
-        sought = seek(
-            shop, SEARCHES[part.method], settings, run.budget(), possible, self._smallest,
-            episodes=self._protocol.episodes, seed=self._seed, ahead=0,
-            keep=lambda trial: ledger.note([trial.candidate.plan]),
-        )  # fmt: skip
+        searcher = Searcher(SEARCHES[part.method], settings, self._seed)
+        wanted = Wanted(run.budget(), self._protocol.episodes)
+        sought = seek(shop, self._narrowest, searcher, wanted, keep=lambda trial: ledger.note([trial.candidate.plan]))
         ordered = confirm_best(shop, sought.trials, budget, possible.reference, 1)
         best, candidates = ordered[0].candidate, [trial.candidate for trial in sought.trials]
         tried = [each.plan for each in candidates]
@@ -210,32 +206,17 @@ class NetworkBench:
                 if network is prepared.network
                 else criterion_of(prepared, network, structure, shop.progress)
             ),
-            train_set=prepared.train,
-            validation=prepared.validation,
-            settings=settings_of(prepared),
-            seed=self._seed,
-            progress=shop.progress,
-            teacher=self._teacher,
+            self._tuner,
         )
         return fit, plan
 
     def _train(self, width: float) -> Fit:
         """A network of the family as the unpruned one was trained, for as many epochs as that and fine-tuning had."""
         prepared, schedule = self._shop.prepared, self._shop.prepared.schedule
+        epochs = self._protocol.train_epochs + schedule.finetune_epochs
+        regime = replace(schedule.baseline(self._seed, prepared.place, "best"), epochs=epochs)
         torch.manual_seed(self._seed)
-        return train(
-            self._made(width),
-            prepared.train,
-            prepared.validation,
-            epochs=self._protocol.train_epochs + schedule.finetune_epochs,
-            learning_rate=schedule.learning_rate,
-            batch_size=schedule.batch_size,
-            seed=self._seed,
-            progress=self._shop.progress,
-            title="from scratch",
-            augmentation=schedule.augmentation,
-            place=prepared.place,
-        )
+        return train(self._made(width), prepared.problem, regime, progress=self._shop.progress, title="from scratch")
 
     def _made(self, width: float) -> nn.Module:
         dataset = self._shop.prepared.dataset
@@ -357,8 +338,7 @@ def opened(
             ahead=False,
         ) as shop,
     ):
-        possible, smallest = measure_possible(shop)
-        yield NetworkBench(config, run, name, shop, folder, possible, smallest)
+        yield NetworkBench(config, run, name, shop, folder, measure_narrowest(shop))
 
 
 def _shared(config: ConvConfig, name: str) -> Path:

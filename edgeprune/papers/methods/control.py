@@ -27,7 +27,8 @@ from edgeprune.papers.methods.columns import Columns, PerChannel
 from edgeprune.papers.methods.compressed import Compressed, Epoch, Recipe
 from edgeprune.pruning.structure import Structure, check_reachable, neurons_left
 from edgeprune.training.batches import Batches
-from edgeprune.training.fit import DECAY, adamw, one_cycle, score
+from edgeprune.training.fit import adamw, one_cycle, score
+from edgeprune.training.regime import DECAY
 
 #: Where the strength begins: weak for every method, so that the controller finds its way from below.
 START = 1e-5
