@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,24 @@ def mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
 def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
     """The same with real numbers as `dtype`; integers stay."""
     return mapped(inputs, lambda x: x.to(dtype) if x.is_floating_point() else x)
+
+
+def one_after_the_other(parts: Iterable[Tensor], count: int) -> Tensor:
+    """A tensor (count, ...) of parts that are made one by one.
+
+    A part that is kept until the last one is there lies behind the large tensors that made it, and keeps the C library
+    from using their memory for the next: answers to a test set would cost as much as a copy of it in float32.
+    """
+    whole: Tensor | None = None
+    done = 0
+    for part in parts:
+        if whole is None:
+            whole = part.new_empty((count, *part.shape[1:]))
+        whole[done : done + len(part)] = part
+        done += len(part)
+    assert whole is not None
+    assert done == count
+    return whole
 
 
 def parts_of(inputs: Inputs, size: int) -> Iterator[Inputs]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ModelError
 from edgeprune.core.progress import Progress
-from edgeprune.models.inputs import Inputs, ask, tensors_of
+from edgeprune.models.inputs import Inputs, ask, one_after_the_other, tensors_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
@@ -62,8 +62,8 @@ def _predict(there: nn.Module, batches: Batches, limit: int | None, place: Place
     """`predict`, of a network that is in `place` already."""
     there.eval()
     with torch.no_grad():
-        parts = [ask(there, place.inputs(x)) for x, _ in batches.ordered(min(500, batches.together), limit)]
-        return torch.cat(parts).cpu()
+        parts = (ask(there, place.inputs(x)) for x, _ in batches.ordered(min(500, batches.together), limit))
+        return one_after_the_other(parts, len(batches) if limit is None else min(limit, len(batches))).cpu()
 
 
 def _judged(answers: Tensor, batches: Batches, task: Task) -> float:

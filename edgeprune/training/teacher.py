@@ -7,7 +7,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor, nn
 
-from edgeprune.models.inputs import Inputs, ask
+from edgeprune.models.inputs import Inputs, ask, one_after_the_other
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.training.batches import Batches
@@ -46,8 +46,8 @@ class Teacher:
         """Answers (N, ...) of all images as they are stored; asked for once, and kept."""
         key = (train_set, place)
         if key not in self._known:
-            parts = [self(place.inputs(x), place) for x, _ in train_set.ordered(min(500, train_set.together))]
-            self._known[key] = torch.cat(parts)
+            parts = (self(place.inputs(x), place) for x, _ in train_set.ordered(min(500, train_set.together)))
+            self._known[key] = one_after_the_other(parts, len(train_set))
         return self._known[key]
 
     def chunk(self, key: Hashable, number: int, x: Inputs, place: Place) -> Tensor:

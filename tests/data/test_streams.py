@@ -216,6 +216,7 @@ def test_a_full_disk_is_one_line(load, monkeypatch: pytest.MonkeyPatch):
         load("\n\ndef data():\n    return parts(Items)\n")
 
 
+@pytest.mark.soak
 def test_memory_does_not_hold_the_data(tmp_path: Path):
     """200 MB of pixels, 800 as floats, are read, split, scaled and answered by a process that may have 120 MB more."""
     (tmp_path / "big.py").write_text("""
