@@ -117,22 +117,28 @@ def validate(
     return scores, done
 
 
+#: What is answered to the test set, and to the anomalies where the data mark some.
+_Answered = list[Answers]
+
+
 class _Exam:
-    """The test set, and what the compressed network answers to it on the host."""
+    """The test set, and the anomalies that data may mark beside it; what the compressed network answers on the host."""
 
     def __init__(self, prepared: Prepared, network: nn.Module, session: Session, progress: Progress) -> None:
         self._prepared, self._session, self._progress = prepared, session, progress
-        self._test = Batches(prepared.dataset.test, prepared.dataset.preprocessing)
-        self._targets = self._test.y.numpy()
-        self._host = self._predicted(network)
+        data = prepared.dataset
+        splits = (data.test,) if data.anomalous is None else (data.test, data.anomalous)
+        self._asked = [Batches(split, data.preprocessing) for split in splits]
+        self._targets = self._asked[0].y.numpy()
+        self._answers = self._predicted(network)
 
     def on_host(self, before: nn.Module) -> HostScores:
         """Of the unpruned network, the pruned one `before` it was tuned, and the one that ships."""
-        metric, targets, host = self._prepared.task.metric, self._targets, self._host
+        metric, targets, host = self._prepared.task.metric, self._targets, self._answers[0]
         return HostScores(
             baseline=self._judged(self._predicted(self._prepared.network), interval=True),
             before_finetune=self._judged(self._predicted(before)),
-            compressed=self._judged(host, interval=True),
+            compressed=self._judged(self._answers, interval=True),
             chance=metric.chance(targets, host),
             quality=metric.quality(metric.value(host, targets), targets),
         )
@@ -140,22 +146,28 @@ class _Exam:
     def on_device(self, item: Exported, alike: MeasureSettings) -> Validated:
         """One format's file and the unpruned one: what they answer there, and how long they take."""
         session, task = self._session, self._prepared.task
-        inputs = InParts(self._test)
         # Several outputs are fetched one after the other: "" is a file's only one.
         names = [spec.name for spec in item.artifact.outputs] if len(item.artifact.outputs) > 1 else [""]
 
-        def answered(file: Path) -> Answers:
-            found = [
-                predict_on_device(session, alike, file, inputs, bar=bar, feeding=Feeding(output=name)) for name in names
+        def answered(file: Path) -> _Answered:
+            return [
+                np.concatenate(
+                    [
+                        predict_on_device(session, alike, file, InParts(asked), bar=bar, feeding=Feeding(output=name))
+                        for name in names
+                    ],
+                    axis=1,
+                ).reshape(host.shape)
+                for asked, host in zip(self._asked, self._answers, strict=True)
             ]
-            return np.concatenate(found, axis=1).reshape(self._host.shape)
 
-        with self._progress.bar(f"{item.format}: accuracy on the device", 2 * len(inputs) * len(names)) as bar:
+        count = sum(map(len, self._asked))
+        with self._progress.bar(f"{item.format}: accuracy on the device", 2 * count * len(names)) as bar:
             ours, theirs = answered(item.artifact.path), answered(item.baseline.path)
         measured = self._raced(item, alike)
         speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
         here, there = self._judged(ours), self._judged(theirs)
-        agreement = task.agreement(ours, self._host)
+        agreement = task.agreement(ours[0], self._answers[0])
         faster = format_speedup(speedup.value, measured.unit)
         self._progress.say(
             f"{item.format} on {session.spec.name} ({alike.runtime}): {task.metric.title} "
@@ -176,9 +188,10 @@ class _Exam:
             )
         return measured
 
-    def _predicted(self, network: nn.Module) -> Answers:
-        return predict(network, self._test).numpy()
+    def _predicted(self, network: nn.Module) -> _Answered:
+        return [predict(network, asked).numpy() for asked in self._asked]
 
-    def _judged(self, answers: Answers, *, interval: bool = False) -> Judged:
-        classes = len(self._prepared.dataset.classes)
-        return judge(self._prepared.task, answers, self._targets, classes, interval=interval)
+    def _judged(self, answers: _Answered, *, interval: bool = False) -> Judged:
+        anomalous = (answers[1], self._asked[1].y.numpy()) if len(answers) > 1 else None
+        task, classes = self._prepared.task, len(self._prepared.dataset.classes)
+        return judge(task, answers[0], self._targets, classes, interval=interval, anomalous=anomalous)

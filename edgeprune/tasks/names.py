@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 #: "own" is the user's, and has no other name.
 TaskName = Literal["classification", "binary", "multi-label", "regression", "segmentation", "reconstruction", "own"]
-#: "score" and "error" are those of the user's own task, where higher and where lower is better.
+#: "score" and "error" are those of the user's own task, where higher and where lower is better; "auc" is told beside
+#: the error of a reconstruction where the data mark anomalies.
 MetricName = Literal[
     "accuracy",
     "balanced-accuracy",
@@ -21,6 +22,7 @@ MetricName = Literal[
     "mse",
     "miou",
     "pixel-accuracy",
+    "auc",
     "score",
     "error",
 ]

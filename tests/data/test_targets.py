@@ -183,3 +183,30 @@ def test_labels_have_names() -> None:
 def test_names_that_cannot_be(given: object, says: str) -> None:
     with pytest.raises(DataError, match=says):
         read_names(given, "own")
+
+
+def test_anomalies_are_set_apart(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    marks = np.arange(20) % 3 == 0
+    np.savez(tmp_path / "a.npz", x_train=x[:40], y_train=x[:40], x_test=x[40:], y_test=x[40:], anomalies=marks)
+    data = load_data(str(tmp_path / "a.npz"), None, seed=0, progress=Silent())
+    assert data.anomalous is not None
+    assert np.array_equal(data.anomalous.x, x[40:][marks])
+    assert {*map(bytes, data.test.x)} == {*map(bytes, x[40:][~marks])}
+    assert np.array_equal(data.test.x, data.test.y)
+
+
+@pytest.mark.parametrize(
+    ("y", "marks", "says"),
+    [
+        (np.linspace(0, 1, 40), np.zeros(40), "marks no test example"),
+        (np.linspace(0, 1, 40), np.arange(40), "expected 0 or 1 in anomalies for each of 40"),
+        (np.linspace(0, 1, 40), np.ones(3), "got float64 of shape"),
+        (CLASSES, np.arange(40) % 2, "told by errors of reconstruction"),
+    ],
+)
+def test_anomalies_that_cannot_be(tmp_path: Path, y: np.ndarray, marks: np.ndarray, says: str) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y, anomalies=marks)
+    with pytest.raises(DataError, match=says):
+        load_data(str(tmp_path / "a.npz"), None, seed=0, progress=Silent())

@@ -19,6 +19,7 @@ from sklearn.metrics import (
     jaccard_score,
     mean_absolute_error,
     mean_squared_error,
+    roc_auc_score,
 )
 
 import edgeprune
@@ -54,7 +55,9 @@ def split(x, y):
 
 def binary(): return split(X, X[:, 0] + X[:, 1] > 0)
 def labels(): return split(X, (X[:, :3] > 0).astype(int))
-def same(): return split(LOW, LOW)
+def same():
+    test = np.concatenate([LOW[700:], 1.5 * X[:50]])
+    return split(LOW, LOW) | {"x_test": test, "y_test": test, "anomalies": np.arange(250) >= 200}
 def mlp(outputs):
     return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, outputs))
 def one(): return nn.Sequential(mlp(1), nn.Flatten(0))
@@ -108,16 +111,26 @@ def test_a_run(
     assert result["settled"]["task"]["value"] == task
     dataset = load_data(spec(data), None, seed=0, progress=Silent())
     shape = tuple(result["data"]["input_shape"])
-    x = dataset.test.x.reshape(-1, *shape).astype(np.float32)
     said = result["data"]["preprocessing"]
     per_channel = (1, -1, *[1] * (len(shape) - 1))
-    x = (x * said["scale"] - np.reshape(said["mean"], per_channel)) / np.reshape(said["std"], per_channel)
+
+    def scaled(raw: NDArray[Any]) -> NDArray[np.float32]:
+        x = raw.reshape(-1, *shape).astype(np.float32) * said["scale"]
+        return ((x - np.reshape(said["mean"], per_channel)) / np.reshape(said["std"], per_channel)).astype(np.float32)
+
+    x = scaled(dataset.test.x)
     for file, before in (("model.onnx", "compressed"), ("baseline.onnx", "baseline")):
-        answers = run_model("onnx", done.folder / file, x.astype(np.float32))
+        answers = run_model("onnx", done.folder / file, x)
         found = score(dataset.test.y, answers.reshape(-1) if dataset.test.y.ndim == 1 else answers)
         assert result[before]["scores"][metric] == pytest.approx(found, rel=1e-4)
         low, high = result[before]["interval"]
         assert low <= found <= high
+        if dataset.anomalous is not None:
+            odd = scaled(dataset.anomalous.x)
+            off = [((run_model("onnx", done.folder / file, each) - raw) ** 2).mean(1)
+                   for each, raw in ((x, dataset.test.y), (odd, dataset.anomalous.y))]  # fmt: skip
+            auc = roc_auc_score(np.repeat([0, 1], [200, 50]), np.concatenate(off))
+            assert 0.6 < result[before]["scores"]["auc"] == pytest.approx(auc, abs=1e-3)
         assert read_metadata(done.folder / file)["task"] == task
     (item,) = result["artifacts"]
     assert item["agreement"] >= 0.999
@@ -125,8 +138,8 @@ def test_a_run(
     network = edgeprune.load(done.folder)
     with torch.no_grad():
         np.testing.assert_allclose(
-            network(torch.from_numpy(x[:8].astype(np.float32))),
-            run_model("onnx", done.folder / "model.onnx", x[:8].astype(np.float32)), rtol=1e-3, atol=1e-3,
+            network(torch.from_numpy(x[:8])),
+            run_model("onnx", done.folder / "model.onnx", x[:8]), rtol=1e-3, atol=1e-3,
         )  # fmt: skip
     checks = {check["bound"]: check for check in result["budget"]["checks"]}
     before, after = result["baseline"]["scores"][metric], result["compressed"]["scores"][metric]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import UsageError
-from edgeprune.tasks.metrics import WORST, Metric, Yardstick, classes_of, metric_named
+from edgeprune.tasks.metrics import AUC, WORST, Metric, Yardstick, classes_of, metric_named
 from edgeprune.tasks.names import TARGETS, TASK_NAMES, TargetKind
 from edgeprune.tasks.task import TASKS
 
@@ -42,6 +42,13 @@ def logits(*classes: int, width: int = 3) -> NDArray[np.float32]:
 )
 def test_by_hand(name: str, answers: NDArray[np.float32], targets: NDArray[Any], value: float) -> None:
     assert metric_named(name).value(answers, targets) == pytest.approx(value)
+
+
+def test_anomalies_stand_out_by_their_errors() -> None:
+    usual, odd = np.float32([[1, 1], [2, 2], [3, 3]]), np.float32([[5, 5], [6, 6]])
+    # Errors of 1, 4, 9 beside 4 and 16: of six pairs the anomaly's is larger in four, and equal in one.
+    metric = AUC(odd + np.float32([[2], [4]]), odd)
+    assert metric.value(usual + np.float32([[1], [2], [3]]), usual) == pytest.approx(4.5 / 6)
 
 
 def example(kind: TargetKind, count: int = 60) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]:
