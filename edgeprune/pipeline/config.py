@@ -16,11 +16,10 @@ from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
 from edgeprune.core.runtimes import FORMATS, RUNTIMES, Format, RuntimeName, runtime_for
 from edgeprune.core.units import refuse_unit
-from edgeprune.core.userfile import is_user_function
 from edgeprune.data.preprocessing import WORDS, parse_numbers
 from edgeprune.pipeline.bounds import BOUNDED, PARSERS, Bounded, read_bounds, read_drop
 from edgeprune.search.names import MethodName
-from edgeprune.tasks.names import TASK_NAMES, MetricName, TaskName
+from edgeprune.tasks.names import TASK_NAMES, MetricName, TaskName, check_task, named_task, own_task
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
@@ -280,7 +279,7 @@ class RunConfig:
         if self.preprocessing not in WORDS:
             parse_numbers(self.preprocessing)
         self._check_formats()
-        self._check_task()
+        check_task(self.task, self.metric)
         _check(0 <= self.seed < 2**32, "seed", "between 0 and 4294967295")
         lists = [name for name in PARSERS if len(read_bounds(name, getattr(self, name))) > 1]
         if len(lists) > 1:
@@ -296,23 +295,12 @@ class RunConfig:
     @property
     def own_task(self) -> str:
         """FILE.py:FUNCTION of a task of the user's own; "" where it is none."""
-        return self.task if self.task is not None and is_user_function(self.task) else ""
+        return own_task(self.task)
 
     @property
     def named_task(self) -> TaskName | None:
         """The task that was asked for by name."""
-        return next((name for name in TASK_NAMES if name == self.task), None)
-
-    def _check_task(self) -> None:
-        if self.task is not None and not self.own_task and self.named_task is None:
-            raise UsageError(
-                f"--task: there is no task '{self.task:.60}'",
-                did_you_mean(self.task, TASK_NAMES) + " (or your own FILE.py:FUNCTION)",
-            )
-        if self.own_task and self.metric is not None:
-            raise UsageError(f"--metric {self.metric} means nothing to a task of your own", "leave it out")
-        if self.metric in ("score", "error"):
-            raise UsageError(f"--metric {self.metric} is that of a task of your own", "give --task FILE.py:FUNCTION")
+        return named_task(self.task)
 
     def _check_formats(self) -> None:
         for kind in self.formats.split(","):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +16,7 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.userfile import is_user_function
 from edgeprune.data.catalog import load_data
-from edgeprune.data.dataset import Dataset, EachInput, Split
+from edgeprune.data.dataset import Dataset, EachInput
 from edgeprune.data.split import as_given, as_integers, channels_first, in_order
 from edgeprune.models.plain import check_steady, is_waiting, make_plain
 from edgeprune.models.source import Answered, answered, load_weights, make_model
@@ -29,7 +28,7 @@ from edgeprune.pruning.groups import discover
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import INPUTS, Structure
 from edgeprune.tasks.own import load_own, make_own, own_targets
-from edgeprune.tasks.resolve import check_fits, settle_task
+from edgeprune.tasks.resolve import check_fits, is_same, settle_task
 from edgeprune.tasks.task import CLASSIFICATION, Task
 
 #: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
@@ -139,9 +138,9 @@ def _network(config: RunConfig, dataset: Dataset, progress: Progress, owner: Any
 def _task(config: RunConfig, dataset: Dataset, output: Answered, owner: Any) -> Task:
     if config.own_task:
         return make_own(config.own_task, owner, output.layout, dataset.target_layout, output.shape[1:])
-    train = dataset.train
+    x, y = dataset.train.x, dataset.train.y
     return settle_task(
-        config.named_task, config.metric, dataset.targets, train.y, dataset.classes, output.shape, same=_same(train)
+        config.named_task, config.metric, dataset.targets, y, dataset.classes, output.shape, same=is_same(x, y)
     )
 
 
@@ -174,12 +173,6 @@ def _as_forward_takes(network: nn.Module, dataset: Dataset, progress: Progress) 
     taken = ", ".join(parameters[: len(given)])
     progress.say(f"inputs {', '.join(given)} are handed to forward({taken}) in this order: its names are others")
     return dataset
-
-
-def _same(train: Split) -> bool:
-    """Whether the targets are the inputs."""
-    x, y = train.x, train.y
-    return x.dtype.names is None and x.size == y.size and np.array_equal(x.ravel(), y.ravel())
 
 
 def facts_of(

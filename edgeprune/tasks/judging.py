@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from edgeprune.tasks.classes import recall_of
-from edgeprune.tasks.metrics import FIVE, Answers, Targets, TopFive, classes_of
-from edgeprune.tasks.task import Task
+from edgeprune.tasks.metrics import FIVE, Answers, Metric, Targets, TopFive, classes_of
+from edgeprune.tasks.names import TaskName
+
+
+class Judging(Protocol):
+    """What of a `Task` judges answers: whoever only judges needs no torch."""
+
+    name: ClassVar[TaskName]
+    metrics: ClassVar[tuple[type[Metric], ...]]
+
+    @property
+    def metric(self) -> Metric:
+        """The one that counts."""
+        ...
+
+    def misfit(self, output: tuple[int, ...], target: tuple[int, ...], classes: int, /) -> str | None:
+        """See `Task.misfit`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +39,7 @@ class Judged:
     recall: tuple[float | None, ...] = ()
 
 
-def judge(task: Task, answers: Answers, targets: Targets, classes: int, *, interval: bool = True) -> Judged:
+def judge(task: Judging, answers: Answers, targets: Targets, classes: int, *, interval: bool = True) -> Judged:
     """Everything at once, of `answers` (N, ...) and `targets`; there are so many `classes`.
 
     Without `interval` it is the value itself: that costs as much as many values.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.tasks.metrics import FIVE, Targets, TopFive
@@ -50,6 +52,11 @@ def check_fits(
     if (why := task.misfit(output, wanted, len(classes))) is not None:
         hint = f"the data has {what}; the task is taken to be {task.name}, and --task gives another"
         raise ModelError(f"model {model} gives {output} for two inputs, not {why}", hint)
+
+
+def is_same(x: NDArray[Any], y: Targets) -> bool:
+    """Whether targets (N, ...) are the inputs."""
+    return x.dtype.names is None and x.size == y.size and np.array_equal(x.ravel(), y.ravel())
 
 
 def _usual(kind: TargetKind, classes: Sequence[str], output: tuple[int, ...], *, same: bool) -> TaskName:
