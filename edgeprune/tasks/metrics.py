@@ -59,6 +59,8 @@ class Metric(ABC):
     name: ClassVar[MetricName]
     title: ClassVar[str]
     share: ClassVar[bool] = True
+    #: What a figure that is no share is told in.
+    told_in: ClassVar[str] = ""
     #: Whether each answer names a class that is right or wrong, and nothing else counts.
     of_classes: ClassVar[bool] = False
 
@@ -340,7 +342,7 @@ class _OfNumbers(Metric):
 class MAE(_OfNumbers):
     """The mean absolute error, in the targets' unit."""
 
-    name, title = "mae", "mean absolute error"
+    name, title, told_in = "mae", "mean absolute error", "in the targets' unit"
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """A mean over all numbers."""
@@ -362,6 +364,7 @@ class MSE(_OfNumbers):
 
     name: ClassVar[MetricName] = "mse"
     title = "mean squared error"
+    told_in = "in the square of the targets' unit"
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """A mean over all numbers."""
@@ -375,7 +378,7 @@ class MSE(_OfNumbers):
 class RMSE(MSE):
     """The root of the mean squared error, in the targets' unit."""
 
-    name, title = "rmse", "root mean squared error"
+    name, title, told_in = "rmse", "root mean squared error", "in the targets' unit"
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """Of the mean over all numbers."""
@@ -389,7 +392,7 @@ class RMSE(MSE):
 class R2(MSE):
     """The share of the targets' variance that is explained, R²."""
 
-    name, title, share = "r2", "R²", True
+    name, title, share, told_in = "r2", "R²", True, ""
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """One minus the squared error over the variance."""
