@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeprune.core.errors import UsageError, did_you_mean
+from edgeprune.core.errors import UsageError
 from edgeprune.core.runtimes import FORMATS, RUNTIMES, runtime_for
 from edgeprune.data.preprocessing import WORDS, parse_numbers
 from edgeprune.pipeline.bounds import PARSERS, read_bounds, read_drop
 from edgeprune.search.names import AGENTS
-from edgeprune.tasks.names import TASK_NAMES
+from edgeprune.tasks.names import check_task
 
 if TYPE_CHECKING:
     from edgeprune.pipeline.config import RunConfig
@@ -34,7 +34,7 @@ def check(config: RunConfig) -> None:
     if config.preprocessing not in WORDS:
         parse_numbers(config.preprocessing)
     _check_formats(config)
-    _check_task(config)
+    check_task(config.task, config.metric)
     _check(0 <= config.seed < 2**32, "seed", "between 0 and 4294967295")
     lists = [name for name in PARSERS if len(read_bounds(name, getattr(config, name))) > 1]
     if len(lists) > 1:
@@ -101,18 +101,6 @@ def _check_formats(config: RunConfig) -> None:
             f"--formats {config.formats} leaves out {kind}, which is what {config.runtime} measures",
             f"add it, or give --runtime {runtime_for(config.exported[0]).name}",
         )
-
-
-def _check_task(config: RunConfig) -> None:
-    if config.task is not None and not config.own_task and config.named_task is None:
-        raise UsageError(
-            f"--task: there is no task '{config.task:.60}'",
-            did_you_mean(config.task, TASK_NAMES) + " (or your own FILE.py:FUNCTION)",
-        )
-    if config.own_task and config.metric is not None:
-        raise UsageError(f"--metric {config.metric} means nothing to a task of your own", "leave it out")
-    if config.metric in ("score", "error"):
-        raise UsageError(f"--metric {config.metric} is that of a task of your own", "give --task FILE.py:FUNCTION")
 
 
 def _check(holds: bool, name: str, rule: str) -> None:

@@ -15,11 +15,10 @@ from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
 from edgeprune.core.runtimes import FORMATS, Format, RuntimeName
 from edgeprune.core.units import refuse_unit
-from edgeprune.core.userfile import is_user_function
 from edgeprune.pipeline.bounds import BOUNDED, PARSERS, Bounded, read_bounds, read_drop
 from edgeprune.pipeline.checks import check
 from edgeprune.search.names import MethodName
-from edgeprune.tasks.names import TASK_NAMES, MetricName, TaskName
+from edgeprune.tasks.names import TASK_NAMES, MetricName, TaskName, named_task, own_task
 
 #: Rankings of channels, see `edgeprune.pruning.rankings`.
 CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "shapley"]
@@ -236,12 +235,12 @@ class RunConfig:
     @property
     def own_task(self) -> str:
         """FILE.py:FUNCTION of a task of the user's own; "" where it is none."""
-        return self.task if self.task is not None and is_user_function(self.task) else ""
+        return own_task(self.task)
 
     @property
     def named_task(self) -> TaskName | None:
         """The task that was asked for by name."""
-        return next((name for name in TASK_NAMES if name == self.task), None)
+        return named_task(self.task)
 
     @property
     def repairs(self) -> bool:

@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.inputs import written
-from edgeprune.core.mapped import parts
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.userfile import is_user_function
 from edgeprune.data.catalog import load_data
-from edgeprune.data.dataset import Dataset, EachInput, Split
+from edgeprune.data.dataset import Dataset, EachInput
 from edgeprune.data.split import as_given, as_integers, channels_first, in_order
 from edgeprune.models.plain import check_steady, is_waiting, make_plain
 from edgeprune.models.source import Answered, answered, load_weights, make_model
@@ -30,7 +28,7 @@ from edgeprune.pruning.groups import discover
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import INPUTS, Structure
 from edgeprune.tasks.own import load_own, make_own, own_targets
-from edgeprune.tasks.resolve import check_fits, settle_task
+from edgeprune.tasks.resolve import check_fits, is_same, settle_task
 from edgeprune.tasks.task import CLASSIFICATION, Task
 
 #: Values a layer may read and still be refitted: its Gram matrix then takes half a gigabyte.
@@ -144,9 +142,9 @@ def _network(config: RunConfig, dataset: Dataset, progress: Progress, owner: Any
 def _task(config: RunConfig, dataset: Dataset, output: Answered, owner: Any) -> Task:
     if config.own_task:
         return make_own(config.own_task, owner, output.layout, dataset.target_layout, output.shape[1:])
-    train = dataset.train
+    x, y = dataset.train.x, dataset.train.y
     return settle_task(
-        config.named_task, config.metric, dataset.targets, train.y, dataset.classes, output.shape, same=_same(train)
+        config.named_task, config.metric, dataset.targets, y, dataset.classes, output.shape, same=is_same(x, y)
     )
 
 
@@ -179,14 +177,6 @@ def _as_forward_takes(network: nn.Module, dataset: Dataset, progress: Progress) 
     taken = ", ".join(parameters[: len(given)])
     progress.say(f"inputs {', '.join(given)} are handed to forward({taken}) in this order: its names are others")
     return dataset
-
-
-def _same(train: Split) -> bool:
-    """Whether the targets are the inputs."""
-    x, y = train.x, train.y
-    if x.dtype.names is not None or x.size != y.size:
-        return False
-    return all(np.array_equal(x[part].ravel(), y[part].ravel()) for part in parts(x))
 
 
 def facts_of(

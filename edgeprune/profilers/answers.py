@@ -30,6 +30,8 @@ class Reading:
     offset: int | None = None
     #: What the scores belong to, where the file names it.
     keys: tuple[str, ...] = ()
+    #: Whether "one" is known to be a logit, whatever its values.
+    logit: bool = False
 
     def __str__(self) -> str:
         """In words, for the product's output."""
@@ -48,7 +50,7 @@ class Reading:
         Raises ModelError where a label or a name cannot be the data's.
         """
         if self.kind == "one":
-            return _two_classes(rows[:, 0].astype(np.float32))
+            return _two_classes(rows[:, 0].astype(np.float32), self.logit)
         if self.kind == "names":
             return self._by_name(rows[:, 0], names), ""
         if self.kind == "labels":
@@ -67,6 +69,17 @@ class Reading:
             shifted = best - (self.offset or 0)
             found = np.where((shifted >= 0) & (shifted < len(names)), shifted, NONE_OF_THEM)
         return np.where(best == NONE_OF_THEM, NONE_OF_THEM, found), remark
+
+    def columns(self, names: Sequence[str]) -> NDArray[np.int64] | None:
+        """The place of each of the data's classes among the scores; None where there are none, or not of each."""
+        if self.kind != "scores":
+            return None
+        if not self.keys:
+            return np.arange(len(names)) + (self.offset or 0)
+        keys = [str(label + (self.offset or 0)) for label in range(len(names))]
+        if set(self.keys) >= set(names) and not self.offset:
+            keys = list(names)
+        return np.array([self.keys.index(key) for key in keys]) if set(self.keys) >= set(keys) else None
 
     def _by_label(self, labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
         shifted = labels - (self.offset or 0)
@@ -152,16 +165,24 @@ def _misfit(
     return ModelError(f"{file} gives {width} numbers an image, {has}{shifted}", hint)
 
 
-def _two_classes(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], str]:
-    """Class 1 above the middle, which is 0.5 of probabilities and 0 of logits. The values tell which they are."""
+def _two_classes(values: NDArray[np.float32], logit: bool) -> tuple[NDArray[np.int64], str]:
+    """Class 1 above the middle, which is 0.5 of probabilities and 0 of logits.
+
+    The values tell which they are, unless it is known that they are logits.
+    """
     odd = ~np.isfinite(values)
-    inside = bool(((values >= 0) & (values <= 1))[~odd].all())
+    inside = not logit and are_probabilities(values[~odd])
     middle, what = (0.5, "a probability") if inside else (0.0, "a logit")
     low, high = (float(values[~odd].min()), float(values[~odd].max())) if not odd.all() else (0.0, 0.0)
     remark = f"the values, {low:.3g} to {high:.3g}, are taken for {what}: class 1 above {middle:g}"
     if odd.any():
         remark += f"; {int(odd.sum()):,} of {len(values):,} are NaN or infinite, and count as wrong"
     return np.where(odd, NONE_OF_THEM, (values > middle).astype(np.int64)), remark
+
+
+def are_probabilities(values: NDArray[Any]) -> bool:
+    """Whether no value is outside [0, 1]: logits of many examples hardly ever all lie there."""
+    return bool(((values >= 0) & (values <= 1)).all())
 
 
 def other_order(found: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> tuple[float, list[int]]:

@@ -13,11 +13,12 @@ from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import Failure, MeasureSettings, Verdict
 from edgeprune.core.schema import PROFILE_SCHEMA, VALIDATE_SCHEMA
 from edgeprune.core.version import VERSION
-from edgeprune.profilers.foreign import Tried
+from edgeprune.profilers.client import Fed, Operator, Throughput
 from edgeprune.profilers.inputs import Shapes
 from edgeprune.profilers.replies import Fed, Operator, Throughput
 from edgeprune.profilers.statistics import Interval
 from edgeprune.profilers.verdict import State
+from edgeprune.tasks.names import MetricName, TaskName
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +151,29 @@ class ValidatedData:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was right of `images` of the training set, in one layout and with one scaling."""
+
+    layout: str
+    preprocessing: str
+    correct: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class TriedScore:
+    """What the metric says of `images` of the training set, in one layout and with one scaling."""
+
+    layout: str
+    preprocessing: str
+    score: float
+    images: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """Images that a file classified right: what `validate --json` prints."""
+class _Judged:
+    """What `validate --json` prints of any task."""
 
     schema: int = VALIDATE_SCHEMA
     #: The version that wrote it.
@@ -160,27 +181,56 @@ class Accuracy:
     file: str
     device: ValidatedOn
     data: ValidatedData
-    correct: int
+    #: The task that the answers are judged by, and the metric that counts.
+    task: TaskName
+    metric: MetricName
+    #: What every metric of the task says, in its own terms.
+    scores: Mapping[str, float]
+    #: Test examples.
     images: int
-    #: The ends of the 95 % interval of `accuracy` (Wilson's).
-    low: float
-    high: float
     #: Wall time per image, sending and fetching included.
     seconds_per_image: float
     #: How the images were laid out: "as they come", "NHWC", or as the line in `conventions` says.
     layout: str
     #: How they were scaled: "of the file", "of the data", "unit", "raw", or the numbers given.
     preprocessing: str
-    #: Names of the input that took the images, and of the output that was read.
-    input: str
-    output: str
     #: Images per run.
     batch: int
     #: What was decided about the file, a sentence each.
     conventions: tuple[str, ...]
-    #: The layouts and scalings that were tried, on training images, where several were possible.
-    tried: tuple[Tried, ...]
     #: Where the outcome is no better than chance: what is likely, and what to type.
     advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy(_Judged):
+    """Images that a file classified right."""
+
+    #: The ends of the 95 % interval of `metric`.
+    interval: tuple[float, float]
+    correct: int
+    #: The ends of the 95 % interval of `accuracy` (Wilson's).
+    low: float
+    high: float
+    #: Names of the input that took the images (of several, one after the other), and of the output that was read.
+    input: str
+    output: str
+    #: The layouts and scalings that were tried, on training images, where several were possible.
+    tried: tuple[Tried, ...]
     #: Share of the images classified right.
     accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores(_Judged):
+    """Answers that are no single class."""
+
+    #: The ends of the 95 % interval of `metric`; None where the examples are too few to tell.
+    interval: tuple[float, float] | None
+    #: What guessing gets by `metric`: the best answer that is always the same; None where that is perfect.
+    guessing: float | None
+    #: Names of the inputs that took the examples, and of the outputs that were read.
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    #: The layouts and scalings that were tried, on training examples, where several were possible.
+    tried: tuple[TriedScore, ...]

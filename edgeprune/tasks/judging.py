@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from edgeprune.tasks.classes import recall_of
-from edgeprune.tasks.metrics import AUC, FIVE, Answers, Targets, TopFive, classes_of
-from edgeprune.tasks.task import Task
+from edgeprune.tasks.metrics import AUC, FIVE, Answers, Metric, Targets, TopFive, classes_of
+from edgeprune.tasks.names import TaskName
+
+
+class Judging(Protocol):
+    """What of a `Task` judges answers: whoever only judges needs no torch."""
+
+    name: ClassVar[TaskName]
+    metrics: ClassVar[tuple[type[Metric], ...]]
+
+    @property
+    def metric(self) -> Metric:
+        """The one that counts."""
+        ...
+
+    def misfit(self, output: tuple[int, ...], target: tuple[int, ...], classes: int, /) -> str | None:
+        """See `Task.misfit`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +40,7 @@ class Judged:
 
 
 def judge(
-    task: Task,
+    task: Judging,
     answers: Answers,
     targets: Targets,
     classes: int,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeprune.core.errors import ModelError, UsageError
+from edgeprune.core.mapped import parts
 from edgeprune.tasks.metrics import FIVE, Targets, TopFive
 from edgeprune.tasks.names import TARGETS, WORDS, MetricName, TargetKind, TaskName
 from edgeprune.tasks.task import TASKS, Regression, Task, metric_of
@@ -50,6 +53,13 @@ def check_fits(
     if (why := task.misfit(output, wanted, len(classes))) is not None:
         hint = f"the data has {what}; the task is taken to be {task.name}, and --task gives another"
         raise ModelError(f"model {model} gives {output} for two inputs, not {why}", hint)
+
+
+def is_same(x: NDArray[Any], y: Targets) -> bool:
+    """Whether targets (N, ...) are the inputs."""
+    if x.dtype.names is not None or x.size != y.size:
+        return False
+    return all(np.array_equal(x[part].ravel(), y[part].ravel()) for part in parts(x))
 
 
 def _usual(kind: TargetKind, classes: Sequence[str], output: tuple[int, ...], *, same: bool) -> TaskName:

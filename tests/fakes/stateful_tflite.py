@@ -96,3 +96,14 @@ def write_double(path: Path, shape: tuple[int, ...]) -> Path:
     make.operator(_OPERATORS.ADD, [x, x], [y], schema.AddOptionsT())
     make.graph.inputs, make.graph.outputs = [x], [y]
     return make.write(path)
+
+
+def write_sum(path: Path, width: int) -> Path:
+    """y = a + b + b, of two inputs with the names that converters from TensorFlow give."""
+    make = _Maker()
+    a, b = (make.tensor(f"serving_default_{name}:0", (1, width)) for name in ("a", "b"))
+    one, y = make.tensor("one", (1, width)), make.tensor("y", (1, width))
+    make.operator(_OPERATORS.ADD, [a, b], [one], schema.AddOptionsT())
+    make.operator(_OPERATORS.ADD, [one, b], [y], schema.AddOptionsT())
+    make.graph.inputs, make.graph.outputs = [a, b], [y]
+    return make.write(path)

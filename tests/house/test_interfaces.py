@@ -21,7 +21,7 @@ from edgeprune.pipeline.inspect import Inspection
 from edgeprune.pipeline.records.front import Front
 from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Result
 from edgeprune.pipeline.tuned import TunedNote
-from edgeprune.profilers.records import Accuracy, Profiles
+from edgeprune.profilers.records import Accuracy, Profiles, Scores
 
 PAGE = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding="utf-8")
 #: The heading of each table, and what has these fields.
@@ -33,7 +33,7 @@ TABLES: Mapping[str, Any] = {
     f"## `tuned/KEY-ROLE.json`, schema {schema.TUNED_SCHEMA}": TunedNote,
     f"## `edgeprune inspect --json`, schema {schema.INSPECT_SCHEMA}": Inspection,
     f"## `edgeprune profile --json`, schema {schema.PROFILE_SCHEMA}": Profiles,
-    f"## `edgeprune validate --json`, schema {schema.VALIDATE_SCHEMA}": Accuracy,
+    f"## `edgeprune validate --json`, schema {schema.VALIDATE_SCHEMA}": Accuracy | Scores,
     "### `bench.json`": paper.BenchHeader,
     "### `baseline-S.json`": paper.Baseline,
     "### `cells/ROW-S.json`": paper.Cell,

@@ -148,6 +148,7 @@ def test_a_run(
     assert checks["max_drop"]["unit"] == result["compressed"]["lost_unit"]
     assert checks["above_chance"]["met"], checks
     table(done, capsys)
+    same_by_command(done, capsys)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +200,7 @@ def test_several_inputs_and_integers(
     shown = capsys.readouterr().out
     for name, shape in inputs.items():
         assert f"{name} {'x'.join(map(str, shape))}" in shown
+    same_by_command(done, capsys)
 
 
 def test_who_cuts_fractions_to_integers_gets_integers(tmp_path: Path) -> None:
@@ -285,6 +287,7 @@ def test_a_task_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> No
         main(["run", "--resume", "own", "--runs-dir", str(own.parent / "runs")])
     assert ended.value.code == done.exit_code
     assert "test score, host" in capsys.readouterr().out
+    same_by_command(done, capsys, "--task", given["task"])
     # It can be repeated from its result; and not be gone on with where the scores may mean something else.
     assert repeated(done.folder / "result.json")["task"] == given["task"]
     file.write_text(f"{file.read_text()}\n# another score\n")
@@ -292,6 +295,31 @@ def test_a_task_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["run", "--resume", "own", "--runs-dir", str(own.parent / "runs")])
     assert "data, weights, model or task changed since run 'own' began" in capsys.readouterr().err
+
+
+def same_by_command(done: RunResult, capsys: pytest.CaptureFixture[str], *options: str) -> None:
+    """What ships, judged once more by `edgeprune validate`, which says what the run said."""
+    for item in done.result["artifacts"]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(
+                [
+                    "validate",
+                    str(done.folder / item["path"]),
+                    "--data",
+                    done.result["config"]["data"],
+                    "--json",
+                    *options,
+                ]
+            )
+        shown = capsys.readouterr()
+        assert not ended.value.code, shown.err
+        told = json.loads(shown.out)
+        assert (told["task"], told["metric"]) == (done.result["task"], done.result["metric"])
+        assert told["scores"] == item["device_scores"]
+        assert told["preprocessing"] == "of the file"
+        low, high = told["interval"]
+        assert low <= told["scores"][told["metric"]] <= high
 
 
 def table(done: RunResult, capsys: pytest.CaptureFixture[str]) -> None:

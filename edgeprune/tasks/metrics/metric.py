@@ -38,6 +38,8 @@ class Metric(ABC):
     share: ClassVar[bool] = True
     #: Whether each answer names a class that is right or wrong, and nothing else counts.
     of_classes: ClassVar[bool] = False
+    #: What a figure that is no share is told in.
+    told_in: ClassVar[str] = ""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)

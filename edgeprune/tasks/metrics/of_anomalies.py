@@ -19,7 +19,7 @@ class AUC(MSE):
     """
 
     name: ClassVar[MetricName] = "auc"
-    title, share = "AUC of anomalies", True
+    title, share, told_in = "AUC of anomalies", True, ""
 
     def __init__(self, answers: Answers | None = None, targets: Targets | None = None) -> None:
         self._odd = None if answers is None or targets is None else -self.merits(answers, targets)

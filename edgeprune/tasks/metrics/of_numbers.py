@@ -29,7 +29,7 @@ class _OfNumbers(Metric):
 class MAE(_OfNumbers):
     """The mean absolute error, in the targets' unit."""
 
-    name, title = "mae", "mean absolute error"
+    name, title, told_in = "mae", "mean absolute error", "in the targets' unit"
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """A mean over all numbers."""
@@ -51,6 +51,7 @@ class MSE(_OfNumbers):
 
     name: ClassVar[MetricName] = "mse"
     title = "mean squared error"
+    told_in = "in the square of the targets' unit"
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """A mean over all numbers."""
@@ -64,7 +65,7 @@ class MSE(_OfNumbers):
 class RMSE(MSE):
     """The root of the mean squared error, in the targets' unit."""
 
-    name, title = "rmse", "root mean squared error"
+    name, title, told_in = "rmse", "root mean squared error", "in the targets' unit"
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """Of the mean over all numbers."""
@@ -78,7 +79,7 @@ class RMSE(MSE):
 class R2(MSE):
     """The share of the targets' variance that is explained, R²."""
 
-    name, title, share = "r2", "R²", True
+    name, title, share, told_in = "r2", "R²", True, ""
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """One minus the squared error over the variance."""
