@@ -13,7 +13,6 @@ from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import Failure, MeasureSettings, Verdict
 from edgeprune.core.schema import PROFILE_SCHEMA, VALIDATE_SCHEMA
 from edgeprune.core.version import VERSION
-from edgeprune.profilers.client import Fed, Operator, Throughput
 from edgeprune.profilers.inputs import Shapes
 from edgeprune.profilers.replies import Fed, Operator, Throughput
 from edgeprune.profilers.statistics import Interval
