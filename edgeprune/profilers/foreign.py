@@ -253,7 +253,8 @@ class ForeignFile:
         kinds = next(iter(fitting.values())) if len(fitting) == 1 else [None]
         scalings = self._asked.scalings
         raw = {source for source, port in matched.items() if takes_raw(port) and self._asked.raw_integers}
-        if raw == set(matched):
+        own = len(scalings) == 1 and all(scalings[0].of(source) is None for source in matched)
+        if raw == set(matched) and not own:
             scalings = (Scaling("raw", EachInput(dict.fromkeys(raw))),)
 
         def way(layout: Layout | None, scaling: Scaling) -> Way:
