@@ -211,8 +211,10 @@ def scores_on_device(
     rows, remarks = model.answers(x, chosen)
     seconds = time.monotonic() - start
     answers, remark = answering.read(rows)
-    task = answering.task
-    found = judge(task, answers, targets, len(dataset.classes), interval=False).values
+    task, anomalous = answering.task, None
+    if dataset.anomalous is not None:
+        anomalous = answering.read(model.answers(dataset.anomalous.x, chosen)[0])[0], dataset.anomalous.y
+    found = judge(task, answers, targets, len(dataset.classes), interval=False, anomalous=anomalous).values
     guessing = _guessing(task.metric, targets)
     spec = session.spec
     return Scores(

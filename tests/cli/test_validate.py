@@ -36,6 +36,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
+def arrays(file: str) -> dict[str, np.ndarray]:
+    with np.load(file) as archive:
+        return dict(archive)
+
+
 def test_conventions_are_on_the_screen_and_in_the_json(runs: Runs, tmp_path: Path) -> None:
     nodes = [helper.make_node("Concat", ["none", "x"], ["y"], axis=1)]
     shapes = {"x": (TensorProto.FLOAT, [1, 2])}, {"y": (TensorProto.FLOAT, [1, 3])}
@@ -134,7 +139,7 @@ def test_a_foreign_regression_in_its_own_terms(runs: Runs, tmp_path: Path) -> No
     assert guessing.startswith("  guessing gets ")
     assert "no better than guessing: an answer that is always the same gets" in out
     code, out, _ = runs(*common, "--json", "--metric", "mse", "--images", "7")
-    told, data = json.loads(out), np.load("sums.npz")
+    told, data = json.loads(out), arrays("sums.npz")
     assert (told["task"], told["metric"], told["images"]) == ("regression", "mse", 7)
     assert set(told["scores"]) == {"mae", "rmse", "r2", "mse"}
     off = 20 * data["x_test"].sum(1) - (data["x_test"].sum(1) - 40 + 1)
@@ -178,7 +183,7 @@ def test_a_file_of_ours_says_what_it_is_for(runs: Runs, tmp_path: Path) -> None:
     assert "mean absolute error 1 in the targets' unit" in out
     assert "preprocessing of the file" in out
     # Integers are numbers to predict then, as they were in the run; classes of a standard data set are not.
-    data = dict(np.load("sums.npz"))
+    data = arrays("sums.npz")
     data |= {name: np.rint(data[name]).astype(int) for name in ("y_train", "y_test")}
     np.savez("whole.npz", **data)
     code, out, _ = runs("net.onnx", "--data", "whole.npz", "--quiet")

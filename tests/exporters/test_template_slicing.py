@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -51,7 +50,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", ["lenet5", "mobilenet", pytest.param("resnet20", marks=pytest.mark.soak)])
 def test_convolutions(name: str, format: Format) -> None:
     make, x, widths = NETS[name]
     network = seasoned(make())
@@ -170,18 +169,3 @@ def test_a_file_that_computes_something_else_is_refused() -> None:
     coded.fc1.weight.data = coded.fc1.weight.data.flip(0)
     with pytest.raises(TemplateError, match="differs by"):
         template.slice(coded, network, check=x)
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_slicing_is_quick(format: Format) -> None:
-    network = Mlp().eval()
-    template = Template.build(network, MNIST, format)
-    kept = {"fc1": some(300, 151), "fc2": some(100, 51)}
-    coded, pruned = operate(template.coded_network(), MNIST, kept), operate(network, MNIST, kept)
-    seconds = []
-    for _ in range(7):
-        start = time.perf_counter()
-        template.slice(coded, pruned)
-        seconds.append(time.perf_counter() - start)
-    # Measured: 2 ms ONNX, 3 ms TFLite; a real export takes 300 times as long.
-    assert min(seconds) < 0.05

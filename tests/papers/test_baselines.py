@@ -74,7 +74,7 @@ def compressed(method: str, kind: str) -> Compressed:
 
 
 every_method = pytest.mark.parametrize("method", sorted(METHODS))
-every_network = pytest.mark.parametrize("kind", ["mlp", "conv"])
+every_network = pytest.mark.parametrize("kind", ["mlp", pytest.param("conv", marks=pytest.mark.soak)])
 
 
 @every_network

@@ -362,10 +362,7 @@ def empty():
 def test_a_users_model_that_prints_views_and_drops(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(MODELS)
     name = os.path.relpath(tmp_path / "m.py", Path.cwd())
-    made = [
-        command(runs, f"views-{i}", "--model", f"./{name}:net", "--json", FEW, "--formats", formats)
-        for i, formats in ((1, "onnx,tflite"), (2, "onnx"))
-    ]
+    made = [command(runs, f"views-{i}", "--model", f"./{name}:net", "--json", FEW, "--formats", "onnx") for i in (1, 2)]
     for run in made:
         assert run.returncode in (0, 3), run.stderr
         assert json.loads(run.stdout)["schema"] == RESULT_SCHEMA

@@ -80,7 +80,10 @@ def iou(targets: NDArray[Any], answers: NDArray[np.float32]) -> float:
 @pytest.mark.parametrize(
     ("task", "data", "model", "metric", "score", "options"),
     [
-        ("binary", "binary", "one", "accuracy", lambda y, a: accuracy_score(y, a > 0), {"train_epochs": 20}),
+        pytest.param(
+            "binary", "binary", "one", "accuracy", lambda y, a: accuracy_score(y, a > 0), {"train_epochs": 20},
+            marks=pytest.mark.soak,
+        ),
         ("multi-label", "labels", "three", "map", average_precision_score, {"train_epochs": 20}),
         ("reconstruction", "same", "sixteen", "mse", mean_squared_error, {"train_epochs": 30, "max_drop": "400%"}),
         pytest.param(
