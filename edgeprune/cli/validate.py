@@ -17,11 +17,11 @@ from edgeprune.core.units import format_cost, format_percent
 from edgeprune.data.dataset import EachInput
 from edgeprune.devices import find_device, open_session
 from edgeprune.profilers.accuracy import accuracy_on_device, word_for
-from edgeprune.profilers.foreign import Asked
 from edgeprune.profilers.inputs import given_for
 from edgeprune.profilers.recognition import runtime_of
 from edgeprune.profilers.records import Accuracy, Scores
 from edgeprune.profilers.scores import scores_on_device
+from edgeprune.profilers.ways import Asked
 from edgeprune.tasks.metrics import Metric, metric_named
 from edgeprune.tasks.names import MetricName, check_task
 

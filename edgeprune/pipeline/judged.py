@@ -20,8 +20,8 @@ from edgeprune.data.dataset import Dataset, EachInput, Preprocessing, Scaled
 from edgeprune.data.preprocessing import resolve
 from edgeprune.data.split import as_given, as_integers, channels_first, in_order
 from edgeprune.exporters import read_metadata
-from edgeprune.profilers.foreign import Scaling
 from edgeprune.profilers.scores import Wanted
+from edgeprune.profilers.ways import Scaling
 from edgeprune.tasks.names import OWN, TARGETS, WORDS, MetricName, TaskName, named_task, own_task
 from edgeprune.tasks.own import load_own, make_own, own_targets
 from edgeprune.tasks.resolve import is_same, settle_task

@@ -24,9 +24,10 @@ from edgeprune.core.units import format_percent
 from edgeprune.data.dataset import Dataset
 from edgeprune.data.split import in_own_order
 from edgeprune.profilers.answers import Reading, choose, other_order
-from edgeprune.profilers.foreign import SIGNIFICANT, Asked, ForeignFile, Judge, Rows
+from edgeprune.profilers.foreign import SIGNIFICANT, ForeignFile
 from edgeprune.profilers.ports import Output
 from edgeprune.profilers.records import Accuracy, Tried, ValidatedData, ValidatedOn
+from edgeprune.profilers.ways import Asked, Judge, Rows
 from edgeprune.tasks.classes import score_interval, score_of
 from edgeprune.tasks.metrics import FIVE, TopFive
 from edgeprune.tasks.names import MetricName, TaskName

@@ -20,9 +20,10 @@ from edgeprune.core.session import Session
 from edgeprune.data.dataset import Dataset
 from edgeprune.data.split import in_own_order
 from edgeprune.profilers.answers import are_probabilities
-from edgeprune.profilers.foreign import Asked, ForeignFile, Judge, Rows
+from edgeprune.profilers.foreign import ForeignFile
 from edgeprune.profilers.ports import Output, written
 from edgeprune.profilers.records import Scores, TriedScore, ValidatedData, ValidatedOn
+from edgeprune.profilers.ways import Asked, Judge, Rows
 from edgeprune.tasks.judging import Judging, judge
 from edgeprune.tasks.metrics import Metric
 

@@ -45,13 +45,13 @@ from edgeprune.models.inputs import Several, to_numpy
 from edgeprune.probe import PROBE
 from edgeprune.profilers.accuracy import accuracy_on_device
 from edgeprune.profilers.client import ProbeClient, push
-from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
 from edgeprune.profilers.replies import Fed, Opened
+from edgeprune.profilers.ways import Asked, Scaling
 
 pytestmark = needs("adb")
 

@@ -22,9 +22,9 @@ from edgeprune.data.split import make_dataset
 from edgeprune.devices import find_device, open_session
 from edgeprune.devices.local import LocalSession
 from edgeprune.profilers.accuracy import accuracy_on_device
-from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.inputs import given_for
 from edgeprune.profilers.records import Accuracy
+from edgeprune.profilers.ways import Asked, Scaling
 
 FLOAT, UINT8, INT8, INT64 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT64
 node = helper.make_node

@@ -22,10 +22,10 @@ from edgeprune.data.split import make_dataset
 from edgeprune.devices import find_device, open_session
 from edgeprune.devices.local import LocalSession
 from edgeprune.profilers.accuracy import accuracy_on_device
-from edgeprune.profilers.foreign import Asked, Scaling
 from edgeprune.profilers.inputs import given_for
 from edgeprune.profilers.records import Accuracy, Scores
 from edgeprune.profilers.scores import Wanted, scores_on_device
+from edgeprune.profilers.ways import Asked, Scaling
 from edgeprune.tasks.resolve import settle_task
 
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
