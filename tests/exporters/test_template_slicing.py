@@ -79,6 +79,7 @@ def test_inputs_that_were_selected_before(format: Format) -> None:
     slice_widths(template, network, x, {"fc2": [0, 5]}, [3, 17, 19])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_sliced_file_is_as_large_as_a_real_export(format: Format, tmp_path) -> None:
     network = Mlp(64, 32, 16).eval()

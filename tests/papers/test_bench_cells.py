@@ -187,6 +187,7 @@ def test_other_data_need_another_folder(made: BenchConfig, tmp_path: Path) -> No
         run_bench(replace(made, out=out, methods=("uniform",)), Silent())
 
 
+@pytest.mark.soak
 def test_equal_evaluations(made: BenchConfig, tmp_path: Path) -> None:
     out = tmp_path / "digits"
     shutil.copytree(made.out, out)

@@ -84,7 +84,10 @@ def iou(targets: NDArray[Any], answers: NDArray[np.float32]) -> float:
             "binary", "binary", "one", "accuracy", lambda y, a: accuracy_score(y, a > 0), {"train_epochs": 20},
             marks=pytest.mark.soak,
         ),
-        ("multi-label", "labels", "three", "map", average_precision_score, {"train_epochs": 20}),
+        pytest.param(
+            "multi-label", "labels", "three", "map", average_precision_score, {"train_epochs": 20},
+            marks=pytest.mark.soak,
+        ),
         ("reconstruction", "same", "sixteen", "mse", mean_squared_error, {"train_epochs": 30, "max_drop": "400%"}),
         pytest.param(
             "regression", "remaining_life:data", "remaining_life:network", "mae", mean_absolute_error,
@@ -158,7 +161,7 @@ def test_a_run(
     ("example", "inputs", "options"),
     [
         ("two_sensors", {"motion": [3, 64], "pulse": [1, 16]}, {"train_epochs": 3}),
-        ("tokens", {"input": [16]}, {"train_epochs": 4, "max_drop": 5}),
+        pytest.param("tokens", {"input": [16]}, {"train_epochs": 4, "max_drop": 5}, marks=pytest.mark.soak),
         pytest.param("lstm", {}, {"train_epochs": 6}, marks=pytest.mark.soak),
     ],
 )
@@ -252,6 +255,7 @@ def test_inputs_are_not_handed_to_parameters_of_other_names(tmp_path: Path) -> N
         find(edgeprune.RunConfig(data=f"{file}:data", model=f"{file}:Gap"), Silent(), "onnxruntime")
 
 
+@pytest.mark.soak
 def test_a_task_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A detector: targets are dicts, the network gives two outputs, loss and score are the user's."""
     file = own.parent / "detector.py"
