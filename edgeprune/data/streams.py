@@ -27,7 +27,7 @@ _END = object()
 
 def is_stream(given: Any) -> bool:
     """Whether it gives examples, or batches of them, when it is asked: a Dataset, a DataLoader, a generator, a list."""
-    return not hasattr(given, "dtype") and (isinstance(given, Iterable) or _is_indexed(given))
+    return not hasattr(given, "dtype") and (isinstance(given, Iterable) or hasattr(given, "__getitem__"))
 
 
 def read_streams(
@@ -50,32 +50,52 @@ def read_streams(
     """
     arrays: dict[str, Any] = {}
     for part in PARTS:
-        total = len(given[part]) if hasattr(given[part], "__len__") else None
+        total = _length(given[part])
         with ExitStack() as files, progress.bar(f"reading {part}", total) as bar:
             found = _Part(f"{what}: {part}", files, listed)
-            for x, y in _batches(given[part], function, what, part):
+            for x, y in _batches(given[part], total, function, what, part):
                 found.add(x, y)
                 bar.advance()
             arrays[f"x_{part}"], arrays[f"y_{part}"] = found.arrays()
     return arrays
 
 
-def _batches(given: Any, function: Callable[..., Any], what: str, part: str) -> Iterator[tuple[Any, Any]]:
-    """(inputs, targets) with a first axis of examples."""
-    one_by_one = _is_indexed(given) or _is_iterable_dataset(given)
-    items = (given[index] for index in range(len(given))) if _is_indexed(given) else iter(given)
+def _length(given: Any) -> int | None:
+    """How many items it says it has; None where it does not know, as a DataLoader over an IterableDataset."""
+    try:
+        return len(given)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _batches(
+    given: Any, total: int | None, function: Callable[..., Any], what: str, part: str
+) -> Iterator[tuple[Any, Any]]:
+    """(inputs, targets) with a first axis of examples; `total` as `_length` has it."""
+    iterable = _is_iterable_dataset(given)
+    # A class of torch's that is gone through has indices as well, by its parent, and they lead nowhere.
+    indexed = hasattr(given, "__getitem__") and total is not None and not iterable
+    items: Iterator[Any]
+    if indexed:
+        assert total is not None
+        items = (given[index] for index in range(total))
+    else:
+        items = call_user(function, what, of=lambda: iter(given))
+    one_by_one = indexed or iterable
     number = 0
     while (item := call_user(function, what, of=lambda: next(items, _END))) is not _END:
         if not isinstance(item, tuple | list) or len(item) != 2:
             got = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
             pair = "(input, target)" if one_by_one else "(inputs, targets)"
             raise DataError(f"{what}: expected {pair} at place {number} of {part}, got {got}", _HINT)
-        yield (_alone(item[0]), [item[1]]) if one_by_one else (item[0], item[1])
+        x, y = item
+        if one_by_one:
+            x, y = _each(x, lambda each: as_array(each, f"{what}: inputs of {part}")[None]), [y]
+        elif isinstance(x, list) and all(getattr(each, "shape", ())[:1] == (_length(y),) for each in x):
+            # torch's loader makes lists of tuples: each input has a row for every target.
+            x = tuple(x)
+        yield x, y
         number += 1
-
-
-def _is_indexed(given: Any) -> bool:
-    return hasattr(given, "__getitem__") and hasattr(given, "__len__")
 
 
 def _is_iterable_dataset(given: Any) -> bool:
@@ -84,11 +104,11 @@ def _is_iterable_dataset(given: Any) -> bool:
     return torch is not None and isinstance(given, torch.utils.data.IterableDataset)
 
 
-def _alone(x: Any) -> Any:
-    """The input, or inputs, of one example as a batch of one."""
+def _each(x: Any, change: Callable[[Any], Any]) -> Any:
+    """The input, or each of several, changed."""
     if isinstance(x, Mapping):
-        return {name: np.asarray(each)[None] for name, each in x.items()}
-    return tuple(np.asarray(each)[None] for each in x) if isinstance(x, tuple) else np.asarray(x)[None]
+        return {name: change(each) for name, each in x.items()}
+    return tuple(map(change, x)) if isinstance(x, tuple) else change(x)
 
 
 class _Part:

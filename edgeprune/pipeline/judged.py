@@ -20,7 +20,7 @@ from edgeprune.data.dataset import Dataset, EachInput, Preprocessing, Scaled
 from edgeprune.data.preprocessing import resolve
 from edgeprune.data.split import as_given, as_integers, channels_first, in_order
 from edgeprune.exporters import read_metadata
-from edgeprune.profilers.scores import Wanted
+from edgeprune.profilers.scores import JudgedBy
 from edgeprune.profilers.ways import Scaling
 from edgeprune.tasks.names import OWN, TARGETS, WORDS, MetricName, TaskName, named_task, own_task
 from edgeprune.tasks.own import load_own, make_own, own_targets
@@ -54,7 +54,7 @@ class Known:
     dataset: Dataset
     scalings: tuple[Scaling, ...]
     #: How answers are judged that are no single class; None where they are.
-    wanted: Wanted | None
+    wanted: JudgedBy | None
     #: The task that the user asked for by name.
     task: TaskName | None
     #: Of classes.
@@ -106,7 +106,7 @@ def find_known(
     if own:
         make = partial(_own, own, owner, dataset)
         line = f"task: own, of {own}"
-        return Known(said, dataset, scalings, Wanted(make, own=True, ours=said.ours), None, "accuracy", line)
+        return Known(said, dataset, scalings, JudgedBy(make, own=True, ours=said.ours), None, "accuracy", line)
     x, y, classes = dataset.train.x, dataset.train.y, dataset.classes
     # Of two classes the file's outputs will tell, and how they are read: here only whether the options fit.
     settled = settle_task(wanted, metric, dataset.targets, y, classes, (2, len(classes)), same=is_same(x, y))
@@ -114,7 +114,9 @@ def find_known(
     line = f"task: {settled.name}{how}; judged by {settled.metric.title}"
     if dataset.targets == "classes":
         return Known(said, dataset, scalings, None, named, settled.metric.name, line)
-    return Known(said, dataset, scalings, Wanted(lambda *_: settled, ours=said.ours), named, settled.metric.name, line)
+    return Known(
+        said, dataset, scalings, JudgedBy(lambda *_: settled, ours=said.ours), named, settled.metric.name, line
+    )
 
 
 def _own(spec: str, owner: Any, dataset: Dataset, outputs: Any, answer: tuple[int, ...]) -> Task:

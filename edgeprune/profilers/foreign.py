@@ -27,7 +27,7 @@ from edgeprune.profilers.layouts import Layout, layouts
 from edgeprune.profilers.modelfile import scale_in_graph, variables
 from edgeprune.profilers.ports import Feeding, Output, Port, Ports, written
 from edgeprune.profilers.predict import ENDLESS, OPEN_S, longest_example, predict_on_device, took_too_long
-from edgeprune.profilers.ways import Asked, Judge, Part, Scaling, Trial, Way
+from edgeprune.profilers.ways import Asked, Attempt, Judge, Part, Scaling, Way
 
 #: Images that a choice between layouts and scalings is made with, and seconds that it may take: with few images more.
 _MOST_TRIED, _LEAST_TRIED, _TRY_S, _LONGEST_TRY_S = 500, 20, 20.0, 120.0
@@ -214,7 +214,7 @@ class ForeignFile:
         count = len(ports.inputs)
         return f"{self._file.name} takes {count} input{'s' * (count > 1)} ({', '.join(map(str, ports.inputs))})"
 
-    def choose(self) -> tuple[Way, tuple[Trial, ...]]:
+    def choose(self) -> tuple[Way, tuple[Attempt, ...]]:
         """The way to feed examples: the only one, or the one that training examples speak for."""
         ways, judge = self._ways, self._judge
         each_s = max(1e-6, len(ways) * self._first_s / ways[0].batch)
@@ -248,7 +248,7 @@ class ForeignFile:
             best, verdict = 0, "kept, as none is better than chance"
         elif not best or binomtest(won, max(1, won + lost), 0.5, alternative="greater").pvalue > SIGNIFICANT:
             best, verdict = 0, "kept, as none is clearly better"
-        tried = tuple(Trial(way.layout, way.name, figure, count) for way, figure in zip(ways, figures, strict=True))
+        tried = tuple(Attempt(way.layout, way.name, figure, count) for way, figure in zip(ways, figures, strict=True))
         self._trial = self._said(tried, best, verdict)
         return ways[best], tried
 
@@ -349,7 +349,7 @@ class ForeignFile:
             lines.append(f"the file has {what} {how}")
         return lines
 
-    def _said(self, tried: Sequence[Trial], best: int, verdict: str) -> str:
+    def _said(self, tried: Sequence[Attempt], best: int, verdict: str) -> str:
         """What was tried, how it did, and what was made of it."""
         several = len({way.layout for way in tried}) > 1
         names = [f"{way.preprocessing} ({way.layout})" if several else way.preprocessing for way in tried]

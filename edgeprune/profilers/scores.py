@@ -36,7 +36,7 @@ Make = Callable[[Joined | None, tuple[int, ...]], Judging]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class JudgedBy:
     """What judges the answers."""
 
     make: Make
@@ -70,7 +70,7 @@ class _Answers(Judge):
     word = "examples"
     task: Judging
 
-    def __init__(self, dataset: Dataset, asked: Asked, wanted: Wanted) -> None:
+    def __init__(self, dataset: Dataset, asked: Asked, wanted: JudgedBy) -> None:
         self._dataset, self._asked, self._wanted = dataset, asked, wanted
         self.found: tuple[_Found, ...] = ()
 
@@ -192,7 +192,7 @@ def scores_on_device(
     file: Path,
     dataset: Dataset,
     asked: Asked,
-    wanted: Wanted,
+    wanted: JudgedBy,
     progress: Progress,
     images: int | None = None,
 ) -> Scores:

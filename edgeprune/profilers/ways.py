@@ -80,7 +80,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Attempt:
     """What a way got of `images` of the training set: a figure in the judge's terms."""
 
     layout: str

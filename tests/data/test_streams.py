@@ -38,6 +38,17 @@ class Items(torch.utils.data.Dataset):
         return self.x[index], int(self.y[index])
 
 
+class Counted(IterableDataset):
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.y)
+
+    def __iter__(self):
+        yield from zip(self.x, self.y)
+
+
 class OneByOne(IterableDataset):
     def __init__(self, x, y):
         self.x, self.y = x, y
@@ -74,6 +85,8 @@ def load(tmp_path: Path):
     [
         "parts(Items)",
         "parts(OneByOne)",
+        "parts(Counted)",
+        "parts(lambda x, y: DataLoader(OneByOne(torch.from_numpy(x), torch.from_numpy(y)), batch_size=7))",
         "parts(batches)",
         "parts(lambda x, y: list(zip(x, y)))",
         "parts(lambda x, y: DataLoader(Items(torch.from_numpy(x), y), batch_size=7))",
@@ -144,6 +157,31 @@ def data():
     assert found.targets == known.targets
 
 
+def test_a_loader_of_several_inputs(load):
+    """torch's own makes lists of the tuples that a data set gives."""
+    body = """
+
+def two(x, y):
+    tensors = TensorDataset(torch.from_numpy(x[:, 0]), torch.from_numpy(x[:, 1]), torch.from_numpy(y))
+    class Two(Items):
+        def __getitem__(self, index):
+            *inputs, target = tensors[index]
+            return tuple(inputs), target
+    return DataLoader(Two(x, y), batch_size=7)
+
+
+def data():
+    return parts(two)
+
+
+def arrays():
+    return {"x_train": (X[:60, 0], X[:60, 1]), "y_train": Y[:60], "x_test": (X[60:, 0], X[60:, 1]), "y_test": Y[60:]}
+"""
+    found, known = load(body), load(body, "arrays")
+    assert found.fingerprint == known.fingerprint
+    assert found.train.x.dtype.names == ("input0", "input1")
+
+
 def test_moments_of_parts_are_those_of_all(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("edgeprune.core.mapped._PART", 1000)
     whole = np.random.default_rng(0).normal(3, 2, (500, 4, 3)).astype(np.float32)
@@ -177,6 +215,10 @@ def _mapped(x: np.ndarray) -> np.ndarray:
             "were b before",
         ),
         ("parts(lambda x, y: [('text', b) for b in y])", "expected numbers"),
+        (
+            "parts(lambda x, y: [(torch.ones(3, requires_grad=True), b) for b in y])",
+            "inputs of train cannot become an array",
+        ),
         ("(X, Y)", "returned 2 values"),
         ("{'train': X, 'test': X}", "has no x_train"),
     ],
@@ -203,6 +245,21 @@ def data():
         .index('        return super().__getitem__(index) if index < 7 else open("/nowhere/at/all")')
     )
     with pytest.raises(UsageError, match=rf"d\.py:data fails at d\.py line {line + 1}: FileNotFoundError"):
+        load(body)
+
+
+def test_what_cannot_be_gone_through_is_told_with_its_line(load):
+    body = """
+
+class Shut:
+    def __iter__(self):
+        raise RuntimeError("closed on Sundays")
+
+
+def data():
+    return Shut(), Shut()
+"""
+    with pytest.raises(UsageError, match=r"d\.py:data fails at d\.py line \d+: RuntimeError: closed on Sundays"):
         load(body)
 
 

@@ -24,7 +24,7 @@ from sklearn.metrics import (
 
 import edgeprune
 from edgeprune.cli.main import main
-from edgeprune.core.errors import ModelError
+from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.inputs import InputSpec, fields
 from edgeprune.core.plain import from_json
 from edgeprune.core.progress import Silent
@@ -253,6 +253,30 @@ def test_inputs_are_not_handed_to_parameters_of_other_names(tmp_path: Path) -> N
     # By place the second input would become the mask, and nobody would hear of it.
     with pytest.raises(ModelError, match=r"forward\(one, mask, two\) takes mask before two"):
         find(edgeprune.RunConfig(data=f"{file}:data", model=f"{file}:Gap"), Silent(), "onnxruntime")
+
+
+def test_a_loader_that_shuffles_brings_the_same_examples_again(tmp_path: Path) -> None:
+    file = tmp_path / "loader.py"
+    file.write_text(
+        "import torch\nfrom torch.utils.data import DataLoader, TensorDataset\n"
+        "x = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))\n"
+        "def data(): return (DataLoader(TensorDataset(x, (x[:, 0] > 0).long()), 8, shuffle=True),) * 2\n"
+        "def net(): return torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))\n"
+    )
+    config = edgeprune.RunConfig(data=f"{file}:data", model=f"{file}:net")
+    torch.manual_seed(1)
+    first = find(config, Silent(), "onnxruntime").dataset.fingerprint
+    torch.manual_seed(2)
+    assert find(config, Silent(), "onnxruntime").dataset.fingerprint == first
+
+
+def test_anomalies_are_of_a_reconstruction(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    marks = np.arange(60) % 2
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=x.sum(1), x_test=x, y_test=x.sum(1), anomalies=marks)
+    config = edgeprune.RunConfig(data=str(tmp_path / "a.npz"), model="mlp-32-16")
+    with pytest.raises(UsageError, match="the data mark anomalies, and the task is regression"):
+        find(config, Silent(), "onnxruntime")
 
 
 @pytest.mark.soak
