@@ -23,7 +23,7 @@ from edgeprune.data.own_targets import collated
 from edgeprune.data.preprocessing import fits_float32, read_entries, read_entry
 from edgeprune.data.room import require_room
 from edgeprune.data.streams import PARTS, is_stream, read_streams
-from edgeprune.data.targets import ReadTargets, as_array, like_inputs, read_names, read_targets
+from edgeprune.data.targets import ReadTargets, as_array, check_finite, like_inputs, read_names, read_targets
 from edgeprune.tasks.names import OwnTargets, TargetKind, TaskName
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -312,10 +312,8 @@ def _inputs(given: Any, what: str) -> NDArray[Any]:
         return x
     if x.dtype.kind not in "buif":
         raise DataError(f"{what} holds {x.dtype}, not numbers", "give uint8 or float32")
+    check_finite(x, what)
     for part in map(x.__getitem__, parts(x)):
-        if x.dtype.kind == "f" and not np.isfinite(part).all():
-            held = "NaN" if np.isnan(part).any() else "infinite values"
-            raise DataError(f"{what} holds {held}", "clean the data first")
         if x.dtype.itemsize > 4 and np.abs(part).max() > np.finfo(np.float32).max:
             raise DataError(f"{what} holds values too large for float32", "scale the data first")
     return x if x.dtype == np.float32 else changed(x, lambda part: part.astype(np.float32))

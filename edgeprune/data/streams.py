@@ -162,6 +162,7 @@ class _Kept:
         return counts.pop()
 
     def arrays(self) -> Any:
+        """They themselves, as the first batch had them: one, by name, or in a tuple."""
         found = {name: growing.array() for name, growing in self._growing.items()}
         if self._several is None:
             return found[""]

@@ -114,16 +114,21 @@ def as_array(given: Any, what: str) -> NDArray[Any]:
         raise DataError(f"{what} cannot become an array: {str(error).splitlines()[0]}", "give numpy arrays") from error
 
 
+def check_finite(x: NDArray[Any], what: str) -> None:
+    """Raises DataError where `x` holds NaN or infinite values; `what` names it."""
+    for part in map(x.__getitem__, parts(x)):
+        if x.dtype.kind == "f" and not np.isfinite(part).all():
+            held = "NaN" if np.isnan(part).any() else "infinite values"
+            raise DataError(f"{what} holds {held}", "clean the data first")
+
+
 def _check(y: NDArray[Any], what: str) -> None:
     if y.size == 0:
         raise DataError(f"{what} is empty", _LABELS)
     if y.ndim == 0 or y.dtype.kind not in "buif":
         held = "a single value" if y.ndim == 0 else y.dtype
         raise DataError(f"{what} holds {held}, not numbers", f"{_LABELS}, or numbers for --task regression")
-    for part in map(y.__getitem__, parts(y)):
-        if y.dtype.kind == "f" and not np.isfinite(part).all():
-            held = "NaN" if np.isnan(part).any() else "infinite values"
-            raise DataError(f"{what} holds {held}", "clean the data first")
+    check_finite(y, what)
 
 
 def _kind(y: NDArray[Any], x: NDArray[Any], what: str) -> TargetKind:

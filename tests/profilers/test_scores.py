@@ -24,7 +24,7 @@ from edgeprune.devices.local import LocalSession
 from edgeprune.profilers.accuracy import accuracy_on_device
 from edgeprune.profilers.inputs import given_for
 from edgeprune.profilers.records import Accuracy, Scores
-from edgeprune.profilers.scores import Wanted, scores_on_device
+from edgeprune.profilers.scores import JudgedBy, scores_on_device
 from edgeprune.profilers.ways import Asked, Scaling
 from edgeprune.tasks.resolve import settle_task
 
@@ -60,7 +60,7 @@ def scores(device: LocalSession) -> SCORES:
         file: Path, data: Dataset, *words: str, metric: Any = None, ours: bool = False, images: Any = None, **how: Any
     ) -> Scores:
         task = settle_task(None, metric, data.targets, data.train.y, data.classes, (2,), same=False)
-        wanted = Wanted(lambda *_: task, ours=ours)
+        wanted = JudgedBy(lambda *_: task, ours=ours)
         chosen = asked(data, words or ("raw",), **how)
         return scores_on_device(device, settings(file), file, data, chosen, wanted, Silent(), images)
 
