@@ -241,3 +241,16 @@ def test_a_tflite_file_of_two_inputs(classes: CLASSES, tmp_path: Path) -> None:
     file = write_sum(tmp_path / "net.tflite", 3)
     found = classes(file, data)
     assert (found.accuracy, found.input) == (1, "serving_default_b:0, serving_default_a:0")
+
+
+def test_inputs_of_different_batches_are_refused(scores: SCORES, tmp_path: Path) -> None:
+    nodes = [
+        node("ReduceSum", ["a"], ["s"], keepdims=0),
+        node("ReduceSum", ["b", "axis"], ["t"], keepdims=1),
+        node("Add", ["s", "t"], ["y"]),
+    ]
+    inputs = {"a": (FLOAT, [1, 2]), "b": (FLOAT, [2, 3])}
+    file = write_onnx(tmp_path / "net.onnx", nodes, inputs, {"y": (FLOAT, [2, 1])}, {"axis": np.array([1])})
+    x = {"a": RANDOM.normal(size=(40, 2)), "b": RANDOM.normal(size=(40, 3))}
+    with pytest.raises(ModelError, match=r"take batches of \[1, 2\] examples, expected one size"):
+        scores(file, dataset(x, RANDOM.normal(size=40).astype(np.float32)))
