@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+#: Name of the group of input features.
+INPUTS = "inputs"
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

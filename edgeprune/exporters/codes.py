@@ -7,7 +7,7 @@ codes; what is left of a constant must be an outer product of kept indices, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -142,3 +142,16 @@ class Lookup:
         if not np.prod([len(indices) for indices in kept]) == np.count_nonzero(mask) != 0:
             raise TemplateError("cannot slice: what is kept of a constant is not made of whole channels")
         return self._values[codes[np.ix_(*kept)]]
+
+
+#: Of every place where channels are padded, in order: how many are put before and after them, and how many are left.
+Padded = Sequence[tuple[tuple[int, int], tuple[int, int]]]
+
+
+def check_padded(found: Sequence[tuple[int, int]], padded: Padded) -> list[tuple[int, int]]:
+    """What is left of each of a file's paddings of channels. Raises TemplateError where the network has others."""
+    if not padded:
+        return [*found]
+    if [whole for whole, _ in padded] != [*found]:
+        raise TemplateError("cannot slice: the file pads channels elsewhere than the network does")
+    return [left for _, left in padded]

@@ -12,7 +12,7 @@ from torch import nn
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError, did_you_mean
 from edgeprune.core.runtimes import FORMATS, Format
-from edgeprune.exporters.codes import Atlas, Lookup
+from edgeprune.exporters.codes import Atlas, Lookup, Padded
 from edgeprune.exporters.contents import Contents, onnx_contents, tflite_contents
 from edgeprune.exporters.metadata import parse_metadata
 from edgeprune.exporters.onnx import convert_onnx, describe_onnx, export_onnx, onnx_metadata
@@ -26,7 +26,7 @@ from edgeprune.models.inputs import Inputs
 class Skeleton(Protocol):
     """An exported file without its weights."""
 
-    def fill(self, lookup: Lookup) -> bytes:
+    def fill(self, lookup: Lookup, padded: Padded = ()) -> bytes:
         """The candidate's file. Raises TemplateError."""
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.errors import ExportError
 from edgeprune.core.runtimes import Format
-from edgeprune.exporters.codes import Atlas, Gather, Lookup, TemplateError, assign_codes, decode
+from edgeprune.exporters.codes import Atlas, Gather, Lookup, Padded, TemplateError, assign_codes, decode
 from edgeprune.exporters.formats import EXPORTERS, Skeleton
 from edgeprune.exporters.parity import compare
 from edgeprune.models.inputs import Inputs, cast, mapped, to_numpy
@@ -76,18 +76,21 @@ class Template:
         """A fresh copy of the coded network, batch normalisation folded, for the candidate's surgery."""
         return deepcopy(self._coded)
 
-    def slice(self, coded_pruned: nn.Module, pruned: nn.Module, check: Inputs | None = None) -> bytes:
+    def slice(
+        self, coded_pruned: nn.Module, pruned: nn.Module, check: Inputs | None = None, padded: Padded = ()
+    ) -> bytes:
         """The file of the candidate `pruned`, whose surgery was also applied to `coded_pruned`.
 
         `pruned` keeps its batch normalisation: it is folded here. Where both have a SelectedInputs, column j of its
         weight must read feature `kept[j]`. With `check` (N, ...) the file is run on these inputs and compared.
+        `padded` are the channels that its forward pads, in order (see `Graph.padded`).
         Raises TemplateError where the surgery left something else than whole channels, or the file differs.
         """
         plain, atlas = self._skeletons[0]
         lookup = Lookup(atlas.total, coded_pruned.state_dict(), folded_state(pruned, self._pairs))
         gathering, atlas = self._skeletons[-1]
         selects = any(len(gather.cut(lookup)) < len(gather.features) for gather in atlas.gathers)
-        data = (gathering if selects else plain).fill(lookup)
+        data = (gathering if selects else plain).fill(lookup, padded)
         if check is not None:
             self._check(data, pruned, check)
         return data

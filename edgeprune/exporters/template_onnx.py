@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgeprune.exporters.codes import Atlas, Gather, Ints, Lookup, TemplateError
+from edgeprune.exporters.codes import Atlas, Gather, Ints, Lookup, Padded, TemplateError, check_padded
 
 
 class OnnxSkeleton:
-    """Weights and gather indices as initializers to fill in, depthwise group counts to follow, the rest as exported."""
+    """Weights and gather indices as initializers to fill in, and attributes that repeat their sizes."""
 
     def __init__(self, model: onnx.ModelProto, atlas: Atlas) -> None:
         """Takes `model` over. Raises TemplateError where a constant mixes parameters with other numbers."""
@@ -31,9 +32,10 @@ class OnnxSkeleton:
             else:
                 continue
             tensor.ClearField("raw_data")
-        self._depthwise = self._find_depthwise()
+        self._sizes = self._find_sizes()
+        self._pads = self._find_pads()
 
-    def fill(self, lookup: Lookup) -> bytes:
+    def fill(self, lookup: Lookup, padded: Padded = ()) -> bytes:
         """The candidate's file. Raises TemplateError."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
@@ -47,25 +49,67 @@ class OnnxSkeleton:
             tensor = constants[index]
             tensor.dims[:] = [len(features) if size == len(gather.features) else size for size in tensor.dims]
             tensor.raw_data = features.astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).tobytes()
-        for node, attribute, index in self._depthwise:
-            model.graph.node[node].attribute[attribute].i = constants[index].dims[0]
+        for index, left in zip(self._pads, check_padded([self._padding(i) for i in self._pads], padded), strict=True):
+            pads = numpy_helper.to_array(constants[index]).copy()
+            pads[[1, len(pads) // 2 + 1]] = left
+            constants[index].raw_data = pads.tobytes()
+        for each in self._sizes:
+            size = constants[each.weight].dims[each.axis] // each.times
+            model.graph.node[each.node].attribute[each.attribute].i = size
         return bytes(model.SerializeToString(deterministic=True))
 
-    def _find_depthwise(self) -> list[tuple[int, int, int]]:
-        """(node, its `group` attribute, its weight's initializer) of each convolution with one group per channel."""
+    def _find_pads(self) -> list[int]:
+        """What pads channels: an initializer of its own for each."""
+        graph, found = self._model.graph, []
+        for node in graph.node:
+            names = [each.name for each in graph.initializer]
+            if node.op_type != "Pad" or node.input[1] not in names:
+                continue
+            index = names.index(node.input[1])
+            pads = numpy_helper.to_array(graph.initializer[index])
+            if len(pads) > 3 and (pads[1] > 0 or pads[len(pads) // 2 + 1] > 0):
+                node.input[1] = f"{node.output[0]}_pads"
+                graph.initializer.append(numpy_helper.from_array(pads, node.input[1]))
+                found.append(len(graph.initializer) - 1)
+        return found
+
+    def _padding(self, index: int) -> tuple[int, int]:
+        pads = numpy_helper.to_array(self._model.graph.initializer[index])
+        return int(pads[1]), int(pads[len(pads) // 2 + 1])
+
+    def _find_sizes(self) -> list[_Size]:
+        """Attributes that repeat the size of a weight: groups of depthwise convolutions, units of recurrent layers."""
         indices = {tensor.name: index for index, tensor in enumerate(self._model.graph.initializer)}
         found = []
         for number, node in enumerate(self._model.graph.node):
-            if node.op_type != "Conv":
+            name, operand, axis = _REPEATED.get(node.op_type, ("", 0, 0))
+            position = next((i for i, attribute in enumerate(node.attribute) if attribute.name == name), None)
+            if position is None:
                 continue
-            for position, attribute in enumerate(node.attribute):
-                if attribute.name != "group" or attribute.i == 1:
-                    continue
-                weight = indices.get(node.input[1])
-                if weight is None or self._model.graph.initializer[weight].dims[0] != attribute.i:
-                    raise TemplateError("cannot slice: a grouped convolution that is not depthwise")
-                found.append((number, position, weight))
+            size, weight = node.attribute[position].i, indices.get(node.input[operand])
+            if size == 1 and name == "group":
+                continue
+            if weight is None:
+                raise TemplateError(f"cannot slice: the weight of a {node.op_type} is worked out in the file")
+            dims = self._model.graph.initializer[weight].dims
+            # Convolutions in groups keep their groups, and lose the same places in each.
+            if name != "group" or dims[1] == 1:
+                found.append(_Size(number, position, weight, axis, dims[axis] // size))
         return found
+
+
+class _Size(NamedTuple):
+    """An attribute of a node that is an axis of a weight, divided by what stays (the multiplier of depthwise ones)."""
+
+    node: int
+    attribute: int
+    weight: int
+    axis: int
+    times: int
+
+
+#: By operation: the attribute, and which operand and axis it repeats.
+_REPEATED = {"Conv": ("group", 1, 0), **dict.fromkeys(("LSTM", "GRU", "RNN"), ("hidden_size", 2, 2))}
 
 
 def _free_flattens(graph: onnx.GraphProto) -> None:

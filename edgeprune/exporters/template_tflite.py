@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgeprune.exporters.codes import Atlas, Gather, Ints, Lookup, TemplateError
+from edgeprune.exporters.codes import Atlas, Gather, Ints, Lookup, Padded, TemplateError, check_padded
 from edgeprune.exporters.quiet import first_line
 from edgeprune.exporters.tflite import pack
 
@@ -43,11 +43,12 @@ class TfliteSkeleton:
                 self._codes[index] = codes.reshape(tensor.shape)
             elif tensor.type in _INTS and (gather := atlas.gather(data.view(_INTS[tensor.type]))) is not None:
                 self._gathers[index] = gather
-        #: Of each reshape that only flattens: the tensor with its target, and its output.
-        self._flattens = [self._free(op) for op in graph.operators if self._flattens_only(op)]
+        #: Of each reshape with one axis that takes what is left: the tensor with its target, and its output.
+        self._reshapes = [self._free(op, axis) for op in graph.operators if (axis := self._wide(op)) is not None]
         self._multipliers = self._find_multipliers()
+        self._pads = self._find_pads()
 
-    def fill(self, lookup: Lookup) -> bytes:
+    def fill(self, lookup: Lookup, padded: Padded = ()) -> bytes:
         """The candidate's file. Raises TemplateError."""
         model, graph = copy.copy(self._model), copy.copy(self._graph)
         model.buffers, graph.tensors, graph.operators = [*model.buffers], [*graph.tensors], [*graph.operators]
@@ -64,6 +65,12 @@ class TfliteSkeleton:
             tensor = graph.tensors[index]
             shape = [-1 if size == len(gather.features) else size for size in tensor.shape]
             put(index, gather.cut(lookup).astype(_INTS[tensor.type]).reshape(shape))
+        for (index, axis), left in zip(
+            self._pads, check_padded([self._padding(*each) for each in self._pads], padded), strict=True
+        ):
+            pads = model.buffers[graph.tensors[index].buffer].data.view(np.int32).copy()
+            pads[2 * axis : 2 * axis + 2] = left
+            model.buffers[graph.tensors[index].buffer] = schema.BufferT(data=pads.view(np.uint8))
         for number, weight in self._multipliers:
             op = graph.operators[number] = copy.copy(graph.operators[number])
             op.builtinOptions = copy.copy(op.builtinOptions)
@@ -97,7 +104,7 @@ class TfliteSkeleton:
         for output in self._graph.outputs:
             if not np.array_equal(shapes[output], self._graph.tensors[output].shape):
                 raise TemplateError("cannot slice: an output changed its shape")
-        for target, output in self._flattens:
+        for target, output in self._reshapes:
             buffer = model.Buffers(graph.Tensors(target).Buffer()).DataAsNumpy()
             buffer.view(np.int32)[:] = shapes[output]
 
@@ -106,19 +113,23 @@ class TfliteSkeleton:
         # Old files keep small codes in the older field.
         return max(int(entry.builtinCode), int(entry.deprecatedBuiltinCode))
 
-    def _flattens_only(self, op: schema.OperatorT) -> bool:
-        """Whether `op` is a reshape of one image to a single dimension that is not 1, whatever that dimension is."""
+    def _wide(self, op: schema.OperatorT) -> int | None:
+        """The axis that a reshape gets its width in: the only one that is not 1, or the last where that is kept."""
         if self._code(op) != _OP.RESHAPE or len(op.inputs) != 2 or op.inputs[0] in self._graph.inputs:
-            return False
+            return None
         tensors = self._graph.tensors
-        target = tensors[op.outputs[0]].shape
-        wide = [size for size in target if size != 1]
-        return len(wide) == 1 and wide[0] == math.prod(tensors[op.inputs[0]].shape)
+        before, after = tensors[op.inputs[0]].shape, tensors[op.outputs[0]].shape
+        wide = [axis for axis, size in enumerate(after) if size != 1]
+        if len(wide) == 1 and after[wide[0]] == math.prod(before):
+            return wide[0]
+        # Words that were looked up, one after the other, become sequences.
+        return len(after) - 1 if len(before) and len(wide) > 1 and before[-1] == after[-1] > 1 else None
 
-    def _free(self, op: schema.OperatorT) -> tuple[int, int]:
-        """Give the reshape its own target constant, with -1 for the width; returns (target, output) tensor indices."""
+    def _free(self, op: schema.OperatorT, axis: int) -> tuple[int, int]:
+        """Give the reshape its own target constant, with -1 for `axis`; returns (target, output) tensor indices."""
         tensors, buffers = self._graph.tensors, self._model.buffers
-        target = np.array([size if size == 1 else -1 for size in tensors[op.outputs[0]].shape], np.int32)
+        target = np.array(tensors[op.outputs[0]].shape, np.int32)
+        target[axis] = -1
         tensor = copy.copy(tensors[op.inputs[1]])
         buffers.append(schema.BufferT(data=target.view(np.uint8)))
         tensor.buffer = len(buffers) - 1
@@ -127,6 +138,28 @@ class TfliteSkeleton:
         # The option repeats the constant and would keep the full width.
         op.builtinOptions, op.builtinOptionsType = None, schema.BuiltinOptions.NONE
         return len(tensors) - 1, int(op.outputs[0])
+
+    def _find_pads(self) -> list[tuple[int, int]]:
+        """What pads channels, and on which axis: a constant of its own for each."""
+        tensors, buffers, found = self._graph.tensors, self._model.buffers, []
+        for op in self._graph.operators:
+            data = buffers[tensors[op.inputs[1]].buffer].data if self._code(op) in (_OP.PAD, _OP.PADV2) else None
+            if data is None or tensors[op.inputs[1]].type != schema.TensorType.INT32:
+                continue
+            pads = data.view(np.int32).reshape(-1, 2)
+            # Channels lie last, or second where the converter left them there: images are padded on two axes.
+            axes = np.flatnonzero(pads.any(1)).tolist()
+            if len(pads) > 2 and axes in ([1], [len(pads) - 1]):
+                buffers.append(schema.BufferT(data=data.copy()))
+                tensors.append(copy.copy(tensors[op.inputs[1]]))
+                tensors[-1].buffer = len(buffers) - 1
+                op.inputs = np.array([op.inputs[0], len(tensors) - 1, *op.inputs[2:]], np.int32)
+                found.append((len(tensors) - 1, axes[0]))
+        return found
+
+    def _padding(self, index: int, axis: int) -> tuple[int, int]:
+        low, high = self._model.buffers[self._graph.tensors[index].buffer].data.view(np.int32)[2 * axis : 2 * axis + 2]
+        return int(low), int(high)
 
     def _find_multipliers(self) -> list[tuple[int, int]]:
         """(operator, weight) of depthwise convolutions of a one-channel input, whose multiplier is their width."""

@@ -159,7 +159,7 @@ def _trained(label: Label, ncr: float, ground: Ground, progress: Progress) -> Ou
     made = baselines.METHODS[label.method](
         ground.network, ground.structure, ground.train, ground.validation, ncr=ncr, recipe=recipe, progress=progress
     )
-    network = cut(made.network, ground.structure.shape, made.plan)
+    network = cut(made.network, ground.structure.shape, made.plan, ground.structure.graph)
     seconds = time.monotonic() - started
     return Outcome(network=network, plan=made.plan, seconds=seconds, ncr=ncr, epochs=made.epochs)
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgeprune.core.design import INPUTS
 from edgeprune.core.errors import EdgepruneError, UsageError, did_you_mean
 from edgeprune.core.files import storing
 from edgeprune.core.plain import to_json
@@ -41,7 +42,7 @@ from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.rankings import by_scores
 from edgeprune.pruning.shapley import EXACT_UP_TO, TOLERANCE, NetworkGame, ShapleyValues, evaluations, shapley_values
-from edgeprune.pruning.structure import INPUTS, Coupling, Structure
+from edgeprune.pruning.structure import Coupling, Structure
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
 from edgeprune.training.fit import Fit, score, train
@@ -254,12 +255,17 @@ def _scored(prepared: Prepared, pruned: nn.Module, fine_tuned: nn.Module, progre
 def _layer(structure: Structure, wanted: str | None) -> Coupling:
     couplings = {coupling.group.name: coupling for coupling in structure.couplings}
     if wanted is None:
-        hidden = [name for name in couplings if name != INPUTS]
-        return couplings[hidden[-1] if hidden else INPUTS]
+        hidden = [name for name, each in couplings.items() if name != INPUTS and each.consumers and not each.columns]
+        wanted = hidden[-1] if hidden else INPUTS
     if wanted not in couplings:
         why = structure.frozen.get(wanted)
         raise UsageError(
             f"layer '{wanted}' cannot be pruned" + (f": {why}" if why else ""), did_you_mean(wanted, couplings)
+        )
+    if not couplings[wanted].consumers or couplings[wanted].columns:
+        raise UsageError(
+            f"layer '{wanted}' is read by other weights than those of linear layers and convolutions",
+            "choose another --layer, or --criterion shapley in a run",
         )
     return couplings[wanted]
 

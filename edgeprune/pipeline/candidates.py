@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.measurement import Failure, Measurement
@@ -19,7 +19,8 @@ from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
 from edgeprune.pipeline.config import LossPolicy
 from edgeprune.pipeline.prepare import Prepared
-from edgeprune.pruning.structure import INPUTS, Criterion
+from edgeprune.pruning.channels import follow
+from edgeprune.pruning.structure import Criterion
 from edgeprune.pruning.surgery import cut, prune
 
 
@@ -45,6 +46,8 @@ class FileMaker:
         try:
             input_layer = structure.input_layer if gathers else None
             self._template = Template.build(prepared.network, self._example, kind, input_layer=input_layer)
+            # Batch normalisation is folded in there: its layers have other parameters.
+            self._coded_graph = follow(self._template.coded_network(), structure.shape)
             # The narrowest candidate and one of odd widths stand for all: both must compute what their networks do.
             for share in (0.0, 0.55):
                 widths = {group.name: group.snap(share * group.channels) for group in structure.groups}
@@ -76,8 +79,9 @@ class FileMaker:
 
     def _slice(self, pruned: nn.Module, plan: PruningPlan, *, check: bool = False) -> bytes:
         assert self._template is not None
-        coded = cut(self._template.coded_network(), self._prepared.structure.shape, plan)
-        return self._template.slice(coded, pruned, self._example if check else None)
+        coded = cut(self._template.coded_network(), self._prepared.structure.shape, plan, self._coded_graph)
+        padded = self._prepared.structure.graph.padded(plan)
+        return self._template.slice(coded, pruned, self._example if check else None, padded)
 
 
 @dataclass(frozen=True, slots=True)

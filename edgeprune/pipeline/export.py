@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from edgeprune.core.artifact import Artifact
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.inputs import InputSpec, Shape
@@ -37,7 +37,6 @@ from edgeprune.models.weights import save_weights
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.records.weights import WeightsFile
 from edgeprune.pipeline.rehearse import check_file
-from edgeprune.pruning.structure import INPUTS
 from edgeprune.pruning.surgery import cut
 from edgeprune.tasks.names import TaskName
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgeprune.core.design import INPUTS
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.inputs import written
 from edgeprune.core.progress import Progress
@@ -26,7 +27,7 @@ from edgeprune.pipeline.settings import Facts, Settled, settle
 from edgeprune.pipeline.staying import tell_frozen
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.kinds import convolutional
-from edgeprune.pruning.structure import INPUTS, Structure
+from edgeprune.pruning.structure import Structure
 from edgeprune.tasks.own import load_own, make_own, own_targets
 from edgeprune.tasks.resolve import check_fits, is_same, settle_task
 from edgeprune.tasks.task import CLASSIFICATION, Task

@@ -146,7 +146,7 @@ def _inspected(config: RunConfig, progress: Progress, session: Session | None, s
     narrow = {group.name: group.floor for group in structure.groups}
 
     def left(widths: dict[str, int]) -> nn.Module:
-        return cut(network, structure.shape, criterion.plan(widths))
+        return cut(network, structure.shape, criterion.plan(widths), structure.graph)
 
     smallest = left(narrow)
     measured: dict[str, Measurement] = {}
@@ -194,9 +194,8 @@ def _layers(network: nn.Module, structure: Structure, macs: int) -> tuple[LayerF
     grouped: dict[str, str] = {}
     read: dict[str, str] = {}
     for coupling in structure.couplings:
-        readers = {consumer.layer for consumer in coupling.consumers}
         for layer in coupling.group.layers:
-            (read if layer in readers else grouped)[layer] = coupling.group.name
+            (read if layer in coupling.readers else grouped)[layer or OWN] = coupling.group.name
     found = []
     order = {name: place for place, (name, _) in enumerate(network.named_modules())}
     for name in sorted(structure.costs, key=lambda each: order.get(each, len(order))):

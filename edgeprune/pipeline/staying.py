@@ -7,12 +7,13 @@ from typing import Literal
 
 from torch import nn
 
+from edgeprune.core.design import INPUTS
 from edgeprune.core.progress import Progress
 from edgeprune.core.units import format_share
 from edgeprune.pipeline.records.network import Staying
 from edgeprune.pruning.held import frozen_parameters
 from edgeprune.pruning.stays import advice, say_stays
-from edgeprune.pruning.structure import INPUTS, Structure
+from edgeprune.pruning.structure import Structure
 
 #: Layers that stay are said one by one on the screen from this share of the multiply-accumulates, and so many at most.
 SHOWN_SHARE, SHOWN = 0.01, 8

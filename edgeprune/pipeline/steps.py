@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from edgeprune.pruning.structure import INPUTS, Structure
+from edgeprune.core.design import INPUTS
+from edgeprune.pruning.structure import Structure
 from edgeprune.training.regime import Regime
 
 #: One part in so many of the epochs or minutes is for all steps before the last, in which what ships is tuned.

@@ -80,6 +80,8 @@ def fisher_matrices(
 
     `batches` give network inputs (N, ...); the answers are drawn from `seed`.
     """
+    if not layers:
+        return {}
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, Tensor] = {}
     probes: list[tuple[str, Tensor]] = []

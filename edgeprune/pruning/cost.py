@@ -84,7 +84,7 @@ def neurons_of(module: nn.Module) -> int | None:
     | linear, bilinear | output features |
     | convolution, transposed or not | output channels |
     | LSTM, GRU, RNN and their cells | hidden units of every layer and direction, and projected ones |
-    | multi-head attention | queries, keys, values and outputs: four times the embedding |
+    | multi-head attention | queries, keys, values and outputs: four times the embedding before pruning |
     | embedding | its dimensions: it is a linear layer of one-hot inputs |
     """
     if isinstance(module, WEIGHTED):
@@ -96,7 +96,7 @@ def neurons_of(module: nn.Module) -> int | None:
     if isinstance(module, nn.RNNCellBase):
         return int(module.hidden_size)
     if isinstance(module, nn.MultiheadAttention):
-        return 4 * int(module.embed_dim)
+        return int(3 * module.num_heads * module.head_dim + module.out_proj.out_features)
     if isinstance(module, nn.Bilinear):
         return module.out_features
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):

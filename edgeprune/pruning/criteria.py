@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from edgeprune.core.design import PruningPlan
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.structure import Consumer, Structure
-from edgeprune.pruning.surgery import mask
+from edgeprune.pruning.surgery import ignore, mask
 
 #: Share of the mean diagonal that is added to Gram matrices, so that dead and duplicate channels do no harm.
 RIDGE = 1e-6
@@ -106,7 +106,11 @@ class Ranked:
                 self._remember(key, self._refits[layer].without(torch.cat(gone)))
             replaced |= _parameters(self._network, layer, self._known[key])
         # The memo holds what has been copied already: here, what need not be copied since it is replaced.
-        return deepcopy(self._network, replaced).eval()
+        masked = deepcopy(self._network, replaced).eval()
+        for coupling in self._structure.couplings:
+            if coupling.group.name in plan.kept:
+                ignore(masked, coupling, set(plan.kept[coupling.group.name]))
+        return masked
 
     def _refit(self, layer: str, gram: Tensor) -> _Refit:
         ranked = None

@@ -1,19 +1,20 @@
-"""What torch-pruning's dependency graph says of a network: which channels hang together, not yet proven."""
+"""What the labels of a network's axes say: which channels hang together as a group, not yet proven."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 from torch import nn
 
 from edgeprune.core.design import Group
-from edgeprune.core.inputs import Shape
+from edgeprune.pruning.axes.labels import Side
+from edgeprune.pruning.channels import Graph
 from edgeprune.pruning.cost import WEIGHTED
 from edgeprune.pruning.kinds import unprunable
-from edgeprune.pruning.structure import Consumer, Coupling
-from edgeprune.pruning.surgery import build_graph
+from edgeprune.pruning.structure import Consumer, Coupling, Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,73 +26,74 @@ class Found:
     cut: frozenset[str]
     #: Modules that read the channels but cannot be narrowed or refitted, and why.
     obstacles: Mapping[str, str]
+    #: Why some of its channels cannot go.
+    held: str | None = None
 
 
-def couplings(network: nn.Module, shape: Shape, order: Mapping[str, int]) -> list[Found]:
-    """Every group of the dependency graph that convolutions and linear layers make.
-
-    A group bears the name of the maker that runs first (by `order`).
-    """
-    graph = build_graph(network, shape)
-    modules = {module: name for name, module in network.named_modules()}
-    parameters = {parameter: name for name, parameter in network.named_parameters()}
-    found = []
-    for raw in graph.get_all_groups():
-        each = _coupling(raw, modules, parameters, order)
-        if each is not None:
-            found.append(each)
-    return found
+def couplings(network: nn.Module, graph: Graph, order: Mapping[str, int]) -> list[Found]:
+    """Every group that a layer makes; the layers run in this `order`."""
+    modules = dict(network.named_modules())
+    return [_found(name, graph, modules, order) for name in graph.groups]
 
 
-def _coupling(
-    raw: Any, modules: Mapping[nn.Module, str], parameters: Mapping[nn.Parameter, str], order: Mapping[str, int]
-) -> Found | None:
-    owners = {name: module for module, name in modules.items()}
-    makers: list[tuple[bool, int, str]] = []
-    consumers: list[Consumer] = []
-    layers: list[str] = []
-    cut: set[str] = set()
+def _found(name: str, graph: Graph, modules: Mapping[str, nn.Module], order: Mapping[str, int]) -> Found:
+    labelled, channels = graph.labelled, graph.channels(name)
+    place = {channel: number for number, channel in enumerate(channels)}
+    layers, consumers, rows, columns, cut = [], [], [], [], set()
     obstacles: dict[str, str] = {}
-    channels = len(raw[0].idxs)
-    for item in raw:
-        module, handler = item.dep.target.module, item.dep.handler.__name__
-        if isinstance(module, nn.Parameter) and module in parameters:
-            # A parameter outside of the layers that torch-pruning knows: a scale, or a weight of a recurrent layer.
-            cut.add(parameters[module])
-            owner = parameters[module].rpartition(".")[0]
-            why = unprunable(owners[owner])
-            if why is not None:
-                obstacles[owner] = why
+    for side, axis in labelled.axes.items():
+        if not np.isin(axis, channels).any():
             continue
-        name = modules.get(module)
-        if name is None:
-            continue
-        layers.append(name)
-        reads = handler == "prune_in_channels"
-        own = ("weight",) if reads and isinstance(module, WEIGHTED) else dict(module.named_parameters(recurse=False))
-        cut.update(f"{name}.{each}" for each in own)
-        why = unprunable(module)
-        if why is not None and reads:
-            obstacles[name] = why
-        if not isinstance(module, WEIGHTED):
-            continue
-        if reads and (module.groups if not isinstance(module, nn.Linear) else 1) > 1:
-            obstacles[name] = "grouped convolutions are not refitted yet"
-        elif reads and isinstance(module, nn.Conv3d):
-            obstacles[name] = "3-D convolutions are not refitted yet"
-        elif reads:
-            columns: list[list[int]] = [[] for _ in range(channels)]
-            roots = item.root_idxs if item.root_idxs is not None else range(len(item.idxs))
-            for column, root in zip(item.idxs, roots, strict=True):
-                columns[root].append(column)
-            consumers.append(Consumer(name, tuple(tuple(sorted(each)) for each in columns)))
-        elif isinstance(module, nn.Linear) or module.groups == 1:
-            # A maker whose channels sit elsewhere in the group (behind a concatenation) cannot give it its name.
-            aligned = len(item.idxs) == channels and list(item.idxs) == list(item.root_idxs or item.idxs)
-            makers.append((not aligned, order.get(name, len(order)), name))
-    if not makers:
-        return None
-    ordered = tuple(name for *_, name in sorted(makers))
-    kind: Literal["neurons", "channels"] = "neurons" if isinstance(owners[ordered[0]], nn.Linear) else "channels"
-    group = Group(ordered[0], channels, 1, 1, 0.0, 0.0, 0, tuple(dict.fromkeys(layers)), kind)
-    return Found(Coupling(group, ordered, tuple(consumers)), frozenset(cut), obstacles)
+        module, roles = modules[side.layer], labelled.roles.get(side, frozenset())
+        layers.append(side.layer)
+        cut.add(side.tensor)
+        lie = _lie(axis.tolist(), place)
+        if "makes" in roles:
+            rows.append(Places(side.tensor, side.axis, lie))
+        if (why := unprunable(module)) is not None and roles:
+            obstacles[side.layer] = why
+        elif "reads" in roles and _is_refitted(module, side, order):
+            consumers.append(Consumer(side.layer, lie))
+        elif "reads" in roles:
+            columns.append(Places(side.tensor, side.axis, lie))
+    if not consumers and not columns and labelled.contracted.issuperset(channels):
+        # Queries and keys: their products vanish with what makes them.
+        columns = [
+            Places(side.tensor, side.axis, _lie(axis.tolist(), place))
+            for side, axis in labelled.axes.items()
+            if np.isin(axis, channels).any()
+        ]
+    made = {each.tensor.rpartition(".")[0]: each.tensor for each in rows}
+    # First the one by which the group is called.
+    called = name.partition("#")[0]
+    makers = sorted(
+        made,
+        key=lambda layer: (called not in (layer, made[layer].removesuffix(".weight")), order.get(layer, len(order))),
+    )
+    kind: Literal["neurons", "channels"] = "neurons" if isinstance(modules[makers[0]], nn.Linear) else "channels"
+    group = Group(name, len(channels), 1, 1, 0.0, 0.0, 0, tuple(dict.fromkeys((*makers, *layers))), kind)
+    held = next((labelled.held[channel] for channel in channels if channel in labelled.held), None)
+    coupling = Coupling(group, tuple(makers), tuple(consumers), tuple(rows), tuple(columns))
+    return Found(coupling, frozenset(cut), obstacles, held)
+
+
+def _lie(axis: Sequence[int], number: Mapping[int, int]) -> tuple[tuple[int, ...], ...]:
+    """Places of each channel on an axis."""
+    found: list[list[int]] = [[] for _ in number]
+    for place, channel in enumerate(axis):
+        if channel in number:
+            found[number[channel]].append(place)
+    return tuple(map(tuple, found))
+
+
+def _is_refitted(module: nn.Module, side: Side, order: Mapping[str, int]) -> bool:
+    """Whether the layer that reads there can be fitted anew to what is left."""
+    # A layer that does not run has its weights read by another: nobody can listen to what it receives.
+    if (
+        not isinstance(module, WEIGHTED)
+        or side.layer not in order
+        or side.axis != 1
+        or not side.tensor.endswith("weight")
+    ):
+        return False
+    return isinstance(module, nn.Linear) or (module.groups == 1 and not isinstance(module, nn.Conv3d))

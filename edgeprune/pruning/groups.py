@@ -1,14 +1,12 @@
-"""Groups of coupled channels, found with torch-pruning's dependency graph and each one proven by removing channels.
+"""Groups of coupled channels, found by the labels of its axes, each one proven by removing channels.
 
 A group is offered to the search only after a trial: some of its channels are removed from a copy, which must run and
-equal the copy whose consumers ignore those channels. What fails (hard-coded reshapes, zero-padded shortcuts, attention
-heads, layer norms ...) stays as it is and is reported with the reason.
+equal the copy whose consumers ignore those channels. What fails stays as it is and is reported with the reason.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
@@ -18,8 +16,9 @@ from edgeprune.core.errors import ModelError, NothingToPrune
 from edgeprune.core.inputs import Shape, specs_of
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.text import first_line
+from edgeprune.pruning.channels import Graph, follow
 from edgeprune.pruning.cost import Work, neurons_of, work
-from edgeprune.pruning.graph import Found, couplings
+from edgeprune.pruning.graph import couplings
 from edgeprune.pruning.held import Held
 from edgeprune.pruning.inputs import flat_input_layer
 from edgeprune.pruning.stays import advice, costs_of, list_stays, stays
@@ -42,7 +41,7 @@ def discover(
 
     `prune_inputs` None: input features are a group where one linear layer reads the whole flattened input.
     `multiple_of` None: 1 for neurons, the runtime's block for convolution channels.
-    `max_columns`: groups whose readers are wider (inputs times kernel taps) stay: their Gram matrix would not fit.
+    `max_columns`: readers that are wider (inputs times kernel taps) are not refitted: their Gram matrix would not fit.
     `prune_frozen`: groups may also cut parameters that the user froze (requires_grad=False).
     Raises NothingToPrune where no group stands its trial.
     """
@@ -56,9 +55,9 @@ def discover(
     held = Held.of(network, done, prune_frozen=prune_frozen)
     # A layer that runs twice has the place of its first run.
     order = {name: index for index, name in enumerate(done.macs)}
-    trials = Trials(network, shape, done.total, held, Rules(runtime, multiple_of, max_sparsity, max_columns))
-    for each in _followed(network, shape, order):
-        trials.add(each)
+    graph = _followed(network, shape)
+    trials = Trials(network, shape, graph, done, held, Rules(runtime, multiple_of, max_sparsity, max_columns))
+    trials.run(couplings(network, graph, order))
     trials.found.sort(key=lambda coupling: order.get(coupling.makers[0], len(order)))
     input_layer = flat_input_layer(network, shape)
     if prune_inputs and input_layer is None:
@@ -68,7 +67,7 @@ def discover(
         )
     if input_layer is not None and prune_inputs is not False:
         trials.add_inputs(input_layer)
-    structure = _assembled(network, shape, done, held, trials, input_layer)
+    structure = _assembled(network, shape, graph, done, held, trials, input_layer)
     if not structure.couplings:
         staying = f": {list_stays(structure)}" if structure.frozen else ""
         raise NothingToPrune(
@@ -79,18 +78,19 @@ def discover(
 
 
 def _assembled(
-    network: nn.Module, shape: Shape, done: Work, held: Held, trials: Trials, input_layer: str | None
+    network: nn.Module, shape: Shape, graph: Graph, done: Work, held: Held, trials: Trials, input_layer: str | None
 ) -> Structure:
     """What of the network may be pruned, and what stays."""
-    found, outputs = trials.together(), list(trials.outputs)
-    # The trials know the outputs among layers that torch-pruning can cut; another one is known by what it makes.
+    found, outputs = trials.choices(), list(trials.outputs)
+    # The trials know the outputs among layers whose channels are followed; another one is known by what it makes.
     if not outputs and done.output is not None and not any(done.output in coupling.makers for coupling in found):
         outputs.append(done.output)
     costs = costs_of(network, done)
     return Structure(
         shape=shape,
+        graph=graph,
         couplings=tuple(found),
-        frozen=stays(network, done, costs, found, trials.staying, outputs, held.untouchable),
+        frozen=stays(network, done, costs, found, trials.staying, outputs, held.untouchable, trials.narrowest(found)),
         output_layers=tuple(dict.fromkeys(outputs)),
         hidden_layers=tuple(
             name for name in done.macs if name not in outputs and neurons_of(network.get_submodule(name)) is not None
@@ -104,12 +104,12 @@ def _assembled(
     )
 
 
-def _followed(network: nn.Module, shape: Shape, order: Mapping[str, int]) -> list[Found]:
+def _followed(network: nn.Module, shape: Shape) -> Graph:
     try:
-        return couplings(network, shape, order)
+        return follow(network, shape)
     except Exception as error:
         raise NothingToPrune(
-            f"torch-pruning cannot follow the model: {type(error).__name__}: {first_line(error)}",
+            f"the model cannot be followed: {type(error).__name__}: {first_line(error)}",
             "simplify its forward, or leave out what it does between the layers that shall be pruned",
         ) from error
 

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from edgeprune.pruning.cost import TRANSPOSED
-
-_KINDS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
-    ((nn.RNNBase, nn.RNNCellBase), "recurrent layers"),
-    ((nn.MultiheadAttention,), "attention layers"),
-    (TRANSPOSED, "transposed convolutions"),
-    ((nn.Embedding, nn.EmbeddingBag), "embeddings"),
-    ((nn.Bilinear,), "bilinear layers"),
-)
+_KINDS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (((nn.Bilinear,), "bilinear layers"),)
 
 
 def unprunable(module: nn.Module) -> str | None:
-    """Why a layer of this kind stays: "recurrent layers are not pruned yet". None for other kinds."""
+    """Why a layer of this kind stays: "bilinear layers are not pruned yet". None for other kinds."""
     kind = next((words for types, words in _KINDS if isinstance(module, types)), None)
     return None if kind is None else f"{kind} are not pruned yet"
 

@@ -64,7 +64,7 @@ def taylor(
 
     totals = {c.group.name: torch.zeros(c.group.channels, dtype=torch.float64) for c in structure.couplings}
     with _Listening(network, structure, gate):
-        for x, y in batches:
+        for x, y in batches if any(coupling.consumers for coupling in structure.couplings) else ():
             gates.clear()
             with torch.enable_grad():
                 loss = task.loss(ask(network, x), y, "sum")
@@ -75,7 +75,12 @@ def taylor(
             slope = {layer: torch.stack([next(slopes).flatten(1) for _ in own]).sum(0) for layer, own in gates.items()}
             for coupling in structure.couplings:
                 change = [slope[r.layer][:, torch.tensor(r.columns)].sum(2) for r in coupling.consumers]
+                if not change:
+                    continue
                 totals[coupling.group.name] += torch.stack(change).sum(0).abs().double().sum(0)
+    for coupling in structure.couplings:
+        if not coupling.consumers:
+            totals[coupling.group.name] = _norm(network, coupling, 2)
     return by_scores(totals)
 
 
@@ -102,7 +107,7 @@ def activation(network: nn.Module, structure: Structure, batches: Iterable[Input
             weight = weighted(network, reader.layer).weight.detach().double().abs()
             columns = weight.sum(0).flatten(1).sum(1) if weight.ndim > 2 else weight.sum(0)
             score += (columns * energy[reader.layer].sqrt())[torch.tensor(reader.columns)].sum(1)
-        totals[coupling.group.name] = score
+        totals[coupling.group.name] = score if coupling.consumers else _norm(network, coupling, 2)
     return by_scores(totals)
 
 
@@ -130,6 +135,11 @@ def reconstruction(
     """
     order, lost = {}, {}
     for coupling in structure.couplings:
+        if not coupling.consumers:
+            # Nothing that reads it is rebuilt: its own weights are all there is to look at.
+            found = by_scores({"": _norm(network, coupling, 2)})
+            order[coupling.group.name], lost[coupling.group.name] = found.order[""], found.lost[""]
+            continue
         chosen, gains = _select(network, coupling, grams, fishers)
         order[coupling.group.name] = tuple(chosen)
         lost[coupling.group.name] = _lost(torch.tensor(gains, dtype=torch.float64).clamp(min=0))
@@ -147,13 +157,20 @@ def _lost(gains: Tensor) -> tuple[float, ...]:
 def _by_norm(network: nn.Module, structure: Structure, power: int) -> Ranking:
     scores = {}
     for coupling in structure.couplings:
-        total = torch.zeros(coupling.group.channels, dtype=torch.float64)
-        for maker in coupling.makers:
-            total += weighted(network, maker).weight.detach().double().abs().pow(power).flatten(1).sum(1)
-        if not coupling.makers:
-            total += weighted(network, coupling.consumers[0].layer).weight.detach().double().abs().pow(power).sum(0)
-        scores[coupling.group.name] = total.pow(1 / power)
+        scores[coupling.group.name] = _norm(network, coupling, power)
     return by_scores(scores)
+
+
+def _norm(network: nn.Module, coupling: Coupling, power: int) -> Tensor:
+    """The norm of each channel's weights (channels,)."""
+    total = torch.zeros(coupling.group.channels, dtype=torch.float64)
+    for each in coupling.rows:
+        values = network.get_parameter(each.tensor).detach().double().abs().pow(power).movedim(each.axis, 0).flatten(1)
+        sums = values.sum(1)
+        total += torch.stack([sums[list(places)].sum() for places in each.places])
+    if not coupling.rows:
+        total += weighted(network, coupling.consumers[0].layer).weight.detach().double().abs().pow(power).sum(0)
+    return total.pow(1 / power)
 
 
 class _Listening:

@@ -20,9 +20,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.models.inputs import Inputs, ask, mapped, numel
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.structure import Coupling
+from edgeprune.pruning.surgery import mask
 
 #: Players up to whom every coalition is looked at.
 EXACT_UP_TO = 10
@@ -176,6 +178,8 @@ class NetworkGame:
 
     Only what comes after the group is worked out again: layers that ran before its first reader keep their outputs.
     Where a single linear layer reads the group, a permutation's prefixes are sums that grow by a column at a time.
+    Where other weights read it (of recurrent layers, grouped convolutions, a forward's own), each coalition is a
+    network of its own in which they ignore the rest.
     """
 
     def __init__(self, network: nn.Module, coupling: Coupling, inputs: Inputs, labels: Tensor) -> None:
@@ -183,6 +187,10 @@ class NetworkGame:
         self._inputs, self._labels = inputs, labels
         self.players = coupling.group.channels
         self._readers: dict[str, Tensor] = {}
+        self._apart = coupling if coupling.columns else None
+        if self._apart is not None:
+            self.together, self._linear = 1, None
+            return
         for reader in coupling.consumers:
             # Player of each input channel of the reader; `players` stands for what does not play.
             of = torch.full((weighted(network, reader.layer).weight.shape[1],), self.players)
@@ -194,6 +202,8 @@ class NetworkGame:
 
     def values(self, coalitions: Tensor) -> Tensor:
         """Accuracy with only the channels of each coalition active: (B, players) bool -> (B,) float64."""
+        if self._apart is not None:
+            return torch.cat([self._of_its_own(row, self._apart) for row in coalitions])
         return torch.cat([self._masked(part) for part in torch.split(coalitions, self.together)])
 
     def prefixes(self, order: Tensor, start: int, stop: int) -> Tensor:
@@ -242,9 +252,14 @@ class NetworkGame:
             for each in hooks:
                 each.remove()
 
-    def _score(self, count: int) -> Tensor:
+    def _of_its_own(self, members: Tensor, coupling: Coupling) -> Tensor:
+        plan = PruningPlan({coupling.group.name: tuple(members.nonzero()[:, 0].tolist())})
+        with torch.no_grad():
+            return self._score(1, mask(self._network, (coupling,), plan))
+
+    def _score(self, count: int, network: nn.Module | None = None) -> Tensor:
         """Accuracy of `count` coalitions side by side."""
-        logits = ask(self._network, mapped(self._inputs, partial(_side_by_side, count=count))).reshape(
+        logits = ask(network or self._network, mapped(self._inputs, partial(_side_by_side, count=count))).reshape(
             count, len(self._labels), -1
         )
         right: Tensor = logits.argmax(2) == self._labels

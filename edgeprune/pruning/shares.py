@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from torch import nn
 
-from edgeprune.pruning.cost import weighted
-from edgeprune.pruning.structure import Structure
+from edgeprune.core.design import INPUTS
+from edgeprune.pruning.axes.labels import Side
+from edgeprune.pruning.structure import OWN, Structure
 
 
 class Shares(NamedTuple):
@@ -23,8 +25,8 @@ class LayerShares:
     """Multiply-accumulates and parameters of a network from the widths of its groups.
 
     A layer's are proportional to the channels it makes and to those it reads, layer by layer, and so is their sum; that
-    is exact but for biases. Layers that are coupled into a group without reading it (norms, depthwise convolutions) go
-    with its width.
+    is exact but for biases. Layers without rows and columns (norms) go with the groups that lie in them. Products of
+    activations count whole: they have no weights to tell their size by.
     """
 
     def __init__(self, network: nn.Module, structure: Structure) -> None:
@@ -32,18 +34,10 @@ class LayerShares:
             sum(cost.macs for cost in structure.costs.values()) or 1,
             sum(cost.parameters for cost in structure.costs.values()) or 1,
         )
-        makes: dict[str, str] = {}
-        reads: dict[str, list[tuple[str, float]]] = {}
-        for coupling in structure.couplings:
-            readers = {consumer.layer for consumer in coupling.consumers}
-            for layer in (*coupling.makers, *(name for name in coupling.group.layers if name not in readers)):
-                makes[layer] = coupling.group.name
-            for consumer in coupling.consumers:
-                share = sum(map(len, consumer.columns)) / weighted(network, consumer.layer).weight.shape[1]
-                reads.setdefault(consumer.layer, []).append((coupling.group.name, share))
         self._channels = {group.name: group.channels for group in structure.groups}
+        lies = _lies(structure)
         self._layers = [
-            (cost, makes.get(name), reads.get(name, []))
+            (cost, _sized(network.get_submodule("" if name == OWN else name), "" if name == OWN else name, lies))
             for name, cost in structure.costs.items()
             if cost.macs or cost.parameters
         ]
@@ -52,10 +46,48 @@ class LayerShares:
         """What is left where each group has `widths[name]` channels; groups that are not named are whole."""
         left = {name: widths.get(name, channels) / channels for name, channels in self._channels.items()}
         macs, parameters = [], []
-        for cost, made, read in self._layers:
-            share = left[made] if made is not None else 1.0
-            # What a layer reads besides, of groups that stay, it reads whole.
-            share *= 1.0 - sum(part * (1.0 - left[name]) for name, part in read)
+        for cost, tensors in self._layers:
+            shares = [(size, math.prod(_left(axis, left) for axis in axes)) for size, axes in tensors]
+            share = shares[0][1] if len(shares) == 1 else sum(n * own for n, own in shares) / sum(n for n, _ in shares)
             macs.append(cost.macs * share)
             parameters.append(cost.parameters * share)
         return Shares(math.fsum(macs) / self._total.macs, math.fsum(parameters) / self._total.parameters)
+
+
+def _lies(structure: Structure) -> dict[Side, dict[str, float]]:
+    """What share of an axis each group has."""
+    labelled = structure.graph.labelled
+    owner = np.full(len(labelled.channels) + 1, -1)
+    names = [group.name for group in structure.groups if group.name != INPUTS]
+    for number, name in enumerate(names):
+        owner[list(structure.graph.channels(name))] = number
+    found: dict[Side, dict[str, float]] = {}
+    for side, axis in labelled.axes.items():
+        numbers, counts = np.unique(owner[axis], return_counts=True)
+        found[side] = {
+            names[i]: n / len(axis) for i, n in zip(numbers.tolist(), counts.tolist(), strict=True) if i >= 0
+        }
+    if structure.input_layer is not None and INPUTS in {group.name for group in structure.groups}:
+        found[Side(f"{structure.input_layer}.weight", 1)] = {INPUTS: 1.0}
+    return found
+
+
+def _sized(module: nn.Module, name: str, lies: Mapping[Side, dict[str, float]]) -> _Tensors:
+    """Sizes of the tensors that say how much a layer has to do, and what lies on their axes."""
+    own = dict(module.named_parameters(name, recurse=isinstance(module, nn.MultiheadAttention)))
+    weights = {name: parameter for name, parameter in own.items() if parameter.ndim > 1} or own
+    return [
+        (parameter.numel(), [lies.get(Side(name, axis), {}) for axis in range(parameter.ndim)])
+        for name, parameter in weights.items()
+    ] or [(1, [])]
+
+
+def _left(axis: Mapping[str, float], left: Mapping[str, float]) -> float:
+    """The share of an axis that is left; what is of groups that stay is whole."""
+    if len(axis) == 1 and next(iter(axis.values())) == 1.0:
+        return left[next(iter(axis))]
+    return 1.0 - sum(part * (1.0 - left[name]) for name, part in axis.items())
+
+
+#: Sizes of tensors, and of each axis what share every group has.
+_Tensors = list[tuple[int, list[dict[str, float]]]]

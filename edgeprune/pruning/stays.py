@@ -29,7 +29,8 @@ class Stay:
 def costs_of(network: nn.Module, work: Work) -> dict[str, LayerCost]:
     """What every module costs by itself, dearest first; those without work and parameters are left out.
 
-    What is inside a layer of a kind that stays whole (see `kinds`) is part of it. Shared parameters count once.
+    What is inside a layer of a kind that stays whole (see `kinds`), or of attention, is part of it. Shared parameters
+    count once.
     """
     costs: dict[str, LayerCost] = {}
     seen: set[nn.Parameter] = set()
@@ -59,12 +60,14 @@ def stays(
     frozen: Iterable[Stay],
     outputs: Collection[str],
     untouchable: Collection[str],
+    narrowest: Work | None,
 ) -> dict[str, str]:
     """Why every layer stays that is neither in a group of `found` nor in `outputs`; the dearest first.
 
-    `frozen` are the groups that stay, `untouchable` the parameters that the user froze.
+    `frozen` are the groups that stay, `untouchable` the parameters that the user froze, `narrowest` the work of the
+    network whose groups are as narrow as may be: products of activations go with what makes them.
     """
-    grouped = {layer for coupling in found for layer in coupling.group.layers}
+    grouped = {_whole(network, layer) for coupling in found for layer in coupling.group.layers}
     reasons: dict[str, str] = {}
     follows: dict[str, Stay] = {}
     for stay in frozen:
@@ -72,21 +75,23 @@ def stays(
         if name in outputs:
             continue
         reasons.setdefault(name, stay.reason)
-        readers = {consumer.layer for consumer in stay.coupling.consumers}
         for layer in stay.coupling.group.layers:
-            if layer not in readers:
+            if layer not in stay.coupling.readers:
                 follows.setdefault(layer, stay)
     for place in costs:
         if place in reasons or place in outputs or place in grouped:
             continue
         name = "" if place == OWN else place
+        alone = not costs[place].parameters
+        if alone and narrowest is not None and narrowest.macs.get(name, 0) < work.macs.get(name, 0):
+            continue
         held = any(f"{name}.{leaf}".lstrip(".") in untouchable for leaf, _ in _own(network, name))
         reasons[place] = _reason(network.get_submodule(name), name, work, held, follows.get(name))
     return dict(sorted(reasons.items(), key=lambda item: -costs.get(item[0], LayerCost()).macs))
 
 
 def say_stays(structure: Structure, name: str) -> str:
-    """One layer that stays: "gru: 97 % of the MACs, recurrent layers are not pruned yet"."""
+    """One layer that stays: "mix: 97 % of the MACs, bilinear layers are not pruned yet"."""
     share = structure.share(name)
     amount = f"{format_share(share)} of the MACs, " if share else ""
     return f"{name}: {amount}{structure.frozen[name]}"
@@ -138,11 +143,12 @@ def _own(network: nn.Module, name: str) -> Iterable[tuple[str, nn.Parameter]]:
 
 
 def _whole(network: nn.Module, name: str) -> str:
-    """The outermost module around `name` (or itself) that stays as a whole, else `name`; `OWN` for the network."""
+    """The outermost module around `name` that is one layer to us, else `name`; `OWN` for the network."""
     parts = name.split(".")
     for depth in range(1, len(parts)):
         outer = ".".join(parts[:depth])
-        if unprunable(network.get_submodule(outer)) is not None:
+        module = network.get_submodule(outer)
+        if unprunable(module) is not None or isinstance(module, nn.MultiheadAttention):
             return outer
     return name or OWN
 

@@ -12,11 +12,10 @@ from torch import nn
 from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import UsageError
 from edgeprune.core.inputs import Shape
+from edgeprune.pruning.channels import Graph
 from edgeprune.pruning.cost import neurons_of
 from edgeprune.pruning.inputs import SelectedInputs
 
-#: Name of the group of input features.
-INPUTS = "inputs"
 #: Name of the work that the network's own forward does outside of its layers.
 OWN = "(forward)"
 
@@ -34,12 +33,31 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where channels lie in a parameter: `places[c]` are those of channel c on its axis."""
+
+    tensor: str
+    axis: int
+    places: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Coupling:
     """A group with the layers that make its channels and those that read them."""
 
     group: Group
     makers: tuple[str, ...]
     consumers: tuple[Consumer, ...]
+    #: Rows that make the channels.
+    rows: tuple[Places, ...] = ()
+    #: Columns that read them and are not refitted: of recurrent layers, grouped convolutions, bare weights.
+    columns: tuple[Places, ...] = ()
+
+    @property
+    def readers(self) -> frozenset[str]:
+        """Layers that read the group and do not make it."""
+        read = {each.layer for each in self.consumers} | {each.tensor.rpartition(".")[0] for each in self.columns}
+        return frozenset(read.difference(self.makers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,7 @@ class Structure:
     """What of a network may be pruned. `frozen` maps a layer's name to why it stays; `OWN` is the network itself."""
 
     shape: Shape
+    graph: Graph = field(compare=False)
     couplings: tuple[Coupling, ...]
     frozen: Mapping[str, str]
     output_layers: tuple[str, ...]
@@ -67,7 +86,7 @@ class Structure:
     input_layer: str | None
     #: Every module that has work or parameters of its own, by name; parameters that are shared count once.
     costs: Mapping[str, LayerCost] = field(default_factory=dict)
-    #: Neurons made by weights outside of any layer: they never go.
+    #: Neurons made by weights outside of any layer.
     bare_neurons: int = 0
     #: Heavy operations that are not counted as multiply-accumulates, by the module that runs them.
     uncounted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -79,7 +98,7 @@ class Structure:
 
     def neurons(self, network: nn.Module) -> int:
         """Neurons of input and hidden layers, not the output: NCR's count ([ACNN] 1); a channel is a neuron."""
-        total, inputs = self.bare_neurons, self.inputs
+        total, inputs = self.bare_neurons - self.graph.bare_rows_gone(network), self.inputs
         for name in self.hidden_layers:
             module = network.get_submodule(name)
             if isinstance(module, SelectedInputs):

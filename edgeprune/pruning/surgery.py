@@ -1,87 +1,40 @@
-"""Surgery: torch-pruning removes channels for real, and the smaller network is known to be right before it is used."""
+"""Surgery: channels are removed for real, and the smaller network is known to be right before it is used."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from functools import partial
-from typing import Any
 
 import torch
-import torch_pruning as tp
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import nn
 
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import SurgeryError
 from edgeprune.core.inputs import Shape
-from edgeprune.models.inputs import Inputs, ask, cast, made, tensors_of
+from edgeprune.models.inputs import Inputs, ask, cast, made
+from edgeprune.pruning.axes.calls import Change, Corrections, correct
+from edgeprune.pruning.axes.follow import Twin
+from edgeprune.pruning.channels import Graph, follow
 from edgeprune.pruning.cost import input_dtype, weighted
 from edgeprune.pruning.inputs import SelectedInputs, flat_input_layer
-from edgeprune.pruning.structure import INPUTS, Coupling, Criterion, Structure
+from edgeprune.pruning.removal import remove
+from edgeprune.pruning.structure import Coupling, Criterion, Structure
 
 
 def prune(
     criterion: Criterion, structure: Structure, plan: PruningPlan, *, check: bool = False, inputs: Inputs | None = None
 ) -> nn.Module:
-    """The pruned network of `plan`: readers repaired by the criterion, channels removed by torch-pruning.
+    """The pruned network of `plan`: readers repaired by the criterion, channels removed.
 
     With `check`, it is compared to the full-size masked network on `inputs` (N, *shape); raises SurgeryError where they
     differ by more than 1e-5.
     """
     masked = criterion.weights(plan)
-    pruned = cut(masked, structure.shape, plan)
+    pruned = cut(masked, structure.shape, plan, structure.graph)
     if check:
-        check_equal(masked, pruned, structure.shape, inputs)
+        check_equal(twin(masked, structure.graph, plan), pruned, structure.shape, inputs)
     return pruned
-
-
-def build_graph(network: nn.Module, shape: Shape) -> tp.DependencyGraph:
-    """torch-pruning's dependency graph. It follows gradients, which are required of all parameters meanwhile.
-
-    Recurrent layers are walls in it: torch-pruning does not know most of them, and gets lost in what they do inside.
-    """
-    required = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    example = tensors_of(cast(made(shape, 2, torch.zeros), input_dtype(network)))
-    try:
-        for parameter, _ in required:
-            # Tables of integers have no gradients, and cannot be asked for any.
-            parameter.requires_grad_(parameter.is_floating_point())
-        with warnings.catch_warnings(), torch.enable_grad(), _walls(network):
-            warnings.simplefilter("ignore")
-            return tp.DependencyGraph().build_dependency(network, example_inputs=example, verbose=False)
-    finally:
-        for parameter, was in required:
-            parameter.requires_grad_(was)
-
-
-@contextmanager
-def _walls(network: nn.Module) -> Iterator[None]:
-    """While it lasts no gradient passes through recurrent layers: what they give begins anew."""
-
-    def wall(plain: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            with torch.no_grad():
-                out = plain(*args, **kwargs)
-            return tree_map_only(Tensor, lambda x: x.detach().requires_grad_(x.is_floating_point()), out)
-
-        return forward
-
-    # A forward that somebody put on the instance itself stays: it is no longer a plain recurrent layer.
-    recurrent = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.RNNBase | nn.RNNCellBase) and "forward" not in vars(module)
-    ]
-    for module in recurrent:
-        module.forward = wall(module.forward)
-    try:
-        yield
-    finally:
-        for module in recurrent:
-            del module.forward
 
 
 def mask(network: nn.Module, couplings: tuple[Coupling, ...], plan: PruningPlan) -> nn.Module:
@@ -94,28 +47,55 @@ def mask(network: nn.Module, couplings: tuple[Coupling, ...], plan: PruningPlan)
             gone = [i for c, columns in enumerate(consumer.columns) if c not in kept for i in columns]
             with torch.no_grad():
                 module.weight[:, gone] = 0.0
+        ignore(masked, coupling, kept)
     return masked
 
 
-def cut(network: nn.Module, shape: Shape, plan: PruningPlan) -> nn.Module:
-    """A copy from which torch-pruning removed for real what `plan` does not keep; the input stays full-sized."""
+def ignore(network: nn.Module, coupling: Coupling, kept: Collection[int]) -> None:
+    """Columns that are not refitted become zero where they read what is not `kept`."""
+    for each in coupling.columns:
+        gone = [place for channel, places in enumerate(each.places) if channel not in kept for place in places]
+        with torch.no_grad():
+            network.get_parameter(each.tensor).index_fill_(each.axis, torch.tensor(gone, dtype=torch.int64), 0.0)
+
+
+def cut(network: nn.Module, shape: Shape, plan: PruningPlan, graph: Graph | None = None) -> nn.Module:
+    """A copy without the channels that `plan` does not keep; the input stays full-sized.
+
+    `graph` is that of the network, or of one with the same layers; where it is None, the network is followed.
+    """
     pruned = deepcopy(network).eval()
-    graph = build_graph(pruned, shape)
     input_layer = flat_input_layer(pruned, shape) if INPUTS in plan.kept else None
-    for name, kept in plan.kept.items():
-        if name == INPUTS:
-            continue
-        module = weighted(pruned, name)
-        gone = sorted(set(range(module.weight.shape[0])) - set(kept))
-        if gone:
-            remove = tp.prune_linear_out_channels if isinstance(module, nn.Linear) else tp.prune_conv_out_channels
-            graph.get_pruning_group(module, remove, idxs=gone).prune(record_history=False)
+    if any(name != INPUTS for name in plan.kept):
+        graph = graph or follow(pruned, shape)
+        gone = graph.gone(plan)
+        remove(pruned, graph, gone)
+        _correct_calls(pruned, shape, graph, gone)
     if input_layer is not None:
         _select_inputs(pruned, input_layer, plan.kept[INPUTS])
     for parameter in pruned.parameters():
         parameter.grad = None
     _keep_flags(network, pruned, input_layer)
     return pruned
+
+
+def _correct_calls(pruned: nn.Module, shape: Shape, graph: Graph, gone: Sequence[int]) -> None:
+    """Calls get the sizes that are left, where the network's own code has others."""
+    changes = {number: Change.of(call, gone) for number, call in enumerate(graph.labelled.calls)}
+    corrections = Corrections(changes)
+    example = cast(made(shape, 2, torch.zeros), input_dtype(pruned))
+    try:
+        with torch.no_grad(), corrections:
+            ask(pruned, example)
+    except Exception:  # noqa: BLE001 - the user's forward may raise anything; whoever asks the network will hear of it
+        return
+    if corrections.stale:
+        correct(pruned, {number: changes[number] for number in sorted(corrections.stale)})
+
+
+def twin(masked: nn.Module, graph: Graph, plan: PruningPlan) -> nn.Module:
+    """`masked` as the pruned network computes: with norms, and means over channels, of what `plan` keeps."""
+    return Twin(masked, graph.labelled, graph.gone(plan)) if graph.labelled.looks_at_all else masked
 
 
 def _keep_flags(network: nn.Module, pruned: nn.Module, input_layer: str | None) -> None:
@@ -133,9 +113,13 @@ def _select_inputs(network: nn.Module, layer: str, kept: tuple[int, ...]) -> Non
     gone = sorted(set(range(linear.in_features)) - set(kept))
     if not gone:
         return
-    tp.prune_linear_in_channels(linear, idxs=gone)
-    parent, _, leaf = layer.rpartition(".")
-    setattr(network.get_submodule(parent), leaf, SelectedInputs(linear, torch.tensor(kept)))
+    linear.weight = nn.Parameter(linear.weight.detach()[:, list(kept)].clone())
+    linear.in_features = len(kept)
+    selected = SelectedInputs(linear, torch.tensor(kept))
+    for name, module in [*network.named_modules(remove_duplicate=False)]:
+        if module is linear:
+            parent, _, leaf = name.rpartition(".")
+            setattr(network.get_submodule(parent), leaf, selected)
 
 
 def check_equal(masked: nn.Module, pruned: nn.Module, shape: Shape, inputs: Inputs | None = None) -> float:

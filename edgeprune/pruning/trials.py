@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from edgeprune.core.design import Group, PruningPlan
+from edgeprune.core.design import INPUTS, Group, PruningPlan
 from edgeprune.core.errors import SurgeryError
 from edgeprune.core.inputs import Shape
 from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 from edgeprune.core.text import first_line
 from edgeprune.models.inputs import ask, made
-from edgeprune.pruning.cost import count_macs, count_parameters, neurons_of, weighted
+from edgeprune.pruning.axes.tracker import OUTPUT
+from edgeprune.pruning.channels import Graph
+from edgeprune.pruning.cost import Work, count_macs, count_parameters, neurons_of, weighted, work
 from edgeprune.pruning.graph import Found
 from edgeprune.pruning.held import Held
 from edgeprune.pruning.stays import Stay, obstacle
-from edgeprune.pruning.structure import INPUTS, Consumer, Coupling
-from edgeprune.pruning.surgery import check_equal, cut, mask
-
-_OUTPUT_CHANGED = "its removal changes the network's output"
+from edgeprune.pruning.structure import Consumer, Coupling, Places
+from edgeprune.pruning.surgery import check_equal, cut, mask, twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +44,39 @@ class Rules:
 
 
 class Trials:
-    """Tries the groups of `network`, which has `macs` multiply-accumulates for an input of `shape`."""
+    """Tries the groups of `network`, which does the work `done` for an input of `shape`."""
 
-    def __init__(self, network: nn.Module, shape: Shape, macs: int, held: Held, rules: Rules) -> None:
-        self._network, self._shape, self._macs, self._held, self._rules = network, shape, macs, held, rules
+    def __init__(self, network: nn.Module, shape: Shape, graph: Graph, done: Work, held: Held, rules: Rules) -> None:
+        self._network, self._shape, self._graph, self._done = network, shape, graph, done
+        self._held, self._rules = held, rules
         #: Groups that stood their trial, in the order they were tried; those that did not.
         self.found: list[Coupling] = []
         self.staying: list[Stay] = []
         #: Layers that make what the network answers.
         self.outputs: list[str] = []
 
-    def add(self, each: Found) -> None:
-        """Try a group."""
-        coupling = self._refitted(each.coupling)
-        try:
-            trial = self._tried(coupling, self._held.why(each.cut) or _unread(each))
-            group = self._costed(coupling.group, coupling.makers[0], trial)
-        except SurgeryError as error:
-            # Removing an output channel changes what the network answers: that layer is the output, it does not stay.
-            if error.message == _OUTPUT_CHANGED:
+    def run(self, every: Iterable[Found]) -> None:
+        """Try groups: all of them at once, and one by one where that fails."""
+        eligible: list[Coupling] = []
+        for each in every:
+            coupling = self._refitted(each.coupling)
+            why = self._held.why(each.cut) or each.held or _unread(each) or self._unfit(coupling)
+            if each.held == OUTPUT:
                 self.outputs.extend(coupling.makers)
+            elif why is not None:
+                self.staying.append(Stay(coupling, why))
             else:
-                self.staying.append(Stay(coupling, error.message))
-        except Exception as error:  # noqa: BLE001 - third-party surgery and the user's forward may raise anything
-            self.staying.append(Stay(coupling, first_line(error)))
-        else:
-            self.found.append(replace(coupling, group=group))
+                eligible.append(coupling)
+        sized = [replace(coupling, group=self._sized(coupling)) for coupling in eligible]
+        alone = len(sized) == 1 or self._failure(sized) is not None
+        for coupling in sized:
+            stood = self._stood(coupling) if alone else coupling
+            if isinstance(stood, str):
+                self.staying.append(Stay(coupling, stood))
+            else:
+                self.found.append(replace(stood, group=self._costed(stood)))
+        if alone:
+            self._together()
 
     def add_inputs(self, layer: str) -> None:
         """The input features that `layer` reads, as the first of the groups; they need no trial."""
@@ -81,89 +89,119 @@ class Trials:
         else:
             self.staying.append(Stay(inputs, held))
 
-    def together(self) -> list[Coupling]:
-        """Those found that leave a choice, and can be narrowed together.
+    def choices(self) -> list[Coupling]:
+        """Those found that leave a choice."""
+        return [coupling for coupling in self.found if coupling.group.floor < coupling.group.channels]
 
-        Each stood its own trial; that all do at once is another question.
-        """
-        found = [coupling for coupling in self.found if coupling.group.floor < coupling.group.channels]
-        if not found or self._failure(found) is None:
-            return found
+    def narrowest(self, found: Sequence[Coupling]) -> Work | None:
+        """What the network does once these groups are as narrow as may be; None where there are none."""
+        plan = PruningPlan({each.group.name: tuple(range(each.group.floor)) for each in found})
+        return work(self._cut(plan), self._shape) if found else None
+
+    def _stood(self, coupling: Coupling) -> Coupling | str:
+        """The group with a floor at which the network still works; else why it stays."""
+        why = self._failure([coupling])
+        if why is None or self._failure([coupling], floors=False) is not None:
+            return why or coupling
+        # Half of the channels may go: a network that works out the width of its heads must not come to nothing.
+        group = coupling.group
+        most = group.channels // 2 // group.multiple_of * group.multiple_of
+        while why is not None and group.floor < most:
+            group = replace(group, floor=min(2 * group.floor, most))
+            coupling = replace(coupling, group=group)
+            why = self._failure([coupling])
+        return why or coupling
+
+    def _together(self) -> None:
+        """Leave out groups that cannot be narrowed together: each stood its own trial, all do not."""
+        if self._failure(self.found) is None:
+            return
         kept: list[Coupling] = []
-        for coupling in found:
+        for coupling in self.found:
             why = self._failure([*kept, coupling])
             if why is None:
                 kept.append(coupling)
             else:
                 self.staying.append(Stay(coupling, f"narrowed together with the groups before it: {why}"))
-        return kept
+        self.found = kept
 
-    def _failure(self, couplings: list[Coupling]) -> str | None:
-        plan = PruningPlan({c.group.name: tuple(range(c.group.floor)) for c in couplings})
-        try:
-            masked = mask(self._network, tuple(couplings), plan)
-            check_equal(masked, cut(self._network, self._shape, plan), self._shape)
-        except Exception as error:  # noqa: BLE001 - third-party surgery and the user's forward may raise anything
-            return first_line(error)
+    def _failure(self, couplings: Sequence[Coupling], *, floors: bool = True) -> str | None:
+        """Why groups cannot be narrowed together, or None.
+
+        Half of the channels are removed from a copy, twice, and with `floors` as many as ever may be.
+        """
+        network, shape = self._network, self._shape
+        # Regular patterns can hide how channels are interleaved; an irregular one shows it.
+        patterns = (_every_other, _shuffled, lambda group: range(group.floor))
+        for pattern in patterns if floors else patterns[:2]:
+            plan = PruningPlan({each.group.name: tuple(pattern(each.group)) for each in couplings})
+            try:
+                trial = self._cut(plan)
+                try:
+                    after = output_shape(trial, shape)
+                except Exception as error:  # noqa: BLE001 - the user's forward may raise anything
+                    return obstacle(trial, shape, error)
+                if after != output_shape(network, shape):
+                    return "its removal changes the network's output"
+                check_equal(twin(mask(network, tuple(couplings), plan), self._graph, plan), trial, shape)
+            except Exception as error:  # noqa: BLE001 - surgery and the user's forward may raise anything
+                return error.message if isinstance(error, SurgeryError) else first_line(error)
         return None
 
+    def _cut(self, plan: PruningPlan) -> nn.Module:
+        return cut(self._network, self._shape, plan, self._graph)
+
     def _refitted(self, coupling: Coupling) -> Coupling:
-        """The coupling, whose readers are not refitted where that would change parameters that are held."""
-        readers, held = [], self._held.values
+        """The coupling, whose readers are not refitted where that would change parameters that are held, and only read
+        what is left where their Gram matrices would not fit."""
+        readers, columns, most = [], list(coupling.columns), self._rules.max_columns
         for consumer in coupling.consumers:
-            own = (f"{consumer.layer}.{leaf}" for leaf, _ in weighted(self._network, consumer.layer).named_parameters())
-            readers.append(replace(consumer, refit=not any(name in held for name in own)))
-        return replace(coupling, consumers=tuple(readers))
+            module = weighted(self._network, consumer.layer)
+            if most is not None and module.weight[0].numel() > most:
+                columns.append(Places(f"{consumer.layer}.weight", 1, consumer.columns))
+                continue
+            own = (f"{consumer.layer}.{leaf}" for leaf, _ in module.named_parameters())
+            readers.append(replace(consumer, refit=not any(name in self._held.values for name in own)))
+        return replace(coupling, consumers=tuple(readers), columns=tuple(columns))
 
-    def _tried(self, coupling: Coupling, held: str | None) -> nn.Module:
-        """Remove half of the channels from a copy, twice, and compare; returns the second.
+    def _unfit(self, coupling: Coupling) -> str | None:
+        """Why a group need not be tried, or None."""
+        if coupling.group.channels < 2:
+            return "it has a single channel"
+        for consumer in coupling.consumers:
+            if len({len(columns) for columns in consumer.columns}) != 1 or not consumer.columns[0]:
+                return f"its channels do not reach {consumer.layer} alike"
+        return None
 
-        `held` is why the group must stay in any case: only whether it is the output is looked at then. Raises
-        SurgeryError with the reason where the group stays.
-        """
-        network, shape, most = self._network, self._shape, self._rules.max_columns
-        channels = coupling.group.channels
-        if channels < 2:
-            raise SurgeryError("it has a single channel")
-        # Regular patterns can hide how channels are interleaved; an irregular one shows it.
-        shuffled = torch.randperm(channels, generator=torch.Generator().manual_seed(0)).tolist()
-        before = output_shape(network, shape)
-        for kept in (range(0, channels - channels % 2, 2), sorted(shuffled[: channels // 2])):
-            plan = PruningPlan({coupling.group.name: tuple(kept)})
-            trial = cut(network, shape, plan)
-            try:
-                after = output_shape(trial, shape)
-            except Exception as error:
-                raise SurgeryError(held or obstacle(trial, shape, error)) from error
-            if after != before:
-                raise SurgeryError(_OUTPUT_CHANGED)
-            if held is not None:
-                raise SurgeryError(held)
-            for consumer in coupling.consumers:
-                if len({len(columns) for columns in consumer.columns}) != 1 or not consumer.columns[0]:
-                    raise SurgeryError(f"its channels do not reach {consumer.layer} alike")
-                width = weighted(network, consumer.layer).weight[0].numel()
-                if most is not None and width > most:
-                    raise SurgeryError(f"{consumer.layer} reads {width} values, more than {most}")
-            check_equal(mask(network, (coupling,), plan), trial, shape)
-        return trial
-
-    def _costed(self, group: Group, maker: str, trial: nn.Module) -> Group:
-        """The group with what its channels cost, from the trial that lost half of them."""
-        network, channels, step = self._network, group.channels, self._rules.step(group)
+    def _sized(self, coupling: Coupling) -> Group:
+        """The group with the widths that it may have."""
+        group, channels = coupling.group, coupling.group.channels
+        # A head is many rows wide already.
+        own = max((len(places) for each in coupling.rows for places in each.places), default=1)
+        step = max(1, self._rules.step(group) // own)
         # A step as wide as the group would leave no choice: narrow groups take a finer one.
         while step > 1 and channels < 2 * step:
             step //= 2
-        gone = channels - channels // 2
+        return replace(group, floor=self._rules.floor(channels, step), multiple_of=step)
+
+    def _costed(self, coupling: Coupling) -> Group:
+        """The group with what its channels cost, told by a copy that lost half of them."""
+        network, group = self._network, coupling.group
+        trial = self._cut(PruningPlan({group.name: tuple(_shuffled(group))}))
+        gone = group.channels - group.channels // 2
+        maker = network.get_submodule(coupling.makers[0])
         return replace(
             group,
-            floor=self._rules.floor(channels, step),
-            multiple_of=step,
-            macs_per_channel=(self._macs - count_macs(trial, self._shape)) / gone,
+            macs_per_channel=(self._done.total - count_macs(trial, self._shape)) / gone,
             parameters_per_channel=(count_parameters(network) - count_parameters(trial)) / gone,
-            layer_parameters=sum(p.numel() for p in weighted(network, maker).parameters()),
-            neurons_per_channel=(_all_neurons(network) - _all_neurons(trial)) // gone,
+            layer_parameters=sum(p.numel() for p in maker.parameters(recurse=False)),
+            neurons_per_channel=(self._neurons(network) - self._neurons(trial) + self._graph.bare_rows_gone(trial))
+            // gone,
         )
+
+    def _neurons(self, network: nn.Module) -> int:
+        """Of the layers that run."""
+        return sum(neurons_of(network.get_submodule(name)) or 0 for name in self._done.macs)
 
     def _input_coupling(self, layer: str) -> Coupling:
         linear = self._network.get_submodule(layer)
@@ -183,6 +221,15 @@ class Trials:
         return Coupling(group, (), (Consumer(layer, tuple((i,) for i in range(features))),))
 
 
+def _every_other(group: Group) -> Sequence[int]:
+    return range(0, group.channels - group.channels % 2, 2)
+
+
+def _shuffled(group: Group) -> Sequence[int]:
+    order = torch.randperm(group.channels, generator=torch.Generator().manual_seed(0)).tolist()
+    return sorted(order[: group.channels // 2])
+
+
 def output_shape(network: nn.Module, shape: Shape) -> tuple[int, ...]:
     """The shape of the answers to two inputs."""
     with torch.no_grad():
@@ -193,8 +240,5 @@ def _unread(found: Found) -> str | None:
     """Why nothing that reads the group could be narrowed, or None."""
     for name, why in found.obstacles.items():
         return f"{name} reads it, and {why}"
-    return None if found.coupling.consumers else "no layer that could be refitted reads it"
-
-
-def _all_neurons(network: nn.Module) -> int:
-    return sum(neurons_of(module) or 0 for module in network.modules())
+    read = found.coupling.consumers or found.coupling.columns
+    return None if read else "nothing that could be narrowed reads it"

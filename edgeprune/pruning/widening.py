@@ -7,9 +7,9 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import INPUTS, PruningPlan
+from edgeprune.pruning.axes.labels import Side
 from edgeprune.pruning.structure import Structure
-from edgeprune.pruning.surgery import cut
 
 
 def widen(network: nn.Module, structure: Structure, plan: PruningPlan, pruned: nn.Module) -> nn.Module:
@@ -17,42 +17,26 @@ def widen(network: nn.Module, structure: Structure, plan: PruningPlan, pruned: n
 
     It computes what `pruned` does, and speaks of channels as `network` does.
     """
-    rows = _indices(network, structure, plan, 0)
-    columns = _indices(network, structure, plan, 1)
     wide = deepcopy(network).eval()
     state = wide.state_dict()
+    # A parameter with several names was labelled by its first.
+    first = {id(parameter): name for name, parameter in reversed([*network.named_parameters(remove_duplicate=False)])}
+    labelled = {name: first[id(parameter)] for name, parameter in network.named_parameters(remove_duplicate=False)}
     # A network whose inputs were selected has the layer that reads them one level down.
     inner = f"{structure.input_layer}.linear."
+    gone = structure.graph.gone(plan)
     with torch.no_grad():
         for name, narrow in pruned.state_dict().items():
             if name == f"{structure.input_layer}.kept":
                 continue
             own = name.replace(inner, f"{structure.input_layer}.") if name.startswith(inner) else name
-            if name not in rows:
+            if state[own].shape == narrow.shape:
                 state[own].copy_(narrow)
                 continue
-            state[own].zero_()
-            place: tuple[Tensor, ...] = (rows[name],)
-            if name in columns:
-                place = (rows[name][:, None], columns[name])
-            state[own][place] = narrow
+            sides = (Side(labelled.get(own, own), axis) for axis in range(narrow.ndim))
+            left = [structure.graph.left(side, state[own].shape[side.axis], gone) for side in sides]
+            if own == f"{structure.input_layer}.weight" and INPUTS in plan.kept:
+                left[1] = list(plan.kept[INPUTS])
+            places: tuple[Tensor, ...] = torch.meshgrid([torch.tensor(each) for each in left], indexing="ij")
+            state[own].zero_()[places] = narrow
     return wide
-
-
-def _indices(network: nn.Module, structure: Structure, plan: PruningPlan, axis: int) -> dict[str, Tensor]:
-    """Which rows (axis 0) or columns (axis 1) of each floating tensor `plan` keeps, by the tensor's name when cut.
-
-    Surgery itself is asked: it cuts a copy in which every number is the index of its own place.
-    """
-    numbered = deepcopy(network)
-    with torch.no_grad():
-        for tensor in numbered.state_dict().values():
-            if tensor.is_floating_point() and tensor.ndim > axis:
-                shape = [1] * tensor.ndim
-                shape[axis] = -1
-                tensor.copy_(torch.arange(tensor.shape[axis]).reshape(shape).expand_as(tensor))
-    kept = {}
-    for name, tensor in cut(numbered, structure.shape, plan).state_dict().items():
-        if tensor.is_floating_point() and tensor.ndim > axis:
-            kept[name] = tensor.movedim(axis, 0).flatten(1)[:, 0].long() if tensor.ndim > 1 else tensor.long()
-    return kept

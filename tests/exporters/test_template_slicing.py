@@ -10,10 +10,15 @@ import torch
 from exporter_nets import Kept, LeNet5, Mlp, MobileNet, ResNet20, images, operate, seasoned, some
 from torch import Tensor, nn
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.runtimes import Format
 from edgeprune.exporters import EXPORTERS, Template, TemplateError, describe, run_model
 from edgeprune.exporters import codes as codes_module
+from edgeprune.models.zoo import build
+from edgeprune.pruning.channels import follow
+from edgeprune.pruning.groups import discover
 from edgeprune.pruning.inputs import SelectedInputs
+from edgeprune.pruning.surgery import cut
 
 FORMATS: tuple[Format, ...] = ("onnx", "tflite")
 MNIST, CIFAR = images(3, 1, 28, 28), images(3, 3, 32, 32)
@@ -170,3 +175,22 @@ def test_a_file_that_computes_something_else_is_refused() -> None:
     coded.fc1.weight.data = coded.fc1.weight.data.flip(0)
     with pytest.raises(TemplateError, match="differs by"):
         template.slice(coded, network, check=x)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_channels_of_zeros_are_padded_as_they_are_left(format: Format) -> None:
+    shape = (3, 8, 8)
+    network = build("resnet20", shape, 10).eval()
+    structure = discover(network, shape, runtime="onnxruntime", multiple_of=1)
+    template = Template.build(network, torch.rand(2, *shape), format)
+    coded = follow(template.coded_network(), shape)
+    for step in (2, 3):
+        plan = PruningPlan({g.name: tuple(range(step - 1, g.channels, step)) for g in structure.groups})
+        pruned = cut(network, shape, plan, structure.graph)
+        narrow = cut(template.coded_network(), shape, plan, coded)
+        # It compares the file with the network.
+        template.slice(narrow, pruned, torch.rand(2, *shape), structure.graph.padded(plan))
+    with pytest.raises(TemplateError, match="cannot slice"):
+        template.slice(narrow, pruned, torch.rand(2, *shape))
+    with pytest.raises(TemplateError, match="pads channels elsewhere"):
+        template.slice(narrow, pruned, torch.rand(2, *shape), structure.graph.padded(plan)[:1])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from handmade import NO_GRAPH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -98,7 +99,7 @@ def test_outgoing_weights_are_those_that_read_a_channel_and_come_back_in_place()
     network = nn.ModuleDict({"conv": nn.Conv2d(5, 2, 3), "fc": nn.Linear(2, 4)})
     group = Group("g", 2, 1, 1, 0.0, 0.0, 0, ())
     readers = (Consumer("conv", ((0, 3), (1, 4))), Consumer("fc", ((1,), (0,))))
-    columns = Columns(Structure((1,), (Coupling(group, ("m",), readers),), {}, (), (), 1, None))
+    columns = Columns(Structure((1,), NO_GRAPH, (Coupling(group, ("m",), readers),), {}, (), (), 1, None))
     conv, fc = network["conv"].weight, network["fc"].weight
     weights = {"conv": conv.detach(), "fc": fc.detach()}
     outgoing = columns.outgoing("g", weights)

@@ -2,6 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from handmade import NO_GRAPH
 
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.design import PruningPlan
@@ -186,7 +187,7 @@ def test_a_trial_tells_whether_it_was_confirmed() -> None:
 POSSIBLE = Possible(ncr=2.0, latency_share=0.4, memory_share=0.3, reference=REFERENCE, smallest_bytes=900)
 
 #: Nothing stays.
-FREE = Structure((1,), (), {}, (), (), 1, None, {"fc": LayerCost(100, 100, 10)})
+FREE = Structure((1,), NO_GRAPH, (), {}, (), (), 1, None, {"fc": LayerCost(100, 100, 10)})
 
 
 def test_impossible_budgets_say_what_is_possible() -> None:

@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from handmade import NO_GRAPH
 from torch import Tensor, nn
 
-from edgeprune.core.design import Group, PruningPlan
+from edgeprune.core.design import INPUTS, Group, PruningPlan
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Silent
 from edgeprune.data.catalog import load_data
@@ -15,7 +16,7 @@ from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import fisher_matrices, gram_matrices
 from edgeprune.pruning.criteria import Ranked, Ranking, augmented
 from edgeprune.pruning.groups import discover
-from edgeprune.pruning.structure import INPUTS, Consumer, Coupling, Structure
+from edgeprune.pruning.structure import Consumer, Coupling, Structure
 from edgeprune.pruning.surgery import mask, prune
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import score, train
@@ -30,7 +31,7 @@ def linear_reader(n: int, m: int, rows: int = 600) -> tuple[nn.Module, Structure
     x = torch.randn(rows, n // 4) @ torch.randn(n // 4, n) + 0.3 * torch.randn(rows, n) + 1.0
     group = Group("g", n, 1, 1, 0, 0, 0, ("0",))
     coupling = Coupling(group, (), (Consumer("0", tuple((i,) for i in range(n))),))
-    return network, Structure((n,), (coupling,), {}, (), (), n, None), x
+    return network, Structure((n,), NO_GRAPH, (coupling,), {}, (), (), n, None), x
 
 
 def left_error(network: nn.Module, structure: Structure, ranking: Ranking, x: Tensor, width: int) -> float:
@@ -139,7 +140,7 @@ def test_taylor_is_content_with_a_layer_whose_output_nobody_uses() -> None:
     both, one = (
         rankings.taylor(
             network,
-            Structure((6,), (Coupling(group, (), each),), {}, (), (), 6, None),
+            Structure((6,), NO_GRAPH, (Coupling(group, (), each),), {}, (), (), 6, None),
             [(torch.ones(3, 6), torch.arange(3))],
         )
         for each in (readers, readers[:1])
@@ -206,7 +207,7 @@ def test_errors_count_as_they_sway_the_answer() -> None:
         network[0].weight.copy_(torch.diag(torch.tensor([100.0, 1.0, 2.0])))
     group = Group("g", 3, 1, 1, 0, 0, 0, ("0",))
     coupling = Coupling(group, (), (Consumer("0", ((0,), (1,), (2,))),))
-    structure = Structure((3,), (coupling,), {}, (), (), 3, None)
+    structure = Structure((3,), NO_GRAPH, (coupling,), {}, (), (), 3, None)
     x = torch.randn(500, 3)
     grams = gram_matrices(network, ["0"], [x], len(x))
     fisher = torch.diag(torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64))

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import NothingToPrune
 from edgeprune.models.zoo import build
 from edgeprune.pruning import rankings
@@ -11,7 +11,6 @@ from edgeprune.pruning.calibration import gram_matrices
 from edgeprune.pruning.cost import count_macs
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
-from edgeprune.pruning.structure import INPUTS
 from edgeprune.pruning.surgery import cut, prune
 
 
@@ -46,12 +45,14 @@ def test_inputs_stay_when_asked() -> None:
     assert structure.neurons(network) == 64 + 300 + 100
 
 
-def test_resnet_prunes_inside_its_blocks_and_says_why_not_between_them() -> None:
+def test_resnet_prunes_inside_its_blocks_and_between_them() -> None:
     shape = (3, 32, 32)
     structure = discover(build("resnet20", shape, 10), shape, runtime="onnxruntime")
-    assert [g.name for g in structure.groups] == [f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in (0, 1, 2)]
-    # torch-pruning would remove channels across the zero-padded shortcut: that runs, but computes something else.
-    assert "differs from the masked" in structure.frozen["conv1"]
+    widths = {g.name: g.channels for g in structure.groups}
+    inside = {f"layer{s}.{b}.conv1": 8 * 2**s for s in (1, 2, 3) for b in (0, 1, 2)}
+    # Its stream grows by padding with zeros: what it had from the beginning, and what came with each stage.
+    assert widths == inside | {"conv1": 16, "layer2.0.conv2": 16, "layer3.0.conv2": 32}
+    assert not structure.frozen
     assert {g.multiple_of for g in structure.groups} == {8}
 
 
@@ -77,7 +78,7 @@ def test_costs_per_channel_add_up() -> None:
 
 
 class Reshaped(nn.Module):
-    """Its head reshapes to a fixed width, so the convolution before it must stay."""
+    """Its head reshapes to a fixed width."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class Reshaped(nn.Module):
 
 
 class Normed(nn.Module):
-    """A layer norm looks at all channels at once: removing some changes the others."""
+    """A layer norm looks at all channels at once: its statistics are those of what is left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,16 +103,18 @@ class Normed(nn.Module):
         return self.fc3(F.relu(self.fc2(self.norm(self.fc1(x.flatten(1))))))
 
 
-def test_a_hard_coded_reshape_freezes_its_group() -> None:
+def test_numbers_in_a_forward_are_put_right() -> None:
     structure = discover(Reshaped(), (1, 8, 8), runtime="onnxruntime")
-    assert [g.name for g in structure.groups] == ["fc1"]
-    assert "conv" in structure.frozen
+    assert [g.name for g in structure.groups] == ["conv", "fc1"]
+    pruned = cut(Reshaped().eval(), (1, 8, 8), PruningPlan({"conv": (0, 2, 3)}))
+    assert pruned.fc1.in_features == 3 * 64
+    assert pruned(torch.zeros(5, 1, 8, 8)).shape == (5, 3)
 
 
-def test_a_layer_norm_freezes_its_group() -> None:
+def test_a_layer_norm_goes_with_its_group() -> None:
     structure = discover(Normed(), (64,), runtime="onnxruntime")
-    assert [g.name for g in structure.groups] == [INPUTS, "fc2"]
-    assert "differs" in structure.frozen["fc1"]
+    assert [g.name for g in structure.groups] == [INPUTS, "fc1", "fc2"]
+    assert cut(Normed(), (64,), PruningPlan({"fc1": (0, 2, 3)})).norm.normalized_shape == (3,)
 
 
 LONE_CONV = nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten())
@@ -152,17 +155,17 @@ def test_groups_that_only_fail_together_are_found_out() -> None:
 
 
 class Scaled(nn.Module):
-    """Its branch counts for nothing until it is trained (ReZero), and the branch's norm couples all channels."""
+    """Its branch counts for nothing until it is trained (ReZero), and looks at how many channels there are."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fc1, self.norm, self.fc2 = nn.Linear(64, 20), nn.LayerNorm(20), nn.Linear(20, 3)
+        self.fc1, self.fc2 = nn.Linear(64, 20), nn.Linear(20, 3)
         self.alpha = nn.Parameter(torch.zeros(1))
         self.skip = nn.Linear(64, 10)
         self.skip2 = nn.Linear(10, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.skip2(F.relu(self.skip(x))) + self.alpha * self.fc2(self.norm(self.fc1(x)))
+        return self.skip2(F.relu(self.skip(x))) + self.alpha * self.fc2(self.fc1(x) + self.fc1.out_features)
 
 
 def test_a_mistake_behind_a_zero_is_found_before_training() -> None:
@@ -172,7 +175,7 @@ def test_a_mistake_behind_a_zero_is_found_before_training() -> None:
 
 
 class Gated(nn.Module):
-    """Half of the channels gate the other half: they can only go in pairs, which the graph does not know."""
+    """Half of the channels gate the other half: they can only go in pairs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,13 +203,14 @@ class Mixed(Gated):
 
 
 @pytest.mark.parametrize("kind", [Gated, Glued, Mixed])
-def test_what_cannot_be_pruned_stays_with_a_reason(kind: type[nn.Module]) -> None:
+def test_channels_go_in_pairs_or_where_they_are_read(kind: type[nn.Module]) -> None:
     network = kind()
     structure = discover(network, (64,), runtime="onnxruntime", prune_inputs=False)
-    assert [g.name for g in structure.groups] == ["fc2"]
-    assert structure.frozen["fc1"]
+    assert [(g.name, g.channels) for g in structure.groups] == [("fc1", 10), ("fc2", 8)]
     # Input features count although they stay; a layer that never runs does not.
     assert structure.neurons(network) == 64 + 20 + 8
+    pruned = cut(network, (64,), PruningPlan({"fc1": (0, 1, 2)}))
+    assert structure.neurons(pruned) == 64 + (13 if kind is Mixed else 6) + 8
 
 
 def test_sequences_are_pruned_too() -> None:
@@ -228,7 +232,12 @@ def test_a_layer_that_runs_twice_costs_twice() -> None:
     assert count_macs(nn.Sequential(layer, nn.ReLU(), layer), (8,)) == 128
 
 
-def test_readers_too_wide_to_calibrate_keep_their_groups() -> None:
-    structure = discover(build("lenet5", (1, 28, 28), 10), (1, 28, 28), runtime="onnxruntime", max_columns=300)
-    assert "conv2" in structure.frozen
-    assert [g.name for g in structure.groups] == ["conv1", "fc1", "fc2"]
+def test_readers_too_wide_to_calibrate_are_not_refitted() -> None:
+    shape = (1, 28, 28)
+    network = build("lenet5", shape, 10).eval()
+    structure = discover(network, shape, runtime="onnxruntime", max_columns=300)
+    assert [g.name for g in structure.groups] == ["conv1", "conv2", "fc1", "fc2"]
+    conv2 = structure.couplings[1]
+    assert not conv2.consumers
+    criterion = Ranked(network, structure, rankings.l2(network, structure), None)
+    prune(criterion, structure, criterion.plan({"conv2": 5, "fc1": 20}), check=True)

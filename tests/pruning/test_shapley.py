@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.models.zoo import build
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.shapley import FunctionGame, NetworkGame, evaluations, exact, sample, shapley_values
-from edgeprune.pruning.structure import INPUTS, Coupling
-from edgeprune.pruning.surgery import mask
+from edgeprune.pruning.structure import Coupling
+from edgeprune.pruning.surgery import cut, mask
 
 
 def glove(coalitions: Tensor) -> Tensor:
@@ -192,3 +192,24 @@ def test_an_interrupted_game_leaves_the_network_as_it_was() -> None:
         exact(game, stop)
     with torch.no_grad():
         assert torch.equal(network(x).argmax(1), y)
+
+
+def test_units_of_a_recurrent_layer_play_as_the_network_without_the_others() -> None:
+    class Sequence(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.GRU(3, 6, batch_first=True), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    network, shape = Sequence().eval(), (5, 3)
+    structure = discover(network, shape, runtime="onnxruntime")
+    x, labels = torch.randn(40, *shape), torch.randint(0, 4, (40,))
+    game = NetworkGame(network, structure.couplings[0], x, labels)
+    members = torch.tensor([[True] * 6, [True, False, True, True, False, False]])
+    plan = PruningPlan({"rnn": (0, 2, 3)})
+    expected = [float((each(x).argmax(1) == labels).double().mean()) for each in (network, cut(network, shape, plan))]
+    assert game.values(members).tolist() == expected
+    assert float(game.prefixes(torch.tensor([2, 0, 3, 1, 4, 5]), 2, 3)) == expected[1]

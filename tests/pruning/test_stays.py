@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import NothingToPrune
 from edgeprune.pruning import rankings
 from edgeprune.pruning.calibration import gram_matrices
 from edgeprune.pruning.cost import count_macs, count_parameters
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.groups import discover
-from edgeprune.pruning.structure import INPUTS, OWN, Structure
-from edgeprune.pruning.surgery import build_graph, cut, prune
+from edgeprune.pruning.structure import Structure, neurons_left
+from edgeprune.pruning.surgery import cut, prune
 from edgeprune.pruning.widening import widen
 
 
@@ -26,7 +26,7 @@ def found(network: nn.Module, shape: tuple[int, ...], *, prune_frozen: bool = Fa
 
 
 class Sequence(nn.Module):
-    """A recurrent layer with nearly all the work, and a head that can be pruned."""
+    """A recurrent layer with nearly all the work, and a head."""
 
     def __init__(self, rnn: nn.RNNBase) -> None:
         super().__init__()
@@ -39,8 +39,7 @@ class Sequence(nn.Module):
 def test_what_is_left_of_a_sequence_network_counts_its_recurrent_layer() -> None:
     network = Sequence(nn.LSTM(12, 32, batch_first=True)).eval()
     structure = found(network, (1, 20, 12))
-    assert [group.name for group in structure.groups] == ["fc1"]
-    assert structure.frozen["rnn"] == "recurrent layers are not pruned yet"
+    assert [group.name for group in structure.groups] == ["rnn", "fc1"]
     lstm = 20 * 4 * 32 * (12 + 32)
     assert structure.share("rnn") == lstm / (lstm + 32 * 32 + 32 * 2)
     assert structure.neurons(network) == 240 + 32 + 32
@@ -74,24 +73,22 @@ class Parts(nn.Module):
 def test_every_layer_that_stays_is_listed_the_dearest_first() -> None:
     network = Parts().eval()
     structure = found(network, (20, 12))
-    assert [group.name for group in structure.groups] == ["fc1"]
-    assert structure.frozen == {
-        "attend": "attention layers are not pruned yet",
-        "up": "transposed convolutions are not pruned yet",
-        OWN: "weights that are used without a layer (F.linear, F.conv2d, @) are not pruned yet",
-        "embed": "embeddings are not pruned yet",
-        "norm": "it has no channels of its own",
-        "idle": "it does not run",
-    }
-    assert list(structure.frozen)[:3] == ["attend", "up", OWN]
+    # Heads of the attention and what it makes, the transposed convolution, and what bare weights make.
+    widths = {group.name: group.channels for group in structure.groups}
+    assert widths == {"attend": 3, "attend.out_proj": 12, "up": 6, "gain": 10, "fc1": 16}
+    assert structure.frozen == {"embed": "it meets what stays", "idle": "it does not run"}
     assert structure.costs["attend"].parameters == count_parameters(network.attend)
     assert sum(cost.parameters for cost in structure.costs.values()) == count_parameters(network)
     assert sum(cost.macs for cost in structure.costs.values()) == count_macs(network, (20, 12))
     # The embedding, attention, what is bare and what can be pruned; not the answer, nor the layer that never runs.
     assert structure.neurons(network) == 20 + 12 + 48 + 6 + 10 + 16
+    kept = {"attend": (0, 2), "attend.out_proj": (1, 2, 3), "up": (0, 1, 2, 3, 4), "gain": (0, 5), "fc1": (7,)}
+    pruned = cut(network, (20, 12), PruningPlan(kept))
+    assert structure.neurons(pruned) == 20 + 12 + 3 * 8 + 3 + 5 + 2 + 1
+    assert neurons_left(structure.groups, 112, {name: len(each) for name, each in kept.items()}) == 67
 
 
-def test_what_a_recurrent_layer_reads_stays_for_its_sake() -> None:
+def test_a_recurrent_layer_goes_with_its_units_and_what_it_reads() -> None:
     for rnn in (
         nn.LSTM(8, 32, batch_first=True),
         nn.LSTM(8, 16, 2, bidirectional=True, batch_first=True),
@@ -99,10 +96,10 @@ def test_what_a_recurrent_layer_reads_stays_for_its_sake() -> None:
     ):
         network = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), Sequence(rnn)).eval()
         structure = found(network, (20, 12))
-        assert structure.frozen == {
-            "2.rnn": "recurrent layers are not pruned yet", "0": "no layer that can be narrowed reads it",
-        }  # fmt: skip
-        assert [group.name for group in structure.groups] == ["2.fc1"]
+        assert not structure.frozen
+        assert [group.name for group in structure.groups] == ["0", "2.rnn", "2.fc1"]
+        # Units of every layer and direction go together.
+        assert structure.groups[1].neurons_per_channel == rnn.num_layers * (1 + rnn.bidirectional)
 
 
 class Tied(nn.Module):
@@ -137,20 +134,18 @@ class Decoded(Tied):
 
 
 @pytest.mark.parametrize(
-    ("kind", "prunable", "why"),
+    ("kind", "prunable"),
     [
-        (Tied, [INPUTS, "free"], {"a": "a.weight and b.weight are the same parameter"}),
-        # Its rows would have to be the same in both; what only reads them loses columns of its own weight.
-        (TiedBias, [INPUTS, "inp", "free"], {"a": "a.bias and b.bias are the same parameter"}),
-        (Decoded, [INPUTS, "free"], {"inp": "a.weight is also used outside of its layer, in the forward"}),
+        # Rows and columns of one parameter: all three layers are narrowed alike.
+        (Tied, [INPUTS, "inp", "free"]),
+        (TiedBias, [INPUTS, "inp", "a", "free"]),
+        (Decoded, [INPUTS, "inp", "a", "free"]),
     ],
 )
-def test_tied_parameters_stay_tied_and_say_so(kind: type[nn.Module], prunable: list[str], why: dict[str, str]) -> None:
+def test_tied_parameters_stay_tied(kind: type[nn.Module], prunable: list[str]) -> None:
     network = kind().eval()
     structure = found(network, (64,))
     assert [group.name for group in structure.groups] == prunable
-    for name, reason in why.items():
-        assert structure.frozen[name] == reason
     criterion = repaired(network, structure, (64,))
     plan = criterion.plan({group.name: 6 for group in structure.groups})
     pruned = prune(criterion, structure, plan, check=True)
@@ -166,14 +161,6 @@ def test_tied_parameters_stay_tied_and_say_so(kind: type[nn.Module], prunable: l
     with torch.no_grad():
         for other in (again.eval(), widen(network, structure, plan, pruned)):
             torch.testing.assert_close(other(x), pruned(x))
-
-
-def test_nothing_is_left_to_prune_of_a_network_that_is_tied_all_through() -> None:
-    network = Tied()
-    network.free = nn.Identity()
-    network.out = nn.Linear(32, 10)
-    with pytest.raises(NothingToPrune, match=r"inp: 46 % of the MACs, a\.weight and b\.weight are the same parameter"):
-        discover(network, (64,), runtime="onnxruntime", prune_inputs=False)
 
 
 def test_a_module_with_two_names_or_two_runs_is_no_tie() -> None:
@@ -294,12 +281,3 @@ def test_a_table_of_integers_is_frozen_by_nature_and_no_obstacle() -> None:
     assert [group.name for group in structure.groups] == ["fc1"]
     pruned = cut(network, (64,), PruningPlan({"fc1": (1, 2, 3)}))
     assert [name for name, parameter in pruned.named_parameters() if not parameter.requires_grad] == ["order"]
-
-
-def test_the_dependency_graph_leaves_the_users_word() -> None:
-    network = freeze(chain(), "0.weight", "4.bias")
-    build_graph(network, (64,))
-    assert [name for name, parameter in network.named_parameters() if not parameter.requires_grad] == [
-        "0.weight",
-        "4.bias",
-    ]

@@ -1,0 +1,298 @@
+"""Numbers in a network's own code: sizes that its forward hands to `view`, `split`, `pad` and their kind.
+
+Where channels go, `x.view(-1, 1024)` asks for what is no longer there. While labels are followed such calls are noted;
+in the pruned network they get the sizes that are left. Nobody's code is changed: the network's class is given a forward
+that corrects its calls while they are made, so exports see the right numbers as constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from edgeprune.pruning.axes.labels import FREE, Axis, Call
+from edgeprune.pruning.axes.shapes import blocks
+from edgeprune.pruning.axes.tracker import Tracker
+
+#: Of every place of an axis whether it is left; None where that is not known.
+Left = NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is left of a call's tensors (see `Call`): of the one that it takes, and of those that it makes."""
+
+    call: Call
+    before: tuple[Left, ...]
+    after: tuple[tuple[Left, ...], ...]
+
+    @classmethod
+    def of(cls, call: Call, gone: Sequence[int]) -> Change:
+        """What becomes of a call once channels are gone."""
+
+        def left(axis: Axis) -> Left:
+            return None if axis is None or (axis == FREE).any() else ~np.isin(axis, gone)
+
+        return cls(call, tuple(map(left, call.before)), tuple(tuple(map(left, axes)) for axes in call.after))
+
+
+class Recorder(TorchFunctionMode):
+    """Notes the calls of a network whose labels are followed."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__()
+        self._tracker = tracker
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (function := _FUNCTIONS.get(func)) is None:
+            return out
+        made = [each for each in tree_leaves(out) if isinstance(each, Tensor)]
+        for each in made if function in ("zeros", "expand") else ():
+            # What was asked for in some size follows what it meets, and is asked for in that size.
+            self._tracker.set(each, list(map(self._asked, self._tracker.of(each), each.shape)))
+        taken = args[0] if args and isinstance(args[0], Tensor) else None
+        fixed = self._fixed(taken, made[0]) if function == "view" and taken is not None and made else ()
+        before = () if taken is None else self._tracker.of(taken)
+        after = tuple(map(self._tracker.of, made))
+        padded = _padded(args, kwargs or {}) if function == "pad" else None
+        self._tracker.note(Call(function, before, after, tuple(fixed), padded, _factor(function, args)))
+        return out
+
+    def _asked(self, axis: Axis, size: int) -> Axis:
+        return self._tracker.fresh(size) if axis is not None and bool((axis == FREE).all()) else axis
+
+    def _fixed(self, x: Tensor, out: Tensor) -> list[tuple[int, int]]:
+        """Axes of a reshape that are made of nothing but channels, and are not narrowed: the three of queries, keys and
+        values, the width of a head."""
+        own, found = self._tracker.of(x), []
+        for source, target in blocks(tuple(x.shape), tuple(out.shape)):
+            if all(x.shape[place] == 1 or self._tracker.is_made(own[place]) for place in source):
+                found += [(place, out.shape[place]) for place in target if self._tracker.of(out)[place] is None]
+        return found
+
+
+def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int] | None:
+    pad, place = args[1] if len(args) > 1 else kwargs["pad"], 2 * (args[0].ndim - 2)
+    low, high = (*pad, *[0] * (place + 2))[place : place + 2]
+    return (low, high) if low > 0 or high > 0 else None
+
+
+def padded_channels(calls: Sequence[Call], gone: Sequence[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Of every call that pads channels, in order: how many were put before and after them, and how many are left."""
+    found = []
+    for call in calls:
+        if call.padded is not None:
+            low, high = whole = call.padded
+            left = Change.of(call, gone).after[0][1]
+            own = whole if left is None else (_count(left, 0, low), _count(left, len(left) - high, None))
+            found.append((whole, own))
+    return found
+
+
+def _factor(function: str, args: Sequence[Any]) -> float | None:
+    return args[1] if function == "scale" and len(args) > 1 and isinstance(args[1], int | float) else None
+
+
+class Corrections(TorchFunctionMode):
+    """Gives calls the numbers that are right once channels are gone: `changes`, by how many calls came before.
+
+    `stale` are those that had asked for others.
+    """
+
+    def __init__(self, changes: Mapping[int, Change]) -> None:
+        super().__init__()
+        self._changes, self._next = changes, 0
+        self.stale: set[int] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        function = _FUNCTIONS.get(func)
+        if function is None:
+            return func(*args, **kwargs)
+        number, self._next = self._next, self._next + 1
+        if (change := self._changes.get(number)) is None:
+            return func(*args, **kwargs)
+        if change.call.function != function:
+            raise RuntimeError("its forward takes another way once channels are gone")
+        right = _CORRECT[function](change, list(args), dict(kwargs))
+        if _plain(right) != _plain((args, kwargs)):
+            self.stale.add(number)
+        return func(*right[0], **right[1])
+
+
+def _plain(arguments: Any) -> list[Any]:
+    """Everything but tensors, which are never corrected."""
+    return [each for each in tree_leaves(arguments) if not isinstance(each, Tensor)]
+
+
+class Corrected(nn.Module):
+    """What a network's class is given beside its own: a forward whose calls ask for the sizes that are left."""
+
+    _changes: Mapping[int, Change]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the network answers."""
+        with Corrections(self._changes):
+            return super().forward(*args, **kwargs)
+
+
+def correct(network: nn.Module, changes: Mapping[int, Change]) -> None:
+    """From now on the forward of `network` makes these calls with the numbers that are right."""
+    own = type(network)
+    network.__class__ = type(own.__name__, (Corrected, own), {"__module__": own.__module__})
+    network._changes = changes  # type: ignore[assignment]  # nn.Module says that it may hold modules and tensors alone
+
+
+# Corrections: the arguments of a call, with the sizes that are left.
+
+_Arguments = tuple[list[Any], dict[str, Any]]
+
+
+def _count(left: Left, *between: int | None) -> int:
+    assert left is not None
+    return int(left[slice(*between)].sum()) if between else int(left.sum())
+
+
+def _sizes(change: Change, sizes: Sequence[Any], first: int = 0) -> list[Any]:
+    right = dict(change.call.fixed) | {
+        axis: _count(left) for axis, left in enumerate(change.after[0]) if left is not None
+    }
+    return [right.get(first + place, size) if not _is(size, -1) else size for place, size in enumerate(sizes)]
+
+
+def _is(size: Any, number: int) -> bool:
+    return isinstance(size, int) and size == number
+
+
+def _view(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    start = 1 if args and isinstance(args[0], Tensor) else 0
+    key = next((key for key in ("size", "shape", "sizes") if key in kwargs), None)
+    if key is not None:
+        return args, kwargs | {key: tuple(_sizes(change, kwargs[key]))}
+    if len(args) > start and isinstance(args[start], Sequence):
+        return [*args[:start], type(args[start])(_sizes(change, args[start])), *args[start + 1 :]], kwargs
+    return [*args[:start], *_sizes(change, args[start:])], kwargs
+
+
+def _unflatten(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    names = ["dim", "sizes"]
+    given = dict(zip(names, args[1:], strict=False)) | kwargs
+    first = given["dim"] % len(change.before)
+    given["sizes"] = tuple(_sizes(change, given["sizes"], first))
+    return [args[0], given["dim"], given["sizes"]], {}
+
+
+def _split(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % len(change.before)
+    left = change.before[dim]
+    if left is None:
+        return args, kwargs
+    given: Any = args[1] if len(args) > 1 else kwargs.get("split_size_or_sections", kwargs.get("split_size"))
+    parts = [given] * -(-len(left) // given) if isinstance(given, int) else given
+    ends = np.cumsum([0, *parts]).tolist()
+    sizes = [_count(left, start, end) for start, end in pairwise(ends)]
+    right: Any = sizes[0] if isinstance(given, int) and len({*sizes}) == 1 else sizes
+    return [args[0], right], {"dim": dim}
+
+
+def _pad(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    given = args[1] if len(args) > 1 else kwargs.pop("pad")
+    pad = list(given)
+    for back in range(len(pad) // 2):
+        left = change.after[0][-1 - back]
+        if left is not None:
+            low, high = pad[2 * back : 2 * back + 2]
+            pad[2 * back] = _count(left, 0, low) if low > 0 else low
+            pad[2 * back + 1] = _count(left, len(left) - high, None) if high > 0 else high
+    return [args[0], type(given)(pad) if isinstance(given, list | tuple) else pad, *args[2:]], kwargs
+
+
+def _item(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    given = args[1] if isinstance(args[1], tuple) else (args[1],)
+    taken = sum(each is not None and each is not Ellipsis for each in given)
+    right, axis = [], 0
+    for each in given:
+        place = each
+        if each is Ellipsis:
+            axis += len(change.before) - taken
+        elif each is not None:
+            left = change.before[axis] if axis < len(change.before) else None
+            axis += 1
+            if left is not None and isinstance(each, int) and not isinstance(each, bool):
+                place = _count(left, 0, each % len(left))
+            elif left is not None and isinstance(each, slice) and each.step in (None, 1):
+                start, stop, _ = each.indices(len(left))
+                place = slice(
+                    None if each.start is None else _count(left, 0, start),
+                    None if each.stop is None else _count(left, 0, stop),
+                )
+        right.append(place)
+    return [args[0], tuple(right) if isinstance(args[1], tuple) else right[0]], kwargs
+
+
+def _narrow(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    given = dict(zip(("dim", "start", "length"), args[1:], strict=False)) | kwargs
+    left = change.before[given["dim"]]
+    if left is None:
+        return args, kwargs
+    start, end = given["start"], given["start"] + given["length"]
+    return [args[0], given["dim"], _count(left, 0, start), _count(left, start, end)], {}
+
+
+def _attention(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    left = change.before[-1]
+    if left is not None and kwargs.get("scale") is None:
+        # As many values as before are thought to be summed over.
+        kwargs["scale"] = len(left) ** -0.5
+    return args, kwargs
+
+
+def _scale(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    factor = change.call.factor
+    return args if factor is None else [args[0], factor, *args[2:]], kwargs
+
+
+_FUNCTIONS: Mapping[Any, str] = {
+    **dict.fromkeys((Tensor.view, Tensor.reshape, torch.reshape), "view"),
+    Tensor.expand: "expand",
+    **dict.fromkeys(
+        (torch.zeros, torch.ones, torch.empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_empty), "zeros"
+    ),
+    **dict.fromkeys((Tensor.unflatten, torch.unflatten), "unflatten"),
+    **dict.fromkeys((Tensor.split, torch.split, Tensor.split_with_sizes), "split"),
+    **dict.fromkeys((Tensor.narrow, torch.narrow), "narrow"),
+    F.pad: "pad",
+    Tensor.__getitem__: "item",
+    F.scaled_dot_product_attention: "attention",
+    # Scales worked out from a width.
+    **dict.fromkeys(
+        (
+            *(Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.mul_, torch.mul),
+            *(Tensor.div, Tensor.__truediv__, Tensor.div_, torch.div),
+        ),
+        "scale",
+    ),
+}
+_CORRECT: Mapping[str, Callable[[Change, list[Any], dict[str, Any]], _Arguments]] = {
+    "view": _view,
+    "zeros": _view,
+    "expand": _view,
+    "unflatten": _unflatten,
+    "split": _split,
+    "narrow": _narrow,
+    "pad": _pad,
+    "item": _item,
+    "attention": _attention,
+    "scale": _scale,
+}

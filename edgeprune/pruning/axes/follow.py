@@ -1,0 +1,135 @@
+"""A network is run once, and its axes are labelled; and its twin, which sees some channels alone.
+
+It runs on an example, eagerly and on real numbers, so that whatever Python its `forward` is made of is followed. It is
+only an analysis: nothing is offered to a search that was not proven by trial (see `trials`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
+
+from edgeprune.models.inputs import Inputs, ask
+from edgeprune.pruning.axes.calls import Recorder
+from edgeprune.pruning.axes.labels import RIGID, Axis, Labelled, Side
+from edgeprune.pruning.axes.layers import LAYERS
+from edgeprune.pruning.axes.reductions import REDUCTIONS, over
+from edgeprune.pruning.axes.shapes import SHAPES
+from edgeprune.pruning.axes.tracker import Rule, Tracker
+
+RULES: Mapping[str, Rule] = {**LAYERS, **REDUCTIONS, **SHAPES}
+
+
+def label(network: nn.Module, inputs: Inputs) -> Labelled:
+    """Label the axes of a network in evaluation mode; raises what its forward raises."""
+    heads: frozenset[int] = frozenset()
+    while True:
+        tracker = Tracker(network, RULES, heads)
+        with torch.no_grad(), plain_kernels(), tracker.inside(network), tracker, Recorder(tracker):
+            out = ask(network, inputs)
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                tracker.hold_output(tensor)
+        found = tracker.labelled()
+        if found.heads == heads:
+            return found
+        # Heads are known by what is summed over, which comes after the reshape that made them.
+        heads = found.heads
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Without kernels that do many things at once, which nobody could look into."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    # The context manager `flags` sets more than this, and warns of it.
+    set_flags: Any = torch.backends.mkldnn.set_flags
+    enabled, *_ = set_flags(_enabled=False, _fp32_precision=None)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        set_flags(_enabled=enabled, _fp32_precision=None)
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class Twin(nn.Module):
+    """A full-size network in which norms and means over channels see those alone that are not `gone`.
+
+    Where readers ignore the others as well it computes what the pruned network does.
+    """
+
+    def __init__(self, network: nn.Module, labelled: Labelled, gone: Collection[int]) -> None:
+        super().__init__()
+        self.network, self._labelled, self._gone = network, labelled, frozenset(gone)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """What the network answers."""
+        tracker = _Narrowed(self.network, self._labelled, self._gone)
+        with torch.no_grad(), plain_kernels(), tracker, Recorder(tracker):
+            return self.network(*inputs)
+
+
+class _Narrowed(Tracker):  # type: ignore[no-untyped-call]
+    """Follows channels by the numbers that they have, and leaves those that are gone out of norms and means."""
+
+    def __init__(self, network: nn.Module, labelled: Labelled, gone: frozenset[int]) -> None:
+        super().__init__(network, RULES, labelled.heads)
+        self._gone, self._known = np.array(sorted(gone), np.int64), iter(labelled.asked)
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            self.set(tensor, [labelled.axes.get(Side(name, axis)) for axis in range(tensor.ndim)])
+
+    def fresh(self, size: int) -> NDArray[np.int64]:
+        """What is known of places that no parameter makes."""
+        known = next(self._known)
+        # The batch may be larger than it was.
+        return known if len(known) == size else np.full(size, RIGID)
+
+    def join(self, one: NDArray[np.int64], two: NDArray[np.int64]) -> None:
+        """All that goes together has one number already."""
+
+    def follow(self, func: Any, out: Any, args: Any, kwargs: Any) -> None:
+        """Pass labels on, and put right what looked at too much."""
+        super().follow(func, out, args, kwargs)
+        if (again := _AGAIN.get(func._schema.name.split("::")[1])) is not None:
+            again(self, out, *args, **kwargs)
+
+    def left(self, axis: Axis) -> Tensor | None:
+        """Places that are not gone; None where all are left."""
+        if axis is None:
+            return None
+        gone = np.isin(axis, self._gone)
+        return torch.from_numpy(np.flatnonzero(~gone)) if gone.any() else None
+
+
+def _layer_norm(t: _Narrowed, out: Any, x: Tensor, shape: Sequence[int], w: Any, b: Any, eps: float) -> None:
+    left = t.left(t.of(x)[-1])
+    if left is not None and len(shape) == 1:
+        w, b = (None if each is None else each[left] for each in (w, b))
+        out[0].zero_()[..., left] = torch.native_layer_norm(x[..., left], [len(left)], w, b, eps)[0]
+
+
+def _group_norm(
+    t: _Narrowed, out: Any, x: Tensor, w: Any, b: Any, n: int, _c: int, hw: int, groups: int, eps: float
+) -> None:
+    left = t.left(t.of(x)[1])
+    if left is not None and groups == 1:
+        w, b = (None if each is None else each[left] for each in (w, b))
+        out[0].zero_()[:, left] = torch.native_group_norm(x[:, left], w, b, n, len(left), hw, 1, eps)[0]
+
+
+def _mean(t: _Narrowed, out: Any, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> None:
+    for dim in over(x, dims):
+        if (left := t.left(t.of(x)[dim])) is not None:
+            out.copy_(x.index_select(dim, left).mean(over(x, dims), keepdim))
+
+
+_AGAIN: Mapping[str, Any] = {"native_layer_norm": _layer_norm, "native_group_norm": _group_norm, "mean": _mean}
