@@ -233,14 +233,16 @@ def test_a_forward_without_numbers_is_left_alone() -> None:
 class Cells(nn.Module):
     """A cell in a loop, whose state begins with zeros of a size that is written down."""
 
-    def __init__(self, cell: nn.RNNCellBase) -> None:
+    def __init__(self, cell: nn.RNNCellBase, new: bool = False) -> None:
         super().__init__()
+        self.new = new
         self.cell, self.head = cell, nn.Linear(16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        state: Tensor | tuple[Tensor, Tensor] = torch.zeros(len(x), 16)
+        begin = x.new_zeros if self.new else torch.zeros
+        state: Tensor | tuple[Tensor, Tensor] = begin(len(x), 16)
         if isinstance(self.cell, nn.LSTMCell):
-            state = (torch.zeros(len(x), 16), torch.zeros(len(x), 16))
+            state = (begin(len(x), 16), begin(len(x), 16))
         for step in range(x.shape[1]):
             state = self.cell(x[:, step], state)
         return self.head(state if isinstance(state, Tensor) else state[0])
@@ -248,7 +250,8 @@ class Cells(nn.Module):
 
 @pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
 def test_cells_in_loops(kind: type[nn.RNNCellBase]) -> None:
-    assert proven(Cells(kind(6, 16)), (4, 6)) == {"cell": 16}
+    for new in (False, True):
+        assert proven(Cells(kind(6, 16), new), (4, 6)) == {"cell": 16}
 
 
 def wrapped(*layers: nn.Module) -> nn.Sequential:

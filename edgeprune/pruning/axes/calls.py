@@ -60,7 +60,9 @@ class Recorder(TorchFunctionMode):
         made = [each for each in tree_leaves(out) if isinstance(each, Tensor)]
         for each in made if function in ("zeros", "expand") else ():
             # What was asked for in some size follows what it meets, and is asked for in that size.
-            self._tracker.set(each, list(map(self._asked, self._tracker.of(each), each.shape)))
+            axes = zip(self._tracker.of(each), each.shape, strict=True)
+            fresh = function == "zeros"
+            self._tracker.set(each, [self._tracker.fresh(n) if fresh or _follows(axis) else axis for axis, n in axes])
         taken = args[0] if args and isinstance(args[0], Tensor) else None
         fixed = self._fixed(taken, made[0]) if function == "view" and taken is not None and made else ()
         before = () if taken is None else self._tracker.of(taken)
@@ -68,9 +70,6 @@ class Recorder(TorchFunctionMode):
         padded = _padded(args, kwargs or {}) if function == "pad" else None
         self._tracker.note(Call(function, before, after, tuple(fixed), padded, _factor(function, args)))
         return out
-
-    def _asked(self, axis: Axis, size: int) -> Axis:
-        return self._tracker.fresh(size) if axis is not None and bool((axis == FREE).all()) else axis
 
     def _fixed(self, x: Tensor, out: Tensor) -> list[tuple[int, int]]:
         """Axes of a reshape that are made of nothing but channels, and are not narrowed: the three of queries, keys and
@@ -80,6 +79,10 @@ class Recorder(TorchFunctionMode):
             if all(x.shape[place] == 1 or self._tracker.is_made(own[place]) for place in source):
                 found += [(place, out.shape[place]) for place in target if self._tracker.of(out)[place] is None]
         return found
+
+
+def _follows(axis: Axis) -> bool:
+    return axis is not None and bool((axis == FREE).all())
 
 
 def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int] | None:
