@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from edgeprune.pruning.axes.labels import FREE, Axis, Call
 from edgeprune.pruning.axes.shapes import blocks
@@ -68,7 +67,8 @@ class Recorder(TorchFunctionMode):
         before = () if taken is None else self._tracker.of(taken)
         after = tuple(map(self._tracker.of, made))
         padded = _padded(args, kwargs or {}) if function == "pad" else None
-        self._tracker.note(Call(function, before, after, tuple(fixed), padded, _factor(function, args)))
+        given = (tuple(map(_untensored, args[1:])), {key: _untensored(each) for key, each in (kwargs or {}).items()})
+        self._tracker.note(Call(function, before, after, tuple(fixed), padded, _factor(function, args), given))
         return out
 
     def _fixed(self, x: Tensor, out: Tensor) -> list[tuple[int, int]]:
@@ -83,6 +83,10 @@ class Recorder(TorchFunctionMode):
 
 def _follows(axis: Axis) -> bool:
     return axis is not None and bool((axis == FREE).all())
+
+
+def _untensored(value: Any) -> Any:
+    return tree_map(lambda each: None if isinstance(each, Tensor) else each, value)
 
 
 def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -197,25 +201,23 @@ def _unflatten(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Argu
 
 
 def _split(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
-    dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % len(change.before)
-    left = change.before[dim]
-    if left is None:
+    (places, names), given = change.call.given, args[1] if len(args) > 1 else next(iter(kwargs.values()))
+    dim = (places[1] if len(places) > 1 else names.get("dim", 0)) % len(change.before)
+    lefts = [axes[dim] for axes in change.after]
+    if any(left is None for left in lefts):
         return args, kwargs
-    given: Any = args[1] if len(args) > 1 else kwargs.get("split_size_or_sections", kwargs.get("split_size"))
-    parts = [given] * -(-len(left) // given) if isinstance(given, int) else given
-    ends = np.cumsum([0, *parts]).tolist()
-    sizes = [_count(left, start, end) for start, end in pairwise(ends)]
+    sizes = [_count(left) for left in lefts]
     right: Any = sizes[0] if isinstance(given, int) and len({*sizes}) == 1 else sizes
-    return [args[0], right], {"dim": dim}
+    return [args[0], type(given)(right) if isinstance(given, tuple) else right], {"dim": dim}
 
 
 def _pad(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
-    given = args[1] if len(args) > 1 else kwargs.pop("pad")
-    pad = list(given)
+    (places, names), given = change.call.given, args[1] if len(args) > 1 else kwargs.pop("pad")
+    whole, pad = places[0] if places else names["pad"], list(given)
     for back in range(len(pad) // 2):
         left = change.after[0][-1 - back]
         if left is not None:
-            low, high = pad[2 * back : 2 * back + 2]
+            low, high = whole[2 * back : 2 * back + 2]
             pad[2 * back] = _count(left, 0, low) if low > 0 else low
             pad[2 * back + 1] = _count(left, len(left) - high, None) if high > 0 else high
     return [args[0], type(given)(pad) if isinstance(given, list | tuple) else pad, *args[2:]], kwargs
@@ -223,34 +225,39 @@ def _pad(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
 
 def _item(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
     given = args[1] if isinstance(args[1], tuple) else (args[1],)
+    whole = change.call.given[0][0]
+    whole = whole if isinstance(whole, tuple) else (whole,)
+    if len(whole) != len(given):
+        return args, kwargs
     taken = sum(each is not None and each is not Ellipsis for each in given)
     right, axis = [], 0
-    for each in given:
+    for each, before in zip(given, whole, strict=True):
         place = each
         if each is Ellipsis:
             axis += len(change.before) - taken
         elif each is not None:
             left = change.before[axis] if axis < len(change.before) else None
             axis += 1
-            if left is not None and isinstance(each, int) and not isinstance(each, bool):
-                place = _count(left, 0, each % len(left))
-            elif left is not None and isinstance(each, slice) and each.step in (None, 1):
-                start, stop, _ = each.indices(len(left))
+            if left is not None and isinstance(before, int) and not isinstance(before, bool):
+                place = _count(left, 0, before % len(left))
+            elif left is not None and isinstance(before, slice) and before.step in (None, 1):
+                start, stop, _ = before.indices(len(left))
                 place = slice(
-                    None if each.start is None else _count(left, 0, start),
-                    None if each.stop is None else _count(left, 0, stop),
+                    None if before.start is None else _count(left, 0, start),
+                    None if before.stop is None else _count(left, 0, stop),
                 )
         right.append(place)
     return [args[0], tuple(right) if isinstance(args[1], tuple) else right[0]], kwargs
 
 
 def _narrow(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
-    given = dict(zip(("dim", "start", "length"), args[1:], strict=False)) | kwargs
-    left = change.before[given["dim"]]
+    places, names = change.call.given
+    whole = dict(zip(("dim", "start", "length"), places, strict=False)) | dict(names)
+    left = change.before[whole["dim"]]
     if left is None:
         return args, kwargs
-    start, end = given["start"], given["start"] + given["length"]
-    return [args[0], given["dim"], _count(left, 0, start), _count(left, start, end)], {}
+    start, end = whole["start"], whole["start"] + whole["length"]
+    return [args[0], whole["dim"], _count(left, 0, start), _count(left, start, end)], {}
 
 
 def _attention(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:

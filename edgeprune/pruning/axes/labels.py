@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,8 @@ class Call:
     padded: tuple[int, int] | None = None
     #: What the tensor is multiplied with or divided by, where that is a number.
     factor: float | None = None
+    #: The arguments behind the tensor, by place and by name, but for tensors: numbers as they are in the whole network.
+    given: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
