@@ -62,7 +62,7 @@ def test_why_layers_stay(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layers = {layer["name"]: layer for layer in found["layers"]}
     assert list(layers) == ["stem", "norm", "body", "gru", "fc", "head"]
     assert "requires_grad" in layers["stem"]["stays"]
-    assert layers["gru"]["stays"] == "a running sum over channels needs all of them"
+    assert layers["gru"]["stays"] == "a running sum over channels needs all of them (own.py:13)"
     assert layers["head"]["stays"] == "it gives the output"
     assert layers["fc"]["group"] == "fc"
     # The recurrent layer reads it.
