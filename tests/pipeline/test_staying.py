@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -65,23 +66,27 @@ def test_dear_layers_are_said_on_the_screen_and_all_in_the_log(gru: Structure) -
     said, logged = Said(), []
     tell_stays(gru, said, logged.append)
     assert said.lines == [
-        f"layer gru: {SHARE} % of the MACs, {SUM}",
+        f"layer gru: {SHARE} % of the MACs, {gru.frozen['gru']}",
         "1 more layer stays, with 0 % of the MACs: see run.log",
     ]
     assert logged == ["layer norm: it goes with gru, which stays"]
 
 
+def test_the_reason_has_the_line_of_the_users_code(gru: Structure) -> None:
+    assert re.fullmatch(re.escape(SUM) + r" \(test_staying\.py:\d+\)", gru.frozen["gru"])
+
+
 def test_the_result_holds_reason_and_share_of_every_layer_that_stays(gru: Structure) -> None:
     held = {name: to_json(each) for name, each in staying(gru).items()}
     assert held["gru"] == {
-        "reason": SUM,
+        "reason": gru.frozen["gru"],
         "macs": GRU,
         "macs_share": round(GRU / (GRU + REST), 6),
         "parameters": 3 * 32 * (8 + 32 + 2),
     }
     assert list(held) == ["gru", "norm"]
     lines = staying_lines({"compressed": {"frozen": held}})
-    assert lines == [f"not pruned: gru, {100 * GRU / (GRU + REST):.0f} % of the MACs: {SUM}"]
+    assert lines == [f"not pruned: gru, {100 * GRU / (GRU + REST):.0f} % of the MACs: {gru.frozen['gru']}"]
 
 
 def test_work_that_is_not_counted_is_said(gru: Structure) -> None:
