@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -358,6 +358,12 @@ def _all_yes(of: Mapping[str, str]) -> bool:
     return len(of) == len(FORMATS) and set(of.values()) == {"yes"}
 
 
+def _of_those_tried(formats: Iterable[Mapping[str, str]]) -> str:
+    """How many are right in both formats; families whose files were not made do not count."""
+    tried = [each for each in formats if each]
+    return f"{sum(map(_all_yes, tried))} of {len(tried)} that were tried" if tried else "not tried"
+
+
 def table(rows: list[Row], command: str) -> str:
     """All of it as Markdown."""
     total = len(rows)
@@ -365,8 +371,8 @@ def table(rows: list[Row], command: str) -> str:
         "pruned": sum(row.left is not None and row.left < 1 for row in rows),
         f"with {LOW:.0%} of their MACs or less": sum(row.left is not None and row.left <= LOW for row in rows),
         "equal to the masked twin": sum(row.equal == "yes" for row in rows),
-        "exported and equal in both runtimes": sum(_all_yes(row.files) for row in rows),
-        "candidates sliced in both formats": sum(_all_yes(row.sliced) for row in rows),
+        "exported and equal in both runtimes": _of_those_tried(row.files for row in rows),
+        "candidates sliced in both formats": _of_those_tried(row.sliced for row in rows),
         "reloaded from weights alone": sum(row.reloaded == "yes" for row in rows),
         "crashed or hung": sum(bool(row.fault) for row in rows),
         f"with {LOW:.0%} of their MACs or less by torch-pruning alone": sum(
