@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -76,7 +77,9 @@ def test_every_layer_that_stays_is_listed_the_dearest_first() -> None:
     # Heads of the attention and what it makes, the transposed convolution, and what bare weights make.
     widths = {group.name: group.channels for group in structure.groups}
     assert widths == {"attend": 3, "attend.out_proj": 12, "up": 6, "gain": 10, "fc1": 16}
-    assert structure.frozen == {"embed": "it meets what stays", "idle": "it does not run"}
+    where = structure.frozen["embed"].removeprefix("it meets what stays")
+    assert re.fullmatch(r" \(test_stays\.py:\d+\)", where)
+    assert structure.frozen == {"embed": f"it meets what stays{where}", "idle": "it does not run"}
     assert structure.costs["attend"].parameters == count_parameters(network.attend)
     assert sum(cost.parameters for cost in structure.costs.values()) == count_parameters(network)
     assert sum(cost.macs for cost in structure.costs.values()) == count_macs(network, (20, 12))
