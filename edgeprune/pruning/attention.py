@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import handle_torch_function, has_torch_function
 
 from edgeprune.core.errors import SurgeryError
 
@@ -22,10 +19,44 @@ class NarrowAttention(nn.MultiheadAttention):
     scale: float
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As torch's, with its shapes."""
-        return _attend(self, query, key, value, *args, **kwargs)
+        del is_causal  # It is a hint that the mask is causal; the mask is there all the same.
+        batched = query.ndim == 3
+        if not batched:
+            query, key, value = (each.unsqueeze(0 if self.batch_first else 1) for each in (query, key, value))
+        if not self.batch_first:
+            query, key, value = (each.transpose(0, 1) for each in (query, key, value))
+        q, k, v = (
+            F.linear(each, weight, bias).reshape(*each.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
+            for each, weight, bias in zip((query, key, value), *_projections(self), strict=True)
+        )
+        mask = _mask(q, attn_mask, key_padding_mask)
+        dropout = self.dropout if self.training else 0.0
+        weights = None
+        if need_weights:
+            scores = q @ k.transpose(-2, -1) * self.scale
+            weights = torch.softmax(scores if mask is None else scores + mask, -1)
+            mixed = F.dropout(weights, dropout) @ v
+            weights = weights.mean(1) if average_attn_weights else weights
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scale)
+        out = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        if not self.batch_first:
+            out = out.transpose(0, 1)
+        if not batched:
+            out = out.squeeze(0 if self.batch_first else 1)
+            weights = None if weights is None else weights.squeeze(0)
+        return out, weights
 
 
 def narrow_attention(layer: nn.MultiheadAttention) -> None:
@@ -50,52 +81,6 @@ def narrow_attention(layer: nn.MultiheadAttention) -> None:
         layer.kdim, layer.vdim = layer.k_proj_weight.shape[1], layer.v_proj_weight.shape[1]
     # So that no encoder layer hands its parameters to a kernel that thinks heads and embedding of one width.
     layer._qkv_same_embed_dim = False
-
-
-def _attend(
-    layer: NarrowAttention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    key_padding_mask: Tensor | None = None,
-    need_weights: bool = True,
-    attn_mask: Tensor | None = None,
-    average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    given = (query, key, value)
-    if has_torch_function(given):
-        # One call, as F.multi_head_attention_forward is: whoever counts a network's calls counts the same.
-        return handle_torch_function(
-            _attend, given, layer, *given, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-        )
-    del is_causal  # It is a hint that the mask is causal; the mask is there all the same.
-    batched = query.ndim == 3
-    if not batched:
-        query, key, value = (each.unsqueeze(0 if layer.batch_first else 1) for each in given)
-    if not layer.batch_first:
-        query, key, value = (each.transpose(0, 1) for each in (query, key, value))
-    q, k, v = (
-        F.linear(each, weight, bias).reshape(*each.shape[:2], layer.num_heads, layer.head_dim).transpose(1, 2)
-        for each, weight, bias in zip((query, key, value), *_projections(layer), strict=True)
-    )
-    mask = _mask(q, attn_mask, key_padding_mask)
-    dropout = layer.dropout if layer.training else 0.0
-    weights = None
-    if need_weights:
-        scores = q @ k.transpose(-2, -1) * layer.scale
-        weights = torch.softmax(scores if mask is None else scores + mask, -1)
-        mixed = F.dropout(weights, dropout) @ v
-        weights = weights.mean(1) if average_attn_weights else weights
-    else:
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=layer.scale)
-    out = layer.out_proj(mixed.transpose(1, 2).flatten(2))
-    if not layer.batch_first:
-        out = out.transpose(0, 1)
-    if not batched:
-        out = out.squeeze(0 if layer.batch_first else 1)
-        weights = None if weights is None else weights.squeeze(0)
-    return out, weights
 
 
 def _projections(layer: NarrowAttention) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:

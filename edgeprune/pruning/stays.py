@@ -79,9 +79,9 @@ def stays(
             if layer not in stay.coupling.readers:
                 follows.setdefault(layer, stay)
     for place in costs:
-        if place in reasons or place in outputs or place in grouped:
-            continue
         name = "" if place == OWN else place
+        if place in reasons or name in outputs or place in grouped:
+            continue
         alone = not costs[place].parameters
         if alone and narrowest is not None and narrowest.macs.get(name, 0) < work.macs.get(name, 0):
             continue
@@ -163,12 +163,8 @@ def _reason(module: nn.Module, name: str, work: Work, held: bool, follows: Stay 
         name == each.rpartition(".")[0] for own in work.reads.values() for each in own
     ):
         return "it does not run"
-    if name in work.bare_neurons:
-        return "weights that are used without a layer (F.linear, F.conv2d, @) are not pruned yet"
     if follows is not None:
         return f"it goes with {follows.coupling.group.name}, which stays"
-    if isinstance(module, WEIGHTED) and not isinstance(module, nn.Linear) and module.groups > 1:
-        return "grouped convolutions are pruned only together with another layer"
     if isinstance(module, WEIGHTED):
         return "no layer that can be narrowed reads it"
     if work.macs.get(name, 0):

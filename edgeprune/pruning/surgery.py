@@ -81,8 +81,7 @@ def cut(network: nn.Module, shape: Shape, plan: PruningPlan, graph: Graph | None
 
 def _correct_calls(pruned: nn.Module, shape: Shape, graph: Graph, gone: Sequence[int]) -> None:
     """Calls get the sizes that are left, where the network's own code has others."""
-    changes = {number: Change.of(call, gone) for number, call in enumerate(graph.labelled.calls)}
-    corrections = Corrections(changes)
+    corrections = Corrections({call.where: Change.of(call, gone) for call in graph.labelled.calls}, pruned)
     example = cast(made(shape, 2, torch.zeros), input_dtype(pruned))
     try:
         with torch.no_grad(), corrections:
@@ -90,7 +89,7 @@ def _correct_calls(pruned: nn.Module, shape: Shape, graph: Graph, gone: Sequence
     except Exception:  # noqa: BLE001 - the user's forward may raise anything; whoever asks the network will hear of it
         return
     if corrections.stale:
-        correct(pruned, {number: changes[number] for number in sorted(corrections.stale)})
+        correct(pruned, corrections.stale)
 
 
 def twin(masked: nn.Module, graph: Graph, plan: PruningPlan) -> nn.Module:

@@ -224,6 +224,47 @@ def test_numbers_in_the_users_forward_are_put_right(kind: str) -> None:
     assert proven(Body(do, reads), (3, 8, 8)) == groups | {"next": 12}
 
 
+class Dropped(nn.Module):
+    """Blocks that are left out, and noise, in training alone: calls with numbers that evaluation never makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 16), nn.Linear(16, 5)
+        self.blocks = nn.ModuleList(Attention16() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        if self.training:
+            x = (x * 1.5 + 0 * x.new_empty(len(x), 1, 1).bernoulli_(0.5).div_(0.5)).view(len(x), -1, x.shape[2])
+        for number, block in enumerate(self.blocks):
+            if not (self.training and number == 0):
+                x = block(x)
+        return self.head(x.mean(1))
+
+
+class Attention16(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, 2, c // 2).permute(2, 0, 3, 1, 4)
+        y = ((q @ k.transpose(-2, -1)) * (c // 2) ** -0.5).softmax(-1) @ v
+        return x + self.out(y.transpose(1, 2).reshape(n, t, c))
+
+
+def test_what_training_alone_does_disturbs_no_corrections() -> None:
+    network = Dropped().eval()
+    plan = PruningPlan({"embed": tuple(range(0, 16, 2))})
+    pruned = cut(network, (4, 6), plan)
+    assert isinstance(pruned, Corrected)
+    masked = mask(network, found(network, (4, 6)).couplings, plan)
+    x = torch.randn(5, 4, 6)
+    for one in (False, True):
+        torch.testing.assert_close(pruned.train(one)(x), masked.train(one)(x))
+
+
 def test_a_forward_without_numbers_is_left_alone() -> None:
     network = Body(lambda x: x.reshape(len(x), -1, 36).unflatten(-1, (6, 6)))
     assert type(cut(network.eval(), (3, 8, 8), PruningPlan({"conv": (0, 1)}))) is Body

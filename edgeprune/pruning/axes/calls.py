@@ -7,6 +7,8 @@ that corrects its calls while they are made, so exports see the right numbers as
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from edgeprune.pruning.axes.labels import FREE, Axis, Call
+from edgeprune.pruning.axes.labels import FREE, Axis, Call, Where
 from edgeprune.pruning.axes.shapes import blocks
 from edgeprune.pruning.axes.tracker import Tracker
 
@@ -48,14 +50,15 @@ class Change:
 class Recorder(TorchFunctionMode):
     """Notes the calls of a network whose labels are followed."""
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, network: nn.Module) -> None:
         super().__init__()
-        self._tracker = tracker
+        self._tracker, self._places = tracker, _Places(network)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if (function := _FUNCTIONS.get(func)) is None:
             return out
+        where = self._places.now(function)
         made = [each for each in tree_leaves(out) if isinstance(each, Tensor)]
         for each in made if function in ("zeros", "expand") else ():
             # What was asked for in some size follows what it meets, and is asked for in that size.
@@ -68,7 +71,7 @@ class Recorder(TorchFunctionMode):
         after = tuple(map(self._tracker.of, made))
         padded = _padded(args, kwargs or {}) if function == "pad" else None
         given = (tuple(map(_untensored, args[1:])), {key: _untensored(each) for key, each in (kwargs or {}).items()})
-        self._tracker.note(Call(function, before, after, tuple(fixed), padded, _factor(function, args), given))
+        self._tracker.note(Call(where, function, before, after, tuple(fixed), padded, _factor(function, args), given))
         return out
 
     def _fixed(self, x: Tensor, out: Tensor) -> list[tuple[int, int]]:
@@ -111,30 +114,46 @@ def _factor(function: str, args: Sequence[Any]) -> float | None:
     return args[1] if function == "scale" and len(args) > 1 and isinstance(args[1], int | float) else None
 
 
+class _Places:
+    """Tells the calls of one run of a network apart."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._names = {id(module): name for name, module in network.named_modules()}
+        self._times: Counter[tuple[str, str, int, str]] = Counter()
+
+    def now(self, function: str) -> Where:
+        """Where the call is made that is being handled: in the innermost method of a module."""
+        frame, place = sys._getframe(1).f_back, ("", "", 0, function)
+        while frame is not None:
+            code = frame.f_code
+            own = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+            if isinstance(own, nn.Module) and id(own) in self._names:
+                place = (self._names[id(own)], code.co_filename, frame.f_lineno, function)
+                break
+            frame = frame.f_back
+        self._times[place] += 1
+        return Where(*place, self._times[place])
+
+
 class Corrections(TorchFunctionMode):
-    """Gives calls the numbers that are right once channels are gone: `changes`, by how many calls came before.
+    """Gives calls of `network` the numbers that are right once channels are gone. `stale` had asked for others."""
 
-    `stale` are those that had asked for others.
-    """
-
-    def __init__(self, changes: Mapping[int, Change]) -> None:
+    def __init__(self, changes: Mapping[Where, Change], network: nn.Module) -> None:
         super().__init__()
-        self._changes, self._next = changes, 0
-        self.stale: set[int] = set()
+        self._changes, self._places = changes, _Places(network)
+        self.stale: dict[Where, Change] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         function = _FUNCTIONS.get(func)
         if function is None:
             return func(*args, **kwargs)
-        number, self._next = self._next, self._next + 1
-        if (change := self._changes.get(number)) is None:
+        where = self._places.now(function)
+        if (change := self._changes.get(where)) is None:
             return func(*args, **kwargs)
-        if change.call.function != function:
-            raise RuntimeError("its forward takes another way once channels are gone")
         right = _CORRECT[function](change, list(args), dict(kwargs))
         if _plain(right) != _plain((args, kwargs)):
-            self.stale.add(number)
+            self.stale[where] = change
         return func(*right[0], **right[1])
 
 
@@ -146,15 +165,15 @@ def _plain(arguments: Any) -> list[Any]:
 class Corrected(nn.Module):
     """What a network's class is given beside its own: a forward whose calls ask for the sizes that are left."""
 
-    _changes: Mapping[int, Change]
+    _changes: Mapping[Where, Change]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the network answers."""
-        with Corrections(self._changes):
+        with Corrections(self._changes, self):
             return super().forward(*args, **kwargs)
 
 
-def correct(network: nn.Module, changes: Mapping[int, Change]) -> None:
+def correct(network: nn.Module, changes: Mapping[Where, Change]) -> None:
     """From now on the forward of `network` makes these calls with the numbers that are right."""
     own = type(network)
     network.__class__ = type(own.__name__, (Corrected, own), {"__module__": own.__module__})

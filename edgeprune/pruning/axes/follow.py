@@ -33,7 +33,7 @@ def label(network: nn.Module, inputs: Inputs) -> Labelled:
     heads: frozenset[int] = frozenset()
     while True:
         tracker = Tracker(network, RULES, heads)
-        with torch.no_grad(), plain_kernels(), tracker.inside(network), tracker, Recorder(tracker):
+        with torch.no_grad(), plain_kernels(), tracker.inside(network), tracker, Recorder(tracker, network):
             out = ask(network, inputs)
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
@@ -74,7 +74,7 @@ class Twin(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         """What the network answers."""
         tracker = _Narrowed(self.network, self._labelled, self._gone)
-        with torch.no_grad(), plain_kernels(), tracker, Recorder(tracker):
+        with torch.no_grad(), plain_kernels(), tracker, Recorder(tracker, self.network):
             return self.network(*inputs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,27 @@ class Side:
         return self.tensor.rpartition(".")[0]
 
 
+class Where(NamedTuple):
+    """By which calls are told apart: the module and the line that make them, and how often they did so in this run.
+
+    So calls that are made in training alone, and blocks that are left out there at random, disturb no others.
+    """
+
+    module: str
+    file: str
+    line: int
+    function: str
+    times: int
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A call of the network's own forward that takes numbers: `reshape`, `pad`, `split` and their kind.
 
-    Calls are told apart by how many came before. `before` and `after` are the labels of the tensors' axes that it takes
-    and makes, with channels' numbers.
+    `before` and `after` are the labels of the tensors' axes that it takes and makes, with channels' numbers.
     """
 
+    where: Where
     function: str
     before: tuple[Axis, ...]
     after: tuple[tuple[Axis, ...], ...]
