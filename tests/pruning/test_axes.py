@@ -177,6 +177,24 @@ def test_attention_that_lost_nothing_is_torchs(batch_first: bool, bias: bool, ot
         torch.testing.assert_close(one, two)
 
 
+def test_widths_are_in_steps_of_a_block_of_rows() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attend, self.rnn = nn.MultiheadAttention(128, 16, batch_first=True), nn.GRU(128, 32, batch_first=True)
+            self.head = nn.Linear(32, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(self.attend(x, x, x)[0])[0][:, -1])
+
+    groups = discover(Mixed().eval(), (4, 128), runtime="onnxruntime").groups
+    # Blocks of eight: a head is eight rows of queries, a unit of a GRU three rows of gates.
+    assert {group.name: group.multiple_of for group in groups if group.name in ("attend", "rnn")} == {
+        "attend": 1,
+        "rnn": 2,
+    }
+
+
 def test_attention_with_keys_of_its_own_says_so() -> None:
     with pytest.raises(SurgeryError, match="add_bias_kv"):
         narrow_attention(nn.MultiheadAttention(8, 2, add_bias_kv=True))
@@ -213,6 +231,7 @@ NUMBERS: dict[str, tuple[Callable[[Tensor], Tensor], int, dict[str, int]]] = {
     "zeros": (lambda x: x + torch.zeros(1, 16, 1, 1), 16, {"conv": 16}),
     "new zeros": (lambda x: torch.cat([x, x.new_zeros(len(x), 16, 6, 6) + x], 1), 32, {"conv": 16}),
     "picked": (lambda x: x[:, 4:] * x[:, 3].unsqueeze(1), 12, {"conv": 12}),
+    "picked behind": (lambda x: x[:, :4] * x[:, 9].unsqueeze(1), 4, {"conv": 4}),
     "scale": (lambda x: x * x.shape[1] ** -0.5, 16, {"conv": 16}),
     "divided": (lambda x: x / x.shape[1], 16, {"conv": 16}),
 }
@@ -336,6 +355,18 @@ def test_what_needs_all_channels_is_named_and_the_rest_is_pruned(do: Callable[[T
     structure = found(Body(do), (3, 8, 8))
     assert [group.name for group in structure.groups] == ["next"]
     assert why in structure.frozen["conv"]
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda x: x * x.mean(1, keepdim=True),
+        lambda x: x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6),
+        lambda x: x.mean((2, 3), keepdim=True) + x,
+    ],
+)
+def test_means_over_channels_are_those_of_what_is_left(do: Callable[[Tensor], Tensor]) -> None:
+    assert proven(Body(do), (3, 8, 8)) == {"conv": 16, "next": 12}
 
 
 def test_a_floor_is_raised_where_the_network_works_out_nothing() -> None:

@@ -63,14 +63,6 @@ class Tracker(TorchDispatchMode):
         for name, tensor in (*network.named_parameters(), *network.named_buffers()):
             self._own[name] = tuple(self._of_side(Side(name, axis), size) for axis, size in enumerate(tensor.shape))
             self.set(tensor, self._own[name])
-        for name, module in network.named_modules():
-            if isinstance(module, nn.RNNBase):
-                # All its layers, and both directions, have as many units, and as many projected ones.
-                for kind in ("weight_hh", "weight_hr"):
-                    leaves = [leaf for leaf, _ in module.named_parameters() if kind in leaf]
-                    columns = [self._own[f"{name}.{leaf}".lstrip(".")][1] for leaf in leaves]
-                    for other in columns[1:]:
-                        self.same(columns[0], other, "")
 
     # Atoms
 
