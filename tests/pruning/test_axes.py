@@ -404,6 +404,21 @@ def test_labels_are_those_of_the_network_whatever_the_batch() -> None:
     assert two.held.keys() & set(two.axes[next(iter(two.axes))].tolist()) == set()
 
 
+def test_readers_of_attention_are_not_listened_to_but_the_others_are_refitted() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 24, batch_first=True)
+    network, shape = nn.Sequential(nn.Linear(12, 16), layer, nn.Flatten(), nn.Linear(96, 5)).eval(), (6, 12)
+    structure = found(network, shape)
+    x = torch.randn(60, *shape)
+    layers = sorted({reader.layer for coupling in structure.couplings for reader in coupling.consumers})
+    # What attention reads and makes is multiplied inside of it: no layer runs that could be heard.
+    assert layers == ["1.linear1", "1.linear2", "3"]
+    grams = gram_matrices(network, layers, [x], len(x))
+    criterion = Ranked(network, structure, rankings.reconstruction(network, structure, grams), grams)
+    plan = criterion.plan({group.name: group.channels // 2 for group in structure.groups})
+    prune(criterion, structure, plan, check=True)
+
+
 @pytest.mark.parametrize("kind", ["l1", "l2", "taylor", "activation", "reconstruction"])
 def test_every_criterion_ranks_what_no_layer_reads(kind: str) -> None:
     """Units that are read by bare weights alone: nothing is refitted, and all the same pruned right."""
