@@ -10,7 +10,7 @@ from edgeprune.core.errors import SurgeryError
 
 
 class NarrowAttention(nn.MultiheadAttention):
-    """`nn.MultiheadAttention` whose heads together need not be as wide as the embedding.
+    """`nn.MultiheadAttention` (Vaswani et al. 2017, 3.2.2) whose heads together need not be as wide as the embedding.
 
     Parameters have torch's names: `in_proj_weight` is (3 * heads * width of a head, embedding), or `q_proj_weight` and
     its kind (heads * width, their own input); `out_proj` is (embedding, heads * width). `narrow_attention` makes it.
