@@ -22,6 +22,7 @@ def bench_group() -> None:
 @bench_group.command("paper")
 @click.option("--data", default="mnist", metavar="DATA", help="mnist, fashion-mnist, cifar10 or a PATH  [mnist]")
 @click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="where the data sets' files are")
+@click.option("--model", metavar="MODEL", help="another network than the paper's: of the zoo, or FILE.py:FUNCTION")
 @click.option(
     "--methods", metavar="ROWS", help="rows by comma, METHOD[@NCR][+CRITERION]: acnn,edgeprune@5,random+taylor"
 )
@@ -42,6 +43,7 @@ def bench_group() -> None:
 def paper_command(
     data: str,
     data_dir: Path | None,
+    model: str | None,
     methods: str | None,
     seeds: int | None,
     episodes: int,
@@ -61,15 +63,16 @@ def paper_command(
     from edgeprune.papers.bench_config import BenchConfig  # noqa: PLC0415
     from edgeprune.papers.published import PUBLISHED  # noqa: PLC0415
 
-    printed = PUBLISHED.get(published_name(data), {})
+    printed = PUBLISHED.get(published_name(data), {}) if model is None else {}
     targets = {name: row.ncr[0] for name, row in printed.items()}
     if targets:
         # Ours and the simple searches are held to what the paper's own method reached.
         targets[""] = targets["acnn"]
-    folder = out or Path("bench") / Path(data).name
+    folder = out or Path("bench") / "-".join([Path(data).name, *([] if model is None else [_file_name(model)])])
     config = BenchConfig(
         data=data,
         data_dir=data_dir,
+        model=model,
         methods=None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
         seeds=seeds if seeds is not None else 3 if budget_evals is None else 5,
         episodes=episodes,
@@ -86,6 +89,12 @@ def paper_command(
         click.echo(line, err=True)
     _show_paper(folder)
     return 0
+
+
+def _file_name(model: str) -> str:
+    """Of `net.py:network` net-network: something that a folder may be called."""
+    path, _, function = model.rpartition(":")
+    return f"{Path(path).stem}-{function}" if path else function
 
 
 def _show_paper(folder: Path) -> None:

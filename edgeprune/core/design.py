@@ -33,6 +33,8 @@ class Group:
     kind: Literal["inputs", "neurons", "channels"] = "neurons"
     #: How many neurons go with one channel (several layers may make it), for NCR.
     neurons_per_channel: int = 1
+    #: Rows of its first layer's weight that make one channel: more than one where whole heads go, or one of each group.
+    rows_per_channel: int = 1
 
     def snap(self, width: float) -> int:
         """The nearest allowed width at or below `width`, never under the floor."""

@@ -1,8 +1,10 @@
 """Numbers that tell parameters apart: which element of which parameter a constant of an exported file is.
 
 Every float parameter element of a network gets its own value. A converter may transpose, reshape or rename tensors, but
-it copies values, so afterwards each constant says element by element where it came from. Removing channels removes
-codes; what is left of a constant must be an outer product of kept indices, and is filled with real weights by code.
+it copies values, so afterwards each constant says element by element where it came from. At most it adds the same small
+number to a whole tensor (the 3 of a hard sigmoid to the bias before it), which the gaps between tensors give away.
+Removing channels removes codes; what is left of a constant must be an outer product of kept indices, and is filled with
+real weights by code.
 """
 
 from __future__ import annotations
@@ -24,28 +26,47 @@ Floats = NDArray[np.float32]
 _BASE = 0x4B000000
 #: More parameters than this cannot be templated: a candidate would no longer be a matter of milliseconds.
 MAX_CODES = 1 << 24
+#: Codes between two tensors that are nobody's: what a converter may add at most.
+_GAP = 8
 
 
 class TemplateError(ExportError):
     """This network cannot be sliced from an exported template; a real export may still work."""
 
 
-def assign_codes(network: nn.Module) -> int:
-    """Overwrite all float parameters and buffers with distinct codes; returns how many. Raises TemplateError."""
+def assign_codes(network: nn.Module) -> Codes:
+    """Overwrite all float parameters and buffers with distinct codes; returns who has which. Raises TemplateError."""
     stored = set(network.state_dict(keep_vars=True))
     named = [*network.named_parameters(), *network.named_buffers()]
     tensors = [tensor for name, tensor in named if name in stored and tensor.is_floating_point()]
-    total = sum(tensor.numel() for tensor in tensors)
-    if total > MAX_CODES:
-        raise TemplateError(f"cannot slice: {total} parameters are more than {MAX_CODES}")
-    start = 0
+    start, starts = 0, []
     for tensor in tensors:
+        starts.append(start)
+        start += tensor.numel() + _GAP
+    if start > MAX_CODES:
+        raise TemplateError(f"cannot slice: {start} parameters are more than {MAX_CODES}")
+    for first, tensor in zip(starts, tensors, strict=True):
         if tensor.dtype != torch.float32:
             raise TemplateError(f"cannot slice: parameters are {tensor.dtype}, not float32")
-        bits = np.arange(_BASE + start, _BASE + start + tensor.numel(), dtype=np.uint32)
+        bits = np.arange(_BASE + first, _BASE + first + tensor.numel(), dtype=np.uint32)
         tensor.data = torch.from_numpy(bits.view(np.float32)).reshape(tensor.shape)
-        start += tensor.numel()
-    return total
+    return Codes(np.array(starts, np.int64), start)
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Where the codes of each tensor start, ascending; all codes are below `total`."""
+
+    starts: Ints
+    total: int
+
+    def shift(self, codes: Ints) -> int:
+        """What was added to the codes of one whole tensor; 0 where they are of several."""
+        number = int(np.searchsorted(self.starts, codes.min(), side="right")) - 1
+        end = self.starts[number + 1] if number + 1 < len(self.starts) else self.total
+        added = int(codes.min() - self.starts[number])
+        # Of a whole tensor the last code lies as far from the next tensor as the first from its own start.
+        return added if 0 < added < _GAP and codes.max() == end - _GAP + added - 1 else 0
 
 
 def decode(array: Floats) -> Ints:
@@ -73,28 +94,42 @@ class Gather:
         return self.features[lookup.present[self.columns].any(axis=0)]
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A float constant of the template: the codes of its elements, and what the converter added to all of them."""
+
+    codes: Ints
+    added: int = 0
+
+    def cut(self, lookup: Lookup) -> Floats:
+        """What a candidate has there. Raises TemplateError."""
+        values = lookup.cut(self.codes)
+        return values + np.float32(self.added) if self.added else values
+
+
 @dataclass(slots=True)
 class Atlas:
     """Sorts a template's constants: float ones made of codes, index ones that are a gather's, and the rest."""
 
-    total: int
+    known: Codes
     gathers: list[Gather]
     _seen: NDArray[np.bool_] = field(init=False)
     _found: list[int] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self._seen = np.zeros(self.total, dtype=np.bool_)
+        self._seen = np.zeros(self.known.total, dtype=np.bool_)
 
-    def codes(self, array: Floats) -> Ints | None:
-        """The codes of a float constant, None where it is an ordinary one. Raises TemplateError for a mixture."""
+    def coded(self, array: Floats) -> Coded | None:
+        """What a float constant was made of, None where it is an ordinary one. Raises TemplateError for a mixture."""
         codes = decode(array)
-        inside = (codes >= 0) & (codes < self.total)
+        inside = (codes >= 0) & (codes < self.known.total)
         if not inside.any():
             return None
         if not inside.all():
             raise TemplateError("cannot slice: the converter mixed parameters with other numbers")
-        self._seen[codes] = True
-        return codes
+        added = self.known.shift(codes)
+        self._seen[codes - added] = True
+        return Coded(codes - added, added)
 
     def gather(self, array: NDArray[np.integer]) -> Gather | None:
         """The gather whose index constant this is."""

@@ -57,13 +57,13 @@ class Template:
         """
         pairs = find_batchnorm_pairs(network)
         coded = fold_batchnorm(network, pairs).cpu().float()
-        total = assign_codes(coded)
+        known = assign_codes(coded)
         skeletons = []
         for wrapped in (None, input_layer) if input_layer is not None else (None,):
             probe = deepcopy(coded)
             if wrapped is not None:
                 _wrap(probe, wrapped)
-            atlas = Atlas(total, _label_gathers(probe))
+            atlas = Atlas(known, _label_gathers(probe))
             skeletons.append((EXPORTERS[format].skeleton(probe, example, atlas), atlas))
             atlas.check_complete(coded)
         template = cls(format, coded, pairs, skeletons)
@@ -87,7 +87,7 @@ class Template:
         Raises TemplateError where the surgery left something else than whole channels, or the file differs.
         """
         plain, atlas = self._skeletons[0]
-        lookup = Lookup(atlas.total, coded_pruned.state_dict(), folded_state(pruned, self._pairs))
+        lookup = Lookup(atlas.known.total, coded_pruned.state_dict(), folded_state(pruned, self._pairs))
         gathering, atlas = self._skeletons[-1]
         selects = any(len(gather.cut(lookup)) < len(gather.features) for gather in atlas.gathers)
         data = (gathering if selects else plain).fill(lookup, padded)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgeprune.exporters.codes import Atlas, Gather, Ints, Lookup, Padded, TemplateError, check_padded
+from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
 
 
 class OnnxSkeleton:
@@ -18,15 +18,15 @@ class OnnxSkeleton:
     def __init__(self, model: onnx.ModelProto, atlas: Atlas) -> None:
         """Takes `model` over. Raises TemplateError where a constant mixes parameters with other numbers."""
         self._model = model
-        self._codes: dict[int, Ints] = {}
+        self._coded: dict[int, Coded] = {}
         self._gathers: dict[int, Gather] = {}
         _free_flattens(model.graph)
         # Shapes of activations are those of the full network; no runtime needs them.
         del model.graph.value_info[:]
         for index, tensor in enumerate(model.graph.initializer):
             array = numpy_helper.to_array(tensor)
-            if array.dtype == np.float32 and (codes := atlas.codes(array)) is not None:
-                self._codes[index] = codes
+            if array.dtype == np.float32 and (coded := atlas.coded(array)) is not None:
+                self._coded[index] = coded
             elif array.dtype in (np.int32, np.int64) and (gather := atlas.gather(array)) is not None:
                 self._gathers[index] = gather
             else:
@@ -40,8 +40,8 @@ class OnnxSkeleton:
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         constants = model.graph.initializer
-        for index, codes in self._codes.items():
-            array = lookup.cut(codes)
+        for index, coded in self._coded.items():
+            array = coded.cut(lookup)
             constants[index].dims[:] = array.shape
             constants[index].raw_data = array.tobytes()
         for index, gather in self._gathers.items():

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgeprune.exporters.codes import Atlas, Gather, Ints, Lookup, Padded, TemplateError, check_padded
+from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
 from edgeprune.exporters.quiet import first_line
 from edgeprune.exporters.tflite import pack
 
@@ -31,7 +31,7 @@ class TfliteSkeleton:
             raise TemplateError("cannot slice: the TFLite file has several subgraphs")
         self._model = model
         self._graph = graph = model.subgraphs[0]
-        self._codes: dict[int, Ints] = {}
+        self._coded: dict[int, Coded] = {}
         self._gathers: dict[int, Gather] = {}
         for index, tensor in enumerate(graph.tensors):
             if tensor.shapeSignature is not None:
@@ -39,8 +39,8 @@ class TfliteSkeleton:
             data = model.buffers[tensor.buffer].data
             if data is None or not len(data):
                 continue
-            if tensor.type == _FLOAT and (codes := atlas.codes(data.view(np.float32))) is not None:
-                self._codes[index] = codes.reshape(tensor.shape)
+            if tensor.type == _FLOAT and (coded := atlas.coded(data.view(np.float32))) is not None:
+                self._coded[index] = Coded(coded.codes.reshape(tensor.shape), coded.added)
             elif tensor.type in _INTS and (gather := atlas.gather(data.view(_INTS[tensor.type]))) is not None:
                 self._gathers[index] = gather
         #: Of each reshape with one axis that takes what is left: the tensor with its target, and its output.
@@ -59,8 +59,8 @@ class TfliteSkeleton:
             tensor.shape = np.array(array.shape, np.int32)
             model.buffers[tensor.buffer] = schema.BufferT(data=array.reshape(-1).view(np.uint8))
 
-        for index, codes in self._codes.items():
-            put(index, lookup.cut(codes))
+        for index, coded in self._coded.items():
+            put(index, coded.cut(lookup))
         for index, gather in self._gathers.items():
             tensor = graph.tensors[index]
             shape = [-1 if size == len(gather.features) else size for size in tensor.shape]

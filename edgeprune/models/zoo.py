@@ -62,6 +62,26 @@ class LeNet5(nn.Module):
         return self.fc3(F.relu(self.fc2(x)))  # type: ignore[no-any-return]
 
 
+class LeNet5Caffe(nn.Module):
+    """Caffe's LeNet-5, 20-50-800-500, on which papers on structured pruning print their tables: two 5x5 convolutions
+    without padding, each followed by max pooling alone, and two fully connected layers.
+    """
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.conv1 = nn.Conv2d(channels, 20, 5)
+        self.conv2 = nn.Conv2d(20, 50, 5)
+        self.fc1 = nn.Linear(50 * (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2), 500)
+        self.fc2 = nn.Linear(500, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of x (N, C, H, W)."""
+        x = F.max_pool2d(self.conv1(x), 2)
+        x = F.max_pool2d(self.conv2(x), 2)
+        return self.fc2(F.relu(self.fc1(x.flatten(1))))  # type: ignore[no-any-return]
+
+
 class _BasicBlock(nn.Module):
     """Two 3x3 convolutions and an option-A shortcut (He et al. 2016): subsampled, zero-padded channels, no weights."""
 
@@ -215,18 +235,21 @@ ZOO: dict[str, Callable[[Shape, int], nn.Module]] = {
     "mlp-32-16": lambda shape, classes: MLP(math.prod(shape), (32, 16), classes),
     "mlp-1024-1024": lambda shape, classes: MLP(math.prod(shape), (1024, 1024), classes),
     "lenet5": LeNet5,
+    "lenet-5-caffe": LeNet5Caffe,
     **FAMILIES,
 }
 
-#: Zoo networks that convolve, so they want images of at least 8 pixels a side.
-CONVOLUTIONAL = ("lenet5", *FAMILIES)
+#: Zoo networks that convolve: pixels a side that their images have at least.
+CONVOLUTIONAL = {"lenet5": 8, "lenet-5-caffe": 16, **dict.fromkeys(FAMILIES, 8)}
 
 
 def build(name: str, shape: Shape, classes: int) -> nn.Module:
     """The zoo network `name` for inputs (N, *shape). Raises ModelError where the data does not fit it."""
-    if name in CONVOLUTIONAL and (len(shape) != 3 or min(shape[1:]) < 8):
+    least = CONVOLUTIONAL.get(name, 0)
+    if least and (len(shape) != 3 or min(shape[1:]) < least):
+        found = "x".join(map(str, shape))
         raise ModelError(
-            f"model '{name}' needs images of at least 8x8 pixels, but the data is {'x'.join(map(str, shape))}",
+            f"model '{name}' needs images of at least {least}x{least} pixels, but the data is {found}",
             "choose --model lenet-300-100 or your own FILE.py:FUNCTION",
         )
     return ZOO[name](shape, classes)

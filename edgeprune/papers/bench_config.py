@@ -32,6 +32,8 @@ class BenchConfig:
 
     data: str = "mnist"
     data_dir: Path | None = None
+    #: A network of the zoo, or FILE.py:FUNCTION; None: the papers'.
+    model: str | None = None
     #: None: those of `TABLE`.
     methods: tuple[str, ...] | None = None
     seeds: int = 3
@@ -87,7 +89,7 @@ class BenchConfig:
             "train_epochs": self.train_epochs,
             "finetune_epochs": self.finetune_epochs,
         }
-        return {name: value for name, value in shared.items() if value is not None}
+        return {"model": self.model, **{name: value for name, value in shared.items() if value is not None}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,8 @@ class BenchHeader:
 
     schema: int = BENCH_SCHEMA
     data: str
+    #: As it was given; None: the papers' network.
+    model: str | None = None
     #: Of a search whose method says no more; None in files of before it was noted.
     episodes: int | None = None
     #: Neurons per layer, input and output included.

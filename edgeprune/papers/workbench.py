@@ -231,7 +231,7 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     train_set, validation, test = (
         Batches(split, dataset.preprocessing) for split in (dataset.train, dataset.validation, dataset.test)
     )
-    network = _untrained(dataset, seed)
+    network = _untrained(dataset, config.model, seed)
     structure = discover(network, shape, runtime="onnxruntime", max_sparsity=0.95)
     big = sum(p.numel() for p in network.parameters()) > BIG
     learning_rate, epochs, brief_steps = (
@@ -280,12 +280,12 @@ def make_ground(config: BenchConfig, seed: int, progress: Progress) -> Ground:
     )
 
 
-def _untrained(dataset: Dataset, seed: int) -> nn.Module:
-    """The papers' network: 300-100, or 1024-1024 for colour images."""
+def _untrained(dataset: Dataset, model: str | None, seed: int) -> nn.Module:
+    """`model`, or the papers' network: 300-100, or 1024-1024 for colour images."""
     shape = dataset.input_shape
     colour = len(shape) == 3 and shape[0] == 3
     torch.manual_seed(seed)
-    return make_model("mlp-1024-1024" if colour else "lenet-300-100", shape, len(dataset.classes))
+    return make_model(model or ("mlp-1024-1024" if colour else "lenet-300-100"), shape, len(dataset.classes))
 
 
 def _read_baseline(note: Path, config: BenchConfig, dataset: Dataset) -> Baseline:
@@ -308,8 +308,9 @@ def check_settings(
     known = header if not of else settings if earlier is None else earlier
     for key, value in settings.items():
         if known.get(key) != value:
+            made, asked = ("none given" if each is None else each for each in (known.get(key), value))
             raise UsageError(
-                f"{folder} was made with {key.replace('_', ' ')} {known.get(key)}{of}, not {value}",
+                f"{folder} was made with {key.replace('_', ' ')} {made}{of}, not {asked}",
                 "give another --out, or the same settings",
             )
 
@@ -327,6 +328,7 @@ def _write_header(config: BenchConfig, sizes: list[int], train_epochs: int, fine
     rows = config.rows if config.budget_evals is None else ()
     header = BenchHeader(
         data=config.asked["data"],
+        model=config.model,
         episodes=config.episodes,
         net=tuple(sizes),
         train_epochs=train_epochs,

@@ -55,6 +55,8 @@ class GroupFound:
     name: str
     kind: str
     channels: int
+    #: Rows of the first layer's weight that make one channel: those of a head.
+    rows: int
     floor: int
     #: Widths are multiples of it.
     step: int
@@ -168,6 +170,7 @@ def _inspected(config: RunConfig, progress: Progress, session: Session | None, s
                 name=group.name,
                 kind=group.kind,
                 channels=group.channels,
+                rows=group.rows_per_channel,
                 floor=group.floor,
                 step=group.multiple_of,
                 layers=group.layers,

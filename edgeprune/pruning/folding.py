@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+#: What follows the channels of an input that each takes.
+_SIDES: dict[type[nn.Module], tuple[int, ...]] = {nn.BatchNorm1d: (), nn.BatchNorm2d: (3, 3), nn.BatchNorm3d: (3, 3, 3)}
+_NORMS = tuple(_SIDES)
 
 
 def find_batchnorm_pairs(network: nn.Module) -> list[tuple[str, str]]:
@@ -20,7 +25,7 @@ def find_batchnorm_pairs(network: nn.Module) -> list[tuple[str, str]]:
     cannot trace the network: then nothing is folded, which is slower but right.
     """
     try:
-        graph = fx.symbolic_trace(deepcopy(network).eval()).graph
+        graph = _Tracer().trace(deepcopy(network).eval())
     except Exception:  # noqa: BLE001 - tracing runs the user's forward on proxies, which may raise anything
         return []
     modules = dict(network.named_modules())
@@ -32,6 +37,8 @@ def find_batchnorm_pairs(network: nn.Module) -> list[tuple[str, str]]:
         norm = modules.get(str(node.target))
         source = node.args[0] if node.args else None
         if not isinstance(norm, _NORMS) or norm.running_mean is None or not isinstance(source, fx.Node):
+            continue
+        if type(norm) not in _NORMS and not _begins_with_itself(norm):
             continue
         if source.op != "call_module" or calls[source.target] != 1 or set(source.users) != {node}:
             continue
@@ -47,7 +54,10 @@ def find_batchnorm_pairs(network: nn.Module) -> list[tuple[str, str]]:
 
 
 def fold_batchnorm(network: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
-    """A copy in eval mode whose `pairs` are one layer each; the normalisation's place is taken by nn.Identity."""
+    """A copy in eval mode whose `pairs` are one layer each; the normalisation's place is taken by nn.Identity.
+
+    A class derived from torch's keeps what it does besides, such as an activation.
+    """
     folded = deepcopy(network).eval()
     for name, norm_name in pairs:
         name, layer = _layer(folded, name)  # noqa: PLW2901 - the layer may sit inside a SelectedInputs
@@ -55,7 +65,7 @@ def fold_batchnorm(network: nn.Module, pairs: list[tuple[str, str]]) -> nn.Modul
         layer.weight = nn.Parameter(weight, requires_grad=False)
         layer.bias = nn.Parameter(bias, requires_grad=False)
         parent, _, leaf = norm_name.rpartition(".")
-        setattr(folded.get_submodule(parent), leaf, nn.Identity())
+        setattr(folded.get_submodule(parent), leaf, _without_norm(folded.get_submodule(norm_name)))
     return folded
 
 
@@ -68,6 +78,56 @@ def folded_state(network: nn.Module, pairs: list[tuple[str, str]]) -> dict[str, 
         for key in [key for key in state if key.startswith(f"{norm_name}.")]:
             del state[key]
     return state
+
+
+class _Tracer(fx.Tracer):
+    """Does not look into classes derived from batch normalisation: timm's hold the activation too."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, _NORMS) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _PassThrough(torch.overrides.TorchFunctionMode):
+    """Batch normalisation answers with its input."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.batch_norm:
+            return args[0] if args else kwargs["input"]
+        return func(*args, **kwargs)
+
+
+class _WithoutNorm(nn.Module):
+    """Mixed into a class derived from batch normalisation: all that it does but to normalise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with _PassThrough():
+            return super().forward(x)  # type: ignore[no-any-return]
+
+
+def _without_norm(norm: nn.Module) -> nn.Module:
+    """What is left of a normalisation that was folded; it has no tensors any more."""
+    if type(norm) in _NORMS:
+        return nn.Identity()
+    rest, own = deepcopy(norm), type(norm)
+    rest.__class__ = type(own.__name__, (_WithoutNorm, own), {"__module__": own.__module__})
+    for named in (rest._parameters, rest._buffers):
+        named.update(dict.fromkeys(named))
+    return rest
+
+
+def _begins_with_itself(norm: nn.Module) -> bool:
+    """Whether a class derived from batch normalisation first normalises as torch's does, which folding takes out."""
+    assert isinstance(norm, _BatchNorm)
+    sides = next(sides for kind, sides in _SIDES.items() if isinstance(norm, kind))
+    x = torch.randn(2, norm.num_features, *sides, generator=torch.Generator().manual_seed(0))
+    norm = deepcopy(norm).cpu().float().eval()
+    try:
+        with torch.no_grad():
+            plain = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+            return torch.allclose(_without_norm(norm)(plain), norm(x), rtol=1e-4, atol=1e-5)
+    except Exception:  # noqa: BLE001 - it is the user's code, which may want anything
+        return False
 
 
 def _layer(network: nn.Module, name: str) -> tuple[str, nn.Module]:

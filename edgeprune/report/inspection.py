@@ -39,7 +39,7 @@ def group_table(found: Found) -> Table:
         latency = group["latency_left"]
         table.add_row(
             escape(group["name"]),
-            f"{group['channels']} {group['kind']}",
+            f"{group['channels']} {group['kind']}" if group["rows"] == 1 else f"{group['channels']} x {group['rows']}",
             str(group["floor"]),
             str(group["step"]),
             f"{group['macs_left']:.3f}x",
@@ -66,6 +66,11 @@ def best_lines(found: Found) -> list[str]:
         )
     else:
         lines.append("latency is not measured: --device NAME does, local is this machine")
+    lines += [
+        f"{group['name']}: {group['rows']} {group['kind']} go together, as those of a head do"
+        for group in found["groups"]
+        if group["rows"] > 1
+    ]
     lines += [
         f"{name} runs {', '.join(operations)}: such work is not counted as MACs"
         for name, operations in found["uncounted"].items()

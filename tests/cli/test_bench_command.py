@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ def test_a_small_bench_from_the_command_line(tmp_path: Path) -> None:
     again = CliRunner().invoke(cli, [*given, "--quiet"], catch_exceptions=False)
     assert again.stdout == done.stdout
     assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == times
+
+
+def test_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["bench", "paper", *SMALL, "--model", "lenet5", "--methods", "uniform@2", "--quiet"]
+    assert CliRunner().invoke(cli, given, catch_exceptions=False).exit_code == 0
+    cells = [json.loads(path.read_text()) for path in Path("bench/digits-lenet5/cells").iterdir()]
+    assert [cell["ncr"] >= 2 for cell in cells] == [True]
+    assert json.loads(Path("bench/digits-lenet5/bench.json").read_text())["model"] == "lenet5"
+    # The folder is that network's.
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "paper", *SMALL, "--methods", "uniform@2", "--out", "bench/digits-lenet5", "--quiet"])
+    assert stop.value.code == 2
+    assert "was made with model lenet5, not none given" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

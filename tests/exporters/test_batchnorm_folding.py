@@ -7,7 +7,12 @@ import torch
 from exporter_nets import MobileNet, ResNet20, images, seasoned
 from torch import Tensor, nn
 
+from edgeprune.core.design import PruningPlan
+from edgeprune.core.runtimes import Format
+from edgeprune.exporters import Template
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
+from edgeprune.pruning.groups import discover
+from edgeprune.pruning.surgery import cut
 
 
 class Shared(nn.Module):
@@ -41,6 +46,56 @@ def test_only_exclusive_pairs_are_found() -> None:
 
 def test_untraceable_networks_have_no_pairs() -> None:
     assert find_batchnorm_pairs(Branching()) == []
+
+
+class NormAct(nn.BatchNorm2d):
+    """As timm's: what follows is part of it. `before` scales what is normalised."""
+
+    def __init__(self, channels: int, before: float = 1.0) -> None:
+        super().__init__(channels)
+        self.before, self.act = before, nn.Hardswish()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x * self.before if self.before != 1 else x))
+
+
+class Derived(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 24, 3), nn.Conv2d(24, 8, 3)
+        self.norm1, self.norm2, self.norm3 = NormAct(16), NormAct(24), NormAct(8, before=2.0)
+        self.squeeze, self.gate, self.head = nn.Conv2d(24, 6, 1), nn.Conv2d(6, 24, 1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm2(self.two(self.norm1(self.one(x))))
+        # TFLite adds the 3 of the hard sigmoid to the bias before it.
+        x = x * nn.functional.hardsigmoid(self.gate(self.squeeze(x.mean((2, 3), keepdim=True)).relu()))
+        return self.head(self.norm3(self.three(x)).mean((2, 3)))
+
+
+def test_what_a_derived_class_does_besides_stays() -> None:
+    network, x = seasoned(Derived()).eval(), images(2, 3, 12, 12)
+    found = find_batchnorm_pairs(network)
+    # The third normalises something else than what its convolution gives.
+    assert found == [("one", "norm1"), ("two", "norm2")]
+    folded = fold_batchnorm(network, found)
+    torch.testing.assert_close(folded(x), network(x), atol=1e-5, rtol=1e-5)
+    state, quick = folded.state_dict(), folded_state(network, found)
+    assert state.keys() == quick.keys()
+    assert all(torch.equal(state[name], quick[name]) for name in state)
+
+
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+def test_candidates_with_derived_classes_and_gates_are_sliced(format: Format) -> None:
+    network, x = seasoned(Derived()).eval(), images(2, 3, 12, 12)
+    del network.norm3
+    network.norm3 = NormAct(8)
+    structure = discover(network, (3, 12, 12), runtime="onnxruntime", prune_inputs=False)
+    plan = PruningPlan({group.name: tuple(range(1, group.channels, 2)) for group in structure.groups})
+    assert len(plan.kept) == 4
+    template = Template.build(network, x, format)
+    pruned = cut(network, structure.shape, plan)
+    template.slice(cut(template.coded_network(), structure.shape, plan), pruned, x)
 
 
 @pytest.mark.parametrize(

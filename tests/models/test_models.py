@@ -8,11 +8,12 @@ from torch import nn
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.models.source import answered, load_weights, make_model
-from edgeprune.models.zoo import FAMILIES, ZOO, build
+from edgeprune.models.zoo import CONVOLUTIONAL, FAMILIES, ZOO, build
 
 PARAMETERS = {  # counted by hand from the papers' tables
     "lenet-300-100": ((1, 28, 28), 266_610),
     "lenet5": ((1, 28, 28), 61_706),
+    "lenet-5-caffe": ((1, 28, 28), 431_080),
     "resnet20": ((3, 32, 32), 269_722),
     "resnet56": ((3, 32, 32), 853_018),
     "ds-cnn": ((1, 28, 28), 21_514),
@@ -21,7 +22,8 @@ PARAMETERS = {  # counted by hand from the papers' tables
 
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_every_zoo_net_is_sized_by_the_data(name: str) -> None:
-    for shape in ((1, 8, 8), (3, 32, 32)):
+    for side, channels in ((max(8, CONVOLUTIONAL.get(name, 0)), 1), (32, 3)):
+        shape = (channels, side, side)
         network = build(name, shape, 7).eval()
         assert network(torch.zeros(2, *shape)).shape == (2, 7)
 
@@ -48,6 +50,8 @@ def test_a_family_shrinks_with_its_width_in_blocks_of_eight(name: str) -> None:
 def test_convolutions_want_images() -> None:
     with pytest.raises(ModelError, match="images of at least 8x8"):
         build("resnet20", (64,), 10)
+    with pytest.raises(ModelError, match="images of at least 16x16"):
+        build("lenet-5-caffe", (1, 15, 28), 10)
 
 
 def test_unknown_model_is_helped() -> None:
