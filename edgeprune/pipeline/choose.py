@@ -22,6 +22,8 @@ from edgeprune.profilers.statistics import Interval, cost_interval
 BETWEEN_PROCESSES = 0.01
 #: Plans nearer than this (see `distance`) are near-identical: a tenth more channels in every group.
 APART = 0.1
+#: So many trials at most are given the time that their interval needs.
+PATIENT = 2
 
 
 def confirmed(trial: Trial) -> bool:
@@ -133,14 +135,17 @@ def confirm(
     baseline: Reference,
     chance: float,
     images: float,
-    again: Callable[[Trial], Measurement | Failure],
+    again: Callable[[Trial, bool], Measurement | Failure],
 ) -> list[Trial]:
     """As `rank`, with who would be a finalist measured once more by `again`, in fresh processes, until none is new.
+
+    `again` gets the trial, and whether to take its time.
 
     The best of many noisy figures is lucky: a trial that kept its bound only by luck is found out here, and what it is
     judged by from then on is the second figure. Those that keep it come first. Those that may keep it are measured
     again as well, where none is known to, and where they score more than the last finalist: nearer to the bound there
-    is more room. After `2 * wanted + 2` trials that is enough.
+    is more room. After `2 * wanted + 2` trials that is enough. Where too wide an interval is then all that keeps out a
+    trial whose score is told from that of the best that is in, it is measured for longer: the device scatters.
     """
     if budget.max_latency is None and budget.max_memory is None:
         return rank(trials, budget, baseline, chance)
@@ -159,9 +164,28 @@ def confirm(
             break
         trial = doubtful[0]
         tried.add(trial.candidate.plan.key)
-        left[trial.candidate.plan.key] = replace(trial, candidate=replace(trial.candidate, cost=again(trial)))
+        left[trial.candidate.plan.key] = _costing(trial, again(trial, False))
+    best = max((trial.candidate.accuracy for trial in proven), default=chance)
+    kept_out = [
+        trial
+        for trial in ordered
+        if confirmed(trial)
+        and excess(trial, budget, baseline) > 0.0 == _excess(trial, budget, baseline, lambda latency: latency.value)
+        and trial.candidate.accuracy > best
+        and told_apart(trial.candidate.accuracy, best, images)
+    ]
+    for trial in sorted(kept_out, key=lambda trial: -trial.candidate.accuracy)[:PATIENT]:
+        longer = left[trial.candidate.plan.key] = _costing(trial, again(trial, True))
+        if excess(longer, budget, baseline) == 0.0:
+            proven.append(longer)
+            break
+    ordered = rank(list(left.values()), budget, baseline, chance)
     keys = {trial.candidate.plan.key for trial in proven if trial.candidate.accuracy > chance}
     return sorted(ordered, key=lambda trial: trial.candidate.plan.key not in keys)
+
+
+def _costing(trial: Trial, cost: Measurement | Failure) -> Trial:
+    return replace(trial, candidate=replace(trial.candidate, cost=cost))
 
 
 def choose_finalists(

@@ -32,8 +32,9 @@ from edgeprune.search.frontier import Frontier
 from edgeprune.search.methods import make_method
 from edgeprune.search.names import AGENTS
 
-#: Fresh processes at least, and seconds at most, in which one of the best trials is measured again.
-CONFIRMING_PROCESSES, CONFIRMING_S = 3, 15.0
+#: Fresh processes at least, and seconds at most, in which one of the best trials is measured again; seconds at most
+#: where its interval is all that keeps it out.
+CONFIRMING_PROCESSES, CONFIRMING_S, PATIENTLY_S = 3, 15.0, 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +236,12 @@ def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference:
     bound, session, progress = budget.max_latency, shop.session, shop.progress
     # A count is the same in every process.
     processes = 1 if session.spec.unit == "instructions" else CONFIRMING_PROCESSES
-    alike = as_at_the_end(shop.settings, session.spec.unit, processes, bound, CONFIRMING_S)
     memories = 1 if budget.max_memory is None else None
     with progress.bar("measuring the best again", None) as bar:
 
-        def again(trial: Trial) -> Measurement | Failure:
+        def again(trial: Trial, patiently: bool) -> Measurement | Failure:
+            most_s = PATIENTLY_S if patiently else CONFIRMING_S
+            alike = as_at_the_end(shop.settings, session.spec.unit, processes, bound, most_s)
             cost = shop.evaluator.again(
                 trial.candidate.plan,
                 alike,

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -119,18 +120,29 @@ def test_a_figure_of_fresh_processes_is_judged_by_its_own_interval() -> None:
 
 
 def confirming(
-    trials: list[Trial], wanted: int, found: dict[int, Measurement | Failure], asked: Budget | None = None
+    trials: list[Trial],
+    wanted: int,
+    found: Mapping[int, Measurement | Failure],
+    asked: Budget | None = None,
+    *,
+    longer: Mapping[int, Measurement | Failure] | None = None,
+    images: float = 100,
 ) -> tuple[list[int], list[int]]:
-    """Order of choice, and which were measured again; `found` is what that gives (else what it was)."""
+    """Order of choice, and which were measured again; `found` is what that gives (else what it was), `longer` what it
+    gives with more time (None: nobody is given it).
+    """
+    longer = longer or {}
     again: list[int] = []
 
-    def measure(trial: Trial) -> Measurement | Failure:
+    def measure(trial: Trial, patiently: bool) -> Measurement | Failure:
         assert isinstance(trial.candidate.cost, Measurement)
         again.append(trial.index)
+        if patiently:
+            return longer[trial.index]
         return found.get(trial.index, fresh(*(trial.candidate.cost.quotient,) * 3))
 
     budget = asked or Budget(max_latency=Bound(0.7, relative=True))
-    return [t.index for t in confirm(trials, wanted, budget, REFERENCE, 0.0, 100, measure)], again
+    return [t.index for t in confirm(trials, wanted, budget, REFERENCE, 0.0, images, measure)], again
 
 
 def test_the_best_are_measured_again_until_enough_keep_their_bound() -> None:
@@ -169,6 +181,25 @@ def test_what_scores_more_but_may_not_keep_the_bound_is_given_the_chance() -> No
     assert confirming(trials, 2, {1: fresh(0.7, 0.7, 0.71)}) == ([0, 1, 2], [0, 1])
     # Not where it scores less.
     assert confirming([trials[0], trial(1, 0.87, latency=0.699)], 2, kept) == ([0, 1], [0])
+
+
+def test_a_clearly_better_trial_whose_interval_is_too_wide_gets_more_time() -> None:
+    # Known to keep the bound; better and across it; better still, but over it by its own figure.
+    trials = [trial(0, 0.7, latency=0.6), trial(1, 0.8, latency=0.69), trial(2, 0.85, latency=0.69)]
+    across, over = fresh(0.67, 0.69, 0.71), fresh(0.69, 0.705, 0.72)
+    longer = {1: fresh(0.69, 0.69, 0.69)}
+    assert confirming(trials, 1, {1: across, 2: over}, longer=longer, images=4000) == ([1, 0, 2], [2, 1, 0, 1])
+    # It scatters still, or does not run any more: what is known to keep the bound stays first.
+    assert confirming(trials, 1, {1: across, 2: over}, longer={1: across}, images=4000)[0][0] == 0
+    failed = {1: Failure("crashed", "died", True)}
+    assert confirming(trials, 1, {1: across, 2: over}, longer=failed, images=4000)[0][0] == 0
+    # On so few images its score is not told from the other's.
+    assert confirming(trials, 1, {1: across, 2: over}, images=50)[1].count(1) == 1
+    # Two at most, the better first, until one keeps it.
+    many = [trials[0], *(trial(n, 0.8 + n / 100, latency=0.69) for n in (1, 2, 3))]
+    wide = dict.fromkeys((1, 2, 3), across)
+    ordered, again = confirming(many, 1, wide, longer={3: across, 2: longer[1]}, images=4000)
+    assert (ordered[0], again[-2:]) == (2, [3, 2])
 
 
 def test_nothing_is_measured_again_for_bounds_that_no_device_has_a_say_in() -> None:
