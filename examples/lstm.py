@@ -2,7 +2,7 @@
 
 edgeprune run --data examples/lstm.py:data --model examples/lstm.py:Net --max-latency 0.9x
 
-Inputs are (N, time, features), which the network takes as they are given. The LSTM itself stays; what reads it goes.
+Inputs are (N, time, features), which the network takes as they are given. Units of the LSTM go as channels do.
 """
 
 from __future__ import annotations
