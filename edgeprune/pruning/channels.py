@@ -18,7 +18,7 @@ from edgeprune.core.inputs import Shape
 from edgeprune.models.inputs import cast, made
 from edgeprune.pruning.axes.calls import padded_channels
 from edgeprune.pruning.axes.follow import label
-from edgeprune.pruning.axes.labels import RIGID, Labelled, Side
+from edgeprune.pruning.axes.labels import RIGID, Labelled, Numbers, Side, among
 from edgeprune.pruning.cost import input_dtype, neurons_of
 
 
@@ -45,27 +45,24 @@ class Graph:
         )
         return sum(before - now for before, now in rows)
 
-    def gone(self, plan: PruningPlan) -> tuple[int, ...]:
+    def gone(self, plan: PruningPlan) -> Numbers:
         """Numbers of the channels that `plan` does not keep, in ascending order."""
-        kept = {name: set(channels) for name, channels in plan.kept.items() if name != INPUTS}
-        return tuple(
-            sorted(
-                channel
-                for name, own in kept.items()
-                for number, channel in enumerate(self.channels(name))
-                if number not in own
-            )
-        )
+        lost = [
+            np.delete(np.array(self.channels(name), np.int64), kept)
+            for name, kept in plan.kept.items()
+            if name != INPUTS
+        ]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *lost]))
 
     def padded(self, plan: PruningPlan) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         """See `padded_channels`."""
         return padded_channels(self.labelled.calls, self.gone(plan))
 
-    def left(self, side: Side, size: int, gone: Sequence[int]) -> list[int]:
+    def left(self, side: Side, size: int, gone: Numbers) -> list[int]:
         """Places of an axis of `size` that are left once the channels `gone` are taken out."""
         if (places := self.labelled.axes.get(side)) is None:
             return list(range(size))
-        return np.flatnonzero(~np.isin(places, gone)).tolist()
+        return np.flatnonzero(~among(places, gone)).tolist()
 
 
 def follow(network: nn.Module, shape: Shape) -> Graph:

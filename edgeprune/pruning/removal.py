@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from edgeprune.pruning.attention import narrow_attention
-from edgeprune.pruning.axes.labels import Side
+from edgeprune.pruning.axes.labels import Numbers, Side
 from edgeprune.pruning.channels import Graph
 
 
-def remove(network: nn.Module, graph: Graph, gone: Sequence[int]) -> None:
+def remove(network: nn.Module, graph: Graph, gone: Numbers) -> None:
     """Take the channels with the numbers `gone` out of every tensor of `network` that has a place for them."""
     owners = dict(network.named_modules(remove_duplicate=False))
     sliced = []

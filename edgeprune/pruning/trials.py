@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,9 +17,10 @@ from edgeprune.core.text import first_line
 from edgeprune.models.inputs import ask, made
 from edgeprune.pruning.axes.tracker import OUTPUT
 from edgeprune.pruning.channels import Graph
-from edgeprune.pruning.cost import Work, count_macs, count_parameters, neurons_of, weighted, work
+from edgeprune.pruning.cost import Work, count_parameters, neurons_of, weighted, work
 from edgeprune.pruning.graph import Found
 from edgeprune.pruning.held import Held
+from edgeprune.pruning.removal import remove
 from edgeprune.pruning.stays import Stay, obstacle
 from edgeprune.pruning.structure import Consumer, Coupling, Places
 from edgeprune.pruning.surgery import check_equal, cut, mask, twin
@@ -54,6 +56,7 @@ class Trials:
         self.staying: list[Stay] = []
         #: Layers that make what the network answers.
         self.outputs: list[str] = []
+        self._answer = output_shape(network, shape)
 
     def run(self, every: Iterable[Found]) -> None:
         """Try groups: all of them at once, and one by one where that fails."""
@@ -141,7 +144,7 @@ class Trials:
                     after = output_shape(trial, shape)
                 except Exception as error:  # noqa: BLE001 - the user's forward may raise anything
                     return obstacle(trial, shape, error)
-                if after != output_shape(network, shape):
+                if after != self._answer:
                     return "its removal changes the network's output"
                 check_equal(twin(mask(network, tuple(couplings), plan), self._graph, plan), trial, shape)
             except Exception as error:  # noqa: BLE001 - surgery and the user's forward may raise anything
@@ -185,14 +188,24 @@ class Trials:
         return replace(group, floor=self._rules.floor(channels, step), multiple_of=step)
 
     def _costed(self, coupling: Coupling) -> Group:
-        """The group with what its channels cost, told by a copy that lost half of them."""
+        """The group with what its channels cost, told by a copy that lost half of them.
+
+        The work of a layer goes with the size of its weights, so that the copy need not run; products of activations
+        count whole.
+        """
         network, group = self._network, coupling.group
-        trial = self._cut(PruningPlan({group.name: tuple(_shuffled(group))}))
+        trial = deepcopy(network)
+        remove(trial, self._graph, self._graph.gone(PruningPlan({group.name: tuple(_shuffled(group))})))
         gone = group.channels - group.channels // 2
+        saved = sum(
+            macs * (1 - _size(trial.get_submodule(name)) / _size(network.get_submodule(name)))
+            for name, macs in self._done.macs.items()
+            if macs
+        )
         maker = network.get_submodule(coupling.makers[0])
         return replace(
             group,
-            macs_per_channel=(self._done.total - count_macs(trial, self._shape)) / gone,
+            macs_per_channel=saved / gone,
             parameters_per_channel=(count_parameters(network) - count_parameters(trial)) / gone,
             layer_parameters=sum(p.numel() for p in maker.parameters(recurse=False)),
             neurons_per_channel=(self._neurons(network) - self._neurons(trial) + self._graph.bare_rows_gone(trial))
@@ -219,6 +232,12 @@ class Trials:
             kind="inputs",
         )
         return Coupling(group, (), (Consumer(layer, tuple((i,) for i in range(features))),))
+
+
+def _size(module: nn.Module) -> int:
+    """Numbers in a layer's own weights; 1 where it has none."""
+    own = [p.numel() for p in module.parameters(recurse=isinstance(module, nn.MultiheadAttention)) if p.ndim > 1]
+    return sum(own) or 1
 
 
 def _every_other(group: Group) -> Sequence[int]:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from edgeprune.pruning.axes.labels import FREE, Axis, Call, Where
+from edgeprune.pruning.axes.labels import FREE, Axis, Call, Numbers, Where, among
 from edgeprune.pruning.axes.shapes import blocks
 from edgeprune.pruning.axes.tracker import Tracker
 
@@ -38,11 +38,11 @@ class Change:
     after: tuple[tuple[Left, ...], ...]
 
     @classmethod
-    def of(cls, call: Call, gone: Sequence[int]) -> Change:
+    def of(cls, call: Call, gone: Numbers) -> Change:
         """What becomes of a call once channels are gone."""
 
         def left(axis: Axis) -> Left:
-            return None if axis is None or (axis == FREE).any() else ~np.isin(axis, gone)
+            return None if axis is None or (axis == FREE).any() else ~among(axis, gone)
 
         return cls(call, tuple(map(left, call.before)), tuple(tuple(map(left, axes)) for axes in call.after))
 
@@ -98,7 +98,7 @@ def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int] |
     return (low, high) if low > 0 or high > 0 else None
 
 
-def padded_channels(calls: Sequence[Call], gone: Sequence[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def padded_channels(calls: Sequence[Call], gone: Numbers) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Of every call that pads channels, in order: how many were put before and after them, and how many are left."""
     found = []
     for call in calls:

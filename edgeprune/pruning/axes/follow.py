@@ -6,7 +6,7 @@ only an analysis: nothing is offered to a search that was not proven by trial (s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgeprune.models.inputs import Inputs, ask
 from edgeprune.pruning.axes.calls import Recorder
-from edgeprune.pruning.axes.labels import RIGID, Axis, Labelled, Side
+from edgeprune.pruning.axes.labels import RIGID, Axis, Labelled, Numbers, Side, among
 from edgeprune.pruning.axes.layers import LAYERS
 from edgeprune.pruning.axes.reductions import REDUCTIONS, over
 from edgeprune.pruning.axes.shapes import SHAPES
@@ -67,9 +67,9 @@ class Twin(nn.Module):
     Where readers ignore the others as well it computes what the pruned network does.
     """
 
-    def __init__(self, network: nn.Module, labelled: Labelled, gone: Collection[int]) -> None:
+    def __init__(self, network: nn.Module, labelled: Labelled, gone: Numbers) -> None:
         super().__init__()
-        self.network, self._labelled, self._gone = network, labelled, frozenset(gone)
+        self.network, self._labelled, self._gone = network, labelled, gone
 
     def forward(self, *inputs: Tensor) -> Any:
         """What the network answers."""
@@ -81,9 +81,9 @@ class Twin(nn.Module):
 class _Narrowed(Tracker):  # type: ignore[no-untyped-call]
     """Follows channels by the numbers that they have, and leaves those that are gone out of norms and means."""
 
-    def __init__(self, network: nn.Module, labelled: Labelled, gone: frozenset[int]) -> None:
+    def __init__(self, network: nn.Module, labelled: Labelled, gone: Numbers) -> None:
         super().__init__(network, RULES, labelled.heads)
-        self._gone, self._known = np.array(sorted(gone), np.int64), iter(labelled.asked)
+        self._gone, self._known = gone, iter(labelled.asked)
         for name, tensor in (*network.named_parameters(), *network.named_buffers()):
             self.set(tensor, [labelled.axes.get(Side(name, axis)) for axis in range(tensor.ndim)])
 
@@ -106,7 +106,7 @@ class _Narrowed(Tracker):  # type: ignore[no-untyped-call]
         """Places that are not gone; None where all are left."""
         if axis is None:
             return None
-        gone = np.isin(axis, self._gone)
+        gone = among(axis, self._gone)
         return torch.from_numpy(np.flatnonzero(~gone)) if gone.any() else None
 
 

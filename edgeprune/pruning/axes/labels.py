@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 
 #: A label of a place that never goes, and of one that follows whatever it meets (made anew at every run, or repeated).
 RIGID, FREE = -1, -2
+#: Numbers of channels, ascending.
+Numbers = NDArray[np.int64]
 #: Labels of an axis; None: all rigid.
 Axis = NDArray[np.int64] | None
 #: What an operation does with an axis of a parameter: its entries make channels, or read them.
 Role = Literal["makes", "reads"]
+
+
+def among(axis: NDArray[np.int64], numbers: Numbers) -> NDArray[np.bool_]:
+    """Of every place of an axis whether its channel is one of `numbers`. np.isin takes ten times as long."""
+    if not len(numbers):
+        return np.zeros(len(axis), np.bool_)
+    found: NDArray[np.bool_] = numbers[np.minimum(np.searchsorted(numbers, axis), len(numbers) - 1)] == axis
+    return found
 
 
 @dataclass(frozen=True, slots=True)
