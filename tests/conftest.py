@@ -39,3 +39,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets in {folder}: point EDGEPRUNE_DATA at the folder that has them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a device whose figures are made up and cost nothing, where measuring is not what is looked at.
+
+    It really runs the files: what it answers to test examples is theirs.
+    """
+    from edgeprune.devices.names import book
+
+    file = tmp_path_factory.mktemp("made-up") / "device.toml"
+    file.write_text("seed = 1\n[latency]\nbase_s = 1e-5\ns_per_byte = 2e-9\n")
+    book.add("made-up", {"address": f"simulated://{file}"})
+    return "made-up"

@@ -28,6 +28,7 @@ def test_a_small_bench_from_the_command_line(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == times
 
 
+@pytest.mark.soak
 def test_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     given = ["bench", "paper", *SMALL, "--model", "lenet5", "--methods", "uniform@2", "--quiet"]

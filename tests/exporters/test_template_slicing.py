@@ -55,7 +55,9 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", ["lenet5", "mobilenet", pytest.param("resnet20", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "name", ["lenet5", *(pytest.param(n, marks=pytest.mark.soak) for n in ("mobilenet", "resnet20"))]
+)
 def test_convolutions(name: str, format: Format) -> None:
     make, x, widths = NETS[name]
     network = seasoned(make())

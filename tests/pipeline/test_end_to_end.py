@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ SMALL: dict[str, Any] = {
 }
 #: Where the search is not what is looked at.
 FEW = "--episodes=3"
-#: Where the files are not: the other format takes more than half of a small run.
-ONE = SMALL | {"formats": "onnx"}
+#: Where neither the files nor the figures are: the other format and the races are most of a small run.
+ONE = SMALL | {"formats": "onnx", "device": "made-up"}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, made_up: str) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
@@ -212,10 +213,13 @@ def test_an_impossible_budget_ends_before_the_search(done: RunResult, runs: Path
     assert trials(runs / "dream") == []
 
 
+#: Options of a small run of one format.
+SHORT = [f"--{key.replace('_', '-')}={value}" for key, value in ONE.items()]
+
+
 def command(runs: Path, name: str, *options: object) -> subprocess.CompletedProcess[str]:
     """A whole run as its user starts it."""
-    small = [f"--{key.replace('_', '-')}={value}" for key, value in ONE.items()]
-    line = [sys.executable, "-m", "edgeprune", "run", "--runs-dir", runs, "--name", name, *small, *options]
+    line = [sys.executable, "-m", "edgeprune", "run", "--runs-dir", runs, "--name", name, *SHORT, *options]
     return subprocess.run([str(part) for part in line], capture_output=True, text=True, check=False, timeout=600)
 
 
@@ -253,7 +257,7 @@ def wait_for(path: Path, text: str, seconds: float = 240) -> None:
 )
 def test_ctrl_c_keeps_a_partial_run_that_says_how_it_ended(done: RunResult, runs: Path, stage: str) -> None:
     name = f"cut-{stage}"
-    options = [f"--{key.replace('_', '-')}={value}" for key, value in ONE.items()]
+    options = [*SHORT]
     if stage == "prepare":
         options += ["--seed=1", "--train-epochs=500"]
     if stage == "fine-tune":
@@ -295,7 +299,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(done: RunResult, runs: Pa
         edgeprune.run(config, Halting())
     before = trials(tmp_path / "halted")
     with pytest.raises(UsageError, match="was made with --seed 0, not 9"):
-        edgeprune.run(edgeprune.RunConfig(runs_dir=tmp_path, name="halted", seed=9, **ONE), resume=True)
+        edgeprune.run(replace(config, seed=9), resume=True)
     resumed = edgeprune.run(config, resume=True)
     assert trials(tmp_path / "halted") == before
     assert resumed.result["search"]["measured"] == 0
@@ -397,15 +401,14 @@ def test_what_the_users_model_does_wrong_is_one_line_and_logged(runs: Path, tmp_
 
 def test_a_finished_run_is_not_begun_again(done: RunResult, runs: Path) -> None:
     before = (done.folder / "result.json").read_bytes()
-    again = command(runs, "first", "--quiet", "--resume", "first", "--formats=onnx,tflite")
+    again = command(runs, "first", "--quiet", "--resume", "first", "--device=local", "--formats=onnx,tflite")
     assert again.returncode == done.exit_code
     assert (done.folder / "result.json").read_bytes() == before
 
 
 @pytest.mark.soak
 def test_a_reader_that_goes_away_does_not_stop_the_work(done: RunResult, runs: Path) -> None:
-    small = [f"--{key.replace('_', '-')}={value}" for key, value in ONE.items()]
-    line = [sys.executable, "-m", "edgeprune", "run", "--runs-dir", str(runs), "--name", "unread", *small, FEW]
+    line = [sys.executable, "-m", "edgeprune", "run", "--runs-dir", str(runs), "--name", "unread", *SHORT, FEW]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert process.stderr is not None
     process.stderr.readline()

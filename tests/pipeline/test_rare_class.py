@@ -51,13 +51,26 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ran(own: Path) -> dict[str, Any]:
+def ran(own: Path, made_up: str) -> dict[str, Any]:
     """Pruned far, by the weights alone, and never tuned: what is left answers "no" to everything."""
     line = [
         *(sys.executable, "-m", "edgeprune", "run", "--runs-dir", str(own), "--name", "run"),
         *("--data", str(own / "data.npz"), "--model", "mlp-32-16", "--weights", str(own / "weights.safetensors")),
         *("--metric", "balanced-accuracy", "--max-drop", "60", "--expect-ncr", "6", "--criterion", "l1"),
-        *("--search-steps", "0", "--finetune-epochs", "0", "--episodes", "3", "--finalists", "1", "--processes", "3"),
+        *(
+            "--search-steps",
+            "0",
+            "--finetune-epochs",
+            "0",
+            "--episodes",
+            "3",
+            "--finalists",
+            "1",
+            "--processes",
+            "3",
+            "--device",
+            made_up,
+        ),
     ]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 3, done.stderr + done.stdout

@@ -149,8 +149,10 @@ def test_what_cannot_work_is_said_before_training(
 
 
 @pytest.mark.soak
-def test_the_run_goes_on_with_the_format_that_works(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    result = run("spectrum")
+def test_the_run_goes_on_with_the_format_that_works(
+    run: Callable[..., dict[str, Any]], made_up: str, tmp_path: Path
+) -> None:
+    result = run("spectrum", device=made_up)
     onnx, tflite = result["artifacts"]
     assert (onnx["format"], onnx["exported"], onnx["validated"]) == ("onnx", True, True)
     assert (tflite["format"], tflite["exported"], tflite["path"]) == ("tflite", False, None)

@@ -100,8 +100,8 @@ def iou(targets: NDArray[Any], answers: NDArray[np.float32]) -> float:
     ],
 )  # fmt: skip
 def test_a_run(
-    own: Path, task: str, data: str, model: str, metric: str, score: Callable[..., float], options: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
+    own: Path, made_up: str, task: str, data: str, model: str, metric: str, score: Callable[..., float],
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def spec(name: str) -> str:
         file, _, function = name.rpartition(":")
@@ -109,7 +109,12 @@ def test_a_run(
 
     done = edgeprune.run(
         edgeprune.RunConfig(
-            data=spec(data), model=spec(model), runs_dir=own.parent / "runs", name=task, **{**SMALL, **options}
+            data=spec(data),
+            model=spec(model),
+            runs_dir=own.parent / "runs",
+            name=task,
+            device=made_up,
+            **{**SMALL, **options},
         )
     )
     result = done.result
@@ -166,12 +171,18 @@ def test_a_run(
     ],
 )
 def test_several_inputs_and_integers(
-    own: Path, example: str, inputs: dict[str, list[int]], options: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+    own: Path, made_up: str, example: str, inputs: dict[str, list[int]], options: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     file = EXAMPLES / f"{example}.py"
     done = edgeprune.run(
         edgeprune.RunConfig(
-            data=f"{file}:data", model=f"{file}:Net", runs_dir=own.parent / "runs", name=example, **{**SMALL, **options}
+            data=f"{file}:data",
+            model=f"{file}:Net",
+            runs_dir=own.parent / "runs",
+            name=example,
+            device=made_up,
+            **{**SMALL, **options},
         )
     )
     result = done.result
@@ -280,14 +291,19 @@ def test_anomalies_are_of_a_reconstruction(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_a_task_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_of_ones_own(own: Path, made_up: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A detector: targets are dicts, the network gives two outputs, loss and score are the user's."""
     file = own.parent / "detector.py"
     file.write_text((EXAMPLES / "detector.py").read_text())
     given = {"data": f"{file}:data", "model": f"{file}:Net", "task": f"{file}:Detection", "name": "own"}
     done = edgeprune.run(
         edgeprune.RunConfig(
-            **given, runs_dir=own.parent / "runs", train_epochs=6, max_drop=5, **{**SMALL, "formats": "onnx,tflite"}
+            **given,
+            runs_dir=own.parent / "runs",
+            device=made_up,
+            train_epochs=6,
+            max_drop=5,
+            **{**SMALL, "formats": "onnx,tflite"},
         )
     )
     result = done.result
