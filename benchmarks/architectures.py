@@ -1,11 +1,11 @@
 """Which architectures are pruned, by how much, and whether what comes out is right: one row for each family.
 
-python -m benchmarks.architectures [--out docs/architectures.md] [--only NAME,...] [--timm] [--no-export]
-                                   [--rows FILE] [--limit 180]
+python -m benchmarks.architectures [--out docs/architectures.md] [--only own|timm|NAME,...] [--no-export]
+                                   [--rows FILE] [--limit 600]
 
-Each family (see `families`) has random weights of seed 0 and runs in a process of its own: a crash or a hang is a row.
-Half of each group's channels go, an irregular choice. `--rows` keeps the rows as JSON lines: families that are in the
-file already are not run again, and the table holds them all.
+Each family (see `families`), and each of 25 models of timm, has random weights of seed 0 and runs in a process of its
+own: a crash or a hang is a row. Half of each group's channels go, an irregular choice. `--rows` keeps the rows as JSON
+lines: families that are in the file already are not run again, and the table holds them all.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ def in_process(name: str, family: Family, files: bool, limit_s: float) -> Row:
 
 
 def timm_families() -> dict[str, Family]:
-    """Small models of timm."""
+    """Models of timm."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError:
@@ -361,27 +361,43 @@ def _all_yes(of: Mapping[str, str]) -> bool:
     return len(of) == len(FORMATS) and set(of.values()) == {"yes"}
 
 
+def _is_timms(row: Row) -> bool:
+    return row.name.startswith("timm:")
+
+
 def _of_those_tried(formats: Iterable[Mapping[str, str]]) -> str:
     """How many are right in both formats; families whose files were not made do not count."""
     tried = [each for each in formats if each]
     return f"{sum(map(_all_yes, tried))} of {len(tried)} that were tried" if tried else "not tried"
 
 
+def _counted(holds: Callable[[Row], bool]) -> Callable[[list[Row]], str]:
+    return lambda rows: str(sum(map(holds, rows)))
+
+
+def _low(share: float | None) -> bool:
+    return share is not None and share <= LOW
+
+
+#: What is counted over the rows of a kind.
+_COUNTS: Mapping[str, Callable[[list[Row]], str]] = {
+    "pruned": _counted(lambda row: row.left is not None and row.left < 1),
+    f"with {LOW:.0%} of their MACs or less": _counted(lambda row: _low(row.left)),
+    "equal to the masked twin": _counted(lambda row: row.equal == "yes"),
+    "exported and equal in both runtimes": lambda rows: _of_those_tried(row.files for row in rows),
+    "candidates sliced in both formats": lambda rows: _of_those_tried(row.sliced for row in rows),
+    "reloaded from weights alone": _counted(lambda row: row.reloaded == "yes"),
+    "crashed or hung": _counted(lambda row: bool(row.fault)),
+    f"with {LOW:.0%} of their MACs or less by torch-pruning alone": _counted(
+        lambda row: row.other.endswith(" %") and _low(float(row.other[:-2]) / 100)
+    ),
+}
+
+
 def table(rows: list[Row], command: str) -> str:
     """All of it as Markdown."""
-    total = len(rows)
-    counts = {
-        "pruned": sum(row.left is not None and row.left < 1 for row in rows),
-        f"with {LOW:.0%} of their MACs or less": sum(row.left is not None and row.left <= LOW for row in rows),
-        "equal to the masked twin": sum(row.equal == "yes" for row in rows),
-        "exported and equal in both runtimes": _of_those_tried(row.files for row in rows),
-        "candidates sliced in both formats": _of_those_tried(row.sliced for row in rows),
-        "reloaded from weights alone": sum(row.reloaded == "yes" for row in rows),
-        "crashed or hung": sum(bool(row.fault) for row in rows),
-        f"with {LOW:.0%} of their MACs or less by torch-pruning alone": sum(
-            row.other.endswith(" %") and float(row.other[:-2]) <= 100 * LOW for row in rows
-        ),
-    }
+    own, others = ([row for row in rows if _is_timms(row) == theirs] for theirs in (False, True))
+    kinds = [(name, each) for name, each in (("own definitions", own), ("timm", others)) if each]
     heads = [
         "family",
         "variant",
@@ -407,9 +423,9 @@ def table(rows: list[Row], command: str) -> str:
             "its masked twin. Files: ONNX in onnxruntime and TFLite in LiteRT against PyTorch, largest difference "
             f"{BAR:g} relative to max(1, scale).",
             "",
-            f"| of {total} families | |",
-            "|---|---|",
-            *(f"| {what} | {count} |" for what, count in counts.items()),
+            f"| {' | '.join(['', *(f'{len(each)} of {name}' for name, each in kinds)])} |",
+            f"|{'---|' * (len(kinds) + 1)}",
+            *(f"| {what} | {' | '.join(count(each) for _, each in kinds)} |" for what, count in _COUNTS.items()),
             "",
             f"| {' | '.join(heads)} |",
             f"|{'---|' * len(heads)}",
@@ -440,15 +456,16 @@ def _read(path: Path | None) -> dict[str, Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", help="names, separated by commas")
-    parser.add_argument("--timm", action="store_true", help="small models of timm instead of our own definitions")
+    parser.add_argument("--only", help="own, timm, or names, separated by commas")
     parser.add_argument("--no-export", action="store_true", help="leave out files and slicing")
     parser.add_argument("--rows", type=Path, help="JSON lines: rows that are there, and those that come")
-    parser.add_argument("--limit", type=float, default=180.0, help="seconds for one family")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds for one family")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    families: Mapping[str, Family] = timm_families() if options.timm else FAMILIES
-    names = options.only.split(",") if options.only else list(families)
+    asked = options.only or "own,timm"
+    families: Mapping[str, Family] = FAMILIES | (timm_families() if "timm" in asked else {})
+    kinds = {"own": list(FAMILIES), "timm": [name for name in families if name not in FAMILIES]}
+    names = [name for each in asked.split(",") for name in kinds.get(each, [each])]
     if unknown := [name for name in names if name not in families]:
         parser.error(f"unknown: {', '.join(unknown)}")
     done = _read(options.rows)
