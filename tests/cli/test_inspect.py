@@ -28,6 +28,14 @@ class Net(nn.Module):
         return self.head(self.fc(self.gru(x.flatten(2).transpose(1, 2))[0][:, -1].cumsum(1)).relu())
 
 def net(): return Net()
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.att = nn.Linear(8, 16), nn.MultiheadAttention(16, 4, batch_first=True)
+        self.head = nn.Linear(16, 10)
+    def forward(self, x):
+        x = self.embed(x.squeeze(1))
+        return self.head(self.att(x, x, x)[0].mean(1))
 class Bare(nn.Module):
     def forward(self, x): return x.flatten(1)[:, :10]
 def bare(): return Bare()
@@ -71,6 +79,13 @@ def test_why_layers_stay(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(layer["parameters"] for layer in found["layers"]) == found["parameters"]
     allowed = json.loads(inspected(capsys, f"{own}:net", "--json", "--prune-frozen"))
     assert "requires_grad" not in json.dumps(allowed["layers"])
+
+
+def test_heads_say_how_many_rows_go_with_each(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = inspected(capsys, f"{own}:Heads")
+    assert "4 x 12" in out
+    assert "att: 12 channels go together, as those of a head do" in out
+    assert "embed: " not in out
 
 
 def test_nothing_to_prune_is_one_line_with_the_reason(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

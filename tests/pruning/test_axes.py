@@ -84,6 +84,12 @@ def test_heads_go_as_wholes_and_the_stream_by_itself(how: str) -> None:
     assert proven(Attention(how), (6, 12)) == {"embed": 32, "qkv" if how in ("fused", "shape") else "q": 4}
 
 
+def test_a_head_says_how_many_rows_go_with_it() -> None:
+    for how, name, rows in (("fused", "qkv", 24), ("apart", "q", 8)):
+        groups = discover(Attention(how), (6, 12), runtime="onnxruntime", prune_inputs=False).groups
+        assert {group.name: group.rows_per_channel for group in groups} == {"embed": 1, name: rows}
+
+
 class OneHead(nn.Module):
     """As a non-local block has it: queries and keys are read by nothing but each other."""
 
