@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,9 @@ def ran(own: Path, made_up: str) -> dict[str, Any]:
             made_up,
         ),
     ]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=900)
+    # What is made up says so, and takes room.
+    env = os.environ | {"COLUMNS": "120"}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=900, env=env)
     assert done.returncode == 3, done.stderr + done.stdout
     return {"result": json.loads((own / "run" / "result.json").read_text()), "out": done.stdout, "err": done.stderr}
 
