@@ -33,7 +33,8 @@ class Group:
     kind: Literal["inputs", "neurons", "channels"] = "neurons"
     #: How many neurons go with one channel (several layers may make it), for NCR.
     neurons_per_channel: int = 1
-    #: Rows of its first layer's weight that make one channel: more than one where whole heads go, or one of each group.
+    #: Rows of its first layer's weight that make one channel: those of a head, of a recurrent unit's gates, or the same
+    #: place in each group of a convolution.
     rows_per_channel: int = 1
 
     def snap(self, width: float) -> int:

@@ -39,12 +39,13 @@ def assign_codes(network: nn.Module) -> Codes:
     stored = set(network.state_dict(keep_vars=True))
     named = [*network.named_parameters(), *network.named_buffers()]
     tensors = [tensor for name, tensor in named if name in stored and tensor.is_floating_point()]
+    total = sum(tensor.numel() for tensor in tensors)
+    if total > MAX_CODES:
+        raise TemplateError(f"cannot slice: {total} parameters are more than {MAX_CODES}")
     start, starts = 0, []
     for tensor in tensors:
         starts.append(start)
         start += tensor.numel() + _GAP
-    if start > MAX_CODES:
-        raise TemplateError(f"cannot slice: {start} parameters are more than {MAX_CODES}")
     for first, tensor in zip(starts, tensors, strict=True):
         if tensor.dtype != torch.float32:
             raise TemplateError(f"cannot slice: parameters are {tensor.dtype}, not float32")

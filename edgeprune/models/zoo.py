@@ -63,8 +63,8 @@ class LeNet5(nn.Module):
 
 
 class LeNet5Caffe(nn.Module):
-    """Caffe's LeNet-5, 20-50-800-500, on which papers on structured pruning print their tables: two 5x5 convolutions
-    without padding, each followed by max pooling alone, and two fully connected layers.
+    """LeNet-5 as Caffe has it (Jia et al. 2014), 20-50-800-500, on which papers on structured pruning print tables:
+    two 5x5 convolutions without padding, each followed by max pooling alone, and two fully connected layers.
     """
 
     def __init__(self, shape: Shape, classes: int) -> None:

@@ -170,7 +170,8 @@ def confirm(
         trial
         for trial in ordered
         if confirmed(trial)
-        and excess(trial, budget, baseline) > 0.0 == _excess(trial, budget, baseline, lambda latency: latency.value)
+        and excess(trial, budget, baseline) > 0.0
+        and _excess(trial, budget, baseline, lambda latency: latency.value) == 0.0
         and trial.candidate.accuracy > best
         and told_apart(trial.candidate.accuracy, best, images)
     ]

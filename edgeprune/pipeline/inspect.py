@@ -55,7 +55,7 @@ class GroupFound:
     name: str
     kind: str
     channels: int
-    #: Rows of the first layer's weight that make one channel: those of a head.
+    #: Rows of the first layer's weight that make one channel (see `Group.rows_per_channel`).
     rows: int
     floor: int
     #: Widths are multiples of it.

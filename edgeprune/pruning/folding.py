@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+from torch.overrides import TorchFunctionMode
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 #: What follows the channels of an input that each takes.
@@ -38,8 +39,6 @@ def find_batchnorm_pairs(network: nn.Module) -> list[tuple[str, str]]:
         source = node.args[0] if node.args else None
         if not isinstance(norm, _NORMS) or norm.running_mean is None or not isinstance(source, fx.Node):
             continue
-        if type(norm) not in _NORMS and not _begins_with_itself(norm):
-            continue
         if source.op != "call_module" or calls[source.target] != 1 or set(source.users) != {node}:
             continue
         layer = modules.get(str(source.target))
@@ -48,7 +47,7 @@ def find_batchnorm_pairs(network: nn.Module) -> list[tuple[str, str]]:
             and isinstance(norm, nn.BatchNorm1d)
             and layer.out_features == norm.num_features
         )
-        if fits:
+        if fits and (type(norm) in _NORMS or _begins_with_itself(norm)):
             pairs.append((str(source.target), str(node.target)))
     return pairs
 
@@ -87,7 +86,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, _NORMS) or super().is_leaf_module(m, module_qualified_name)
 
 
-class _PassThrough(torch.overrides.TorchFunctionMode):
+class _PassThrough(TorchFunctionMode):
     """Batch normalisation answers with its input."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -106,14 +105,14 @@ class _WithoutNorm(nn.Module):
 
 
 def _without_norm(norm: nn.Module) -> nn.Module:
-    """What is left of a normalisation that was folded; it has no tensors any more."""
+    """What is left of a normalisation that was folded. Takes `norm` over, which loses its tensors."""
     if type(norm) in _NORMS:
         return nn.Identity()
-    rest, own = deepcopy(norm), type(norm)
-    rest.__class__ = type(own.__name__, (_WithoutNorm, own), {"__module__": own.__module__})
-    for named in (rest._parameters, rest._buffers):
+    own = type(norm)
+    norm.__class__ = type(own.__name__, (_WithoutNorm, own), {"__module__": own.__module__})
+    for named in (norm._parameters, norm._buffers):
         named.update(dict.fromkeys(named))
-    return rest
+    return norm
 
 
 def _begins_with_itself(norm: nn.Module) -> bool:
@@ -125,7 +124,8 @@ def _begins_with_itself(norm: nn.Module) -> bool:
     try:
         with torch.no_grad():
             plain = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
-            return torch.allclose(_without_norm(norm)(plain), norm(x), rtol=1e-4, atol=1e-5)
+            whole = norm(x)
+            return torch.allclose(_without_norm(norm)(plain), whole, rtol=1e-4, atol=1e-5)
     except Exception:  # noqa: BLE001 - it is the user's code, which may want anything
         return False
 

@@ -71,19 +71,9 @@ def _found(name: str, graph: Graph, modules: Mapping[str, nn.Module], order: Map
         key=lambda layer: (called not in (layer, made[layer].removesuffix(".weight")), order.get(layer, len(order))),
     )
     kind: Literal["neurons", "channels"] = "neurons" if isinstance(modules[makers[0]], nn.Linear) else "channels"
-    together = next(len(each.places[0]) for each in rows if each.tensor == made[makers[0]])
-    group = Group(
-        name,
-        len(channels),
-        1,
-        1,
-        0.0,
-        0.0,
-        0,
-        tuple(dict.fromkeys((*makers, *layers))),
-        kind,
-        rows_per_channel=together,
-    )
+    own = next(len(each.places[0]) for each in rows if each.tensor == made[makers[0]])
+    coupled = tuple(dict.fromkeys((*makers, *layers)))
+    group = Group(name, len(channels), 1, 1, 0.0, 0.0, 0, coupled, kind, rows_per_channel=own)
     held = next((labelled.held[channel] for channel in channels if channel in labelled.held), None)
     coupling = Coupling(group, tuple(makers), tuple(consumers), tuple(rows), tuple(columns))
     return Found(coupling, frozenset(cut), obstacles, held)

@@ -56,7 +56,8 @@ def discover(
     # A layer that runs twice has the place of its first run.
     order = {name: index for index, name in enumerate(done.macs)}
     graph = _followed(network, shape)
-    trials = Trials(network, shape, graph, done, held, Rules(runtime, multiple_of, max_sparsity, max_columns))
+    rules = Rules(runtime, multiple_of, max_sparsity, max_columns)
+    trials = Trials(network, shape, graph, done, held, rules, answer)
     trials.run(couplings(network, graph, order))
     trials.found.sort(key=lambda coupling: order.get(coupling.makers[0], len(order)))
     input_layer = flat_input_layer(network, shape)

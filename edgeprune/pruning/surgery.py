@@ -131,7 +131,7 @@ def check_equal(masked: nn.Module, pruned: nn.Module, shape: Shape, inputs: Inpu
     `inputs` (N, *shape), random where None. Raises SurgeryError above 1e-5.
     """
     if inputs is None:
-        inputs = made(shape, 2, partial(torch.randn, generator=torch.Generator().manual_seed(0)))
+        inputs = made(shape, 4, partial(torch.randn, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
         try:
             precise = cast(inputs, torch.float64)

@@ -46,17 +46,27 @@ class Rules:
 
 
 class Trials:
-    """Tries the groups of `network`, which does the work `done` for an input of `shape`."""
+    """Tries the groups of `network`, which does the work `done` for an input of `shape`, and answers two of them with
+    numbers of the shape `answer` (see `output_shape`).
+    """
 
-    def __init__(self, network: nn.Module, shape: Shape, graph: Graph, done: Work, held: Held, rules: Rules) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: Shape,
+        graph: Graph,
+        done: Work,
+        held: Held,
+        rules: Rules,
+        answer: tuple[int, ...],
+    ) -> None:
         self._network, self._shape, self._graph, self._done = network, shape, graph, done
-        self._held, self._rules = held, rules
+        self._held, self._rules, self._answer = held, rules, answer
         #: Groups that stood their trial, in the order they were tried; those that did not.
         self.found: list[Coupling] = []
         self.staying: list[Stay] = []
         #: Layers that make what the network answers.
         self.outputs: list[str] = []
-        self._answer = output_shape(network, shape)
 
     def run(self, every: Iterable[Found]) -> None:
         """Try groups: all of them at once, and one by one where that fails."""

@@ -39,7 +39,7 @@ def group_table(found: Found) -> Table:
         latency = group["latency_left"]
         table.add_row(
             escape(group["name"]),
-            f"{group['channels']} {group['kind']}" if group["rows"] == 1 else f"{group['channels']} x {group['rows']}",
+            f"{group['channels']} {group['kind']}",
             str(group["floor"]),
             str(group["step"]),
             f"{group['macs_left']:.3f}x",
@@ -67,7 +67,8 @@ def best_lines(found: Found) -> list[str]:
     else:
         lines.append("latency is not measured: --device NAME does, local is this machine")
     lines += [
-        f"{group['name']}: {group['rows']} {group['kind']} go together, as those of a head do"
+        f"{group['name']}: one of its {group['channels']} is {group['rows']} rows of a weight (a head, a unit's gates, "
+        "or a place in every group)"
         for group in found["groups"]
         if group["rows"] > 1
     ]

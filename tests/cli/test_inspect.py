@@ -83,8 +83,7 @@ def test_why_layers_stay(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_heads_say_how_many_rows_go_with_each(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = inspected(capsys, f"{own}:Heads")
-    assert "4 x 12" in out
-    assert "att: 12 channels go together, as those of a head do" in out
+    assert "att: one of its 4 is 12 rows of a weight (a head, a unit's gates, or a place in every group)" in out
     assert "embed: " not in out
 
 

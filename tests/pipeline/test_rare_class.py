@@ -58,20 +58,8 @@ def ran(own: Path, made_up: str) -> dict[str, Any]:
         *(sys.executable, "-m", "edgeprune", "run", "--runs-dir", str(own), "--name", "run"),
         *("--data", str(own / "data.npz"), "--model", "mlp-32-16", "--weights", str(own / "weights.safetensors")),
         *("--metric", "balanced-accuracy", "--max-drop", "60", "--expect-ncr", "6", "--criterion", "l1"),
-        *(
-            "--search-steps",
-            "0",
-            "--finetune-epochs",
-            "0",
-            "--episodes",
-            "3",
-            "--finalists",
-            "1",
-            "--processes",
-            "3",
-            "--device",
-            made_up,
-        ),
+        *("--search-steps", "0", "--finetune-epochs", "0", "--episodes", "3", "--finalists", "1", "--processes", "3"),
+        *("--device", made_up),
     ]
     # What is made up says so, and takes room.
     env = os.environ | {"COLUMNS": "120"}
