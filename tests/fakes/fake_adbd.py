@@ -263,7 +263,8 @@ class _Stream:
 
     def _feed(self, stdin: IO[bytes]) -> None:
         """Packets of a shell's stdin: 0 is data, 4 its end, which comes as well when the client is gone."""
-        with contextlib.suppress(EOFError, OSError), stdin:
+        # ValueError: a shell that has ended closes its stdin, which may be before this thread first looks at it.
+        with contextlib.suppress(EOFError, OSError, ValueError), stdin:
             while True:
                 kind, length = struct.unpack("<BI", self._read(5))
                 data = self._read(length)
