@@ -17,8 +17,10 @@ from edgeprune.cli.screen import watching
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
 from edgeprune.core.measurement import Failure, MeasureSettings
 from edgeprune.core.plain import to_json
+from edgeprune.core.progress import Progress
+from edgeprune.core.session import Session
 from edgeprune.devices import find_device, open_session
-from edgeprune.profilers.inputs import given_for
+from edgeprune.profilers.inputs import GivenInputs, given_for
 from edgeprune.profilers.profile import Wanted, compare_file, profile_files
 from edgeprune.profilers.recognition import runtime_of
 from edgeprune.profilers.records import Comparison, NotProfiled, Profile, ProfiledOn, Profiles
@@ -124,19 +126,15 @@ def profile_command(
     )
     screen = watching(quiet=quiet or as_json)
     wanted = Wanted(throughput=throughput, operators=per_operator)
+    compared: list[Comparison] = []
+    trouble: DeviceError | None = None
     with open_session(spec) as session:
         found = profile_files(session, targets, settings, given, wanted, screen, longest_s=timeout)
         _check_found(targets, found, spec.name)
-        compared: list[Comparison] = []
-        trouble: DeviceError | None = None
-        if against and isinstance(found[-1], Profile):
-            good = [(each, known) for each, known in zip(found, given, strict=True) if isinstance(each, Profile)][:-1]
-            alike = dataclasses.replace(settings, half_width=narrow)
-            try:
-                for each, known in good:
-                    compared.append(compare_file(session, each, found[-1], alike, known, given[-1], screen))
-            except DeviceError as error:  # what was measured until then is shown all the same
-                trouble = error
+        if against:
+            compared, trouble = _compare(
+                session, dataclasses.replace(settings, half_width=narrow), found, given, screen
+            )
     profiles = [each for each in found if isinstance(each, Profile)]
     if as_json:
         click.echo(
@@ -172,6 +170,25 @@ def _check_outputs(*paths: Path | None) -> None:
     histogram = paths[-1]
     if histogram is not None and histogram.suffix.lower() != ".png":
         raise UsageError(f"--histogram: {histogram.name} is no .png", "give a name that ends in .png")
+
+
+def _compare(
+    session: Session,
+    settings: MeasureSettings,
+    found: Sequence[Profile | Failure],
+    given: Sequence[GivenInputs],
+    screen: Progress,
+) -> tuple[list[Comparison], DeviceError | None]:
+    """Every good file raced with the last; and what ended that, where something did: the rest is shown all the same."""
+    last, compared = found[-1], list[Comparison]()
+    if isinstance(last, Profile):
+        try:
+            for each, known in zip(found[:-1], given[:-1], strict=True):
+                if isinstance(each, Profile):
+                    compared.append(compare_file(session, each, last, settings, known, given[-1], screen))
+        except DeviceError as error:
+            return compared, error
+    return compared, None
 
 
 def _check_found(targets: Sequence[Path], found: Sequence[Profile | Failure], device: str) -> None:

@@ -13,6 +13,7 @@ from edgeprune.cli.screen import watching
 from edgeprune.core.errors import UsageError
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
+from edgeprune.core.session import DeviceSpec
 from edgeprune.core.units import format_cost, format_percent
 from edgeprune.data.dataset import EachInput
 from edgeprune.devices import find_device, open_session
@@ -134,15 +135,19 @@ def validate_command(
     if as_json:
         click.echo(json.dumps(to_json(found), indent=1, allow_nan=False))
         return 0
+    _show(found, file.name, spec, word)
+    return 0
+
+
+def _show(found: Accuracy | Scores, file: str, spec: DeviceSpec, word: str) -> None:
     lines = _right(found, word) if isinstance(found, Accuracy) else _scored(found)
-    click.echo(f"{file.name} on {spec.name}: {lines[0]}")
+    click.echo(f"{file} on {spec.name}: {lines[0]}")
     # The time an emulator or a simulation takes is its host's.
     one = word.removesuffix("s")
     spent = f", {format_cost(found.seconds_per_image, 's')} an {one} with sending and fetching"
     told = f"layout {found.layout}, preprocessing {found.preprocessing}{spent if spec.unit == 's' else ''}"
     for line in (*lines[1:], told, *found.conventions, *found.advice):
         click.echo(f"  {line}")
-    return 0
 
 
 def _right(found: Accuracy, word: str) -> list[str]:

@@ -66,30 +66,11 @@ def read_targets(
             "give both alike",
         )
     if kind == "numbers":
-        if classes is not None:
-            raise DataError(f"{what} names classes, and the targets are numbers", "leave them out, or give --task")
-        for part, each in stored.items():
-            if not np.ptp(each.reshape(len(each), -1), axis=0).any():
-                raise DataError(f"{what}: y_{part} holds the same for every example", "there is nothing to predict")
+        _check_numbers(stored, what, classes)
         return ReadTargets(kind, stored, ())
     if kind == "labels":
-        count = stored["train"].shape[1]
-        if classes is not None and len(classes) != count:
-            raise DataError(f"{what} names {len(classes)} labels, and y_train has {count}", "name each column")
-        return ReadTargets(kind, stored, classes or tuple(str(label) for label in range(count)))
-    names = classes if classes is not None else _count_classes(stored["train"], f"{what}: y_train")
-    for part, labels in stored.items():
-        if labels.min() < 0 or labels.max() >= len(names):
-            odd = labels.min() if labels.min() < 0 else labels.max()
-            beyond = f"label {odd} is outside 0..{len(names) - 1}"
-            raise DataError(
-                f"{what}: y_{part}: {beyond}" + (", the classes of y_train" if classes is None else ""), _LABELS
-            )
-    if stored["train"].min() == stored["train"].max():
-        raise DataError(
-            f"{what}: y_train holds one class only", "there is nothing to tell apart: give at least 2 classes"
-        )
-    return ReadTargets(kind, stored, names)
+        return ReadTargets(kind, stored, _label_names(stored["train"].shape[1], what, classes))
+    return ReadTargets(kind, stored, _class_names(stored, what, classes))
 
 
 def read_names(given: Any, what: str) -> tuple[str, ...] | None:
@@ -190,6 +171,36 @@ def _stored(kind: TargetKind, y: NDArray[Any], what: str) -> NDArray[Any]:
     if y.ndim < 2:
         raise DataError(f"{what} has shape {y.shape}", f"expected {WORDS[kind]}, (N, H, W) say")
     return y
+
+
+def _check_numbers(stored: Mapping[str, NDArray[Any]], what: str, classes: tuple[str, ...] | None) -> None:
+    if classes is not None:
+        raise DataError(f"{what} names classes, and the targets are numbers", "leave them out, or give --task")
+    for part, each in stored.items():
+        if not np.ptp(each.reshape(len(each), -1), axis=0).any():
+            raise DataError(f"{what}: y_{part} holds the same for every example", "there is nothing to predict")
+
+
+def _label_names(count: int, what: str, given: tuple[str, ...] | None) -> tuple[str, ...]:
+    if given is not None and len(given) != count:
+        raise DataError(f"{what} names {len(given)} labels, and y_train has {count}", "name each column")
+    return given or tuple(str(label) for label in range(count))
+
+
+def _class_names(stored: Mapping[str, NDArray[Any]], what: str, given: tuple[str, ...] | None) -> tuple[str, ...]:
+    names = given if given is not None else _count_classes(stored["train"], f"{what}: y_train")
+    for part, labels in stored.items():
+        if labels.min() < 0 or labels.max() >= len(names):
+            odd = labels.min() if labels.min() < 0 else labels.max()
+            beyond = f"label {odd} is outside 0..{len(names) - 1}"
+            raise DataError(
+                f"{what}: y_{part}: {beyond}" + (", the classes of y_train" if given is None else ""), _LABELS
+            )
+    if stored["train"].min() == stored["train"].max():
+        raise DataError(
+            f"{what}: y_train holds one class only", "there is nothing to tell apart: give at least 2 classes"
+        )
+    return names
 
 
 def _count_classes(y: NDArray[np.int64], what: str) -> tuple[str, ...]:

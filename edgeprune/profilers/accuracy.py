@@ -125,20 +125,7 @@ def accuracy_on_device(
     correct = int(np.sum(found == labels))
     interval = binomtest(correct, len(labels)).proportion_ci(method="wilson")
     low, high = float(interval.low), float(interval.high)
-    scores: dict[str, float] = {
-        "accuracy": correct / len(labels),
-        "balanced-accuracy": score_of("balanced-accuracy", labels, found),
-    }
-    between = (low, high)
-    columns = judge.reading.columns(dataset.classes)
-    if len(dataset.classes) > FIVE and columns is not None:
-        scores["top-5"] = TopFive().value(rows[0], columns[labels])
-    if metric not in scores:
-        raise ModelError(f"{file.name} gives no value for each class, which {metric} wants", "leave out --metric")
-    if metric == "balanced-accuracy":
-        between = score_interval("balanced-accuracy", labels, scores[metric])
-    elif metric == "top-5" and columns is not None:
-        between = TopFive().interval(rows[0], columns[labels])
+    scores, between = _scores(judge.reading, dataset.classes, rows, found, labels, (low, high), metric, file.name)
     tried = tuple(Tried(way.layout, way.preprocessing, round(way.figure * way.images), way.images) for way in trials)
     spec = session.spec
     return Accuracy(
@@ -164,6 +151,33 @@ def accuracy_on_device(
         advice=_advice(found, labels, dataset, low, tried),
         accuracy=correct / len(labels),
     )
+
+
+def _scores(
+    reading: Reading,
+    classes: tuple[str, ...],
+    rows: Rows,
+    found: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    right: tuple[float, float],
+    metric: MetricName,
+    file: str,
+) -> tuple[dict[str, float], tuple[float, float]]:
+    """What every metric says, and the 95 % interval of `metric`'s; `right`: that of the share of right answers."""
+    scores = {
+        "accuracy": int(np.sum(found == labels)) / len(labels),
+        "balanced-accuracy": score_of("balanced-accuracy", labels, found),
+    }
+    columns = reading.columns(classes) if len(classes) > FIVE else None
+    if columns is not None:
+        scores["top-5"] = TopFive().value(rows[0], columns[labels])
+    if metric not in scores:
+        raise ModelError(f"{file} gives no value for each class, which {metric} wants", "leave out --metric")
+    if metric == "balanced-accuracy":
+        return scores, score_interval("balanced-accuracy", labels, scores[metric])
+    if metric == "top-5" and columns is not None:
+        return scores, TopFive().interval(rows[0], columns[labels])
+    return scores, right
 
 
 def _advice(
