@@ -17,6 +17,7 @@ from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
+from edgeprune.exporters.operators import operators_known
 from edgeprune.exporters.quiet import converting
 from edgeprune.models.inputs import OUTPUT, Inputs, cast, mapped, names_of, outputs_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
@@ -54,7 +55,7 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
         raise ExportError("cannot export to ONNX: the example batch has fewer than 2 images", "give 2 or more")
     given = tensors_of(mapped(cast(example, torch.float32), lambda x: x.detach().cpu()))
     names = output_names(network, example, given)
-    with converting("cannot export to ONNX"), torch.no_grad():
+    with converting("cannot export to ONNX"), operators_known(), torch.no_grad():
         program = torch.onnx.export(
             network.cpu().float(),
             given,

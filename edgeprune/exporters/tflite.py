@@ -19,6 +19,7 @@ from edgeprune.core.errors import ExportError
 from edgeprune.core.files import sha256_file, write_bytes
 from edgeprune.core.reading import Source
 from edgeprune.exporters.onnx import METADATA_KEY, output_names
+from edgeprune.exporters.operators import operators_known
 from edgeprune.exporters.quiet import converting
 from edgeprune.models.inputs import Inputs, cast, mapped, names_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
@@ -55,7 +56,7 @@ def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
     given = tensors_of(mapped(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
     names = output_names(network, example, given)
-    with converting("cannot export to TFLite"), torch.no_grad():
+    with converting("cannot export to TFLite"), operators_known(), torch.no_grad():
         # Seconds to import, and it prints: only when a conversion is wanted, and silenced.
         litert_torch = importlib.import_module("litert_torch")
         converted = litert_torch.convert(network.cpu().float(), given)
