@@ -28,7 +28,9 @@ from edgeprune.report.table import (
     drawback_lines,
     input_line,
     layers_line,
+    left_out_lines,
     next_step,
+    precisions_table,
     staying_lines,
     summary_table,
 )
@@ -154,6 +156,10 @@ def _show(result: Any, folder: Path, quiet: bool) -> None:
     if not quiet:
         console.print()
         console.print(summary_table(result))
+        if (precisions := precisions_table(result)) is not None:
+            console.print(precisions)
+        for line in left_out_lines(result):
+            console.print(line, soft_wrap=True)
         console.print(f"layers {layers_line(result)}", soft_wrap=True)
         for line in staying_lines(result):
             console.print(line, soft_wrap=True)

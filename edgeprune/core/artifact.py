@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeprune.core.runtimes import Format
+from edgeprune.core.runtimes import Format, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,13 @@ class Artifact:
 
     path: Path
     format: Format
-    precision: str
+    precision: Precision
     sha256: str
     bytes: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+def kind_of(artifact: Artifact) -> str:
+    """Its format, and precision where it is not float32: `onnx`, `tflite int8`."""
+    return artifact.format if artifact.precision == "fp32" else f"{artifact.format} {artifact.precision}"

@@ -12,6 +12,10 @@ from typing import Literal
 
 Format = Literal["onnx", "tflite"]
 RuntimeName = Literal["onnxruntime", "litert"]
+#: What a file computes with: 32-bit floats, 16-bit ones, or 8-bit integers, whose ranges are fixed before or found at
+#: each inference.
+Precision = Literal["fp32", "fp16", "int8", "int8-dynamic"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
 
 
 @dataclass(frozen=True, slots=True)

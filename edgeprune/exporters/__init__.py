@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from edgeprune.exporters.codes import TemplateError
-from edgeprune.exporters.formats import EXPORTERS, Exporter, describe, read_metadata
+from edgeprune.exporters.formats import EXPORTERS, Exporter, describe, export_at, read_metadata
 from edgeprune.exporters.onnx import export_onnx
 from edgeprune.exporters.parity import Parity, check_parity, run_model
 from edgeprune.exporters.template import Template
@@ -20,6 +20,7 @@ __all__ = [
     "TemplateError",
     "check_parity",
     "describe",
+    "export_at",
     "export_onnx",
     "export_tflite",
     "read_metadata",

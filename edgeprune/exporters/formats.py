@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,11 +11,13 @@ from torch import nn
 
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError, did_you_mean
-from edgeprune.core.runtimes import FORMATS, Format
+from edgeprune.core.runtimes import FORMATS, Format, Precision
 from edgeprune.exporters.codes import Atlas, Lookup, Padded
 from edgeprune.exporters.contents import Contents, onnx_contents, tflite_contents
 from edgeprune.exporters.metadata import parse_metadata
 from edgeprune.exporters.onnx import convert_onnx, describe_onnx, export_onnx, onnx_metadata
+from edgeprune.exporters.quantize_onnx import quantize_onnx
+from edgeprune.exporters.quantize_tflite import quantize_tflite
 from edgeprune.exporters.running import Array, run_onnx, run_tflite
 from edgeprune.exporters.template_onnx import OnnxSkeleton
 from edgeprune.exporters.template_tflite import TfliteSkeleton
@@ -36,7 +38,9 @@ class Exporter:
 
     #: Write a network, with an example of its inputs (N, ...) and metadata.
     export: Callable[[nn.Module, Inputs, Path, Mapping[str, Any]], Artifact]
-    #: What a float32 file says of itself.
+    #: A float32 file at another precision: from, to, which, examples of its inputs (N, ...), and metadata.
+    quantize: Callable[[Path, Path, Precision, Array, Mapping[str, Any]], Artifact]
+    #: What a float file says of itself.
     describe: Callable[[Path], Artifact]
     #: What we wrote into it, None where nothing is.
     metadata: Callable[[Path], str | bytes | None]
@@ -51,6 +55,7 @@ class Exporter:
 EXPORTERS: dict[Format, Exporter] = {
     "onnx": Exporter(
         export_onnx,
+        quantize_onnx,
         describe_onnx,
         onnx_metadata,
         onnx_contents,
@@ -59,6 +64,7 @@ EXPORTERS: dict[Format, Exporter] = {
     ),
     "tflite": Exporter(
         export_tflite,
+        quantize_tflite,
         describe_tflite,
         tflite_metadata,
         tflite_contents,
@@ -66,6 +72,15 @@ EXPORTERS: dict[Format, Exporter] = {
         lambda network, example, atlas: TfliteSkeleton(convert_tflite(network, example), atlas),
     ),
 }
+
+
+def export_at(
+    source: Artifact, path: Path, precision: Precision, examples: Array, metadata: Mapping[str, Any]
+) -> Artifact:
+    """A float32 file at another precision, which it says in its metadata; see the format's `quantize`."""
+    said = {**metadata, "precision": precision}
+    artifact = EXPORTERS[source.format].quantize(source.path, path, precision, examples, said)
+    return replace(artifact, precision=precision)
 
 
 def describe(path: Path) -> Artifact:

@@ -24,7 +24,7 @@ def run_onnx(model: Path | bytes, inputs: Array) -> Array:
     source = str(model) if isinstance(model, Path) else model
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     first = session.get_inputs()[0].name
-    return np.concatenate([_joined(session.run(None, _feeds(batch, first))) for batch in batches(inputs)])
+    return np.concatenate([_joined(session.run(None, feeds(batch, first))) for batch in batches(inputs)])
 
 
 def run_tflite(model: Path | bytes, inputs: Array) -> Array:
@@ -32,21 +32,25 @@ def run_tflite(model: Path | bytes, inputs: Array) -> Array:
     source: dict[str, Any] = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
     interpreter = Interpreter(**source, num_threads=1)
     interpreter.allocate_tensors()
-    given = {detail["name"]: detail for detail in interpreter.get_input_details()}
     wanted = [detail["index"] for detail in interpreter.get_output_details()]
-    first = next(iter(given))
     outputs = []
     for number in range(len(inputs)):
-        for name, value in _feeds(inputs[number : number + 1], first).items():
-            # Integers of 64 bits may have become others in the converter's hands; nothing else is converted.
-            kind = given[name]["dtype"] if value.dtype == np.int64 else value.dtype
-            interpreter.set_tensor(given[name]["index"], value.astype(kind))
+        feed(interpreter, inputs[number : number + 1])
         interpreter.invoke()
         outputs.append(_joined([interpreter.get_tensor(index) for index in wanted]))
     return np.concatenate(outputs)
 
 
-def _feeds(inputs: Array, first: str) -> dict[str, Array]:
+def feed(interpreter: Interpreter, inputs: Array) -> None:
+    """Give a TFLite file its inputs (1, ...)."""
+    given = {detail["name"]: detail for detail in interpreter.get_input_details()}
+    for name, value in feeds(inputs, next(iter(given))).items():
+        # Integers of 64 bits may have become others in the converter's hands; nothing else is converted.
+        kind = given[name]["dtype"] if value.dtype == np.int64 else value.dtype
+        interpreter.set_tensor(given[name]["index"], value.astype(kind))
+
+
+def feeds(inputs: Array, first: str) -> dict[str, Array]:
     """What each input is given, by its name in the file; a single one goes to the `first`."""
     if inputs.dtype.names is None:
         return {first: inputs}

@@ -145,9 +145,24 @@ def load_tflite(path: Path) -> schema.ModelT:
         data = path.read_bytes()
         if data[4:8] != _IDENTIFIER:
             raise ValueError("it does not begin like one")
-        model = schema.ModelT.InitFromPackedBuf(data, 0)
+        model = unpack(data)
         if not model.subgraphs:
             raise ValueError("it holds no graph")
+    return model
+
+
+def unpack(data: bytes) -> schema.ModelT:
+    """The bytes of a file as the objects of its schema, all constants among them.
+
+    A writer may put constants behind the objects, and point at them by their place in the file, which packing moves.
+    """
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    for buffer in model.buffers or []:
+        if buffer.offset > 1:
+            if buffer.offset + buffer.size > len(data):
+                raise ValueError("a constant lies outside of it")
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     return model
 
 

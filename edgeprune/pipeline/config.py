@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.runtimes import FORMATS, Format, RuntimeName
+from edgeprune.core.runtimes import FORMATS, PRECISIONS, Format, Precision, RuntimeName
 from edgeprune.core.units import refuse_unit
 from edgeprune.pipeline.bounds import BOUNDED, PARSERS, Bounded, read_bounds, read_drop
 from edgeprune.pipeline.checks import check
@@ -76,6 +76,13 @@ class RunConfig:
         "files that ship: onnx, tflite, or both; the one that --runtime runs must be among them",
         "job",
         "FORMATS",
+    )
+    precision: str = _option(
+        "fp32",
+        "what files compute with: fp32, fp16, int8 (ranges from training data), int8-dynamic (ranges found at each "
+        "inference), or several by comma, of which the best that keeps the bounds is judged; fp32 files always ship",
+        "job",
+        "PRECISION",
     )
     threads: int | None = _option(
         None, "threads of the runtime on the device [the device's own setting, else 1]", "job", "N"
@@ -231,6 +238,17 @@ class RunConfig:
         """The formats that ship, each once, in the order of `FORMATS`."""
         asked = self.formats.split(",")
         return tuple(kind for kind in FORMATS if kind in asked)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What files are wanted at, each once, in the order of `PRECISIONS`."""
+        asked = self.precision.split(",")
+        return tuple(one for one in PRECISIONS if one in asked)
+
+    @property
+    def lower_precisions(self) -> tuple[Precision, ...]:
+        """Those that files are made at beside fp32."""
+        return tuple(one for one in self.precisions if one != "fp32")
 
     @property
     def own_task(self) -> str:

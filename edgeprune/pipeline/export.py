@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +24,12 @@ from edgeprune.core.inputs import InputSpec, Shape
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
-from edgeprune.core.runtimes import FORMATS, Format
+from edgeprune.core.runtimes import FORMATS, Format, Precision
 from edgeprune.core.schema import PLAN_SCHEMA, read_record
 from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.version import VERSION
 from edgeprune.data.dataset import Scaled
-from edgeprune.exporters import EXPORTERS, Parity, describe, read_metadata
+from edgeprune.exporters import EXPORTERS, Parity, check_parity, describe, export_at, read_metadata
 from edgeprune.models.inputs import ask, made, to_numpy
 from edgeprune.models.plain import is_waiting, make_plain
 from edgeprune.models.source import make_model
@@ -41,6 +41,8 @@ from edgeprune.pruning.surgery import cut
 from edgeprune.tasks.names import TaskName
 
 PARITY_IMAGES = 256
+#: Training images that ranges of 8-bit integers are taken from.
+CALIBRATION = 512
 #: Answers that tell whether a model computes what it did.
 ANSWERS = 16
 
@@ -81,10 +83,11 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class NotExported:
-    """One format that was asked for and does not ship: it cannot be exported."""
+    """One format, or precision of it, that was asked for and does not ship: it cannot be exported."""
 
     format: Format
     why: str
+    precision: Precision = "fp32"
 
 
 def metadata(prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
@@ -207,6 +210,43 @@ def export_all(
                 continue
             done.append(Exported(kind, files["model"][0], files["baseline"][0], files["model"][1]))
             progress.say(f"{kind}: parity with PyTorch {files['model'][1].max_abs:.1e} on {len(inputs)} images")
+    at, without = _at_precisions(prepared, folder, network, metadata(prepared, plan), done, inputs, progress)
+    return [*done, *at], [*lost, *without]
+
+
+def _at_precisions(
+    prepared: Prepared,
+    folder: RunFolder,
+    network: nn.Module,
+    said: Mapping[str, Any],
+    floats: Sequence[Exported],
+    inputs: NDArray[Any],
+    progress: Progress,
+) -> tuple[list[Exported], list[NotExported]]:
+    """The float files at the other precisions that were asked for, calibrated on training data."""
+    shipped, done, lost = prepared.shipped, [], []
+    order = torch.randperm(len(prepared.train), generator=torch.Generator().manual_seed(prepared.settled.seed))
+    examples = to_numpy(prepared.train.inputs(order[:CALIBRATION]))
+    with progress.bar("quantizing", max(1, len(floats) * len(shipped.precisions))) as bar:
+        for item in floats:
+            for precision in shipped.precisions:
+                if (item.format, precision) in shipped.without:
+                    lost.append(NotExported(item.format, shipped.without[item.format, precision], precision))
+                    continue
+                path = folder / f"model-{precision}.{item.format}"
+                try:
+                    artifact = export_at(item.artifact, path, precision, examples, said)
+                    parity = check_parity(network, artifact, inputs)
+                except ExportError as error:
+                    path.unlink(missing_ok=True)
+                    progress.say(f"{error}; the pruned network ships without it")
+                    lost.append(NotExported(item.format, str(error), precision))
+                    continue
+                bar.advance(1, path.name)
+                done.append(Exported(item.format, artifact, item.baseline, parity))
+                progress.say(
+                    f"{path.name}: same answers as PyTorch to {100 * parity.agreement:.1f} % of {len(inputs)} images"
+                )
     return done, lost
 
 

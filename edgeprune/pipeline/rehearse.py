@@ -17,15 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgeprune.core.artifact import Artifact
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, EdgepruneError, ExportError, ModelError
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.progress import Progress
-from edgeprune.core.runtimes import FORMATS, RUNTIMES, Format, runtime_for
+from edgeprune.core.runtimes import FORMATS, RUNTIMES, Format, Precision, runtime_for
 from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder
 from edgeprune.devices.channel import ChannelError
-from edgeprune.exporters import EXPORTERS, Parity, check_parity
+from edgeprune.exporters import EXPORTERS, Parity, check_parity, export_at
 from edgeprune.models.inputs import Inputs, ask, outputs_of, tensors_of, to_numpy
 from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.versions import needed
@@ -43,6 +44,9 @@ class Shipped:
 
     formats: tuple[Format, ...]
     left_out: Mapping[Format, str] = field(default_factory=dict)
+    #: Other precisions that files are wanted at, and why a format has none of one.
+    precisions: tuple[Precision, ...] = ()
+    without: Mapping[tuple[Format, Precision], str] = field(default_factory=dict)
 
 
 def rehearse(
@@ -53,8 +57,12 @@ def rehearse(
     session: Session,
     settings: MeasureSettings,
     progress: Progress,
+    precisions: Sequence[Precision] = (),
 ) -> Shipped:
     """Export `network` in every format of `exported`, compare the files with PyTorch, open and run them on the device.
+
+    So are files of its other `precisions`, but for the comparison; one that cannot be made, or is not opened, is left
+    out, and that is said.
 
     A format that is not measured while searching may fail: it is left out where it cannot be exported, and ships
     without being validated where the device cannot run it; either is said. Raises ModelError where the measured format
@@ -63,6 +71,7 @@ def rehearse(
     measured = RUNTIMES[settings.runtime].format.name
     check_training(network, validation.inputs(slice(0, 2)))
     faults: dict[Format, EdgepruneError] = {}
+    without: dict[tuple[Format, Precision], str] = {}
     work = folder / CANDIDATES
     work.mkdir(exist_ok=True)
     try:
@@ -70,7 +79,11 @@ def rehearse(
         with torch.random.fork_rng(), progress.bar("trying every format first", len(exported)) as bar:
             for kind in exported:
                 try:
-                    _try(kind, network, validation, work, session, replace(settings, runtime=runtime_for(kind).name))
+                    alike = replace(settings, runtime=runtime_for(kind).name)
+                    artifact = _try(kind, network, validation, work, session, alike)
+                    for precision in precisions:
+                        if why := _try_at(precision, artifact, validation, session, alike):
+                            without[kind, precision] = why
                 except ExportError as error:
                     faults[kind] = error
                 except DeviceError as error:
@@ -90,9 +103,12 @@ def rehearse(
     for kind, fault in faults.items():
         if kind not in left_out:
             progress.say(f"{titles[kind]} is exported but not validated: {fault} (--formats {measured} leaves it out)")
+    for (kind, precision), why in without.items():
+        progress.say(f"{titles[kind]} ships without {precision}: {why}")
     tried = ", ".join(titles[kind] for kind in good)
     progress.say(f"{tried}: the untrained network is exported, equals PyTorch and runs on {session.spec.name}")
-    return Shipped(tuple(kind for kind in exported if kind not in left_out), left_out)
+    shipped = tuple(kind for kind in exported if kind not in left_out)
+    return Shipped(shipped, left_out, tuple(precisions), without)
 
 
 def check_training(network: nn.Module, inputs: Inputs) -> None:
@@ -121,11 +137,33 @@ def check_file(source: nn.Module, artifact: Any, inputs: Any) -> Parity:
 
 def _try(
     kind: Format, network: nn.Module, validation: Batches, work: Path, session: Session, settings: MeasureSettings
-) -> None:
+) -> Artifact:
     inputs = validation.inputs(slice(0, _IMAGES))
     artifact = EXPORTERS[kind].export(network, inputs[:2], work / f"untrained.{kind}", {})
     check_file(network.eval(), artifact, to_numpy(inputs))
-    pushed = push_patiently(session, artifact.path)
+    _open(artifact.path, session, settings)
+    return artifact
+
+
+def _try_at(
+    precision: Precision, source: Artifact, validation: Batches, session: Session, settings: MeasureSettings
+) -> str:
+    """Why a file cannot be had at this precision, or is not opened there; "" where it can."""
+    examples = to_numpy(validation.inputs(slice(0, _IMAGES)))
+    try:
+        path = source.path.with_stem(f"{source.path.stem}-{precision}")
+        _open(export_at(source, path, precision, examples, {}).path, session, settings)
+    except ExportError as error:
+        return str(error)
+    except DeviceError as error:
+        if _gone(error):
+            raise
+        return str(error)
+    return ""
+
+
+def _open(path: Path, session: Session, settings: MeasureSettings) -> None:
+    pushed = push_patiently(session, path)
 
     def load(client: ProbeClient, deadline: Deadline) -> None:
         client.hello([], deadline)

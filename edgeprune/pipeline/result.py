@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from edgeprune.core.budget import Answer, Bound, Budget
 from edgeprune.core.measurement import Measurement
 from edgeprune.core.session import DeviceSpec
 from edgeprune.data.dataset import EachInput
@@ -17,19 +16,16 @@ from edgeprune.data.preprocessing import describe
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.export import Exported, NotExported
 from edgeprune.pipeline.finetune import Tuned
-from edgeprune.pipeline.outcome import drawbacks, is_worse
+from edgeprune.pipeline.judging import conclude, judge
+from edgeprune.pipeline.outcome import drawbacks
 from edgeprune.pipeline.placing import Training
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.records import files as filed
 from edgeprune.pipeline.records import network as told
 from edgeprune.pipeline.records.result import (
-    AnyCheck,
-    Check,
     Device,
-    Ended,
     Header,
     Judged,
-    LatencyCheck,
     Result,
     Status,
     TimedStep,
@@ -39,11 +35,8 @@ from edgeprune.pipeline.scaling import Scaling
 from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.staying import staying
 from edgeprune.pipeline.validate import HostScores, NotValidated, Validated
-from edgeprune.profilers.statistics import cost_interval
 from edgeprune.pruning.cost import count_macs, count_parameters
-from edgeprune.tasks.metrics import Yardstick
 
-_Bound = Literal["max_memory", "max_bytes", "max_drop", "expect_ncr"]
 EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "worse": 3, "impossible": 3, "interrupted": 130}
 
 
@@ -86,9 +79,8 @@ def assemble(
     seconds: float,
 ) -> Result:
     """The whole result of a run that got to its end."""
-    primary = next(item for item in files if isinstance(item, Validated) and item.runtime == config.runtime)
-    after, asked = _after(prepared, tuned, scores), config.budget()
-    checks = (*check_bounds(searched.budget, primary, after, asked), _above_chance(scores, prepared))
+    after = _after(prepared, tuned, scores)
+    primary, checks = judge(config, prepared, searched.budget, scores, after, files)
     status, answer, recommended = conclude(checks, drawbacks(primary))
     return Result(
         status=status,
@@ -115,7 +107,7 @@ def assemble(
         training=_trained(prepared.training),
         seconds=round(seconds, 2),
         budget=Judged(
-            asked=asked,
+            asked=config.budget(),
             artifact=primary.exported.artifact.path.name,
             checks=checks,
             answer=answer,
@@ -123,18 +115,6 @@ def assemble(
             recommended=recommended,
         ),
     )
-
-
-def conclude(checks: Sequence[AnyCheck], found: Sequence[filed.Drawback]) -> tuple[Ended, Answer, bool]:
-    """How a run ends whose file has these drawbacks, the answer of all checks together, whether it is recommended.
-
-    A bound that is open does not fail the run: what there is may well keep it. It is not called met either.
-    """
-    answers = {check.answer for check in checks}
-    answer: Answer = "not met" if "not met" in answers else "open" if "open" in answers else "met"
-    missed = answer == "not met"
-    status: Ended = "budget-not-met" if missed else "worse" if is_worse(found) else "done"
-    return status, answer, not missed and not found
 
 
 def _data(prepared: Prepared) -> told.Data:
@@ -224,25 +204,11 @@ def _trained(training: Training) -> Trained:
     return Trained(device=place.device, memory_format=place.memory_format, precision=place.precision, timed=timed)
 
 
-def _above_chance(scores: HostScores, prepared: Prepared) -> Check:
-    """Whatever was asked for: a network whose answers are not told from guessing has met nothing."""
-    metric = prepared.task.metric
-    whole, unit = (100, "%") if metric.share else (1, "")
-    answer: Answer = "met" if scores.quality > scores.chance else "not met"
-    return Check(
-        bound="above_chance",
-        limit=whole * Yardstick.on(metric, prepared.dataset.test.y).value(scores.chance),
-        value=whole * scores.compressed.values[metric.name],
-        unit=unit,
-        default=True,
-        answer=answer,
-        met=answer == "met",
-    )
-
-
 def _artifact(item: Validated | NotValidated | NotExported) -> filed.Artifact:
     if isinstance(item, NotExported):
-        return filed.NotExported(format=item.format, exported=False, path=None, validated=False, why_not=item.why)
+        return filed.NotExported(
+            format=item.format, exported=False, precision=item.precision, path=None, validated=False, why_not=item.why
+        )
     if isinstance(item, NotValidated):
         return filed.NotValidated(**_exported(item.exported), runtime=item.runtime, validated=False, why_not=item.why)
     measured = item.measurement
@@ -296,47 +262,3 @@ def _exported(item: Exported) -> dict[str, Any]:
 
 def _latency(samples: tuple[float, ...], median: float, measured: Measurement) -> filed.Latency:
     return filed.Latency(median, samples, measured.unit)
-
-
-def check_bounds(budget: Budget, primary: Validated, after: told.After, asked: Budget) -> list[AnyCheck]:
-    """Each bound beside what the shipped file of the searched runtime has.
-
-    A latency is judged by its interval, and so may be open: a relative one by the paired quotient's, an absolute one by
-    the file's own.
-    """
-    measured, artifact = primary.measurement, primary.exported
-    checks: list[AnyCheck] = []
-
-    def add(name: _Bound, limit: float, value: float, keeps: bool, unit: str) -> None:
-        default = getattr(asked, "min_ncr" if name == "expect_ncr" else name) is None
-        answer: Answer = "met" if keeps else "not met"
-        checks.append(Check(bound=name, limit=limit, value=value, unit=unit, default=default, answer=answer, met=keeps))
-
-    if (bound := budget.max_latency) is not None:
-        latency = cost_interval(measured.samples, measured.against, measured.process, relative=bound.relative)
-        answer = latency.answer(bound.value)
-        checks.append(
-            LatencyCheck(
-                bound="max_latency",
-                limit=bound.value,
-                value=latency.value,
-                unit="share of the unpruned" if bound.relative else measured.unit,
-                default=asked.max_latency is None,
-                answer=answer,
-                met=answer == "met",
-                interval=(latency.low, latency.high),
-            )
-        )
-    sizes: tuple[tuple[_Bound, Bound | None, int, int], ...] = (
-        ("max_memory", budget.max_memory, measured.peak_bytes, measured.against_peak_bytes),
-        ("max_bytes", budget.max_bytes, artifact.artifact.bytes, artifact.baseline.bytes),
-    )
-    for name, size, value, whole in sizes:
-        if size is not None:
-            limit = size.limit(whole)
-            add(name, limit, value, value <= limit, "bytes")
-    if budget.max_drop is not None:
-        add("max_drop", budget.max_drop, after.lost, after.lost <= budget.max_drop + 1e-9, after.lost_unit)
-    if budget.min_ncr is not None:
-        add("expect_ncr", budget.min_ncr, after.ncr, after.ncr >= budget.min_ncr - 1e-9, "neurons/neurons")
-    return checks

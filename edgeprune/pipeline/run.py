@@ -18,7 +18,7 @@ from edgeprune.core.lock import FolderLock
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Bar, Progress, Silent
-from edgeprune.core.runtimes import FORMATS, RUNTIMES
+from edgeprune.core.runtimes import FORMATS, PRECISIONS, RUNTIMES
 from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.core.store import RunFolder
 from edgeprune.core.text import shorten
@@ -196,7 +196,9 @@ def _stages(
             folder,
             watch,
             settings.runtime,
-            lambda network, images: rehearse(config.exported, network, images, folder, session, settings, watch),
+            lambda network, images: rehearse(
+                config.exported, network, images, folder, session, settings, watch, config.lower_precisions
+            ),
         )
         watch.stage("search")
         run = RunIdentity(folder.path.name, config.runs_dir, config.device, config.on_device_loss)
@@ -271,7 +273,7 @@ class _Ending:
     def finish_all(self, config: RunConfig, answers: Mapping[str, Searched | BudgetError]) -> dict[str, Outcome]:
         """Each bound of a front, the loosest first, in a folder of its own; what is finished there stays as it is."""
         # A run of one bound that was given more had its network here.
-        for file in ("plan.json", "pruned.safetensors", *(f"model.{kind}" for kind in FORMATS)):
+        for file in ("plan.json", "pruned.safetensors", *_MODELS):
             (self.folder / file).unlink(missing_ok=True)
         outcomes: dict[str, Outcome] = {}
         for name, single in config.singles().items():
@@ -296,6 +298,12 @@ class _Ending:
             name = f"baseline.{kind}"
             if (source / name).exists() and not (target / name).exists():
                 write_bytes(target / name, (source / name).read_bytes())
+
+
+#: Models that a run may leave.
+_MODELS = [
+    f"model{'' if precision == 'fp32' else f'-{precision}'}.{kind}" for kind in FORMATS for precision in PRECISIONS
+]
 
 
 def check_unit(budget: Budget, spec: DeviceSpec) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from edgeprune.core.artifact import Artifact, kind_of
 from edgeprune.core.budget import Bound
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.kinds import Unit
@@ -17,6 +18,8 @@ from edgeprune.core.runtimes import RuntimeName, runtime_for
 from edgeprune.core.session import Session
 from edgeprune.core.units import format_speedup
 from edgeprune.devices.channel import ChannelError
+from edgeprune.exporters import run_model
+from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.fresh import compare_fresh
@@ -32,6 +35,8 @@ from edgeprune.training.fit import predict
 _ROUNDS, _ROUND_S = 15, 0.01
 #: Seconds after which the shipped file's race ends, though its interval still holds the bound.
 FINAL_S = 90.0
+#: Answers of a file that are compared with this machine's, and how far off they may be: a share of their spread.
+_COMPARED, _OFF = 256, 0.1
 
 
 def as_at_the_end(
@@ -110,9 +115,9 @@ def validate(
             done.append(exam.on_device(item, alike))
         except DeviceError as error:
             gone = error.kind in ("lost", "busy") if isinstance(error, ChannelError) else error.retryable
-            if gone or alike.runtime == settings.runtime:
+            if gone or (alike.runtime == settings.runtime and item.artifact.precision == "fp32"):
                 raise
-            progress.say(f"{item.format} is not validated: {error.message}")
+            progress.say(f"{item.artifact.path.name} is not validated: {error.message}")
             done.append(NotValidated(item, alike.runtime, error.message))
     return scores, done
 
@@ -162,19 +167,40 @@ class _Exam:
             ]
 
         count = sum(map(len, self._asked))
-        with self._progress.bar(f"{item.format}: accuracy on the device", 2 * count * len(names)) as bar:
+        what = kind_of(item.artifact)
+        with self._progress.bar(f"{what}: accuracy on the device", 2 * count * len(names)) as bar:
             ours, theirs = answered(item.artifact.path), answered(item.baseline.path)
+        if item.artifact.precision != "fp32":
+            self._check_arithmetic(item.artifact, ours[0], alike)
         measured = self._raced(item, alike)
         speedup = quotient_interval(measured.samples, measured.against, measured.process).inverse()
         here, there = self._judged(ours), self._judged(theirs)
         agreement = task.agreement(ours[0], self._answers[0])
         faster = format_speedup(speedup.value, measured.unit)
         self._progress.say(
-            f"{item.format} on {session.spec.name} ({alike.runtime}): {task.metric.title} "
+            f"{what} on {session.spec.name} ({alike.runtime}): {task.metric.title} "
             f"{task.metric.show(here.values[task.metric.name])}, agreement with the host {100 * agreement:.2f} %, "
             f"{faster} ({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
         )
         return Validated(item, alike.runtime, here, there, agreement, measured, speedup)
+
+    def _check_arithmetic(self, artifact: Artifact, answers: Answers, alike: MeasureSettings) -> None:
+        """Raises DeviceError where the device's runtime computes something else of the file than this machine's.
+
+        Kernels of integers round differently; what is wrong is further off than that (tflite-runtime 2.14 and products
+        with a scale for each channel).
+        """
+        inputs = to_numpy(self._asked[0].inputs(slice(0, _COMPARED)))
+        here = run_model(artifact.format, artifact.path, inputs).reshape(len(inputs), -1)
+        there = answers[: len(inputs)].reshape(len(inputs), -1)
+        off = float(np.sqrt(np.mean((there - here) ** 2)) / max(float(np.std(here)), 1e-12))
+        if not off <= _OFF:
+            raise DeviceError(
+                f"{alike.runtime} on {self._session.spec.name} computes {artifact.path.name} wrongly: its answers "
+                f"differ from this machine's by {100 * off:.0f} % of their spread",
+                "use another precision, or a newer runtime there",
+                retryable=False,
+            )
 
     def _raced(self, item: Exported, alike: MeasureSettings) -> Measurement:
         name = self._session.spec.name

@@ -63,8 +63,47 @@ def summary_table(result: Result) -> Table:
         share = after[key] / before[key]
         table.add_row(name, f"{before[key]:,}", f"{after[key]:,}", f"{100 * share:.1f} % left")
     for item in result["artifacts"]:
-        _artifact_rows(table, item, where, metric)
+        if item["precision"] == "fp32" or item["path"] == result["budget"]["artifact"]:
+            _artifact_rows(table, item, where, metric)
     return table
+
+
+def precisions_table(result: Result) -> Table | None:
+    """Every file beside the others, a row each; None where all are of one precision."""
+    if all(item["precision"] == "fp32" for item in result["artifacts"]):
+        return None
+    metric = metric_named(result["metric"])
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=escape(f"files by precision, on {device_title(result['device'])}; faster than the unpruned fp32 file"),
+        title_justify="left",
+    )
+    table.add_column("")
+    for column in (metric.title, "cost", "faster", "heap", "file"):
+        table.add_column(column, justify="right")
+    for item in sorted(result["artifacts"], key=lambda item: list(FORMATS).index(item["format"])):
+        if not item["validated"]:
+            table.add_row(_kind(item), "not validated" if item["exported"] else "not exported")
+            continue
+        speed, latency = item["speedup"], item["latency"]
+        table.add_row(
+            _kind(item),
+            metric.show(item["device_scores"][metric.name]),
+            _cost(latency["median"], latency["unit"]),
+            faster(speed["value"], speed["ci_low"], speed["ci_high"], latency["unit"]),
+            format_bytes(item["peak_bytes"]),
+            format_bytes(item["bytes"]),
+        )
+    return table
+
+
+def left_out_lines(result: Result) -> list[str]:
+    """Why files of other precisions are missing, or were not validated."""
+    return [
+        f"{_kind(item)}: {item['why_not']}"
+        for item in result["artifacts"]
+        if item["precision"] != "fp32" and not item["validated"]
+    ]
 
 
 def _beside(result: Result) -> list[Metric]:
@@ -95,7 +134,7 @@ def _artifact_rows(table: Table, item: Result, where: str, metric: Metric) -> No
     table.add_section()
     if not item["validated"]:
         table.add_row(
-            f"{FORMATS[item['format']].title} on {where}",
+            f"{_kind(item)} on {where}",
             "",
             "",
             "not validated" if item["exported"] else "not exported",
@@ -103,7 +142,7 @@ def _artifact_rows(table: Table, item: Result, where: str, metric: Metric) -> No
         table.add_row(f"  {escape(item['why_not'])}", "", "", "")
         return
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
-    table.add_row(f"{FORMATS[item['format']].title} on {where}", "", "", item["runtime"])
+    table.add_row(f"{_kind(item)} on {where}", "", "", item["runtime"])
     scores = _scores(metric, item["baseline_device_scores"], item["device_scores"])
     table.add_row(f"  {metric.title} on device", *scores)
     table.add_row("  same answers as host", "", format_percent(item["agreement"]), "")
@@ -122,6 +161,12 @@ def _artifact_rows(table: Table, item: Result, where: str, metric: Metric) -> No
     table.add_row("  verdict", "", "", item["verdict"] or "not judged")
     if item["advice"]:
         table.add_row(f"  {escape(item['advice'])}", "", "", "")
+
+
+def _kind(item: Result) -> str:
+    """`ONNX`, or `ONNX int8`."""
+    title = FORMATS[item["format"]].title
+    return title if item["precision"] == "fp32" else f"{title} {item['precision']}"
 
 
 def _cost(value: float, unit: Unit) -> str:

@@ -328,7 +328,7 @@ def validated(kind: Any, share: float, answers: Judged, folder: Path, unit: Any 
     for name, size in (("model", int(10_000 * share)), ("baseline", 10_000)):
         path = folder / f"{name}.{kind}"
         path.write_bytes(b"x" * size)
-        files.append(Artifact(path, kind, "float32", name, size, (), ()))
+        files.append(Artifact(path, kind, "fp32", name, size, (), ()))
     measured = replace(cost(share, processes=3, scatter=0.01), unit=unit)
     parity = Parity(1e-6, 1.0, 9, 1.0)
     before = Judged({"accuracy": 0.9, "balanced-accuracy": 0.88}, (0.8, 0.95))

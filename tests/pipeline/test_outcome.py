@@ -20,9 +20,10 @@ from edgeprune.exporters import describe
 from edgeprune.exporters.contents import onnx_contents, tflite_contents
 from edgeprune.exporters.parity import Parity
 from edgeprune.pipeline.export import Exported
+from edgeprune.pipeline.judging import check_bounds, conclude
 from edgeprune.pipeline.outcome import drawbacks, is_worse
 from edgeprune.pipeline.records.result import LatencyCheck
-from edgeprune.pipeline.result import EXIT_CODES, RunResult, check_bounds, conclude
+from edgeprune.pipeline.result import EXIT_CODES, RunResult
 from edgeprune.pipeline.stored import finished
 from edgeprune.pipeline.validate import Validated
 from edgeprune.profilers.statistics import Interval
@@ -208,7 +209,7 @@ def test_a_latency_is_met_or_missed_only_where_its_interval_says_so(
     tmp_path: Path, bound: Bound, quotients: tuple[float, ...], answer: str, status: str
 ) -> None:
     budget = Budget(max_latency=bound, max_memory=Bound(800))
-    checks = check_bounds(budget, raced(tmp_path, *quotients), AFTER, budget)
+    checks = check_bounds(budget, raced(tmp_path, *quotients), AFTER, AFTER.lost, budget)
     assert [check.answer for check in checks] == [answer, "met"]
     assert [check.met for check in checks] == [answer == "met", True]
     assert isinstance(checks[0], LatencyCheck)
@@ -221,7 +222,7 @@ def test_a_latency_is_met_or_missed_only_where_its_interval_says_so(
 
 def test_a_bound_that_is_missed_decides_whatever_is_open(tmp_path: Path) -> None:
     budget = Budget(max_latency=Bound(0.7, relative=True), max_memory=Bound(100))
-    checks = check_bounds(budget, raced(tmp_path, 0.699, 0.701, 0.704), AFTER, budget)
+    checks = check_bounds(budget, raced(tmp_path, 0.699, 0.701, 0.704), AFTER, AFTER.lost, budget)
     assert conclude(checks, ())[0] == "budget-not-met"
 
 

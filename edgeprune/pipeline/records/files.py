@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import MeasureSettings, Verdict
-from edgeprune.core.runtimes import Format, RuntimeName
+from edgeprune.core.runtimes import Format, Precision, RuntimeName
 from edgeprune.pipeline.records.figures import Count, Positive, Scores, Share
 
 
@@ -20,6 +20,7 @@ class NotExported:
 
     format: Format
     exported: Literal[False]
+    precision: Precision = "fp32"
     path: None
     validated: Literal[False]
     why_not: str
@@ -31,7 +32,7 @@ class _File:
 
     format: Format
     exported: Literal[True]
-    precision: str
+    precision: Precision
     path: str
     sha256: str
     bytes: Count
@@ -119,7 +120,7 @@ class Validated(_File):
     drawbacks: tuple[Drawback, ...]
 
 
-#: One entry a format.
+#: One entry a format and precision.
 Artifact = Annotated[
     Validated | Annotated[NotValidated | NotExported, Field(discriminator="exported")],
     Field(discriminator="validated"),
