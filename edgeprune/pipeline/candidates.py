@@ -14,20 +14,25 @@ from edgeprune.core.files import write_bytes
 from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import Format
-from edgeprune.exporters import EXPORTERS
+from edgeprune.exporters import EXPORTERS, describe, export_at
 from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
+from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.config import LossPolicy
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pruning.channels import follow
 from edgeprune.pruning.structure import Criterion
 from edgeprune.pruning.surgery import cut, prune
 
+#: Images that ranges of a candidate's 8-bit integers are taken from.
+_FEW = 4
+
 
 class FileMaker:
     """Candidate files: the exported template sliced in milliseconds, or a real export where that cannot be done.
 
-    `how` says which ("sliced" or "exported"); the result carries it.
+    `how` says which ("sliced" or "exported"); the result carries it. Where the search is for another precision than
+    fp32, the file is brought to it: on a few images, since ranges do not change the cost.
     """
 
     def __init__(
@@ -39,6 +44,8 @@ class FileMaker:
         self._example = prepared.validation.inputs(slice(0, 2))
         self._template: Template | None = None
         self._progress = progress
+        self.precision = prepared.shipped.searched
+        self._few = to_numpy(prepared.train.inputs(slice(0, _FEW)))
         self.how: Literal["sliced", "exported"] = "sliced"
         self._made = 0
         structure = prepared.structure
@@ -64,14 +71,23 @@ class FileMaker:
         pruned = pruned or prune(self._criterion, self._prepared.structure, plan)
         self._made += 1
         path = self._folder / f"candidate-{self._made}.{self._kind}"
+        self._write(path, pruned, plan)
+        if self.precision == "fp32":
+            return path
+        lower = path.with_stem(f"{path.stem}-{self.precision}")
+        export_at(describe(path), lower, self.precision, self._few, {})
+        path.unlink()
+        return lower
+
+    def _write(self, path: Path, pruned: nn.Module, plan: PruningPlan) -> None:
+        """The float32 file."""
         if self._template is not None:
             try:
                 write_bytes(path, self._slice(pruned, plan))
-                return path
+                return
             except TemplateError as error:
                 self._give_up(error)
         EXPORTERS[self._kind].export(pruned, self._example, path, {})
-        return path
 
     def _give_up(self, error: TemplateError) -> None:
         self._template, self.how = None, "exported"

@@ -160,7 +160,9 @@ class Meter:
         return cost
 
     def _key(self, plan: PruningPlan) -> str:
-        return self._known.key(plan, self._profiler.runtime_facts(), self._files.how)
+        precision = self._files.precision
+        how = self._files.how if precision == "fp32" else f"{self._files.how} {precision}"
+        return self._known.key(plan, self._profiler.runtime_facts(), how)
 
     def _counted(self, plan: PruningPlan, path: Path, cost: Measurement | Failure) -> Measurement | Failure:
         """What was found out of a file, which is no longer needed, with its size."""

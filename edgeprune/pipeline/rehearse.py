@@ -44,8 +44,11 @@ class Shipped:
 
     formats: tuple[Format, ...]
     left_out: Mapping[Format, str] = field(default_factory=dict)
-    #: Other precisions that files are wanted at, and why a format has none of one.
+    #: Other precisions that files are wanted at.
     precisions: tuple[Precision, ...] = ()
+    #: At which candidates are measured.
+    searched: Precision = "fp32"
+    #: Why a format has no file of a precision.
     without: Mapping[tuple[Format, Precision], str] = field(default_factory=dict)
 
 
@@ -58,11 +61,12 @@ def rehearse(
     settings: MeasureSettings,
     progress: Progress,
     precisions: Sequence[Precision] = (),
+    searched: Precision = "fp32",
 ) -> Shipped:
     """Export `network` in every format of `exported`, compare the files with PyTorch, open and run them on the device.
 
     So are files of its other `precisions`, but for the comparison; one that cannot be made, or is not opened, is left
-    out, and that is said.
+    out, and that is said, unless it is the one that is `searched`: ModelError.
 
     A format that is not measured while searching may fail: it is left out where it cannot be exported, and ships
     without being validated where the device cannot run it; either is said. Raises ModelError where the measured format
@@ -97,6 +101,10 @@ def rehearse(
     good = [kind for kind in exported if kind not in faults]
     if measured in faults:
         raise _refusal(measured, faults, good, session)
+    if why := without.get((measured, searched)):
+        raise ModelError(
+            f"no {searched} file of {titles[measured]}: {why}", "give another --precision, or fp32 with it"
+        )
     left_out = {kind: str(error) for kind, error in faults.items() if isinstance(error, ExportError)}
     for kind, why in left_out.items():
         progress.say(f"{why}; the run goes on with {titles[measured]} (--formats {measured} leaves {titles[kind]} out)")
@@ -108,7 +116,7 @@ def rehearse(
     tried = ", ".join(titles[kind] for kind in good)
     progress.say(f"{tried}: the untrained network is exported, equals PyTorch and runs on {session.spec.name}")
     shipped = tuple(kind for kind in exported if kind not in left_out)
-    return Shipped(shipped, left_out, tuple(precisions), without)
+    return Shipped(shipped, left_out, tuple(precisions), searched, without)
 
 
 def check_training(network: nn.Module, inputs: Inputs) -> None:

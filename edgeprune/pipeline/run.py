@@ -197,7 +197,15 @@ def _stages(
             watch,
             settings.runtime,
             lambda network, images: rehearse(
-                config.exported, network, images, folder, session, settings, watch, config.lower_precisions
+                config.exported,
+                network,
+                images,
+                folder,
+                session,
+                settings,
+                watch,
+                config.lower_precisions,
+                config.searched,
             ),
         )
         watch.stage("search")

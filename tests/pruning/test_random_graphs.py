@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -178,3 +180,31 @@ def test_any_plan_for_any_network_computes_what_the_masked_one_does(network: nn.
 @settings(max_examples=1000, deadline=None)
 def test_a_thousand_networks(network: nn.Module, data: st.DataObject) -> None:
     holds(network, data)
+
+
+class SplitByNames(Split):
+    """The same by keywords, the axis first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        part, rest = x.split(dim=1, split_size=[self.part, x.shape[1] - self.part])
+        return torch.cat([rest, F.relu(self.one(part))], 1)
+
+
+@pytest.mark.parametrize("kind", [Split, SplitByNames])
+@pytest.mark.parametrize("inner", [(1, 3), (1, 2), (3, 1), (2, 1, 3)])
+def test_any_plan_where_a_single_channel_is_split_off(kind: type[Split], inner: tuple[int, ...]) -> None:
+    # A single channel may be what repeats along an axis, so it is not followed; what lies beside it is.
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), *(kind(4, part) for part in inner), nn.Flatten(), nn.Linear(64, 3)
+    ).eval()
+    graph = follow(network, SHAPE)
+    order = {name: place for place, name in enumerate(work(network, SHAPE).macs)}
+    groups = [each.coupling for each in couplings(network, graph, order) if each.held is None]
+    subsets = [
+        [set_ for size in range(1, each.group.channels + 1) for set_ in combinations(range(each.group.channels), size)]
+        for each in groups
+    ]
+    assert max(map(len, subsets)) > 1
+    for kept in product(*subsets):
+        plan = PruningPlan({each.group.name: channels for each, channels in zip(groups, kept, strict=True)})
+        check_equal(twin(mask(network, tuple(groups), plan), graph, plan), cut(network, SHAPE, plan, graph), SHAPE)

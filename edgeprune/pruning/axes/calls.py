@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ class Change:
         """What becomes of a call once channels are gone."""
 
         def left(axis: Axis) -> Left:
-            return None if axis is None or (axis == FREE).any() else ~among(axis, gone)
+            # Free places beside others, in a concatenation, stay; an axis of nothing else follows what it meets.
+            return None if axis is None or _follows(axis) else ~among(axis, gone)
 
         return cls(call, tuple(map(left, call.before)), tuple(tuple(map(left, axes)) for axes in call.after))
 
@@ -220,14 +222,22 @@ def _unflatten(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Argu
 
 
 def _split(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
-    (places, names), given = change.call.given, args[1] if len(args) > 1 else next(iter(kwargs.values()))
+    places, names = change.call.given
+    given, whole = _pieces(args[1:], kwargs), _pieces(places, names)
     dim = (places[1] if len(places) > 1 else names.get("dim", 0)) % len(change.before)
-    lefts = [axes[dim] for axes in change.after]
-    if any(left is None for left in lefts):
+    left = change.before[dim]
+    if left is None:
         return args, kwargs
-    sizes = [_count(left) for left in lefts]
+    # By what is split: of a part of it alone it may not be known where it comes from.
+    ends = np.cumsum(whole) if isinstance(whole, Sequence) else range(whole, len(left) + whole, whole)
+    sizes = [_count(left, start, end) for start, end in pairwise((0, *ends))]
     right: Any = sizes[0] if isinstance(given, int) and len({*sizes}) == 1 else sizes
     return [args[0], type(given)(right) if isinstance(given, tuple) else right], {"dim": dim}
+
+
+def _pieces(places: Sequence[Any], names: Mapping[str, Any]) -> Any:
+    """Of a split's arguments the size, or the sizes."""
+    return places[0] if places else next(value for name, value in names.items() if name != "dim")
 
 
 def _pad(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
