@@ -101,10 +101,9 @@ def rehearse(
     good = [kind for kind in exported if kind not in faults]
     if measured in faults:
         raise _refusal(measured, faults, good, session)
-    if why := without.get((measured, searched)):
-        raise ModelError(
-            f"no {searched} file of {titles[measured]}: {why}", "give another --precision, or fp32 with it"
-        )
+    if (measured, searched) in without:
+        why = without[measured, searched]
+        raise ModelError(f"no {searched} {titles[measured]} file: {why}", "give another --precision, or fp32 with it")
     left_out = {kind: str(error) for kind, error in faults.items() if isinstance(error, ExportError)}
     for kind, why in left_out.items():
         progress.say(f"{why}; the run goes on with {titles[measured]} (--formats {measured} leaves {titles[kind]} out)")

@@ -75,11 +75,11 @@ def precisions_table(result: Result) -> Table | None:
     metric = metric_named(result["metric"])
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=escape(f"files by precision, on {device_title(result['device'])}; faster than the unpruned fp32 file"),
+        title=escape(f"files by precision on {device_title(result['device'])}; speed beside the unpruned fp32 file"),
         title_justify="left",
     )
-    table.add_column("")
-    for column in (metric.title, "cost", "faster", "heap", "file"):
+    table.add_column("", no_wrap=True)
+    for column in (metric.title, "cost", "speed", "heap", "file"):
         table.add_column(column, justify="right")
     for item in sorted(result["artifacts"], key=lambda item: list(FORMATS).index(item["format"])):
         if not item["validated"]:
@@ -90,7 +90,7 @@ def precisions_table(result: Result) -> Table | None:
             _kind(item),
             metric.show(item["device_scores"][metric.name]),
             _cost(latency["median"], latency["unit"]),
-            faster(speed["value"], speed["ci_low"], speed["ci_high"], latency["unit"]),
+            faster(speed["value"], speed["ci_low"], speed["ci_high"], latency["unit"]).removesuffix(" shown"),
             format_bytes(item["peak_bytes"]),
             format_bytes(item["bytes"]),
         )
