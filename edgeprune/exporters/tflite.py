@@ -21,6 +21,7 @@ from edgeprune.core.reading import Source
 from edgeprune.exporters.onnx import METADATA_KEY, output_names
 from edgeprune.exporters.operators import operators_known
 from edgeprune.exporters.quiet import converting
+from edgeprune.exporters.simplify import simplified
 from edgeprune.models.inputs import Inputs, cast, mapped, names_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
@@ -56,11 +57,16 @@ def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
     given = tensors_of(mapped(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
     names = output_names(network, example, given)
-    with converting("cannot export to TFLite"), operators_known(), torch.no_grad():
-        # Seconds to import, and it prints: only when a conversion is wanted, and silenced.
-        litert_torch = importlib.import_module("litert_torch")
-        converted = litert_torch.convert(network.cpu().float(), given)
-        model = schema.ModelT.InitFromPackedBuf(converted.model_content(), 0)
+    network = network.cpu().float()
+    try:
+        model = _converted(network, given)
+    except ExportError:
+        # A second look costs seconds, and is hardly ever needed.
+        with converting("cannot export to TFLite"), torch.no_grad():
+            other = simplified(network, given)
+        if other is None:
+            raise
+        model = _converted(other, given)
     # Further subgraphs are bodies of composite operators: runtimes know them or not, which only running them shows.
     graph = model.subgraphs[0]
     if len(graph.outputs) != len(names):
@@ -69,6 +75,13 @@ def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
         _name(graph.inputs, "args_", names_of(example), model, "inputs")
         _name(graph.outputs, "output_", names, model, "outputs")
     return model
+
+
+def _converted(network: nn.Module, given: tuple[torch.Tensor, ...]) -> schema.ModelT:
+    with converting("cannot export to TFLite"), operators_known(), torch.no_grad():
+        # Seconds to import, and it prints: only when a conversion is wanted, and silenced.
+        litert_torch = importlib.import_module("litert_torch")
+        return unpack(bytes(litert_torch.convert(network, given).model_content()))
 
 
 def _name(places: Any, prefix: str, names: Sequence[str], model: schema.ModelT, side: str) -> None:

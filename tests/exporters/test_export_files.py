@@ -12,6 +12,7 @@ import pytest
 import torch
 from exporter_nets import LeNet5, Mlp, MobileNet, images, seasoned
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edgeprune.core.artifact import TensorSpec
 from edgeprune.core.errors import ExportError, ModelError, StorageError
@@ -285,3 +286,32 @@ def test_parity_sees_a_difference(format: Format, tmp_path: Path, exported) -> N
     network.fc3 = nn.Linear(6, 3)
     with pytest.raises(ExportError, match="gives outputs"):
         check_parity(network, artifact, x.numpy())
+
+
+class _Gated(nn.Module):
+    """Squeeze-and-excitation as it is often written, by an average and by a maximum."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv, self.gate, self.out = nn.Conv2d(1, 4, 3), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        pool = F.adaptive_max_pool2d if self.how == "maximum" else F.adaptive_avg_pool2d
+        gate = torch.sigmoid(self.gate(pool(x, 1).flatten(1)))[..., None, None]
+        wide = gate.expand_as(x) if self.how == "like" else gate.expand(-1, -1, 10, 10)
+        if self.how == "swapped":
+            return self.out((wide * x).mean((2, 3)))
+        if self.how == "alone":
+            # Nothing else is as large: it stays.
+            return self.out(wide.cumsum(2).mean((2, 3)) + x.mean((2, 3)))
+        return self.out((x * wide).mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", ["like", "sizes", "maximum", "swapped", "alone"])
+def test_gates_that_are_expanded_and_pools_of_a_maximum(how: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = _Gated(how).eval(), torch.randn(5, 1, 12, 12)
+    file = EXPORTERS["tflite"].export(net, x, tmp_path / "gated.tflite", {})
+    assert check_parity(net, file, x.numpy()).max_abs < 1e-5
