@@ -41,10 +41,12 @@ def quantize_tflite(
     """
     with converting(f"cannot make {precision} of the TFLite file"):
         # A second to import: only when it is wanted.
-        quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(str(source))
+        before = _numbered(load_tflite(source))
+        packed = pack(before)
+        quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(packed)
         quantizer.load_quantization_recipe(_recipe(precision))
-        found = quantizer.quantize(_ranges(source, examples) if precision == "int8" else None)
-        model, before = unpack(bytes(found.quantized_model)), load_tflite(source)
+        found = quantizer.quantize(_ranges(bytes(packed), examples) if precision == "int8" else None)
+        model = unpack(bytes(found.quantized_model))
         if _constants(model) >= _constants(before):
             raise ExportError("the quantizer knows none of this network's layers")
         _keep_names(model, before)
@@ -82,13 +84,26 @@ def _recipe(precision: Precision) -> Any:
     return recipe.get_quantization_recipe()
 
 
-def _ranges(source: Path, examples: Array) -> _Ranges:
+def _numbered(model: schema.ModelT) -> schema.ModelT:
+    """The model with tensors named by their numbers, but for inputs and outputs.
+
+    The quantizer tells tensors by their names, which the converter repeats.
+    """
+    for place, graph in enumerate(model.subgraphs):
+        ends = {*graph.inputs, *graph.outputs} if place == 0 else set()
+        for index, tensor in enumerate(graph.tensors):
+            if index not in ends:
+                tensor.name = f"{place}.{index}".encode()
+    return model
+
+
+def _ranges(model: bytes, examples: Array) -> _Ranges:
     """The least and the greatest value of every tensor over all examples.
 
     The quantizer's own calibration takes a moving average of them, which clipped what is rare (measured: outputs of
     -9.9 to 12.6 to -7.1 to 6.1).
     """
-    interpreter = Interpreter(str(source), num_threads=1, experimental_preserve_all_tensors=True)
+    interpreter = Interpreter(model_content=model, num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     kept = [each for each in interpreter.get_tensor_details() if each["dtype"] == np.float32]
     lows, highs = np.full(len(kept), np.inf), np.full(len(kept), -np.inf)

@@ -19,8 +19,8 @@ from torch import nn
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
-from edgeprune.core.files import sha256_file
-from edgeprune.core.inputs import InputSpec, Shape
+from edgeprune.core.files import sha256_file, write_bytes
+from edgeprune.core.inputs import InputSpec, Shape, fields
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress
 from edgeprune.core.reading import Source
@@ -29,6 +29,7 @@ from edgeprune.core.schema import PLAN_SCHEMA, read_record
 from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.version import VERSION
 from edgeprune.data.dataset import Scaled
+from edgeprune.deploy.bundle import SAMPLE, packed
 from edgeprune.exporters import EXPORTERS, Parity, check_parity, describe, export_at, read_metadata
 from edgeprune.models.inputs import ask, made, to_numpy
 from edgeprune.models.plain import is_waiting, make_plain
@@ -126,6 +127,9 @@ def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan
         answers=tuple(_answers(network, prepared.dataset.input_shape)),
     )
     folder.write_json("plan.json", to_json(written))
+    # As the data hold it: what an application will be given.
+    example = fields(prepared.dataset.validation.x[:1])
+    write_bytes(folder / SAMPLE, packed({name: x[0] for name, x in example.items()}))
 
 
 def _answers(network: nn.Module, shape: Shape) -> list[float]:
