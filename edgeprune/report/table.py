@@ -251,7 +251,8 @@ def next_step(result: Result, folder: Path) -> str:
     if result["budget"]["recommended"]:
         return (
             f"next: copy {folder / item['path']} into your application; it takes the input that the "
-            f"unpruned network took here: {result['data']['preprocessing']['formula']}" + _to_be_sure(result)
+            f"unpruned network took here: {result['data']['preprocessing']['formula']}{_to_be_sure(result)}; "
+            f"edgeprune bundle {folder} --out DIR packs it with all it needs"
         )
     against = {drawback["what"] for drawback in item["drawbacks"]}
     better = [
