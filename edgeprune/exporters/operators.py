@@ -6,31 +6,33 @@ takes), and both exporters list all operators a few dozen times. Neither changes
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch._export import utils as listing
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 #: By what is registered, and for which opset.
-_REGISTRIES: dict[Any, ONNXRegistry] = {}
+_REGISTRIES: dict[Any, Any] = {}
 
 
 @contextmanager
 def operators_known() -> Iterator[None]:
     """Exports in the block ask for nothing that was answered before; outside of it torch is as it was."""
+    # Two seconds to import, which only an export should cost.
+    listing = importlib.import_module("torch._export.utils")
+    registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
     with (
-        patch.object(ONNXRegistry, "from_torchlib", _remembered(ONNXRegistry.from_torchlib)),
+        patch.object(registry, "from_torchlib", _remembered(registry.from_torchlib)),
         patch.object(listing, "_materialize_cpp_cia_ops", _once(listing._materialize_cpp_cia_ops)),
     ):
         yield
 
 
-def _remembered(make: Callable[..., ONNXRegistry]) -> Callable[..., ONNXRegistry]:
-    def known(*args: int, **kwargs: int) -> ONNXRegistry:
+def _remembered(make: Callable[..., Any]) -> Callable[..., Any]:
+    def known(*args: int, **kwargs: int) -> Any:
         key = (len(torch._C._dispatch_get_all_op_names()), args, tuple(kwargs.items()))
         if key not in _REGISTRIES:
             _REGISTRIES.clear()
