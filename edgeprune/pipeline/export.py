@@ -214,6 +214,8 @@ def export_all(
                 continue
             done.append(Exported(kind, files["model"][0], files["baseline"][0], files["model"][1]))
             progress.say(f"{kind}: parity with PyTorch {files['model'][1].max_abs:.1e} on {len(inputs)} images")
+    if not prepared.shipped.precisions:
+        return done, lost
     at, without = _at_precisions(prepared, folder, network, metadata(prepared, plan), done, inputs, progress)
     return [*done, *at], [*lost, *without]
 
@@ -231,7 +233,7 @@ def _at_precisions(
     shipped, done, lost = prepared.shipped, [], []
     order = torch.randperm(len(prepared.train), generator=torch.Generator().manual_seed(prepared.settled.seed))
     examples = to_numpy(prepared.train.inputs(order[:CALIBRATION]))
-    with progress.bar("quantizing", max(1, len(floats) * len(shipped.precisions))) as bar:
+    with progress.bar("quantizing", len(floats) * len(shipped.precisions)) as bar:
         for item in floats:
             for precision in shipped.precisions:
                 if (item.format, precision) in shipped.without:

@@ -45,7 +45,7 @@ def judge(
         why = next((each.why for each in files if not isinstance(each, Validated)), "no file of it was made")
         raise DeviceError(
             f"no file of --precision {config.precision} ships: {why}",
-            "continue with --resume NAME --precision fp32",
+            "run again with --precision fp32",
             retryable=False,
         )
 
