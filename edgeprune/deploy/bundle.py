@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from edgeprune.core.files import storing, write_bytes, write_json
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source
 from edgeprune.core.schema import BUNDLE_SCHEMA, read_record
+from edgeprune.core.temporary import temporary_folder
 from edgeprune.deploy.card import ModelCard
 
 CARD, SAMPLE, EXPECTED, SUMS, PREDICT = "model.json", "sample.npz", "expected.npy", "SHA256SUMS", "predict.py"
@@ -39,7 +40,8 @@ def write_bundle(
         raise UsageError(f"{out} is there already", "name another --out, or remove it")
     with storing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        work = out.with_name(f".{out.name}.folder.{os.getpid()}.tmp")  # as `is_temporary` knows it
+        work.mkdir()
     try:
         write_bytes(work / card.file, model.read_bytes())
         write_json(work / CARD, to_json(card))
@@ -52,7 +54,6 @@ def write_bundle(
             if out.suffix == ".zip":
                 _zip(work, out)
             else:
-                work.chmod(0o755)
                 work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -66,7 +67,7 @@ def opened(path: Path) -> Iterator[Path]:
         return
     if not zipfile.is_zipfile(path):
         raise UsageError(f"{path} is no bundle", "give a folder or .zip that `edgeprune bundle` wrote")
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         with zipfile.ZipFile(path) as whole:
             for entry in whole.infolist():
                 if Path(entry.filename).name != entry.filename:
@@ -75,7 +76,7 @@ def opened(path: Path) -> Iterator[Path]:
                     whole.extract(entry, folder)
                 except (zipfile.BadZipFile, OSError) as error:
                     raise StorageError(f"{path} is damaged: {error}", "copy it again") from error
-        yield Path(folder)
+        yield folder
 
 
 def read_bundle(folder: Path) -> ModelCard:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.runtimes import Precision
+from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.version import ONNX_IR
 from edgeprune.exporters.onnx import METADATA_KEY, describe_onnx, load_onnx
 from edgeprune.exporters.quiet import converting
@@ -57,8 +57,8 @@ def quantize_onnx(
 
     Raises ExportError where ONNX Runtime's tools cannot, StorageError.
     """
-    with converting(f"cannot make {precision} of the ONNX file"), tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "model.onnx"
+    with converting(f"cannot make {precision} of the ONNX file"), temporary_folder() as folder:
+        made = folder / "model.onnx"
         if precision == "fp16":
             model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
         else:

@@ -56,7 +56,7 @@ def arrays(path: Path, **changes: np.ndarray) -> str:
         (["--data", "minst"], "unknown data set 'minst'; did you mean 'mnist'?"),
         (["--data", "none.npz"], "none.npz does not exist"),
         (["--data", "none.py:f"], "none.py"),
-        (["--episods", "3"], "No such option '--episods'. Did you mean"),
+        (["--episods", "3"], "No such option '--episods'. (Did you mean one of: '--episodes'"),
         (["--episodes", "x"], "Invalid value for '--episodes'"),
         (["--episodes", "0"], "--episodes must be at least 1"),
         (["--runtime", "tvm"], "Invalid value for '--runtime'"),

@@ -20,7 +20,7 @@ def made_result() -> dict[str, Any]:
     """A finished run."""
     scores = {"accuracy": 0.9, "balanced-accuracy": 0.9}
     shipped = Validated(
-        format="onnx", exported=True, validated=True, precision="float32",
+        format="onnx", exported=True, validated=True, precision="fp32",
         path="model.onnx", sha256="a", bytes=10, baseline_path="baseline.onnx",
         baseline_sha256="b", baseline_bytes=20, parity_max_abs=1e-6, runtime="onnxruntime", device_scores=scores,
         baseline_device_scores=scores, agreement=1.0, latency=Latency(1e-5, (1e-5,), "s"),

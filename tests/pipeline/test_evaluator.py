@@ -68,7 +68,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 class Files:
     """Candidates of 1,000 bytes and one more for each neuron that is left."""
 
-    how = "sliced"
+    how, precision = "sliced", "fp32"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
