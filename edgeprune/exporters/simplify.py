@@ -1,7 +1,8 @@
 """Operations that a converter refuses though the network could do without them, put otherwise.
 
 `x * gate.expand_as(x)`, as squeeze-and-excitation is often written, repeats what a product repeats by itself; a maximum
-over everything is asked for as an adaptive pool. Both are refused by litert-torch 0.10.
+over everything is asked for as an adaptive pool. Both are refused by litert-torch 0.10,
+which also forgets the shape of what is expanded between convolutions, and answers something else.
 """
 
 from __future__ import annotations
@@ -42,6 +43,12 @@ def simplified(network: nn.Module, given: tuple[Tensor, ...]) -> nn.Module | Non
 def _without(graph: Graph, node: Node) -> bool:
     if node.target in _EXPAND and all(_repeats(user, node) for user in node.users):
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+        return True
+    if node.target in _EXPAND and node.meta["val"].is_floating_point():
+        # Told by the numbers that it is added to, not by a shape, which a change of layout forgets.
+        with graph.inserting_before(node):
+            zeros = graph.call_function(_ATEN.zeros.default, (list(node.meta["val"].shape),))
+            node.replace_all_uses_with(graph.call_function(_ATEN.add.Tensor, (node.args[0], zeros)))
         return True
     if node.target is _POOL and list(_sizes(node)) == [1, 1] and all(_first(user) for user in node.users):
         with graph.inserting_before(node):

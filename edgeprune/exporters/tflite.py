@@ -21,11 +21,14 @@ from edgeprune.core.reading import Source
 from edgeprune.exporters.onnx import METADATA_KEY, output_names
 from edgeprune.exporters.operators import operators_known
 from edgeprune.exporters.quiet import converting
+from edgeprune.exporters.running import run_tflite
 from edgeprune.exporters.simplify import simplified
-from edgeprune.models.inputs import Inputs, cast, mapped, names_of, tensors_of
+from edgeprune.models.inputs import Inputs, ask, cast, mapped, names_of, tensors_of, to_numpy
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 _IDENTIFIER = b"TFL3"
+#: How far answers may be off, as a share of the largest: what rounding does is less, what is wrong is more.
+_OFF = 1e-2
 #: Where the runtime may map the file, constants must start on this boundary (`force_align` in the schema).
 _ALIGNMENT = 16
 _DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
@@ -57,16 +60,29 @@ def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
     given = tensors_of(mapped(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
     names = output_names(network, example, given)
-    network = network.cpu().float()
+    network, fault = network.cpu().float(), None
     try:
-        model = _converted(network, given)
-    except ExportError:
+        model = _checked(network, network, example, given, names)
+    except ExportError as error:
+        fault = error
+    if fault is not None:
         # A second look costs seconds, and is hardly ever needed.
         with converting("cannot export to TFLite"), torch.no_grad():
             other = simplified(network, given)
         if other is None:
-            raise
-        model = _converted(other, given)
+            raise fault
+        model = _checked(other, network, example, given, names)
+    return model
+
+
+def _checked(
+    network: nn.Module, own: nn.Module, example: Inputs, given: tuple[torch.Tensor, ...], names: tuple[str, ...]
+) -> schema.ModelT:
+    """`network` converted, with its inputs and outputs named. Raises ExportError where it does not answer as `own`.
+
+    litert-torch 0.10 says nothing where it mistakes one axis for another (an `expand` between convolutions).
+    """
+    model = _converted(network, given)
     # Further subgraphs are bodies of composite operators: runtimes know them or not, which only running them shows.
     graph = model.subgraphs[0]
     if len(graph.outputs) != len(names):
@@ -74,6 +90,15 @@ def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     with converting("cannot export to TFLite"):
         _name(graph.inputs, "args_", names_of(example), model, "inputs")
         _name(graph.outputs, "output_", names, model, "outputs")
+        found = run_tflite(bytes(pack(model)), to_numpy(example[:1]))
+        with torch.no_grad():
+            wanted = ask(own, example[:1]).numpy()
+    largest = np.abs(wanted).max(initial=1.0)
+    # Coded networks (see `template`), whose values are no weights, may answer infinity.
+    if np.isfinite(largest) and (
+        found.size != wanted.size or not np.abs(found.ravel() - wanted.ravel()).max(initial=0.0) <= _OFF * largest
+    ):
+        raise ExportError("cannot export to TFLite: the file answers something else than the network")
     return model
 
 

@@ -315,3 +315,28 @@ def test_gates_that_are_expanded_and_pools_of_a_maximum(how: str, tmp_path: Path
     net, x = _Gated(how).eval(), torch.randn(5, 1, 12, 12)
     file = EXPORTERS["tflite"].export(net, x, tmp_path / "gated.tflite", {})
     assert check_parity(net, file, x.numpy()).max_abs < 1e-5
+
+
+class _Pooled(nn.Module):
+    """Context of the whole picture beside its places, as DeepLab has it, between a convolution and a resize."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.wide = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=2, dilation=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        pooled = y.mean((2, 3), keepdim=True).expand(-1, -1, y.shape[2], y.shape[3])
+        y = torch.cat([y, F.relu(self.wide(y)), pooled], 1)
+        return F.interpolate(y, scale_factor=4, mode="bilinear", align_corners=False)
+
+
+def test_a_file_that_answers_something_else_is_made_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net, x = _Pooled().eval(), torch.randn(3, 3, 16, 16)
+    file = EXPORTERS["tflite"].export(net, x, tmp_path / "pooled.tflite", {})
+    assert check_parity(net, file, x.numpy()).max_abs < 1e-5
+    monkeypatch.setattr("edgeprune.exporters.tflite.simplified", lambda *_: None)
+    with pytest.raises(ExportError, match=r"cannot export to TFLite: (the file answers something else|.*BROADCAST_TO)"):
+        EXPORTERS["tflite"].export(net, x, tmp_path / "other.tflite", {})
+    assert not (tmp_path / "other.tflite").exists()
