@@ -58,7 +58,8 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
 
 def convert_tflite(network: nn.Module, example: Inputs) -> schema.ModelT:
     """`network`, in eval mode and already folded, as an unpacked model without our metadata. Raises ExportError."""
-    given = tensors_of(mapped(cast(example[:1], torch.float32), lambda x: x.detach().cpu()))
+    example = mapped(cast(example[:1], torch.float32), lambda x: x.detach().cpu())
+    given = tensors_of(example)
     names = output_names(network, example, given)
     network, fault = network.cpu().float(), None
     try:
@@ -90,9 +91,9 @@ def _checked(
     with converting("cannot export to TFLite"):
         _name(graph.inputs, "args_", names_of(example), model, "inputs")
         _name(graph.outputs, "output_", names, model, "outputs")
-        found = run_tflite(bytes(pack(model)), to_numpy(example[:1]))
+        found = run_tflite(bytes(pack(model)), to_numpy(example))
         with torch.no_grad():
-            wanted = ask(own, example[:1]).numpy()
+            wanted = ask(own, example).numpy()
     largest = np.abs(wanted).max(initial=1.0)
     # Coded networks (see `template`), whose values are no weights, may answer infinity.
     if np.isfinite(largest) and (

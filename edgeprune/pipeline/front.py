@@ -113,7 +113,13 @@ def _together(each: Sequence[Status]) -> Ended:
 def _reached(asked: Asked, limit: float, outcome: Mapping[str, Any], prepared: Prepared) -> Reached:
     budget, compressed = outcome["budget"], outcome["compressed"]
     file = next(item for item in outcome["artifacts"] if item["path"] == budget["artifact"])
-    speedup = file["speedup"]
+    speedup, metric = file["speedup"], prepared.task.metric
+    quality, drop = _quality(compressed, prepared), compressed["lost"]
+    if file["precision"] != "fp32":
+        # Other numbers answer otherwise than the network on the host does.
+        before, after = (file[side][metric.name] for side in ("baseline_device_scores", "device_scores"))
+        low, high = file["device_interval"]
+        quality, drop = Between(value=after, low=low, high=high), round(metric.lost(before, after), 4)
     return Reached(
         name=asked.name,
         asked=asked.text,
@@ -125,8 +131,8 @@ def _reached(asked: Asked, limit: float, outcome: Mapping[str, Any], prepared: P
         path=asked.name,
         file=f"{asked.name}/{file['path']}",
         trial=outcome["search"]["best_trial"],
-        quality=_quality(compressed, prepared),
-        drop=compressed["lost"],
+        quality=quality,
+        drop=drop,
         latency=file["latency"]["median"],
         latency_share=Between(value=1 / speedup["value"], low=1 / speedup["ci_high"], high=1 / speedup["ci_low"]),
         peak_bytes=file["peak_bytes"],

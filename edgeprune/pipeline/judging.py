@@ -7,6 +7,7 @@ from typing import Literal
 
 from edgeprune.core.budget import Answer, Bound, Budget
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.runtimes import runtime_for
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.export import NotExported
 from edgeprune.pipeline.outcome import is_worse
@@ -42,7 +43,9 @@ def judge(
             checks = check_bounds(budget, each, after, _lost(each, after, metric), config.budget())
             judged.append((each, (*checks, _above_chance(each, scores, prepared))))
     if not judged:
-        why = next((each.why for each in files if not isinstance(each, Validated)), "no file of it was made")
+        # Files of the other format, or of precisions that nobody judges, may be missing for other reasons.
+        missing = [each for each in files if not isinstance(each, Validated) and _is_asked_for(each, config)]
+        why = missing[0].why if missing else "no file of it was made"
         raise DeviceError(
             f"no file of --precision {config.precision} ships: {why}",
             "run again with --precision fp32",
@@ -56,6 +59,12 @@ def judge(
         return missed, -metric.quality(value, prepared.dataset.test.y), -item.speedup.value
 
     return min(judged, key=rank)
+
+
+def _is_asked_for(item: NotValidated | NotExported, config: RunConfig) -> bool:
+    precision = item.precision if isinstance(item, NotExported) else item.exported.artifact.precision
+    format = item.format if isinstance(item, NotExported) else item.exported.format
+    return precision in config.precisions and runtime_for(format).name == config.runtime
 
 
 def _lost(item: Validated, after: told.After, metric: Metric) -> float:

@@ -218,6 +218,7 @@ def _artifact(item: Validated | NotValidated | NotExported) -> filed.Artifact:
         validated=True,
         device_scores=dict(item.device.values),
         baseline_device_scores=dict(item.baseline_device.values),
+        device_interval=None if item.exported.artifact.precision == "fp32" else item.device.interval,
         agreement=item.agreement,
         latency=_latency(measured.samples, measured.median, measured),
         baseline_latency=_latency(measured.against, measured.against_median, measured),

@@ -424,3 +424,26 @@ def test_a_format_that_was_not_exported_says_why(prepared: Prepared) -> None:
         "format": "tflite", "exported": False, "precision": "int8", "path": None, "validated": False,
         "why_not": "no such operator",
     }  # fmt: skip
+
+
+def test_a_front_shows_what_its_files_answer(prepared: Prepared) -> None:
+    from edgeprune.pipeline.bounds import read_bounds
+    from edgeprune.pipeline.front import _reached
+
+    file = {
+        "path": "model-int8.onnx", "precision": "int8", "device_scores": {"accuracy": 0.8},
+        "baseline_device_scores": {"accuracy": 0.9}, "device_interval": [0.78, 0.82], "peak_bytes": 5,
+        "baseline_peak_bytes": 10, "bytes": 3, "baseline_bytes": 9, "latency": {"median": 1e-3},
+        "speedup": {"value": 2.0, "ci_low": 1.9, "ci_high": 2.1},
+    }  # fmt: skip
+    outcome = {
+        "budget": {"artifact": "model-int8.onnx", "checks": [], "answer": "met", "recommended": True},
+        "compressed": {"scores": {"accuracy": 0.89}, "interval": [0.88, 0.9], "lost": 1.0, "ncr": 2.0},
+        "artifacts": [file], "status": "done", "search": {"best_trial": 1},
+    }  # fmt: skip
+    (asked,) = read_bounds("max_latency", "0.6x")
+    found = _reached(asked, 0.6, outcome, prepared)
+    assert (found.quality.value, found.quality.low, found.drop) == (0.8, 0.78, pytest.approx(10))
+    file["precision"] = "fp32"
+    found = _reached(asked, 0.6, outcome, prepared)
+    assert (found.quality.value, found.quality.low, found.drop) == (0.89, 0.88, 1.0)

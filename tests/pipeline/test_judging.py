@@ -91,8 +91,9 @@ def test_what_an_8_bit_file_loses_is_judged_by_its_own_answers() -> None:
 
 def test_none_that_was_asked_for_is_an_error_that_says_why() -> None:
     lost = NotExported("onnx", "no ranges for it", "int8")
+    others = NotExported("tflite", "another format", "int8"), NotExported("onnx", "another precision", "fp16")
     with pytest.raises(DeviceError, match="no file of --precision int8 ships: no ranges for it"):
-        chosen("int8", FLOAT, lost)
+        chosen("int8", FLOAT, *others, lost)
     there = NotValidated(EIGHT.exported, "onnxruntime", "computes it wrongly")
     with pytest.raises(DeviceError, match="computes it wrongly"):
         chosen("int8", FLOAT, there)

@@ -96,6 +96,8 @@ class Validated(_File):
     #: On the test set, through the files on the device.
     device_scores: Scores
     baseline_device_scores: Scores
+    #: 95 % interval of the metric that judges; None of float32 files, whose answers are the host's.
+    device_interval: tuple[float, float] | None = None
     #: Share of the answers to the test set that are the host's.
     agreement: Share
     latency: Latency
