@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shutil
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import StorageError, UsageError
-from edgeprune.core.files import storing, write_bytes, write_json
+from edgeprune.core.files import sha256_file, storing, write_bytes, write_json
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source
 from edgeprune.core.schema import BUNDLE_SCHEMA, read_record
@@ -49,7 +48,7 @@ def write_bundle(
         write_bytes(work / SAMPLE, packed(sample))
         write_bytes(work / EXPECTED, _npy(expected))
         names = sorted(path.name for path in work.iterdir())
-        write_bytes(work / SUMS, "".join(f"{_sha256(work / name)}  {name}\n" for name in names).encode())
+        write_bytes(work / SUMS, "".join(f"{sha256_file(work / name)}  {name}\n" for name in names).encode())
         with storing(out.parent):
             if out.suffix == ".zip":
                 _zip(work, out)
@@ -101,7 +100,7 @@ def read_bundle(folder: Path) -> ModelCard:
     for name, digest in listed.items():
         if not (folder / name).is_file():
             raise StorageError(f"{folder / name} is missing", "copy the bundle again")
-        if _sha256(folder / name) != digest:
+        if sha256_file(folder / name) != digest:
             raise StorageError(
                 f"{folder / name} is damaged: its hash is not the one in {SUMS}", "copy the bundle again"
             )
@@ -111,10 +110,6 @@ def read_bundle(folder: Path) -> ModelCard:
     if listed.get(card.file) != card.sha256:
         raise StorageError(f"{folder / card.file} is not the file of {CARD}", "write the bundle again")
     return card
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -10,15 +10,7 @@ from edgeprune.core.kinds import Unit
 from edgeprune.core.runtimes import Format, Precision, RuntimeName
 from edgeprune.core.schema import BUNDLE_SCHEMA
 from edgeprune.core.version import VERSION
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
-    """`(x * scale - mean) / std`, one mean and one std for each channel or feature: the first axis of an example."""
-
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+from edgeprune.data.dataset import Preprocessing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +21,7 @@ class Port:
     shape: tuple[int | None, ...]
     dtype: str
     #: Of inputs: how values as the data hold them become what the model takes; null: they are taken as they are.
-    preprocessing: Scaling | None = None
+    preprocessing: Preprocessing | None = None
     #: Of inputs: whether the data hold bytes, 0 to 255 of pictures.
     bytes: bool = False
 

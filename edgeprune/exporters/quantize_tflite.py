@@ -40,9 +40,9 @@ def quantize_tflite(
     Raises ExportError where the quantizer cannot, StorageError.
     """
     with converting(f"cannot make {precision} of the TFLite file"):
-        # A second to import: only when it is wanted.
         before = _numbered(load_tflite(source))
         packed = pack(before)
+        # A second to import: only when it is wanted.
         quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(packed)
         quantizer.load_quantization_recipe(_recipe(precision))
         found = quantizer.quantize(_ranges(bytes(packed), examples) if precision == "int8" else None)

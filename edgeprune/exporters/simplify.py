@@ -1,8 +1,8 @@
 """Operations that a converter refuses though the network could do without them, put otherwise.
 
 `x * gate.expand_as(x)`, as squeeze-and-excitation is often written, repeats what a product repeats by itself; a maximum
-over everything is asked for as an adaptive pool. Both are refused by litert-torch 0.10,
-which also forgets the shape of what is expanded between convolutions, and answers something else.
+over everything is asked for as an adaptive pool. Both are refused by litert-torch 0.10, which also forgets the shape of
+what is expanded between convolutions, and answers something else.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import Format, Precision
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder
+from edgeprune.data.dataset import Preprocessing
 from edgeprune.deploy.bundle import EXPECTED, SAMPLE, opened, read_bundle, write_bundle
-from edgeprune.deploy.card import Figures, ModelCard, Port, Sample, Scaling
+from edgeprune.deploy.card import Figures, ModelCard, Port, Sample
 from edgeprune.exporters import describe, read_metadata, run_model
 from edgeprune.exporters.running import Array
 from edgeprune.pipeline.records.files import Validated
@@ -144,7 +145,7 @@ def _inputs(said: dict[str, Any], sample: dict[str, Array]) -> tuple[Port, ...]:
             name=spec.name,
             shape=spec.shape,
             dtype=spec.dtype,
-            preprocessing=None if each[spec.name] is None else from_json(Scaling, each[spec.name]),
+            preprocessing=None if each[spec.name] is None else from_json(Preprocessing, each[spec.name]),
             bytes=sample[spec.name].dtype == np.uint8,
         )
         for spec in specs
@@ -155,11 +156,8 @@ def _given(inputs: tuple[Port, ...], sample: dict[str, Array]) -> Array:
     """The sample as the model takes it: (1, ...), or records (1,) of several inputs or of integers."""
     given = {}
     for port in inputs:
-        x, how = sample[port.name], port.preprocessing
-        if how is not None:
-            trailing = (1,) * (x.ndim - 1)
-            mean, std = (np.asarray(each, np.float32).reshape(-1, *trailing) for each in (how.mean, how.std))
-            x = (x.astype(np.float32) * np.float32(how.scale) - mean) / std
-        given[port.name] = np.ascontiguousarray(x[None], port.dtype)
+        x = sample[port.name][None]
+        x = x if port.preprocessing is None else port.preprocessing.apply(x)
+        given[port.name] = np.ascontiguousarray(x, port.dtype)
     first = next(iter(given.values()))
     return first if len(given) == 1 and first.dtype == np.float32 else records(given)

@@ -44,7 +44,7 @@ class FileMaker:
         self._example = prepared.validation.inputs(slice(0, 2))
         self._template: Template | None = None
         self._progress = progress
-        self.precision = prepared.shipped.searched
+        self.precision = prepared.shipped.precisions[0]
         self._few = to_numpy(prepared.train.inputs(slice(0, _FEW)))
         self.how: Literal["sliced", "exported"] = "sliced"
         self._made = 0

@@ -246,16 +246,6 @@ class RunConfig:
         return tuple(one for one in PRECISIONS if one in asked)
 
     @property
-    def lower_precisions(self) -> tuple[Precision, ...]:
-        """Those that files are made at beside fp32."""
-        return tuple(one for one in self.precisions if one != "fp32")
-
-    @property
-    def searched(self) -> Precision:
-        """At which precision candidates are measured: fp32 where it is among those asked for, else the first."""
-        return self.precisions[0]
-
-    @property
     def own_task(self) -> str:
         """FILE.py:FUNCTION of a task of the user's own; "" where it is none."""
         return own_task(self.task)

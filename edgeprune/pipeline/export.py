@@ -91,6 +91,11 @@ class NotExported:
     precision: Precision = "fp32"
 
 
+def model_name(format: Format, precision: Precision) -> str:
+    """What a run's file is called: `model.onnx`, `model-int8.onnx`."""
+    return f"model.{format}" if precision == "fp32" else f"model-{precision}.{format}"
+
+
 def metadata(prepared: Prepared, plan: PruningPlan | None) -> dict[str, Any]:
     """What an application needs to know of the file, carried in the file itself."""
     kept = plan.kept.get(INPUTS) if plan else None
@@ -214,7 +219,7 @@ def export_all(
                 continue
             done.append(Exported(kind, files["model"][0], files["baseline"][0], files["model"][1]))
             progress.say(f"{kind}: parity with PyTorch {files['model'][1].max_abs:.1e} on {len(inputs)} images")
-    if not prepared.shipped.precisions:
+    if not prepared.shipped.lower:
         return done, lost
     at, without = _at_precisions(prepared, folder, network, metadata(prepared, plan), done, inputs, progress)
     return [*done, *at], [*lost, *without]
@@ -233,13 +238,13 @@ def _at_precisions(
     shipped, done, lost = prepared.shipped, [], []
     order = torch.randperm(len(prepared.train), generator=torch.Generator().manual_seed(prepared.settled.seed))
     examples = to_numpy(prepared.train.inputs(order[:CALIBRATION]))
-    with progress.bar("quantizing", len(floats) * len(shipped.precisions)) as bar:
+    with progress.bar("quantizing", len(floats) * len(shipped.lower)) as bar:
         for item in floats:
-            for precision in shipped.precisions:
+            for precision in shipped.lower:
                 if (item.format, precision) in shipped.without:
                     lost.append(NotExported(item.format, shipped.without[item.format, precision], precision))
                     continue
-                path = folder / f"model-{precision}.{item.format}"
+                path = folder / model_name(item.format, precision)
                 try:
                     artifact = export_at(item.artifact, path, precision, examples, said)
                     parity = check_parity(network, artifact, inputs)

@@ -44,12 +44,15 @@ class Shipped:
 
     formats: tuple[Format, ...]
     left_out: Mapping[Format, str] = field(default_factory=dict)
-    #: Other precisions that files are wanted at.
-    precisions: tuple[Precision, ...] = ()
-    #: At which candidates are measured.
-    searched: Precision = "fp32"
+    #: What files are wanted at; the first is what candidates are measured at. Files of fp32 ship in any case.
+    precisions: tuple[Precision, ...] = ("fp32",)
     #: Why a format has no file of a precision.
     without: Mapping[tuple[Format, Precision], str] = field(default_factory=dict)
+
+    @property
+    def lower(self) -> tuple[Precision, ...]:
+        """Those that files are made at beside fp32."""
+        return tuple(one for one in self.precisions if one != "fp32")
 
 
 def rehearse(
@@ -60,13 +63,12 @@ def rehearse(
     session: Session,
     settings: MeasureSettings,
     progress: Progress,
-    precisions: Sequence[Precision] = (),
-    searched: Precision = "fp32",
+    precisions: tuple[Precision, ...] = ("fp32",),
 ) -> Shipped:
     """Export `network` in every format of `exported`, compare the files with PyTorch, open and run them on the device.
 
     So are files of its other `precisions`, but for the comparison; one that cannot be made, or is not opened, is left
-    out, and that is said, unless it is the one that is `searched`: ModelError.
+    out, and that is said, unless it is the first of them, which is searched at: ModelError.
 
     A format that is not measured while searching may fail: it is left out where it cannot be exported, and ships
     without being validated where the device cannot run it; either is said. Raises ModelError where the measured format
@@ -86,6 +88,8 @@ def rehearse(
                     alike = replace(settings, runtime=runtime_for(kind).name)
                     artifact = _try(kind, network, validation, work, session, alike)
                     for precision in precisions:
+                        if precision == "fp32":
+                            continue
                         if why := _try_at(precision, artifact, validation, session, alike):
                             without[kind, precision] = why
                 except ExportError as error:
@@ -101,9 +105,11 @@ def rehearse(
     good = [kind for kind in exported if kind not in faults]
     if measured in faults:
         raise _refusal(measured, faults, good, session)
-    if (measured, searched) in without:
-        why = without[measured, searched]
-        raise ModelError(f"no {searched} {titles[measured]} file: {why}", "give another --precision, or fp32 with it")
+    if (measured, precisions[0]) in without:
+        why = without[measured, precisions[0]]
+        raise ModelError(
+            f"no {precisions[0]} {titles[measured]} file: {why}", "give another --precision, or fp32 with it"
+        )
     left_out = {kind: str(error) for kind, error in faults.items() if isinstance(error, ExportError)}
     for kind, why in left_out.items():
         progress.say(f"{why}; the run goes on with {titles[measured]} (--formats {measured} leaves {titles[kind]} out)")
@@ -115,7 +121,7 @@ def rehearse(
     tried = ", ".join(titles[kind] for kind in good)
     progress.say(f"{tried}: the untrained network is exported, equals PyTorch and runs on {session.spec.name}")
     shipped = tuple(kind for kind in exported if kind not in left_out)
-    return Shipped(shipped, left_out, tuple(precisions), searched, without)
+    return Shipped(shipped, left_out, precisions, without)
 
 
 def check_training(network: nn.Module, inputs: Inputs) -> None:

@@ -27,7 +27,7 @@ from edgeprune.pipeline.bounds import FRONT, PICTURE
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
-from edgeprune.pipeline.export import export_all, save_network
+from edgeprune.pipeline.export import export_all, model_name, save_network
 from edgeprune.pipeline.finetune import Tuner, fine_tune, tuner_of
 from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
@@ -197,15 +197,7 @@ def _stages(
             watch,
             settings.runtime,
             lambda network, images: rehearse(
-                config.exported,
-                network,
-                images,
-                folder,
-                session,
-                settings,
-                watch,
-                config.lower_precisions,
-                config.searched,
+                config.exported, network, images, folder, session, settings, watch, config.precisions
             ),
         )
         watch.stage("search")
@@ -281,7 +273,8 @@ class _Ending:
     def finish_all(self, config: RunConfig, answers: Mapping[str, Searched | BudgetError]) -> dict[str, Outcome]:
         """Each bound of a front, the loosest first, in a folder of its own; what is finished there stays as it is."""
         # A run of one bound that was given more had its network here.
-        for file in ("plan.json", "pruned.safetensors", *_MODELS):
+        models = (model_name(kind, precision) for kind in FORMATS for precision in PRECISIONS)
+        for file in ("plan.json", "pruned.safetensors", *models):
             (self.folder / file).unlink(missing_ok=True)
         outcomes: dict[str, Outcome] = {}
         for name, single in config.singles().items():
@@ -306,12 +299,6 @@ class _Ending:
             name = f"baseline.{kind}"
             if (source / name).exists() and not (target / name).exists():
                 write_bytes(target / name, (source / name).read_bytes())
-
-
-#: Models that a run may leave.
-_MODELS = [
-    f"model{'' if precision == 'fp32' else f'-{precision}'}.{kind}" for kind in FORMATS for precision in PRECISIONS
-]
 
 
 def check_unit(budget: Budget, spec: DeviceSpec) -> None:
