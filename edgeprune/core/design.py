@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from edgeprune.core.runtimes import Precision
+
 #: Name of the group of input features.
 INPUTS = "inputs"
 
@@ -61,3 +63,16 @@ class PruningPlan:
         """A short name for exactly this choice of channels."""
         text = ";".join(f"{name}:{','.join(map(str, kept))}" for name, kept in sorted(self.kept.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What is tried: which channels stay, and what the network's file computes with."""
+
+    plan: PruningPlan
+    precision: Precision = "fp32"
+
+    @property
+    def key(self) -> str:
+        """A short name for exactly this: the plan's alone where the file is of 32-bit floats."""
+        return self.plan.key if self.precision == "fp32" else f"{self.plan.key} {self.precision}"

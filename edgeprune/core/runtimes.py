@@ -16,6 +16,8 @@ RuntimeName = Literal["onnxruntime", "litert"]
 #: each inference.
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
+#: What stands for all of them, of which the search chooses.
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)

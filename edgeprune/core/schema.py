@@ -23,7 +23,7 @@ TUNED_SCHEMA = 2
 #: `front.json`.
 FRONT_SCHEMA = 2
 #: `trials.sqlite`.
-TRIALS_SCHEMA = 1
+TRIALS_SCHEMA = 2
 #: `measurements.sqlite`.
 CACHE_SCHEMA = 1
 #: Every file of a bench folder.

@@ -32,6 +32,7 @@ from edgeprune.core.lock import LOCK, OWNER, FolderLock
 from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source, short
+from edgeprune.core.runtimes import Precision
 from edgeprune.core.schema import RESULT_SCHEMA, TRIALS_SCHEMA, open_database, read_stamped
 from edgeprune.core.trial import Candidate, Trial
 
@@ -42,7 +43,7 @@ _TABLES = """
 CREATE TABLE trials (
   trial INTEGER PRIMARY KEY, widths TEXT NOT NULL, plan TEXT NOT NULL, accuracy REAL NOT NULL, ncr REAL NOT NULL,
   latency_share REAL, memory_share REAL, bytes INTEGER NOT NULL, reward REAL NOT NULL, seconds REAL NOT NULL,
-  failure TEXT, proposed TEXT NOT NULL, executed TEXT NOT NULL, cost TEXT NOT NULL);
+  failure TEXT, proposed TEXT NOT NULL, executed TEXT NOT NULL, cost TEXT NOT NULL, precision TEXT NOT NULL);
 CREATE TABLE evaluations (plan_key TEXT PRIMARY KEY, accuracy REAL NOT NULL, ncr REAL NOT NULL);
 """
 
@@ -71,6 +72,7 @@ class _Row:
     bytes: Annotated[int, Field(ge=0)]
     reward: Annotated[float, Field(allow_inf_nan=False)]
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    precision: Precision
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -240,6 +242,7 @@ class TrialStore:
             json.dumps(trial.proposed),
             json.dumps(trial.executed),
             json.dumps(to_json(cost)),
+            trial.candidate.precision,
         )
         self._write(f"INSERT OR REPLACE INTO trials VALUES ({','.join('?' * len(row))})", row)
 
@@ -249,12 +252,12 @@ class TrialStore:
 
     def trials(self) -> list[Trial]:
         """All trials in order."""
-        columns = "trial, accuracy, ncr, bytes, reward, seconds, plan, cost, proposed, executed, failure"
+        columns = "trial, accuracy, ncr, bytes, reward, seconds, precision, plan, cost, proposed, executed, failure"
         found = []
         for row in self._rows(f"SELECT {columns} FROM trials ORDER BY trial"):
             *figures, plan, cost, proposed, executed, failure = row
             source = Source(f"trial {row[0]} in {self._path}", StorageError, START_ANEW)
-            names = ("trial", "accuracy", "ncr", "bytes", "reward", "seconds")
+            names = ("trial", "accuracy", "ncr", "bytes", "reward", "seconds", "precision")
             told = source.shaped(dict(zip(names, figures, strict=True)), _Row)
             kind: Any = Measurement if failure is None else Failure
             found.append(
@@ -266,6 +269,7 @@ class TrialStore:
                         told.ncr,
                         source.parse_json(cost, kind),
                         told.bytes,
+                        told.precision,
                     ),
                     told.reward,
                     told.seconds,

@@ -13,7 +13,7 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.progress import Progress
-from edgeprune.core.runtimes import Format
+from edgeprune.core.runtimes import Format, Precision
 from edgeprune.exporters import EXPORTERS, describe, export_at
 from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
@@ -31,20 +31,19 @@ _FEW = 4
 class FileMaker:
     """Candidate files: the exported template sliced in milliseconds, or a real export where that cannot be done.
 
-    `how` says which ("sliced" or "exported"); the result carries it. Where the search is for another precision than
-    fp32, the file is brought to it: on a few images, since ranges do not change the cost.
+    `how` says which ("sliced" or "exported"); the result carries it. Files of another precision than fp32 are made
+    with ranges of a few images, which do not change the cost.
     """
 
     def __init__(
         self, prepared: Prepared, criterion: Criterion, kind: Format, folder: Path, progress: Progress
     ) -> None:
         self._prepared, self._criterion = prepared, criterion
-        self._kind: Format = kind
+        self.kind: Format = kind
         self._folder = folder
         self._example = prepared.validation.inputs(slice(0, 2))
         self._template: Template | None = None
         self._progress = progress
-        self.precision = prepared.shipped.precisions[0]
         self._few = to_numpy(prepared.train.inputs(slice(0, _FEW)))
         self.how: Literal["sliced", "exported"] = "sliced"
         self._made = 0
@@ -63,19 +62,19 @@ class FileMaker:
         except TemplateError as error:
             self._give_up(error)
 
-    def make(self, pruned: nn.Module | None, plan: PruningPlan) -> Path:
+    def make(self, pruned: nn.Module | None, plan: PruningPlan, precision: Precision = "fp32") -> Path:
         """Write the candidate's file, under a name of its own, and return its path.
 
         Without its `pruned` network one is cut: what the weights are does not change the cost.
         """
         pruned = pruned or prune(self._criterion, self._prepared.structure, plan)
         self._made += 1
-        path = self._folder / f"candidate-{self._made}.{self._kind}"
+        path = self._folder / f"candidate-{self._made}.{self.kind}"
         self._write(path, pruned, plan)
-        if self.precision == "fp32":
+        if precision == "fp32":
             return path
-        lower = path.with_stem(f"{path.stem}-{self.precision}")
-        export_at(describe(path), lower, self.precision, self._few, {})
+        lower = path.with_stem(f"{path.stem}-{precision}")
+        export_at(describe(path), lower, precision, self._few, {})
         path.unlink()
         return lower
 
@@ -87,7 +86,7 @@ class FileMaker:
                 return
             except TemplateError as error:
                 self._give_up(error)
-        EXPORTERS[self._kind].export(pruned, self._example, path, {})
+        EXPORTERS[self.kind].export(pruned, self._example, path, {})
 
     def _give_up(self, error: TemplateError) -> None:
         self._template, self.how = None, "exported"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.core.errors import UsageError
-from edgeprune.core.runtimes import FORMATS, PRECISIONS, RUNTIMES, runtime_for
+from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, RUNTIMES, runtime_for
 from edgeprune.data.preprocessing import WORDS, parse_numbers
 from edgeprune.pipeline.bounds import PARSERS, read_bounds, read_drop
 from edgeprune.search.names import AGENTS
@@ -35,8 +35,9 @@ def check(config: RunConfig) -> None:
         parse_numbers(config.preprocessing)
     _check_formats(config)
     for one in config.precision.split(","):
-        if one not in PRECISIONS:
-            raise UsageError(f"--precision: there is no precision {one!r:.60}", f"write {', '.join(PRECISIONS)}")
+        if one not in PRECISIONS and config.precision != AUTO:
+            hint = f"{AUTO} stands alone" if one == AUTO else f"write {', '.join(PRECISIONS)}, or {AUTO}"
+            raise UsageError(f"--precision: there is no precision {one!r:.60}", hint)
     check_task(config.task, config.metric)
     _check(0 <= config.seed < 2**32, "seed", "between 0 and 4294967295")
     lists = [name for name in PARSERS if len(read_bounds(name, getattr(config, name))) > 1]

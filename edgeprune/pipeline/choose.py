@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from edgeprune.core.budget import Bound, Budget
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import Design, PruningPlan
 from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.trial import Trial
 from edgeprune.pipeline.records.search import Reference
@@ -90,14 +90,14 @@ def _excess(trial: Trial, budget: Budget, baseline: Reference, end: Callable[[In
 
 
 def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference, chance: float = 0.0) -> list[Trial]:
-    """Distinct plans, best first: those that meet every bound by accuracy, then the others by how nearly they do.
+    """Distinct designs, best first: those that meet every bound by accuracy, then the others by how nearly they do.
 
     Of equally accurate ones the first is the one nearest to the bounds that are measured, since nothing is gained by
     going further than asked; without such bounds the one with most neurons gone.
 
     Behind all of these come, in the same order, those whose accuracy is not above `chance`: how it ranks them is luck.
     """
-    distinct = {trial.candidate.plan.key: trial for trial in reversed(trials)}
+    distinct = {trial.candidate.design.key: trial for trial in reversed(trials)}
     missed = {key: excess(trial, budget, baseline) for key, trial in distinct.items()}
 
     def spare(trial: Trial) -> float:
@@ -119,7 +119,7 @@ def rank(trials: Sequence[Trial], budget: Budget, baseline: Reference, chance: f
         distinct.values(),
         key=lambda trial: (
             trial.candidate.accuracy <= chance,
-            missed[trial.candidate.plan.key],
+            missed[trial.candidate.design.key],
             -trial.candidate.accuracy,
             spare(trial),
             -trial.candidate.ncr,
@@ -149,7 +149,7 @@ def confirm(
     """
     if budget.max_latency is None and budget.max_memory is None:
         return rank(trials, budget, baseline, chance)
-    left = {trial.candidate.plan.key: trial for trial in reversed(trials)}
+    left = {trial.candidate.design.key: trial for trial in reversed(trials)}
     tried: set[str] = set()
     while True:
         ordered = rank(list(left.values()), budget, baseline, chance)
@@ -159,12 +159,12 @@ def confirm(
         if proven:
             last = finalists[-1].candidate.accuracy
             hopes = [t for t in hopes if t.candidate.accuracy > last and excess(t, budget, baseline) > 0.0]
-        doubtful = [trial for trial in (*finalists, *hopes) if trial.candidate.plan.key not in tried]
+        doubtful = [trial for trial in (*finalists, *hopes) if trial.candidate.design.key not in tried]
         if not doubtful or len(tried) == 2 * wanted + 2:
             break
         trial = doubtful[0]
-        tried.add(trial.candidate.plan.key)
-        left[trial.candidate.plan.key] = _costing(trial, again(trial, False))
+        tried.add(trial.candidate.design.key)
+        left[trial.candidate.design.key] = _costing(trial, again(trial, False))
     best = max((trial.candidate.accuracy for trial in proven), default=chance)
     kept_out = [
         trial
@@ -176,13 +176,13 @@ def confirm(
         and told_apart(trial.candidate.accuracy, best, images)
     ]
     for trial in sorted(kept_out, key=lambda trial: -trial.candidate.accuracy)[:PATIENT]:
-        longer = left[trial.candidate.plan.key] = _costing(trial, again(trial, True))
+        longer = left[trial.candidate.design.key] = _costing(trial, again(trial, True))
         if excess(longer, budget, baseline) == 0.0:
             proven.append(longer)
             break
     ordered = rank(list(left.values()), budget, baseline, chance)
-    keys = {trial.candidate.plan.key for trial in proven if trial.candidate.accuracy > chance}
-    return sorted(ordered, key=lambda trial: trial.candidate.plan.key not in keys)
+    keys = {trial.candidate.design.key for trial in proven if trial.candidate.accuracy > chance}
+    return sorted(ordered, key=lambda trial: trial.candidate.design.key not in keys)
 
 
 def _costing(trial: Trial, cost: Measurement | Failure) -> Trial:
@@ -216,9 +216,13 @@ def _spread(able: Sequence[Trial], wanted: int, images: float) -> list[Trial]:
     for trial in able[1:]:
         if len(chosen) == wanted or told_apart(able[0].candidate.accuracy, trial.candidate.accuracy, images):
             break
-        if all(distance(trial.candidate.plan, other.candidate.plan) >= APART for other in chosen):
+        if all(_apart(trial.candidate.design, other.candidate.design) for other in chosen):
             chosen.append(trial)
     return chosen
+
+
+def _apart(one: Design, other: Design) -> bool:
+    return one.precision != other.precision or distance(one.plan, other.plan) >= APART
 
 
 def distance(one: PruningPlan, other: PruningPlan) -> float:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.runtimes import FORMATS, PRECISIONS, Format, Precision, RuntimeName
+from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, Format, Precision, RuntimeName
 from edgeprune.core.units import refuse_unit
 from edgeprune.pipeline.bounds import BOUNDED, PARSERS, Bounded, read_bounds, read_drop
 from edgeprune.pipeline.checks import check
@@ -80,7 +80,8 @@ class RunConfig:
     precision: str = _option(
         "fp32",
         "what files compute with: fp32, fp16, int8 (ranges from training data), int8-dynamic (ranges found at each "
-        "inference), or several by comma, of which the best that keeps the bounds is judged; fp32 files always ship",
+        "inference), or several by comma, of which the best that keeps the bounds is judged; auto: the search chooses "
+        "one, by what each costs there and loses; fp32 files always ship",
         "job",
         "PRECISION",
     )
@@ -243,7 +244,7 @@ class RunConfig:
     def precisions(self) -> tuple[Precision, ...]:
         """What files are wanted at, each once, in the order of `PRECISIONS`."""
         asked = self.precision.split(",")
-        return tuple(one for one in PRECISIONS if one in asked)
+        return tuple(one for one in PRECISIONS if one in asked or self.precision == AUTO)
 
     @property
     def own_task(self) -> str:

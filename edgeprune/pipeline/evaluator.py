@@ -9,8 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from edgeprune.core.clock import Laps
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import Design, PruningPlan
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
+from edgeprune.core.runtimes import Precision
 from edgeprune.core.store import TrialStore
 from edgeprune.core.trial import Candidate
 from edgeprune.pipeline.metering import Later, Meter
@@ -21,21 +22,36 @@ from edgeprune.search.space import Widths
 
 
 class Evaluator:
-    """`evaluate` of the search: score on the host, cost from the device, both remembered."""
+    """`evaluate` of the search: score on the host, cost from the device, both remembered.
 
-    def __init__(self, criterion: Criterion, scoring: Scoring, meter: Meter, store: TrialStore) -> None:
+    Files are of one `precision`; `lost` is the score that it costs, by which every candidate's is lower.
+    """
+
+    def __init__(
+        self,
+        criterion: Criterion,
+        scoring: Scoring,
+        meter: Meter,
+        store: TrialStore,
+        precision: Precision = "fp32",
+        lost: float = 0.0,
+    ) -> None:
         self._criterion, self._scoring, self._meter, self._store = criterion, scoring, meter, store
+        self.precision, self._lost = precision, lost
         self._known: dict[str, Candidate] = {}
         # What failed before a resume is not tried again: another outcome would lead the search elsewhere.
         tried = [trial.candidate for trial in store.trials()]
-        self._failed = {each.plan.key: each.cost for each in tried if isinstance(each.cost, Failure)}
-        self._recalled = 0
+        self._failed = {each.design.key: each.cost for each in tried if isinstance(each.cost, Failure)}
+
+    def at(self, precision: Precision, lost: float) -> Evaluator:
+        """The same of files of another precision, which costs so much of the score."""
+        return Evaluator(self._criterion, self._scoring, self._meter, self._store, precision, lost)
 
     def __call__(self, widths: Widths) -> Candidate | Underway:
         """Score and cost of the network with these widths; groups not named stay whole."""
         plan = self.plan(widths)
         if plan.key in self._known:
-            self._recalled += 1
+            self._meter.cache_hits += 1
             return self._known[plan.key]
         pruned: nn.Module | None = None
         remembered = self._store.recall(plan.key)
@@ -46,13 +62,15 @@ class Evaluator:
                 remembered = self._scoring(pruned)
             self._store.remember(plan.key, *remembered)
         accuracy, ncr = remembered
-        cost = self._failed.get(plan.key)
-        begun = self._meter.begin(plan, pruned) if cost is None else Later(lambda: cost)
+        design = Design(plan, self.precision)
+        cost = self._failed.get(design.key)
+        begun = self._meter.begin(design, pruned) if cost is None else Later(lambda: cost)
 
         def finish() -> Candidate:
             cost = begun.result()
             size = cost.bytes if isinstance(cost, Measurement) else 0
-            return self._known.setdefault(plan.key, Candidate(plan, accuracy, ncr, cost, size))
+            found = Candidate(plan, max(0.0, accuracy - self._lost), ncr, cost, size, self.precision)
+            return self._known.setdefault(plan.key, found)
 
         return Later(finish)
 
@@ -67,13 +85,13 @@ class Evaluator:
 
     def cost(self, plan: PruningPlan, *, fresh: bool = False) -> Measurement | Failure:
         """Measured cost of a plan's widths, from the cache unless `fresh`."""
-        return self._meter.begin(plan, fresh=fresh).result()
+        return self._meter.begin(Design(plan, self.precision), fresh=fresh).result()
 
     def again(
         self, plan: PruningPlan, settings: MeasureSettings, race: Callable[[Path], Measurement | Failure]
     ) -> Measurement | Failure:
         """Cost of a plan as `race` measures its file with `settings`; kept for a resume of this run, not for others."""
-        return self._meter.again(plan, settings, race)
+        return self._meter.again(Design(plan, self.precision), settings, race)
 
     @property
     def spent(self) -> defaultdict[str, Laps]:
@@ -83,7 +101,7 @@ class Evaluator:
     @property
     def cache_hits(self) -> int:
         """How often what was asked for was known."""
-        return self._recalled + self._meter.cache_hits
+        return self._meter.cache_hits
 
     @property
     def measured(self) -> int:

@@ -225,6 +225,12 @@ def export_all(
     return [*done, *at], [*lost, *without]
 
 
+def calibration(prepared: Prepared) -> NDArray[Any]:
+    """Training images that ranges of 8-bit integers are taken from, as files take them; drawn by the run's seed."""
+    order = torch.randperm(len(prepared.train), generator=torch.Generator().manual_seed(prepared.settled.seed))
+    return to_numpy(prepared.train.inputs(order[:CALIBRATION]))
+
+
 def _at_precisions(
     prepared: Prepared,
     folder: RunFolder,
@@ -234,10 +240,9 @@ def _at_precisions(
     inputs: NDArray[Any],
     progress: Progress,
 ) -> tuple[list[Exported], list[NotExported]]:
-    """The float files at the other precisions that were asked for, calibrated on training data."""
+    """The float files at the other precisions that ship, calibrated on training data."""
     shipped, done, lost = prepared.shipped, [], []
-    order = torch.randperm(len(prepared.train), generator=torch.Generator().manual_seed(prepared.settled.seed))
-    examples = to_numpy(prepared.train.inputs(order[:CALIBRATION]))
+    examples = calibration(prepared)
     with progress.bar("quantizing", len(floats) * len(shipped.lower)) as bar:
         for item in floats:
             for precision in shipped.lower:

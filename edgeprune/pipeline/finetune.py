@@ -12,6 +12,7 @@ from edgeprune.core.clock import Deadline
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import UsageError
 from edgeprune.core.progress import Progress
+from edgeprune.core.runtimes import Precision
 from edgeprune.core.trial import Trial
 from edgeprune.pipeline.choose import choose_finalists
 from edgeprune.pipeline.prepare import Prepared
@@ -78,6 +79,7 @@ def fine_tune(
     make_criterion: MakeCriterion,
     networks: TunedNetworks,
     tuner: Tuner,
+    shipped_quality: Callable[[nn.Module, Precision], float] | None = None,
 ) -> Tuned:
     """Distil the best of the trials from the unpruned network.
 
@@ -88,7 +90,8 @@ def fine_tune(
 
     What `networks` has is not tuned again: finalists stand as they are, and a winner that was tuned for fewer epochs
     than are asked for now goes on for those that are missing. `make_criterion` ranks the partly pruned networks.
-    `tuner` is that of the run (see `tuner_of`): all that it tunes see the same images.
+    `tuner` is that of the run (see `tuner_of`): all that it tunes see the same images. `shipped_quality` tells what a
+    network's file of another precision than fp32 is worth on validation, for finalists that are of one.
     """
     schedule, shown, progress = prepared.schedule, prepared.yardstick.show, tuner.progress
     reference, chance = searched.possible.reference, searched.chance
@@ -110,9 +113,15 @@ def fine_tune(
         goes_on = all(stage.in_one_step(trial) for trial in finalists)
         short, whole = shares(tuner.regime, schedule.finalist_share, len(finalists), goes_on=goes_on)
         tuned = stage.tune_finalists(finalists, short)
-        winner = max(range(len(finalists)), key=lambda index: (tuned[index].fit.accuracy, -index))
+        worth = [each.fit.accuracy for each in tuned]
+        for index, (trial, each) in enumerate(zip(finalists, tuned, strict=True)):
+            precision = trial.candidate.precision
+            if shipped_quality is not None and precision != "fp32":
+                worth[index] = shipped_quality(each.fit.network, precision)
+                progress.say(f"trial {trial.index}: validation {shown(worth[index])} as a file of {precision}")
+        winner = max(range(len(finalists)), key=lambda index: (worth[index], -index))
         # It meets the bounds, which the other one does not.
-        if rescue is not None and tuned[-1].fit.accuracy > chance:
+        if rescue is not None and worth[-1] > chance:
             winner = len(finalists) - 1
         best, begun = finalists[winner], tuned[winner] if goes_on else None
         stage = replace(stage, tuner=tuner.by(whole))

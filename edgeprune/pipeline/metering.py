@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from torch import nn
 
 from edgeprune.core.clock import Laps
-from edgeprune.core.design import PruningPlan
+from edgeprune.core.design import Design, PruningPlan
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.plain import to_json
@@ -92,7 +92,7 @@ class Meter:
         self.cache_hits = 0
         self.measured = 0
         self.failures = 0
-        #: Seconds that each plan took, by its key: file, device, and again (in fresh processes).
+        #: Seconds that each design took, by its key: file, device, and again (in fresh processes).
         self.spent: defaultdict[str, Laps] = defaultdict(Laps)
 
     def __enter__(self) -> Meter:
@@ -107,20 +107,20 @@ class Meter:
             self._device.shutdown(cancel_futures=True)
 
     def begin(
-        self, plan: PruningPlan, pruned: nn.Module | None = None, *, fresh: bool = False
+        self, design: Design, pruned: nn.Module | None = None, *, fresh: bool = False
     ) -> Later[Measurement | Failure]:
-        """Begin to measure a plan's widths, unless the cache holds them and `fresh` is not asked for.
+        """Begin to measure a design's widths, unless the cache holds them and `fresh` is not asked for.
 
-        `pruned`: the network of the plan, where it is there already.
+        `pruned`: the network of its plan, where it is there already.
         """
-        key = self._key(plan)
+        plan, key = design.plan, self._key(design)
         found = None if fresh else self._known.find(key)
         if found is not None:
             self.cache_hits += 1
             return Later(lambda: found)
-        laps = self.spent[plan.key]
+        laps = self.spent[design.key]
         with laps("file"):
-            path = self._files.make(pruned, plan)
+            path = self._files.make(pruned, plan, design.precision)
 
         def measure() -> Measurement | Failure:
             with laps("device"):
@@ -141,28 +141,27 @@ class Meter:
         return Later(lambda: keep(future.result()))
 
     def again(
-        self, plan: PruningPlan, settings: MeasureSettings, race: Callable[[Path], Measurement | Failure]
+        self, design: Design, settings: MeasureSettings, race: Callable[[Path], Measurement | Failure]
     ) -> Measurement | Failure:
-        """Cost of a plan as `race` measures its file with `settings`; kept for a resume of this run, not for others."""
-        key = self._key(plan)
+        """Cost of a design as `race` measures its file with `settings`; kept for a resume of this run alone."""
+        plan, key = design.plan, self._key(design)
         found = self._known.find_again(key, settings)
         if found is not None:
             self.cache_hits += 1
             return found
         # Another process races on the device now, and two would disturb each other.
         self._profiler.close()
-        path = self._files.make(None, plan)
-        with self.spent[plan.key]("again"):
+        path = self._files.make(None, plan, design.precision)
+        with self.spent[design.key]("again"):
             raced = self._patiently(path, race)
         cost = self._counted(plan, path, raced)
         if isinstance(cost, Measurement):
             self._known.keep_again(key, settings, cost)
         return cost
 
-    def _key(self, plan: PruningPlan) -> str:
-        precision = self._files.precision
-        how = self._files.how if precision == "fp32" else f"{self._files.how} {precision}"
-        return self._known.key(plan, self._profiler.runtime_facts(), how)
+    def _key(self, design: Design) -> str:
+        how = self._files.how if design.precision == "fp32" else f"{self._files.how} {design.precision}"
+        return self._known.key(design.plan, self._profiler.runtime_facts(), how)
 
     def _counted(self, plan: PruningPlan, path: Path, cost: Measurement | Failure) -> Measurement | Failure:
         """What was found out of a file, which is no longer needed, with its size."""

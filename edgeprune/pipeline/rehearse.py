@@ -46,8 +46,14 @@ class Shipped:
     left_out: Mapping[Format, str] = field(default_factory=dict)
     #: What files are wanted at; the first is what candidates are measured at. Files of fp32 ship in any case.
     precisions: tuple[Precision, ...] = ("fp32",)
+    #: Whether the search chooses one of them, and no other ships beside fp32.
+    choose: bool = False
     #: Why a format has no file of a precision.
     without: Mapping[tuple[Format, Precision], str] = field(default_factory=dict)
+
+    def chosen(self, precision: Precision) -> Shipped:
+        """What ships once the search has chosen a precision."""
+        return replace(self, precisions=(precision,)) if self.choose else self
 
     @property
     def lower(self) -> tuple[Precision, ...]:
@@ -64,6 +70,8 @@ def rehearse(
     settings: MeasureSettings,
     progress: Progress,
     precisions: tuple[Precision, ...] = ("fp32",),
+    *,
+    choose: bool = False,
 ) -> Shipped:
     """Export `network` in every format of `exported`, compare the files with PyTorch, open and run them on the device.
 
@@ -116,12 +124,13 @@ def rehearse(
     for kind, fault in faults.items():
         if kind not in left_out:
             progress.say(f"{titles[kind]} is exported but not validated: {fault} (--formats {measured} leaves it out)")
-    for (kind, precision), why in without.items():
+    # Of those that the search may choose it tells what each is worth.
+    for (kind, precision), why in () if choose else without.items():
         progress.say(f"{titles[kind]} ships without {precision}: {why}")
     tried = ", ".join(titles[kind] for kind in good)
     progress.say(f"{tried}: the untrained network is exported, equals PyTorch and runs on {session.spec.name}")
     shipped = tuple(kind for kind in exported if kind not in left_out)
-    return Shipped(shipped, left_out, precisions, without)
+    return Shipped(shipped, left_out, precisions, choose, without)
 
 
 def check_training(network: nn.Module, inputs: Inputs) -> None:

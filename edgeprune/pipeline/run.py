@@ -18,7 +18,7 @@ from edgeprune.core.lock import FolderLock
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Bar, Progress, Silent
-from edgeprune.core.runtimes import FORMATS, PRECISIONS, RUNTIMES
+from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, RUNTIMES
 from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.core.store import RunFolder
 from edgeprune.core.text import shorten
@@ -30,6 +30,7 @@ from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import export_all, model_name, save_network
 from edgeprune.pipeline.finetune import Tuner, fine_tune, tuner_of
 from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
+from edgeprune.pipeline.precisions import quality_at
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
 from edgeprune.pipeline.records.files import Validated
 from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Status
@@ -197,7 +198,15 @@ def _stages(
             watch,
             settings.runtime,
             lambda network, images: rehearse(
-                config.exported, network, images, folder, session, settings, watch, config.precisions
+                config.exported,
+                network,
+                images,
+                folder,
+                session,
+                settings,
+                watch,
+                config.precisions,
+                choose=config.precision == AUTO,
             ),
         )
         watch.stage("search")
@@ -245,6 +254,7 @@ class _Ending:
     ) -> dict[str, Any]:
         """Tune, export and validate; files are left `into` a folder, its result.json is not. The result, as JSON."""
         prepared, session, settings, watch = self.prepared, self.session, self.settings, self.watch
+        measured = RUNTIMES[settings.runtime].format.name
         title = f"{name}: " if name else ""
         watch.stage(f"{title}fine-tune")
         tuned = fine_tune(
@@ -253,11 +263,16 @@ class _Ending:
             lambda network, structure: criterion_of(prepared, network, structure, watch),
             TunedNetworks(self.folder, prepared.network, prepared.structure.shape),
             self.tuner,
+            lambda network, precision: quality_at(prepared, network, measured, precision),
         )
+        chosen = tuned.trial.candidate.precision
+        prepared = replace(prepared, shipped=prepared.shipped.chosen(chosen))
+        if prepared.shipped.choose:
+            watch.say(f"precision: {chosen}, of trial {tuned.trial.index}")
         watch.stage(f"{title}export")
         network, plan = tuned.fit.network, tuned.plan
         save_network(prepared, into, network, plan)
-        exported, lost = export_all(prepared, into, network, plan, watch, RUNTIMES[settings.runtime].format.name)
+        exported, lost = export_all(prepared, into, network, plan, watch, measured)
         watch.stage(f"{title}validate")
         spec = session.spec
         final = as_at_the_end(settings, spec.unit, config.processes, searched.budget.max_latency, FINAL_S)

@@ -11,19 +11,21 @@ from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.kinds import KINDS
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
+from edgeprune.core.runtimes import Precision
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.trial import Trial
 from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedup
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.choose import confirm, latency_interval, rank
+from edgeprune.pipeline.field import Field, field_of
 from edgeprune.pipeline.possible import check_possible, kept_already, with_defaults
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.pipeline.records.search import AgentName, BoundedSearch, MeanReward, Possible, Reference, Search
 from edgeprune.pipeline.seek import Experience, Searcher, Sought, Wanted, seek
 from edgeprune.pipeline.settings import Settled
 from edgeprune.pipeline.validate import as_at_the_end
-from edgeprune.pipeline.workshop import Narrowest, Workshop, measure_narrowest, workshop
+from edgeprune.pipeline.workshop import Narrowest, measure_narrowest, workshop
 from edgeprune.profilers.fresh import compare_fresh
 from edgeprune.pruning.structure import Criterion
 from edgeprune.search.costs import Fit
@@ -51,6 +53,10 @@ class Searched:
     chance: float
     #: How many images a score is worth (see `telling_images`).
     images: float
+
+
+#: A search: the name of what it is for, and its precision.
+_Of = tuple[str, Precision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +89,10 @@ def run_search(
         with workshop(prepared, run, folder, session, settings, store, progress, ahead=searcher.ahead > 0) as shop:
             narrowest = measure_narrowest(shop)
             _report(narrowest, prepared.yardstick.show, progress)
-            goals = _goals(wanted, narrowest.possible, shop, run.device)
-            found = _seek_all(shop, narrowest, searcher, goals, store.add)
-            trials = [trial for sought in found.values() for trial in sought.trials]
+            field = field_of(shop, narrowest, [want.asked for want in wanted])
+            goals = _goals(wanted, field, run.device)
+            found = _seek_all(field, searcher, goals, store.add)
+            trials = _trials(found)
             if shop.scoring.diverged:
                 progress.say(
                     f"tuning {shop.scoring.diverged} candidates came to NaN or infinite losses: they are scored untuned"
@@ -97,7 +104,7 @@ def run_search(
                 progress.say(f"search ended after {len(trials)} episodes: {stopped}")
             else:
                 store.trim(len(trials))
-            return _ranked(shop, goals, narrowest.possible, found, stopped)
+            return _ranked(field, goals, found, stopped)
     except StopSearch as stop:
         raise DeviceError(str(stop), f"when it is back, continue with --resume {run.name}") from stop
     finally:
@@ -111,10 +118,11 @@ def _searcher(settled: Settled, session: Session) -> Searcher:
     return Searcher(method, own, settled.seed, 0 if KINDS[session.spec.kind].here else method.ahead)
 
 
-def _goals(wanted: Sequence[Wanted], possible: Possible, shop: Workshop, device: str) -> list[_Goal]:
+def _goals(wanted: Sequence[Wanted], field: Field, device: str) -> list[_Goal]:
     """What is searched for. Raises BudgetError where no budget can be met."""
+    shop, possible = field.shop, field.possible
     budgets = [with_defaults(want.asked, possible, shop.prepared.task.metric) for want in wanted]
-    answers = _impossible(budgets, possible, shop, device)
+    answers = _impossible(budgets, field, device)
     goals = [_Goal(*each) for each in zip(wanted, budgets, answers, strict=True)]
     for goal in goals:
         if goal.impossible is not None:
@@ -123,35 +131,46 @@ def _goals(wanted: Sequence[Wanted], possible: Possible, shop: Workshop, device:
 
 
 def _seek_all(
-    shop: Workshop, narrowest: Narrowest, searcher: Searcher, goals: Sequence[_Goal], keep: Callable[[Trial], None]
-) -> dict[str, Sought]:
-    """The searches by their names, in order, until one is stopped; each learns from those before it."""
-    found: dict[str, Sought] = {}
-    before = Experience()
+    field: Field, searcher: Searcher, goals: Sequence[_Goal], keep: Callable[[Trial], None]
+) -> dict[_Of, Sought]:
+    """The searches in order, until one is stopped; each learns from those before it at its precision."""
+    found: dict[_Of, Sought] = {}
+    before = {side.shop.precision: Experience() for side in field.sides}
     for goal in goals:
         if goal.impossible is not None:
             continue
-        for line in kept_already(goal.budget, narrowest.possible):
-            shop.progress.say(line)
-        wanted = replace(goal.wanted, episodes=-(-goal.wanted.episodes // searcher.settings.part))
-        found[wanted.name] = sought = seek(shop, narrowest, searcher, wanted, keep, before)
-        costs = sought.frontier.costs if sought.frontier else before.costs
-        before = Experience([*before.episodes, *sought.episodes], costs)
-        if sought.result.stopped:
-            break
+        for line in kept_already(goal.budget, field.possible):
+            field.shop.progress.say(line)
+        sides = field.able(goal.budget)
+        episodes = -(-goal.wanted.episodes // (searcher.settings.part * len(sides)))
+        for side in sides:
+            precision, name = side.shop.precision, goal.wanted.name
+            title = " at ".join(part for part in (name, precision if field.weighed else "") if part)
+            known = replace(before[precision], trials=len(_trials(found)))
+            wanted = replace(goal.wanted, episodes=episodes, name=title)
+            found[name, precision] = sought = seek(side.shop, side.narrowest, searcher, wanted, keep, known)
+            costs = sought.frontier.costs if sought.frontier else known.costs
+            before[precision] = Experience([*known.episodes, *sought.episodes], costs)
+            if sought.result.stopped:
+                return found
     return found
 
 
-def _last(found: Mapping[str, Sought]) -> Sought:
+def _trials(found: Mapping[_Of, Sought]) -> list[Trial]:
+    return [trial for sought in found.values() for trial in sought.trials]
+
+
+def _last(found: Mapping[_Of, Sought]) -> Sought:
     return list(found.values())[-1]
 
 
 def _ranked(
-    shop: Workshop, goals: Sequence[_Goal], possible: Possible, found: Mapping[str, Sought], stopped: str
+    field: Field, goals: Sequence[_Goal], found: Mapping[_Of, Sought], stopped: str
 ) -> list[Searched | BudgetError]:
     """All trials for every goal, the best of them measured once more, unless the search was `stopped`."""
+    shop, possible = field.shop, field.possible
     prepared, progress, chance = shop.prepared, shop.progress, shop.chance
-    trials = [trial for sought in found.values() for trial in sought.trials]
+    trials = _trials(found)
     guessing = sum(trial.candidate.accuracy <= chance for trial in trials)
     if guessing:
         progress.say(
@@ -166,35 +185,36 @@ def _ranked(
         ranked = rank(trials, goal.budget, possible.reference, chance)
         if not (stopped or goal.wanted.done):
             try:
-                ranked = confirm_best(shop, trials, goal.budget, possible.reference, prepared.schedule.finalists)
+                ranked = confirm_best(field, trials, goal.budget, possible.reference, prepared.schedule.finalists)
             except StopSearch as stop:
                 stopped = str(stop)
                 progress.say(f"the best trials are not measured again: {stop}")
         # Where the device was lost before its turn came it has what the others found.
-        sought = found.get(goal.wanted.name) or _last(found)
+        sought = found.get((goal.wanted.name, ranked[0].candidate.precision)) or _last(found)
         fits = None if sought.frontier is None else _say_fit(sought.frontier, progress)
-        summary = _summary(shop, sought, stopped, fits, guessing, ranked[0])
+        summary = _summary(field, sought, stopped, fits, guessing, ranked[0])
         searched.append(Searched(ranked, goal.budget, possible, shop.criterion, summary, chance, shop.images))
     return searched
 
 
-def _impossible(budgets: Sequence[Budget], possible: Possible, shop: Workshop, device: str) -> list[BudgetError | None]:
+def _impossible(budgets: Sequence[Budget], field: Field, device: str) -> list[BudgetError | None]:
     """Of each budget why it cannot be met, or None. Raises BudgetError where none can be met."""
+    structure = field.shop.prepared.structure
 
     def answers(possible: Possible) -> list[BudgetError | None]:
         found: list[BudgetError | None] = []
         for budget in budgets:
             try:
-                check_possible(budget, possible, device, shop.prepared.structure)
+                check_possible(budget, possible, device, structure)
                 found.append(None)
             except BudgetError as error:
                 found.append(error)
         return found
 
-    found = answers(possible)
+    found = answers(field.possible)
     if any(found):
         # One noisy reading, perhaps of another day, must not end a run.
-        again = answers(measure_narrowest(shop, fresh=True).possible)
+        again = answers(field.again().possible)
         found = [one and other for one, other in zip(found, again, strict=True)]
     if all(found):
         assert found[0] is not None
@@ -231,9 +251,11 @@ def _report(narrowest: Narrowest, shown: Callable[[float], str], progress: Progr
     )
 
 
-def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference: Reference, wanted: int) -> list[Trial]:
+def confirm_best(field: Field, trials: list[Trial], budget: Budget, reference: Reference, wanted: int) -> list[Trial]:
     """The trials in order of choice, the best of them raced once more beside `baseline`, as the end will race them."""
+    shop = field.shop
     bound, session, progress = budget.max_latency, shop.session, shop.progress
+    evaluators = {side.shop.precision: side.shop.evaluator for side in field.sides}
     # A count is the same in every process.
     processes = 1 if session.spec.unit == "instructions" else CONFIRMING_PROCESSES
     memories = 1 if budget.max_memory is None else None
@@ -242,7 +264,7 @@ def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference:
         def again(trial: Trial, patiently: bool) -> Measurement | Failure:
             most_s = PATIENTLY_S if patiently else CONFIRMING_S
             alike = as_at_the_end(shop.settings, session.spec.unit, processes, bound, most_s)
-            cost = shop.evaluator.again(
+            cost = evaluators[trial.candidate.precision].again(
                 trial.candidate.plan,
                 alike,
                 lambda file: compare_fresh(session, alike, file, shop.baseline_file, memories=memories),
@@ -261,8 +283,9 @@ def confirm_best(shop: Workshop, trials: list[Trial], budget: Budget, reference:
 
 
 def _summary(
-    shop: Workshop, found: Sought, stopped: str, fits: Mapping[str, Fit] | None, at_chance: int, best: Trial
+    field: Field, found: Sought, stopped: str, fits: Mapping[str, Fit] | None, at_chance: int, best: Trial
 ) -> Search | BoundedSearch:
+    shop = field.shop
     settled, evaluator = shop.prepared.settled, shop.evaluator
     result, own = found.result, found.trials
     agent: AgentName | None = None
@@ -294,6 +317,7 @@ def _summary(
         chance_level=shop.chance,
         at_chance=at_chance,
         best_trial=best.index,
+        precisions=field.weighed,
     )
     if fits is None:
         return summary

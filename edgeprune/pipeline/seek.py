@@ -53,6 +53,8 @@ class Experience:
 
     episodes: Sequence[Episode] = ()
     costs: Costs | None = None
+    #: Trials there are already: these, and those of other precisions, of which nothing is learnt.
+    trials: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def seek(
     found: list[Episode] = []
     title = f"searching for {wanted.name}" if wanted.name else "searching"
     with shop.progress.bar(title, wanted.episodes) as bar:
-        record = _recorder(trials, found, len(before.episodes), keep, bar.advance)
+        record = _recorder(trials, found, before.trials, keep, bar.advance)
         searching = timed(method.search(environment, episodes=wanted.episodes, seed=searcher.seed), laps)
         result = drive(searching, environment, ahead=searcher.ahead, on_episode=record)
     seconds, agents = time.monotonic() - started, laps.seconds.get("agent", 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.measurement import Failure, MeasureSettings
 from edgeprune.core.progress import Progress
-from edgeprune.core.runtimes import RUNTIMES
+from edgeprune.core.runtimes import RUNTIMES, Precision
 from edgeprune.core.session import Session
 from edgeprune.core.store import CANDIDATES, RunFolder, TrialStore
 from edgeprune.core.trial import Candidate
@@ -57,6 +57,15 @@ class Workshop:
     images: float
     progress: Progress
 
+    @property
+    def precision(self) -> Precision:
+        """Of the files of its candidates."""
+        return self.evaluator.precision
+
+    def at(self, precision: Precision, lost: float) -> Workshop:
+        """The same, with candidates of another precision, which costs so much of the score."""
+        return replace(self, evaluator=self.evaluator.at(precision, lost))
+
 
 @contextmanager
 def workshop(
@@ -96,7 +105,7 @@ def workshop(
                 ahead=ahead,
             ) as meter,
         ):  # fmt: skip
-            evaluator = Evaluator(criterion, scoring, meter, store)
+            evaluator = Evaluator(criterion, scoring, meter, store, prepared.shipped.precisions[0])
             yield Workshop(
                 prepared, criterion, scoring, files, evaluator, profiler, session, settings, baseline_file,
                 cache(partial(_losses, prepared, criterion, progress)),

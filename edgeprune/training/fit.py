@@ -55,7 +55,7 @@ def score(
     place: Place = PLAIN,
 ) -> float:
     """The quality of the answers to the first `limit` images, by the task's metric."""
-    return _judged(predict(network, batches, limit, place), batches, task)
+    return judged(predict(network, batches, limit, place), batches, task)
 
 
 def _predict(there: nn.Module, batches: Batches, limit: int | None, place: Place) -> Tensor:
@@ -66,7 +66,8 @@ def _predict(there: nn.Module, batches: Batches, limit: int | None, place: Place
         return one_after_the_other(parts, len(batches) if limit is None else min(limit, len(batches))).cpu()
 
 
-def _judged(answers: Tensor, batches: Batches, task: Task) -> float:
+def judged(answers: Tensor, batches: Batches, task: Task) -> float:
+    """The quality of answers (N, ...) to the first N images, by the task's metric."""
     targets = batches.y[: len(answers)].numpy()
     return task.metric.quality(task.metric.value(answers.numpy(), targets), targets)
 
@@ -124,7 +125,7 @@ def train(
     network = place.copy(network)
 
     def validated() -> float:
-        return _judged(_predict(network, validation, None, place), validation, problem.task)
+        return judged(_predict(network, validation, None, place), validation, problem.task)
 
     began, yardstick = clock(), problem.yardstick
     best, accuracy = deepcopy(network), validated()

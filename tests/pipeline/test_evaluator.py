@@ -26,9 +26,11 @@ from edgeprune.core.session import DeviceSpec
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.core.trial import Candidate, Trial
 from edgeprune.exporters.parity import Parity
+from edgeprune.pipeline import precisions
 from edgeprune.pipeline import search as searching
 from edgeprune.pipeline import workshop as working
 from edgeprune.pipeline.candidates import RunIdentity
+from edgeprune.pipeline.choose import rank
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.evaluator import Evaluator
 from edgeprune.pipeline.export import Exported, NotExported, metadata
@@ -37,6 +39,7 @@ from edgeprune.pipeline.metering import KnownCosts, Meter
 from edgeprune.pipeline.prepare import Prepared, untrained
 from edgeprune.pipeline.records.result import Result
 from edgeprune.pipeline.records.search import MeanReward, Possible, Reference, Search
+from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.result import assemble
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.pipeline.search import Searched, run_search
@@ -68,15 +71,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 class Files:
     """Candidates of 1,000 bytes and one more for each neuron that is left."""
 
-    how, precision = "sliced", "fp32"
+    how = "sliced"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.numbers = itertools.count()
 
-    def make(self, pruned: Any, plan: Any) -> Path:
+    def make(self, pruned: Any, plan: Any, precision: str = "fp32") -> Path:
         path = self._folder / f"candidate-{next(self.numbers)}.onnx"
-        path.write_bytes(b"x" * (1000 + sum(plan.widths.values())))
+        size = 1000 + sum(plan.widths.values())
+        path.write_bytes(b"x" * (size if precision == "fp32" else size // 4))
         return path
 
 
@@ -131,6 +135,30 @@ def test_a_candidate_is_scored_measured_and_remembered(prepared: Prepared, tmp_p
         resumed = evaluator.evaluate(HALF)
         assert (resumed.accuracy, resumed.ncr, resumed.cost) == (found.accuracy, found.ncr, found.cost)
         assert (evaluator.measured, evaluator.cache_hits, second.profiler.sizes) == (0, 1, [])
+
+
+def test_each_precision_has_its_own_costs_and_loses_what_it_loses(prepared: Prepared, tmp_path: Path) -> None:
+    bench = Bench(prepared, tmp_path)
+    with bench as evaluator:
+        lower = evaluator.at("int8", 0.05)
+        whole, quarter = evaluator.evaluate(HALF), lower.evaluate(HALF)
+        assert (whole.precision, quarter.precision) == ("fp32", "int8")
+        assert whole.design.key == whole.plan.key == quarter.plan.key != quarter.design.key
+        assert quarter.accuracy == pytest.approx(whole.accuracy - 0.05)
+        assert isinstance(whole.cost, Measurement)
+        assert isinstance(quarter.cost, Measurement)
+        assert quarter.cost.quotient < 0.3 * whole.cost.quotient
+        # The network was scored once, and both files were measured.
+        assert (evaluator.measured, lower.measured) == (2, 2)
+        assert "narrowing" not in evaluator.spent[quarter.design.key].seconds
+        assert lower.evaluate(HALF) is quarter
+        bench.store.add(Trial(0, whole, 1.0, 0.1))
+        bench.store.add(Trial(1, quarter, 1.0, 0.1))
+        assert [trial.candidate for trial in bench.store.trials()] == [whole, quarter]
+        ordered = rank(bench.store.trials(), Budget(max_bytes=Bound(1.0, relative=True)), Reference(1.0, 1.0, 3000.0))
+        assert [trial.candidate.precision for trial in ordered] == ["fp32", "int8"]
+        ordered = rank(bench.store.trials(), Budget(max_bytes=Bound(0.3, relative=True)), Reference(1.0, 1.0, 3000.0))
+        assert [trial.candidate.precision for trial in ordered] == ["int8", "fp32"]
 
 
 def test_figures_of_quiet_devices_are_for_other_runs_too_and_others_are_not(prepared: Prepared, tmp_path: Path) -> None:
@@ -238,10 +266,19 @@ def test_with_a_device_of_its_own_the_host_goes_on(prepared: Prepared, tmp_path:
 def searched(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[list[Any], list[str]]]:
-    """Runs a whole search; latency goes with the size of the file, and `again` says how it is confirmed."""
+    """Runs a whole search; latency goes with the size of the file, and `again` says how it is confirmed.
+
+    With `of` it chooses the precision: of each in `of` how many times slower its files are than their size says, and
+    what they lose.
+    """
     count = itertools.count()
 
-    def run(*asked: Budget, again: Callable[[float], Measurement] | None = None, **options: Any) -> Any:
+    def run(
+        *asked: Budget,
+        again: Callable[[float], Measurement] | None = None,
+        of: dict[Any, tuple[float, float]] | None = None,
+        **options: Any,
+    ) -> Any:
         folder = RunFolder(tmp_path / str(next(count)))
         folder.path.mkdir()
         said: list[str] = []
@@ -250,7 +287,11 @@ def searched(
         whole: list[int] = []
 
         def share(file: Path) -> float:
-            return file.stat().st_size / whole[0]
+            slower = next((each for one, (each, _) in (of or {}).items() if file.stem.endswith(f"-{one}")), 1.0)
+            return slower * file.stat().st_size / whole[0]
+
+        def quality(_: Any, __: Any, ___: Any, precision: Any) -> float:
+            return 0.9 - (of or {})[precision][1]
 
         def profiler(_: Any, __: Any, baseline: Path, **___: Any) -> FakeProfiler:
             whole.append(baseline.stat().st_size)
@@ -260,7 +301,9 @@ def searched(
         monkeypatch.setattr(working, "LoopProfiler", profiler)
         monkeypatch.setattr(searching, "compare_fresh", lambda _, __, file, *___, **____: confirmed(share(file)))
         settled = untrained(config(folder.path, max_latency="0.5x", **options), Silent(), "onnxruntime").settled
-        ready = replace(prepared, settled=settled, validation_accuracy=0.9)
+        monkeypatch.setattr(precisions, "quality_at", quality)
+        shipped = Shipped(("onnx", "tflite"), precisions=("fp32", *(of or ())), choose=of is not None)
+        ready = replace(prepared, settled=settled, validation_accuracy=0.9, shipped=shipped)
         session: Any = SimpleNamespace(spec=DeviceSpec("fake", "local"))
         wanted = [
             Wanted(each, options.get("episodes", 8), f"bound {index}" if len(asked) > 1 else "")
@@ -321,6 +364,41 @@ def test_bounds_share_what_was_found_and_one_that_nothing_keeps_is_left_out(sear
 
 
 # --- the result
+
+
+def test_the_search_chooses_a_precision_that_is_faster_and_loses_little(searched: Any) -> None:
+    (found,), said = searched(latency(0.5), of={"int8": (0.3, 0.02)}, max_drop=3, episodes=8, method="random")
+    assert {trial.candidate.precision for trial in found.trials} == {"fp32", "int8"}
+    assert sorted(trial.index for trial in found.trials) == list(range(8))
+    # A quarter of the size keeps the bound with far wider networks, but each of them loses what integers lose.
+    widest = {
+        one: max(sum(t.candidate.plan.widths.values()) for t in found.trials if t.candidate.precision == one)
+        for one in ("fp32", "int8")
+    }
+    assert widest["int8"] > widest["fp32"]
+    assert all(trial.candidate.cost.quotient <= 0.51 for trial in found.trials)
+    assert [(one.precision, one.why) for one in found.summary.precisions] == [("fp32", ""), ("int8", "")]
+    assert found.summary.precisions[1].lost == pytest.approx(2.0)
+    assert any(line.startswith("int8, unpruned: latency 0.") for line in said)
+
+
+def test_integers_that_are_slower_are_measured_told_and_not_chosen(searched: Any) -> None:
+    (found,), said = searched(latency(0.5), of={"int8": (5.0, 0.0)}, episodes=6, method="random")
+    assert {trial.candidate.precision for trial in found.trials} == {"fp32"}
+    assert [one.why for one in found.summary.precisions] == ["", "it is worse in latency"]
+    assert any("not searched for: it is worse in latency" in line for line in said)
+
+
+def test_a_bound_that_integers_alone_can_keep_is_searched_with_them_alone(searched: Any) -> None:
+    (found,), _ = searched(latency(0.08), of={"int8": (0.1, 0.02)}, max_drop=3, episodes=6, method="random")
+    assert {trial.candidate.precision for trial in found.trials} == {"int8"}
+    assert found.trials[0].candidate.cost.quotient <= 0.08
+
+
+def test_where_no_bound_knows_precisions_none_is_chosen(searched: Any) -> None:
+    (found,), said = searched(Budget(min_ncr=2.0), of={"int8": (1.0, 0.0)}, episodes=4, method="random")
+    assert {trial.candidate.precision for trial in found.trials} == {"fp32"}
+    assert any("nothing is bounded that a precision changes" in line for line in said)
 
 
 def validated(kind: Any, share: float, answers: Judged, folder: Path, unit: Any = "s") -> Validated:

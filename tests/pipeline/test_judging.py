@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from edgeprune.core.artifact import Artifact
-from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.runtimes import Precision
@@ -19,7 +18,6 @@ from edgeprune.exporters.parity import Parity
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.export import Exported, NotExported
 from edgeprune.pipeline.judging import judge
-from edgeprune.pipeline.metering import Meter
 from edgeprune.pipeline.validate import HostScores, NotValidated, Validated
 from edgeprune.profilers.statistics import Interval
 from edgeprune.tasks.judging import Judged
@@ -97,16 +95,3 @@ def test_none_that_was_asked_for_is_an_error_that_says_why() -> None:
     there = NotValidated(EIGHT.exported, "onnxruntime", "computes it wrongly")
     with pytest.raises(DeviceError, match="computes it wrongly"):
         chosen("int8", FLOAT, there)
-
-
-def test_what_8_bits_cost_is_not_what_floats_cost() -> None:
-    keys = set()
-    for precision in ("fp32", "int8", "int8-dynamic"):
-        known = SimpleNamespace(key=lambda plan, facts, how: how)
-        meter: Any = SimpleNamespace(
-            _files=SimpleNamespace(how="sliced", precision=precision),
-            _known=known,
-            _profiler=SimpleNamespace(runtime_facts=lambda: {}),
-        )
-        keys.add(Meter._key(meter, PruningPlan({})))
-    assert keys == {"sliced", "sliced int8", "sliced int8-dynamic"}

@@ -42,6 +42,7 @@ from edgeprune.pipeline.choose import confirmed, excess, latency_interval
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import metadata
+from edgeprune.pipeline.field import Field, Side
 from edgeprune.pipeline.finetune import prune_and_tune, tuner_of
 from edgeprune.pipeline.possible import check_possible, with_defaults
 from edgeprune.pipeline.prepare import prepare
@@ -114,7 +115,8 @@ class NetworkBench:
         searcher = Searcher(SEARCHES[part.method], settings, self._seed)
         wanted = Wanted(run.budget(), self._protocol.episodes)
         sought = seek(shop, self._narrowest, searcher, wanted, keep=lambda trial: ledger.note([trial.candidate.plan]))
-        ordered = confirm_best(shop, sought.trials, budget, possible.reference, 1)
+        field = Field(shop, (Side(shop, self._narrowest),))
+        ordered = confirm_best(field, sought.trials, budget, possible.reference, 1)
         best, candidates = ordered[0].candidate, [trial.candidate for trial in sought.trials]
         tried = [each.plan for each in candidates]
         again = [trial.candidate.plan for trial in ordered if confirmed(trial)]

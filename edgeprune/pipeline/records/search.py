@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeprune.core.kinds import Unit
-from edgeprune.pipeline.records.figures import Count
+from edgeprune.core.runtimes import Precision
+from edgeprune.pipeline.records.figures import Count, Ends
 from edgeprune.search.costs import Fit
 from edgeprune.search.reward import BoundedReward, Reward
 
@@ -46,6 +47,25 @@ class MeanReward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What a precision costs with the unpruned network, and whether it was searched for, of `--precision auto`.
+
+    The shares, of the unpruned float32 file's, are None where there is no such file, or it was not measured.
+    """
+
+    precision: Precision
+    latency_share: float | None = None
+    #: The 95 % interval of that.
+    interval: Ends | None = None
+    memory_share: float | None = None
+    bytes_share: float | None = None
+    #: On validation, by the host's runtime: points, or percent of an error.
+    lost: float | None = None
+    #: Why it was not searched for; "" where it was.
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Searched:
     """How a search went."""
 
@@ -74,6 +94,8 @@ class _Searched:
     #: (critic, actor) per time of learning.
     losses: tuple[tuple[float, float], ...]
     reward: Reward | BoundedReward
+    #: Of `--precision auto`; else empty.
+    precisions: tuple[Weighed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
