@@ -14,7 +14,15 @@ import pytest
 from edgeprune import load
 from edgeprune.core.errors import EdgepruneError, StorageError, UsageError
 from edgeprune.core.reading import Source
-from edgeprune.core.schema import PLAN_SCHEMA, RESULT_SCHEMA, check_schema, open_database, read_record
+from edgeprune.core.schema import (
+    CACHE_SCHEMA,
+    PLAN_SCHEMA,
+    RESULT_SCHEMA,
+    TRIALS_SCHEMA,
+    check_schema,
+    open_database,
+    read_record,
+)
 from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.pipeline.records.front import Front
 from edgeprune.pipeline.stored import finished
@@ -25,7 +33,7 @@ def cache(path: Path) -> MeasurementCache:
     return MeasurementCache(path, print)
 
 
-BOTH = pytest.mark.parametrize("opener", [TrialStore, cache])
+BOTH = pytest.mark.parametrize(("opener", "schema"), [(TrialStore, TRIALS_SCHEMA), (cache, CACHE_SCHEMA)])
 
 
 def database(path: Path, version: int, *statements: str) -> bytes:
@@ -55,16 +63,18 @@ def test_another_schema_is_named(found: Any, says: str) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("version", [2, 99, -1])
-def test_a_database_of_another_schema_is_refused_and_not_stamped(tmp_path: Path, opener: Any, version: int) -> None:
-    before = database(tmp_path / "d", version, "CREATE TABLE trials (a)")
-    with pytest.raises(UsageError, match=rf"\(schema {version}, this version reads 1\)"):
+@pytest.mark.parametrize("off", [1, 99, -3])
+def test_a_database_of_another_schema_is_refused_and_not_stamped(
+    tmp_path: Path, opener: Any, schema: int, off: int
+) -> None:
+    before = database(tmp_path / "d", schema + off, "CREATE TABLE trials (a)")
+    with pytest.raises(UsageError, match=rf"\(schema {schema + off}, this version reads {schema}\)"):
         opener(tmp_path / "d")
     assert (tmp_path / "d").read_bytes() == before
 
 
 @BOTH
-def test_a_database_of_another_program_is_refused_and_not_stamped(tmp_path: Path, opener: Any) -> None:
+def test_a_database_of_another_program_is_refused_and_not_stamped(tmp_path: Path, opener: Any, schema: int) -> None:
     before = database(tmp_path / "d", 0, "CREATE TABLE theirs (a)")
     with pytest.raises(StorageError, match="not a file of edgeprune"):
         opener(tmp_path / "d")
@@ -72,10 +82,10 @@ def test_a_database_of_another_program_is_refused_and_not_stamped(tmp_path: Path
 
 
 @BOTH
-def test_an_empty_file_gets_the_stamp(tmp_path: Path, opener: Any) -> None:
+def test_an_empty_file_gets_the_stamp(tmp_path: Path, opener: Any, schema: int) -> None:
     (tmp_path / "d").touch()
     opener(tmp_path / "d").close()
-    assert sqlite3.connect(tmp_path / "d").execute("PRAGMA user_version").fetchone() == (1,)
+    assert sqlite3.connect(tmp_path / "d").execute("PRAGMA user_version").fetchone() == (schema,)
     opener(tmp_path / "d").close()
 
 
