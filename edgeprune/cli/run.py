@@ -8,7 +8,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -47,10 +47,12 @@ class _Number(click.types.FloatParamType):
         return super().convert(value, param, ctx)
 
 
-def _options(command: Command) -> Command:
-    """One click option for every field, types and choices taken from its annotation."""
+def options(command: Command, names: Container[str] | None = None) -> Command:
+    """One click option for every field, or those of `names`; types and choices are taken from its annotation."""
     hints = typing.get_type_hints(RunConfig)
     for field in reversed(dataclasses.fields(RunConfig)):
+        if names is not None and field.name not in names:
+            continue
         kind = hints[field.name]
         if get_origin(kind) in (typing.Union, types.UnionType):
             parts = [part for part in get_args(kind) if part is not type(None)]
@@ -76,7 +78,7 @@ def _help(field: dataclasses.Field[Any]) -> str:
 @click.command(
     "run", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 3 budget not met, 4 device trouble, 130 interrupted."
 )
-@_options
+@options
 @click.option(
     "--config",
     "config_file",

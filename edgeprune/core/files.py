@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeprune.core.errors import StorageError
+from edgeprune.core.errors import StorageError, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -64,6 +65,24 @@ def sweep_temporary(folder: Path) -> list[str]:
         for each in left:
             each.unlink(missing_ok=True)
     return sorted(each.name for each in left)
+
+
+@contextmanager
+def folder_beside(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out`, to be filled and renamed to it, so that `out` is whole or not at all.
+
+    What is left under its own name at the end is removed. Raises UsageError where `out` is there, StorageError.
+    """
+    if out.exists():
+        raise UsageError(f"{out} is there already", "name another --out, or remove it")
+    with storing(out.parent, elsewhere="name another --out"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = out.with_name(f".{out.name}.folder.{os.getpid()}.tmp")  # as `is_temporary` knows it
+        work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -30,6 +30,8 @@ CACHE_SCHEMA = 1
 BENCH_SCHEMA = 1
 #: `shapley.json`.
 SHAPLEY_SCHEMA = 1
+#: `export.json`.
+EXPORT_SCHEMA = 1
 #: `model.json` of a bundle.
 BUNDLE_SCHEMA = 1
 #: What `inspect --json` prints.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.core.errors import StorageError, UsageError
-from edgeprune.core.files import sha256_file, storing, write_bytes, write_json
+from edgeprune.core.files import folder_beside, sha256_file, storing, write_bytes, write_json
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source
 from edgeprune.core.schema import BUNDLE_SCHEMA, read_record
@@ -35,13 +33,7 @@ def write_bundle(
     `sample` is an example as the data hold it, by the model's inputs; `expected` what the file answers, all outputs
     (K,). Raises UsageError where `out` is there already, StorageError.
     """
-    if out.exists():
-        raise UsageError(f"{out} is there already", "name another --out, or remove it")
-    with storing(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = out.with_name(f".{out.name}.folder.{os.getpid()}.tmp")  # as `is_temporary` knows it
-        work.mkdir()
-    try:
+    with folder_beside(out) as work:
         write_bytes(work / card.file, model.read_bytes())
         write_json(work / CARD, to_json(card))
         write_bytes(work / PREDICT, Path(__file__).with_name(PREDICT).read_bytes())
@@ -54,8 +46,6 @@ def write_bundle(
                 _zip(work, out)
             else:
                 work.rename(out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager

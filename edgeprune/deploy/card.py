@@ -70,6 +70,7 @@ class ModelCard:
     outputs: tuple[Port, ...]
     #: Of fully connected networks the input features that are read; the file takes all, and gathers these itself.
     kept_inputs: tuple[int, ...] | None
+    #: Channels that stay, by group; empty where nothing was pruned.
     widths: Mapping[str, int]
     #: Of the run, and what its network and data are called there.
     run: str

@@ -14,6 +14,7 @@ from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import from_json
 from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import Format, Precision
+from edgeprune.core.schema import EXPORT_SCHEMA, read_record
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder
 from edgeprune.data.dataset import Preprocessing
@@ -21,6 +22,8 @@ from edgeprune.deploy.bundle import EXPECTED, SAMPLE, opened, read_bundle, write
 from edgeprune.deploy.card import Figures, ModelCard, Port, Sample
 from edgeprune.exporters import describe, read_metadata, run_model
 from edgeprune.exporters.running import Array
+from edgeprune.pipeline.exporting import RECORD
+from edgeprune.pipeline.records.exported import Exports
 from edgeprune.pipeline.records.files import Validated
 from edgeprune.pipeline.records.result import Result
 from edgeprune.pipeline.stored import finished
@@ -38,12 +41,7 @@ def bundle_run(run: Path, out: Path, format: Format | None = None, precision: Pr
     has no such file or `out` is there already, StorageError for what is damaged.
     """
     folder = RunFolder(run)
-    found = finished(folder)
-    if found is None or "artifacts" not in found:
-        raise UsageError(
-            f"{run} holds no finished run of one network", "give the folder of a run, or of one bound of it"
-        )
-    result = from_json(Result, found)
+    result = _made(folder)
     item = _chosen(result, format, precision, run)
     file, said = folder / item.path, read_metadata(folder / item.path)
     if sha256_file(file) != item.sha256:
@@ -66,7 +64,7 @@ def bundle_run(run: Path, out: Path, format: Format | None = None, precision: Pr
         inputs=inputs,
         outputs=tuple(Port(name=port.name, shape=port.shape[1:], dtype=port.dtype) for port in artifact.outputs),
         kept_inputs=None if said["kept_inputs"] is None else tuple(said["kept_inputs"]),
-        widths=said["widths"],
+        widths=said["widths"] or {},
         run=run.resolve().name,
         model=said["model"],
         data=said["data"],
@@ -116,9 +114,22 @@ def verify_bundle(path: Path, session: Session) -> tuple[ModelCard, float]:
     return card, off
 
 
-def _chosen(result: Result, format: Format | None, precision: Precision | None, run: Path) -> Validated:
+def _made(folder: RunFolder) -> Result | Exports:
+    """What is told of the folder's files: by a run, or by an export."""
+    if (folder / RECORD).is_file():
+        return read_record(folder.source(RECORD), Exports, EXPORT_SCHEMA, "export again")
+    found = finished(folder)
+    if found is None or "artifacts" not in found:
+        raise UsageError(
+            f"{folder.path} holds no finished run of one network", "give the folder of a run, or of one bound of it"
+        )
+    return from_json(Result, found)
+
+
+def _chosen(result: Result | Exports, format: Format | None, precision: Precision | None, run: Path) -> Validated:
     good = [each for each in result.artifacts if isinstance(each, Validated)]
-    judged = next(each for each in good if each.path == result.budget.artifact)
+    taken = result.budget.artifact if isinstance(result, Result) else result.recommended
+    judged = next(each for each in good if each.path == taken)
     if format is None and precision is None:
         return judged
     wanted = (format or judged.format, precision or judged.precision)

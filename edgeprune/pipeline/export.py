@@ -132,7 +132,11 @@ def save_network(prepared: Prepared, folder: RunFolder, network: nn.Module, plan
         answers=tuple(_answers(network, prepared.dataset.input_shape)),
     )
     folder.write_json("plan.json", to_json(written))
-    # As the data hold it: what an application will be given.
+    save_sample(prepared, folder)
+
+
+def save_sample(prepared: Prepared, folder: RunFolder) -> None:
+    """Write one validation example as the data hold it: what an application will be given."""
     example = fields(prepared.dataset.validation.x[:1])
     write_bytes(folder / SAMPLE, packed({name: x[0] for name, x in example.items()}))
 
@@ -186,11 +190,13 @@ def export_all(
     prepared: Prepared,
     folder: RunFolder,
     network: nn.Module,
-    plan: PruningPlan,
+    plan: PruningPlan | None,
     progress: Progress,
     measured: Format | None = None,
 ) -> tuple[list[Exported], list[NotExported]]:
     """Really export the pruned and the unpruned network in every format and check both against PyTorch.
+
+    Without a `plan` the network is the unpruned one, and its float32 file the one that others are compared to.
 
     Parity is checked on real validation images. Where a format was measured, another one that fails is left out and
     said; of the measured one, or without one, ExportError is raised where a file cannot be made or computes something
@@ -199,11 +205,14 @@ def export_all(
     example = prepared.validation.inputs(slice(0, 2))
     inputs = to_numpy(prepared.validation.inputs(slice(0, PARITY_IMAGES)))
     done, lost = [], [NotExported(kind, why) for kind, why in prepared.shipped.left_out.items()]
-    with progress.bar("exporting", 2 * len(prepared.shipped.formats)) as bar:
+    networks = {"baseline": (prepared.network, None), "model": (network, plan)}
+    if plan is None:
+        del networks["baseline"]
+    with progress.bar("exporting", len(networks) * len(prepared.shipped.formats)) as bar:
         for kind in prepared.shipped.formats:
             files = {}
             try:
-                for stem, source, its_plan in (("baseline", prepared.network, None), ("model", network, plan)):
+                for stem, (source, its_plan) in networks.items():
                     path, said = folder / f"{stem}.{kind}", metadata(prepared, its_plan)
                     known = _known(source, path, said, inputs) if stem == "baseline" else None
                     artifact = known[0] if known else EXPORTERS[kind].export(source, example, path, said)
@@ -212,13 +221,14 @@ def export_all(
             except ExportError as error:
                 if measured in (None, kind):
                     raise
-                for stem in ("baseline", "model"):
+                for stem in networks:
                     (folder / f"{stem}.{kind}").unlink(missing_ok=True)
-                progress.say(f"{error}; the pruned network ships without {FORMATS[kind].title}")
+                progress.say(f"{error}; the network ships without {FORMATS[kind].title}")
                 lost.append(NotExported(kind, str(error)))
                 continue
-            done.append(Exported(kind, files["model"][0], files["baseline"][0], files["model"][1]))
-            progress.say(f"{kind}: parity with PyTorch {files['model'][1].max_abs:.1e} on {len(inputs)} images")
+            artifact, parity = files["model"]
+            done.append(Exported(kind, artifact, files.get("baseline", files["model"])[0], parity))
+            progress.say(f"{kind}: parity with PyTorch {parity.max_abs:.1e} on {len(inputs)} images")
     if not prepared.shipped.lower:
         return done, lost
     at, without = _at_precisions(prepared, folder, network, metadata(prepared, plan), done, inputs, progress)
@@ -255,7 +265,7 @@ def _at_precisions(
                     parity = check_parity(network, artifact, inputs)
                 except ExportError as error:
                     path.unlink(missing_ok=True)
-                    progress.say(f"{error}; the pruned network ships without it")
+                    progress.say(f"{error}; the network ships without it")
                     lost.append(NotExported(item.format, str(error), precision))
                     continue
                 bar.advance(1, path.name)

@@ -25,7 +25,7 @@ from edgeprune.pipeline.bounds import read_drop
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.settings import Facts, Settled, settle
 from edgeprune.pipeline.staying import tell_frozen
-from edgeprune.pruning.groups import discover
+from edgeprune.pruning.groups import discover, unpruned
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Structure
 from edgeprune.tasks.own import load_own, make_own, own_targets
@@ -48,8 +48,12 @@ class Found:
     settled: Settled
 
 
-def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: Dataset | None = None) -> Found:
+def find(
+    config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: Dataset | None = None, *, prunes: bool = True
+) -> Found:
     """Data, network with its weights made plain, task, structure and settings; `dataset`: loaded before.
+
+    Where nothing `prunes` the network its structure has no groups.
 
     Raises UsageError and its children for what cannot be used, NothingToPrune where nothing can be pruned.
     """
@@ -79,9 +83,16 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
     for line in make_plain(network):
         progress.say(line)
     check_steady(network, config.model, dataset.input_shape)
-    tell_frozen(network, config.prune_frozen, progress)
+    if prunes:
+        tell_frozen(network, config.prune_frozen, progress)
     # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
-    structure = discover(
+    structure = _structure(config, network, dataset, runtime) if prunes else unpruned(network, dataset.input_shape)
+    facts = facts_of(dataset, network, structure, runtime, task)
+    return Found(dataset, network, structure, task, facts, settle(config, facts))
+
+
+def _structure(config: RunConfig, network: nn.Module, dataset: Dataset, runtime: RuntimeName) -> Structure:
+    return discover(
         network,
         dataset.input_shape,
         runtime=runtime,
@@ -91,8 +102,6 @@ def find(config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: D
         max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
         prune_frozen=config.prune_frozen,
     )
-    facts = facts_of(dataset, network, structure, runtime, task)
-    return Found(dataset, network, structure, task, facts, settle(config, facts))
 
 
 def _network(config: RunConfig, dataset: Dataset, progress: Progress, owner: Any) -> tuple[nn.Module, Dataset, Task]:

@@ -106,16 +106,18 @@ def prepare(
     runtime: RuntimeName,
     try_formats: Callable[[nn.Module, Batches], Shipped] | None = None,
     dataset: Dataset | None = None,
+    *,
+    prunes: bool = True,
 ) -> Prepared:
     """Load or train everything; `runtime` is the one that widths are snapped for.
 
     `try_formats` is asked for what ships before anything is trained, with the untrained network and the validation
-    data (see `rehearse`); without it all formats of `config` do. `dataset`: that of `config`, loaded before.
-    Raises UsageError and its children for what cannot be used.
+    data (see `rehearse`); without it all formats of `config` do. `dataset`: that of `config`, loaded before. `prunes`
+    False: the network stays as it is (see `find`). Raises UsageError and its children for what cannot be used.
     """
     # A device that is not there is told before anything is loaded.
     train_device(config)
-    found = find(config, progress, runtime, dataset)
+    found = find(config, progress, runtime, dataset, prunes=prunes)
     dataset, network, structure, task = found.dataset, found.network, found.structure, found.task
     facts, settled = found.facts, found.settled
     # Nor should one cost it that cannot be exported, or that the device does not run.
@@ -137,13 +139,12 @@ def prepare(
     regime = settled.schedule.baseline(settled.seed, first_place(config, training), taken)
     baseline = make_baseline(config, folder, network, problem, regime, dataset, progress, trained=trained)
     network.eval()
-    tell_stays(structure, progress, folder.log)
+    if prunes:
+        tell_stays(structure, progress, folder.log)
     quality = check_baseline(network, problem, as_loaded, scaling.preprocessing, progress, foreign=trained)
-    progress.say(
-        f"unpruned network: validation {task.metric.title} {problem.yardstick.show(quality)}, "
-        f"{len(structure.groups)} groups to prune"
-    )
-    if familiar is not None and taken == "last":
+    groups = f", {len(structure.groups)} groups to prune" if prunes else ""
+    progress.say(f"unpruned network: validation {task.metric.title} {problem.yardstick.show(quality)}{groups}")
+    if prunes and familiar is not None and taken == "last":
         progress.say(
             f"{familiar.said}: the weights may have been trained on both, so fine-tuning's last epoch is taken, and "
             "not validation's best"

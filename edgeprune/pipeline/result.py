@@ -86,21 +86,14 @@ def assemble(
         status=status,
         stage="done",
         config=to_plain(config),
-        device=Device(
-            name=config.device,
-            kind=spec.kind,
-            # Also an emulator that is reached like a board: the probe finds it out.
-            emulated=spec.emulated or bool(primary.measurement.facts.get("emulated")),
-            unit=spec.unit,
-            facts=dict(primary.measurement.facts),
-        ),
-        data=_data(prepared),
+        device=device_of(config.device, spec, primary),
+        data=data_of(prepared),
         task=prepared.task.name,
         metric=prepared.task.metric.name,
-        baseline=_before(prepared, scores),
+        baseline=before_of(prepared, scores),
         compressed=after,
         classes=_classes(prepared, scores),
-        artifacts=tuple(_artifact(item) for item in files),
+        artifacts=tuple(artifact_of(item) for item in files),
         search=replace(searched.summary, best_trial=tuned.trial.index),
         possible=searched.possible,
         settled=prepared.settled.told(),
@@ -117,7 +110,20 @@ def assemble(
     )
 
 
-def _data(prepared: Prepared) -> told.Data:
+def device_of(name: str, spec: DeviceSpec, judged: Validated) -> Device:
+    """Where the judged file was measured."""
+    return Device(
+        name=name,
+        kind=spec.kind,
+        # Also an emulator that is reached like a board: the probe finds it out.
+        emulated=spec.emulated or bool(judged.measurement.facts.get("emulated")),
+        unit=spec.unit,
+        facts=dict(judged.measurement.facts),
+    )
+
+
+def data_of(prepared: Prepared) -> told.Data:
+    """The data set, in numbers."""
     dataset = prepared.dataset
     return told.Data(
         name=dataset.name,
@@ -147,7 +153,8 @@ def _preprocessing(scaling: Scaling) -> told.Scaled | told.ScaledInputs:
     )
 
 
-def _before(prepared: Prepared, scores: HostScores) -> told.AnyBefore:
+def before_of(prepared: Prepared, scores: HostScores) -> told.AnyBefore:
+    """The unpruned network."""
     structure, original = prepared.structure, prepared.network
     return told.ORIGINS[prepared.baseline["source"]](
         scores=dict(scores.baseline.values),
@@ -204,7 +211,8 @@ def _trained(training: Training) -> Trained:
     return Trained(device=place.device, memory_format=place.memory_format, precision=place.precision, timed=timed)
 
 
-def _artifact(item: Validated | NotValidated | NotExported) -> filed.Artifact:
+def artifact_of(item: Validated | NotValidated | NotExported) -> filed.Artifact:
+    """A file that ships, or why it does not."""
     if isinstance(item, NotExported):
         return filed.NotExported(
             format=item.format, exported=False, precision=item.precision, path=None, validated=False, why_not=item.why

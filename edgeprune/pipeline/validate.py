@@ -135,14 +135,15 @@ class _Exam:
         splits = (data.test,) if data.anomalous is None else (data.test, data.anomalous)
         self._asked = [Batches(split, data.preprocessing) for split in splits]
         self._targets = self._asked[0].y.numpy()
+        self._network = network
         self._answers = self._predicted(network)
 
     def on_host(self, before: nn.Module) -> HostScores:
         """Of the unpruned network, the pruned one `before` it was tuned, and the one that ships."""
         metric, targets, host = self._prepared.task.metric, self._targets, self._answers[0]
         return HostScores(
-            baseline=self._judged(self._predicted(self._prepared.network), interval=True),
-            before_finetune=self._judged(self._predicted(before)),
+            baseline=self._judged(self._answered(self._prepared.network), interval=True),
+            before_finetune=self._judged(self._answered(before)),
             compressed=self._judged(self._answers, interval=True),
             chance=metric.chance(targets, host),
             quality=metric.quality(metric.value(host, targets), targets),
@@ -215,6 +216,9 @@ class _Exam:
                 retryable=measured.retryable,
             )
         return measured
+
+    def _answered(self, network: nn.Module) -> _Answered:
+        return self._answers if network is self._network else self._predicted(network)
 
     def _predicted(self, network: nn.Module) -> _Answered:
         return [predict(network, asked).numpy() for asked in self._asked]

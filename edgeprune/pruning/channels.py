@@ -65,6 +65,16 @@ class Graph:
         return np.flatnonzero(~among(places, gone)).tolist()
 
 
+#: Of a network of which nothing goes.
+NO_GROUPS = Graph(
+    Labelled(
+        axes={}, roles={}, held={}, channels=np.empty(0, np.int64), asked=(), looks_at_all=False,
+        contracted=frozenset(), calls=(), heads=frozenset(),
+    ),
+    {},
+)  # fmt: skip
+
+
 def follow(network: nn.Module, shape: Shape) -> Graph:
     """Label a network, and find its groups. Raises whatever the network's forward raises."""
     inputs = cast(made(shape, 2, partial(torch.rand, generator=torch.Generator().manual_seed(0))), input_dtype(network))

@@ -16,7 +16,7 @@ from edgeprune.core.errors import ModelError, NothingToPrune
 from edgeprune.core.inputs import Shape, specs_of
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.text import first_line
-from edgeprune.pruning.channels import Graph, follow
+from edgeprune.pruning.channels import NO_GROUPS, Graph, follow
 from edgeprune.pruning.cost import Work, neurons_of, work
 from edgeprune.pruning.graph import couplings
 from edgeprune.pruning.held import Held
@@ -76,6 +76,27 @@ def discover(
             advice(structure) or f"it needs a hidden Linear or Conv2d layer between input and logits {answer}",
         )
     return structure
+
+
+def unpruned(network: nn.Module, shape: Shape) -> Structure:
+    """What `network` is made of for inputs (N, *shape), with no groups: for one of which nothing is to go."""
+    network = deepcopy(network).eval()
+    done = work(network, shape)
+    return Structure(
+        shape=shape,
+        graph=NO_GROUPS,
+        couplings=(),
+        frozen={},
+        output_layers=() if done.output is None else (done.output,),
+        hidden_layers=tuple(
+            name for name in done.macs if name != done.output and neurons_of(network.get_submodule(name)) is not None
+        ),
+        inputs=_inputs(shape, channels=bool(done.convolve.difference((done.output,)))),
+        input_layer=None,
+        costs=costs_of(network, done),
+        bare_neurons=sum(done.bare_neurons.values()),
+        uncounted={name or OWN: operations for name, operations in done.uncounted.items()},
+    )
 
 
 def _assembled(

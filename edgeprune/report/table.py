@@ -72,6 +72,11 @@ def precisions_table(result: Result) -> Table | None:
     """Every file beside the others, a row each; None where all are of one precision."""
     if all(item["precision"] == "fp32" for item in result["artifacts"]):
         return None
+    return files_table(result)
+
+
+def files_table(result: Result) -> Table:
+    """Every file of a run, or of an export, beside the others, a row each."""
     metric = metric_named(result["metric"])
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -95,6 +100,15 @@ def precisions_table(result: Result) -> Table | None:
             format_bytes(item["bytes"]),
         )
     return table
+
+
+def exports_lines(exports: Result) -> list[str]:
+    """Of an export, the files that lose more than may be lost."""
+    return [
+        f"NOT MET  {each['path']}: {each['value']:.2f} {exports['lost_unit']} lost, at most {exports['max_drop']:g}"
+        for each in exports["lost"]
+        if not each["met"]
+    ]
 
 
 def left_out_lines(result: Result) -> list[str]:
