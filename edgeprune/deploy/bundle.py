@@ -19,6 +19,7 @@ from edgeprune.core.reading import Source
 from edgeprune.core.schema import BUNDLE_SCHEMA, read_record
 from edgeprune.core.temporary import temporary_folder
 from edgeprune.deploy.card import ModelCard
+from edgeprune.deploy.snippets import snippets
 
 CARD, SAMPLE, EXPECTED, SUMS, PREDICT = "model.json", "sample.npz", "expected.npy", "SHA256SUMS", "predict.py"
 #: When everything in a .zip was written: the same bundle is the same file.
@@ -37,6 +38,8 @@ def write_bundle(
         write_bytes(work / card.file, model.read_bytes())
         write_json(work / CARD, to_json(card))
         write_bytes(work / PREDICT, Path(__file__).with_name(PREDICT).read_bytes())
+        for name, text in snippets(card).items():
+            write_bytes(work / name, text.encode())
         write_bytes(work / SAMPLE, packed(sample))
         write_bytes(work / EXPECTED, _npy(expected))
         names = sorted(path.name for path in work.iterdir())
