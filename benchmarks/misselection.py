@@ -123,8 +123,8 @@ def main() -> None:
     print(
         f"{args.searches} searches, noise {100 * args.noise:g} %: {near} chose a plan within 2 % of the best that was "
         f"tried, {nearest} within 2 % of the best of all searches; behind the best that was tried "
-        f"{100 * statistics.median(behind):.2f} % (median), {100 * max(behind):.2f} % (most); over the bound {above}, by "
-        f"more than 2 % {far}, at most {100 * max(over):.2f} %"
+        f"{100 * statistics.median(behind):.2f} % (median), {100 * max(behind):.2f} % (most); over the bound {above}, "
+        f"by more than 2 % {far}, at most {100 * max(over):.2f} %"
     )
 
 

@@ -158,20 +158,21 @@ def snippets(card: ModelCard) -> dict[str, str]:
     """Sources by their file names; none for a model that is not of TFLite, or whose inputs have no fixed size."""
     if card.format != "tflite" or any(None in port.shape for port in card.inputs):
         return {}
+    labels = ", ".join(_quoted(label) for label in card.labels)
     common = {
         "file": card.file,
-        "threads": 1,
+        "threads": "1",
         # Names of inputs may hold anything.
         "arguments": " ".join(re.sub(r"\W+", "_", port.name) + ".bin" for port in card.inputs),
         "source": CPP,
-        "labels": ", ".join(_quoted(label) for label in card.labels),
+        "labels": labels,
     }
     return {
         CPP: _CPP.substitute(common, inputs=",\n".join(f"    {_cpp(port)}" for port in card.inputs)),
         KOTLIN: _KOTLIN.substitute(
             common,
             inputs=",\n".join(f"        {_kotlin(port)}" for port in card.inputs),
-            labels=common["labels"].replace("$", "\\$"),
+            labels=labels.replace("$", "\\$"),
         ),
     }
 
