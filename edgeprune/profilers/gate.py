@@ -141,7 +141,7 @@ def _gate(data: Mapping[str, Any], name: str, file: str) -> Gate:
     figures = {figure: _threshold(data[figure], figure, name) for figure in known if figure in data}
     if not figures:
         raise UsageError(f"{name} judges no figure", "give a table for each that counts, as in [latency]")
-    return Gate(file, MappingProxyType(figures))
+    return Gate(file, figures)
 
 
 def _threshold(table: Any, figure: FigureName, name: str) -> Threshold:
