@@ -22,7 +22,7 @@ from edgeprune.pipeline.records.result import Result
 from edgeprune.pipeline.stored import finished, finished_front
 from edgeprune.profilers import controlled, recorded
 from edgeprune.profilers.compared import Compared, Control, RawRace, Side, answer_of, raw_race
-from edgeprune.profilers.evidence import Ends, Evidence, Figure, decide
+from edgeprune.profilers.evidence import Ends, Evidence, Figure, decide, exactly
 from edgeprune.profilers.gate import Direction, FigureName, FigureUnit, Gate
 from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.recorded import Record, Recorded, by_process, check_alike, control_of, facts_of
@@ -181,7 +181,7 @@ def _compared(
         figures=figures,
         answer=answer_of(figures),
         regressions=tuple(each.figure for each in figures if each.regression),
-        notes=(*(notes or ()), *(("A and B are the same file: what differs is noise",) if same else ())),
+        notes=(*(notes or ()), *(("A and B are the same file: what differs is noise",) if same and race else ())),
         race=race,
     )
 
@@ -268,7 +268,7 @@ def _quality(a: Result, b: Result) -> Evidence:
     """Test scores by the run's metric, through the files on the device.
 
     The ends of the difference are Newcombe's (Statistics in Medicine 17, 1998, method 10) of the scores' own intervals,
-    as of independent examples: answers to the same ones, example by example, were not kept.
+    as of independent examples: answers to the same ones, example by example, were not kept. One file has one score.
     """
     values, intervals = [], []
     for result in (a, b):
@@ -277,6 +277,8 @@ def _quality(a: Result, b: Result) -> Evidence:
         intervals.append(file.device_interval or result.compressed.interval)
     unit: FigureUnit = "share" if metric_named(a.metric).share else "metric"
     change = values[1] - values[0]
+    if _judged(a).sha256 == _judged(b).sha256:
+        return exactly(unit, *values)
     (a_low, a_high), (b_low, b_high) = intervals
     ends = Ends(
         change - math.hypot(values[1] - b_low, a_high - values[0]),

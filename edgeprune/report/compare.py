@@ -34,13 +34,12 @@ def compare_table(found: Any) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for each in found.figures:
-        name = found.metric if each.figure == "quality" and found.metric else each.figure
         if each.verdict == "missing":
-            table.add_row(escape(name), "-", "-", "", "", "", "", "missing")
+            table.add_row(each.figure, "-", "-", "", "", "", "", "missing")
             continue
-        percent = "" if each.percent is None else f"{each.percent:+.1f} %"
+        percent = "" if each.percent is None else f"{_percent(each.percent)} %"
         table.add_row(
-            escape(name),
+            each.figure,
             *(amount(value, each.unit) for value in (each.a, each.b)),
             percent,
             signed(each.change, each.unit),
@@ -55,14 +54,16 @@ def verdict_lines(found: Any) -> list[str]:
     """What was decided, a line for each figure that is worse, missing or cannot be told; then the answer."""
     lines = []
     for each in found.figures:
-        name = found.metric if each.figure == "quality" and found.metric else each.figure
+        name = each.figure
         if each.verdict == "missing":
             what = "which the gate says fails" if each.regression else "so it was not judged"
             lines.append(f"{name}: not measured in both, {what}")
         elif each.verdict == "worse":
             lines.append(f"{name}: worse by {_by(each)}, beyond {_limit(each)}")
         elif each.verdict == "open":
-            lines.append(f"{name}: cannot be told, {_why_open(each)}; {_how(found)}")
+            lines.append(f"{name}: cannot be told, {_why_open(each)}; {_how(each, found.kind)}")
+    if found.metric:
+        lines.append(f"quality is {found.metric} on the test set, through the file on the device")
     if found.control is not None:
         a, _ = names_of(found)
         name = a if found.control.kind == "copy" else found.control.file
@@ -115,7 +116,11 @@ def _interval(each: Any) -> str:
     if each.interval is None or not each.a:
         return ""
     low, high = (100 * end / abs(each.a) for end in (each.interval.low, each.interval.high))
-    return "exact" if low == high else f"{low:+.1f} to {high:+.1f}"
+    return "exact" if low == high else f"{_percent(low)} to {_percent(high)}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:+.1f}" if abs(value) < 99.95 else f"{value:+.0f}"
 
 
 def _by(each: Any) -> str:
@@ -136,7 +141,9 @@ def _why_open(each: Any) -> str:
     return f"the interval holds {_limit(each)}"
 
 
-def _how(found: Any) -> str:
-    if found.kind == "raced":
+def _how(each: Any, kind: str) -> str:
+    if each.figure == "quality":
+        return "more test examples would tell"
+    if kind == "raced":
         return "raise --processes, or measure on a calmer device"
     return "race the files, or record more processes"
