@@ -25,7 +25,15 @@ from edgeprune.profilers.compared import Compared, Control, RawRace, Side, answe
 from edgeprune.profilers.evidence import Ends, Evidence, Figure, decide, exactly
 from edgeprune.profilers.gate import Direction, FigureName, FigureUnit, Gate
 from edgeprune.profilers.inputs import GivenInputs
-from edgeprune.profilers.recorded import Record, Recorded, by_process, check_alike, control_of, facts_of
+from edgeprune.profilers.recorded import (
+    Record,
+    Recorded,
+    by_process,
+    check_alike,
+    control_of,
+    facts_of,
+    quotients,
+)
 from edgeprune.profilers.records import ProfiledOn
 from edgeprune.tasks.metrics import metric_named
 
@@ -226,6 +234,8 @@ def _of_run(path: Path, result: Result, *, quality: bool) -> Record:
         p90=(),
         load_s=file.load_s,
         memory=(file.peak_bytes,),
+        raced_with=file.baseline_sha256,
+        quotients=quotients(file.latency.samples, file.baseline_latency.samples, file.process),
     )
     baseline = Recorded(
         file=file.baseline_path,
@@ -261,7 +271,7 @@ def _of_run(path: Path, result: Result, *, quality: bool) -> Record:
 
 
 def _medians(samples: tuple[float, ...], process: tuple[int, ...]) -> tuple[float, ...]:
-    return tuple(statistics.median(each) for each in by_process(samples, process or (0,) * len(samples)))
+    return tuple(statistics.median(each) for each in by_process(samples, process))
 
 
 def _quality(a: Result, b: Result) -> Evidence:

@@ -61,7 +61,9 @@ class Figure:
     interval: Ends | None
     control: Interval | None
     floor: float | None
-    #: The change for the worse beyond which it counts: what the gate allows, or the floor where that is more.
+    #: By how much it may become worse, by the gate.
+    allowed: float | None
+    #: The change for the worse beyond which it counts: what is allowed, or the floor where that is more.
     limit: float | None
     verdict: Decision
     #: It is worse; or it is missing, and the gate says that this fails.
@@ -104,7 +106,7 @@ def decide(figure: FigureName, found: Evidence | None, threshold: Threshold, bet
     Raises UsageError where the gate's direction, or its unit, is not the figure's.
     """
     if found is None:
-        nothing = (None,) * 8
+        nothing = (None,) * 9
         return Figure(figure, *nothing, None, "missing", threshold.missing == "fail")
     if threshold.direction not in (None, better):
         raise UsageError(
@@ -133,6 +135,7 @@ def decide(figure: FigureName, found: Evidence | None, threshold: Threshold, bet
         interval=found.interval,
         control=found.control,
         floor=found.floor,
+        allowed=allowed,
         limit=limit,
         verdict=verdict,
         regression=verdict == "worse",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ class Recorded:
     p90: tuple[float, ...]
     load_s: float | None
     memory: tuple[int, ...]
+    #: SHA-256 of the file that it was raced with, and its cost as a share of that one's, of each process of the race.
+    raced_with: str = ""
+    quotients: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,13 @@ def read_profile(path: Path) -> Record:
     if isinstance(subject, NotProfiled):
         raise UsageError(f"{path}: {subject.file} could not be profiled: {subject.failure.message}", hint)
     others = [_of_profile(each) for each in told.profiles if isinstance(each, Profile)]
+    first = others[0]
+    for race in told.comparisons[:1]:
+        shares = quotients(race.samples, race.against_samples, race.process)
+        first = replace(first, raced_with=others[-1].sha256, quotients=shares)
     return Record(
         given=str(path),
-        subject=_of_profile(subject),
+        subject=first,
         others={each.sha256: each for each in others[1:]},
         device=told.device.name,
         emulated=told.device.emulated,
@@ -124,7 +131,11 @@ def control_of(a: Record, b: Record) -> tuple[Recorded, Recorded] | None:
 
 
 def evidence_of(a: Record, b: Record) -> dict[FigureName, Evidence]:
-    """What two records that are alike tell of each figure but quality; one that either has not is missing."""
+    """What two records that are alike tell of each figure but quality; one that either has not is missing.
+
+    Latencies of files that were both raced with the same third one are compared as shares of that one's: what the
+    sessions differ by cancels, and needs no floor.
+    """
     ours, theirs, control = a.subject, b.subject, control_of(a, b)
     told: dict[FigureName, Evidence] = {"bytes": exactly("B", ours.bytes, theirs.bytes)}
 
@@ -138,7 +149,16 @@ def evidence_of(a: Record, b: Record) -> dict[FigureName, Evidence]:
 
     add("latency", ours.unit, *both(lambda each: each.latency))
     add("p90", ours.unit, *both(lambda each: each.p90))
-    add("load", "s", *both(lambda each: () if each.load_s is None else (each.load_s,)))
+    if ours.raced_with and ours.raced_with == theirs.raced_with and "latency" in told:
+        quotient = _unpaired((ours.quotients, theirs.quotients), ours.unit)
+        if quotient is not None:
+            same = quotient if ours.sha256 == theirs.sha256 else None
+            told["latency"] = from_quotient(ours.unit, told["latency"].a, told["latency"].b, quotient, same)
+    add(
+        "load",
+        "s" if ours.unit == "instructions" else ours.unit,
+        *both(lambda each: () if each.load_s is None else (each.load_s,)),
+    )
     # A reading of no bytes at all would have no quotient.
     add("memory", "B", *both(lambda each: tuple(float(max(1, held)) for held in each.memory)))
     return told
@@ -168,6 +188,12 @@ def _of_profile(each: Profile) -> Recorded:
         load_s=each.load_s,
         memory=each.memory_readings,
     )
+
+
+def quotients(samples: Sequence[float], against: Sequence[float], process: Sequence[int]) -> tuple[float, ...]:
+    """Of each fresh process the median of its rounds' quotients."""
+    shares = [ours / theirs for ours, theirs in zip(samples, against, strict=True)]
+    return tuple(statistics.median(each) for each in by_process(shares, process))
 
 
 def by_process(samples: Sequence[float], process: Sequence[int]) -> list[list[float]]:

@@ -62,6 +62,8 @@ def verdict_lines(found: Any) -> list[str]:
             lines.append(f"{name}: worse by {_by(each)}, beyond {_limit(each)}")
         elif each.verdict == "open":
             lines.append(f"{name}: cannot be told, {_why_open(each)}; {_how(each, found.kind)}")
+        elif each.floor is not None and each.floor > each.allowed > 0:
+            lines.append(f"{name}: a change below {_limit(each)}, could not be seen; {_how(each, found.kind)}")
     if found.metric:
         lines.append(f"quality is {found.metric} on the test set, through the file on the device")
     if found.control is not None:

@@ -110,8 +110,9 @@ def test_a_slower_session_is_no_regression(runs: Runs, tmp_path: Path) -> None:
         baseline["samples"] = [1.2 * sample for sample in baseline["samples"]]
 
     keep(tmp_path / "after", warmer, share=1.2)
-    code, out, _ = runs("before", "after")
+    code, out, _ = runs("before", "after", "--json")
     assert code == 0, out
+    assert json.loads(out)["figures"][0]["verdict"] == "same"
     keep(tmp_path / "other", lambda result: result["artifacts"][0].update(baseline_sha256="c"), share=1.2)
     code, out, _ = runs("before", "other")
     assert code == 3

@@ -19,7 +19,7 @@ from edgeprune.profilers.controlled import Controlled, evidence_of, race_control
 from edgeprune.profilers.evidence import Evidence, Figure, decide
 from edgeprune.profilers.gate import FigureName, Threshold, default_gate
 from edgeprune.profilers.inputs import GivenInputs
-from edgeprune.profilers.profile import Wanted, profile_files
+from edgeprune.profilers.profile import Wanted, compare_file, profile_files
 from edgeprune.profilers.records import Profile, ProfiledOn, Profiles
 
 SETTINGS = MeasureSettings("litert", processes=7)
@@ -116,13 +116,14 @@ def test_a_slow_device_does_not_hide_behind_its_copy_alone(device: Device, files
     assert decide("latency", told, STRICT).verdict == "open"
 
 
-def profile(session: MadeUpSession, *files: Path) -> Profiles:
+def profile(session: MadeUpSession, *files: Path, raced: bool = False) -> Profiles:
     settings = replace(SETTINGS, min_runs=120, round_s=0.0, rounds=1, processes=7)
     found = profile_files(session, files, settings, [GivenInputs()] * len(files), Wanted())
     assert all(isinstance(each, Profile) for each in found)
     told = ProfiledOn("made-up", False, session.facts())
     against = str(files[-1]) if len(files) > 1 else None
-    return Profiles(device=told, profiles=tuple(found), against=against, comparisons=())  # type: ignore[arg-type]
+    races = [compare_file(session, *found, settings, GivenInputs(), GivenInputs())] if raced else []  # type: ignore[arg-type]
+    return Profiles(device=told, profiles=tuple(found), against=against, comparisons=tuple(races))  # type: ignore[arg-type]
 
 
 def kept(path: Path, profiles: Profiles, change: Callable[[dict[str, Any]], Any] = lambda _: None) -> Path:
@@ -151,6 +152,21 @@ def test_what_two_sessions_differ_by_is_told_by_the_file_both_have(
     for name in ("latency", "p90"):
         assert decide(name, replace(told[name], control=None), strict).verdict == "worse"  # type: ignore[index,arg-type]
         assert decide(name, told[name], strict).verdict in ("same", "open")  # type: ignore[index,arg-type]
+
+
+def test_what_was_raced_with_the_same_file_is_compared_through_it(
+    device: Device, files: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """However much slower the later session is, a file that is 10 % slower is told, and one that is not is not."""
+    a, b, other = files
+    baseline = write_tflite(tmp_path / "baseline.tflite", seed=2)
+    session = device(slower=1.1, drift=0.01)
+    told = [profile(session, each, baseline, raced=True) for each in (a, other, b)]
+    slower = records(tmp_path, *told[:2])["latency"]
+    assert decide("latency", slower, default_gate().figures["latency"]).verdict == "worse"
+    assert 100 * slower.change / slower.a == pytest.approx(10, abs=2)
+    same = records(tmp_path, told[0], told[2])["latency"]
+    assert decide("latency", same, default_gate().figures["latency"]).verdict == "same"
 
 
 def test_records_without_a_common_file_have_no_floor(
