@@ -100,7 +100,10 @@ def compare_command(
             quiet=quiet or as_json,
         )  # fmt: skip
     else:
-        _refuse(device=device, threads=threads, processes=processes, shape=shapes, input=inputs, signature=signatures)
+        _refuse(
+            device=device, threads=threads, processes=processes, timeout=timeout,
+            shape=shapes, input=inputs, signature=signatures,
+        )  # fmt: skip
         found = compare_records(a, b, kind, gate)
     show(found, as_json=as_json)
     return 3 if found.answer == "regression" else 0

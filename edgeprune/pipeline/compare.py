@@ -43,6 +43,8 @@ _ALIKE: Mapping[Kind, str] = {
     "profiles": "profile both alike, with --json > FILE.json, or race the files: edgeprune compare A.onnx B.onnx",
     "runs": "run both alike, or race their files: edgeprune compare RUN-A/model.onnx RUN-B/model.onnx",
 }
+#: Verdicts on a record that are worth a line.
+_DOUBTFUL = ("noisy", "throttled", "busy")
 
 
 def kind_of(a: Path, b: Path) -> Kind:
@@ -153,9 +155,6 @@ def _of_records(
         metric=metric,
         better=better,
     )
-
-
-_DOUBTFUL = ("noisy", "throttled", "busy")
 
 
 def _compared(

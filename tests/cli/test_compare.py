@@ -167,6 +167,7 @@ def test_the_default_gate_is_written_once(runs: Runs, tmp_path: Path) -> None:
         (("half.onnx", "full.onnx", "--profile", "no.toml"), "no.toml: No such file"),
         (("half.onnx", "full.onnx", "--device", "nowhere"), "unknown device 'nowhere'"),
         (("before", "before", "--device", "local"), "--device is for model files"),
+        (("before", "before", "--timeout", "3"), "--timeout is for model files"),
         (("before", "empty"), "empty is no run: it holds no result.json"),
         (("no.json", "no.json"), "cannot read the profile no.json: it is not JSON"),
         (("--write-gate", "no/gate.toml"), "there is no folder no"),
