@@ -287,7 +287,7 @@ def _quality(a: Result, b: Result) -> Evidence:
     unit: FigureUnit = "share" if metric_named(a.metric).share else "metric"
     change = values[1] - values[0]
     if _judged(a).sha256 == _judged(b).sha256:
-        return exactly(unit, *values)
+        return exactly(unit, values[0], values[1])
     (a_low, a_high), (b_low, b_high) = intervals
     ends = Ends(
         change - math.hypot(values[1] - b_low, a_high - values[0]),

@@ -87,7 +87,8 @@ def verdict_lines(found: Any) -> list[str]:
 def names_of(found: Any) -> tuple[str, str]:
     """What to call A and B: the end of each path, or the whole where these are equal."""
     ends = [str(side.given).rstrip("/").rpartition("/")[2] for side in (found.a, found.b)]
-    return (found.a.given, found.b.given) if ends[0] == ends[1] else (ends[0], ends[1])
+    alike = ends[0] == ends[1] and found.a.given != found.b.given
+    return (found.a.given, found.b.given) if alike else (ends[0], ends[1])
 
 
 def amount(value: float, unit: str) -> str:
