@@ -9,6 +9,7 @@ import click
 
 from edgeprune.cli.bench import bench_group
 from edgeprune.cli.bundle import bundle_group
+from edgeprune.cli.compare import compare_command
 from edgeprune.cli.devices import devices_command
 from edgeprune.cli.export import export_command
 from edgeprune.cli.inspect import inspect_command
@@ -30,6 +31,7 @@ def cli() -> None:
 cli.add_command(run_command)
 cli.add_command(bench_group)
 cli.add_command(bundle_group)
+cli.add_command(compare_command)
 cli.add_command(devices_command)
 cli.add_command(export_command)
 cli.add_command(inspect_command)
@@ -44,7 +46,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed here, 2 usage, 3 budget not met, 4 device, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed here, 2 usage, 3 not met or worse, 4 device, 130 interrupted."""
     try:
         code = cli.main(args=arguments, prog_name="edgeprune", standalone_mode=False)
     except EdgepruneError as error:

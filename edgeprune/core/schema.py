@@ -39,6 +39,10 @@ INSPECT_SCHEMA = 1
 #: What `profile --json` and `validate --json` print.
 PROFILE_SCHEMA = 1
 VALIDATE_SCHEMA = 1
+#: What `compare --json` prints.
+COMPARE_SCHEMA = 1
+#: A gate file, which the user writes.
+GATE_SCHEMA = 1
 
 
 def check_schema(path: Path | str, found: Any, reads: int, hint: str) -> None:

@@ -33,6 +33,11 @@ def parse_bytes(text: str, option: str) -> Bound:
     return replace(_parse(text, option, _BYTES, "20MB, 300kB or 0.6x"), unit="bytes")
 
 
+def unit_scale(unit: str) -> float:
+    """How many seconds, instructions or bytes one of `unit` is: `"ms"` -> 0.001. Raises KeyError."""
+    return (_TIME | _INSTRUCTIONS | _BYTES)[unit.lower()]
+
+
 def refuse_unit(text: str, option: str, *, share: bool) -> None:
     """Raises UsageError, with the right spelling, for a number with a unit where `option` takes a plain number.
 

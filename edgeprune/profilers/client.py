@@ -170,11 +170,14 @@ class ProbeClient:
         right = least <= len(samples) == len(against) <= settings.rounds
         if not right or min((*samples, *against)) <= 0:
             raise ChannelError("garbled", "the probe gave samples that cannot be")
-        load_s = first_s = None
+        load_s = first_s = against_load_s = None
         if self.unit != "instructions":
             load_s, first_s = (statistics.median(read_numbers(answer, key)) for key in ("load_s_a", "first_s_a"))
+            if answer.get("load_s_b"):
+                against_load_s = statistics.median(read_numbers(answer, "load_s_b"))
         opened = read_opened(answer.get("opened_a"))
-        return Race(samples, against if baseline else (), warmups, load_s, first_s, self._states(answer), opened)
+        beside = against if baseline else ()
+        return Race(samples, beside, warmups, load_s, first_s, self._states(answer), opened, against_load_s)
 
     def state(self, deadline: Deadline) -> Mapping[str, Any]:
         """What may disturb a measurement, now (see `_state` of the probe)."""

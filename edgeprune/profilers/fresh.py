@@ -224,12 +224,25 @@ def race_fresh(
         cool_down(client, settings, deadline)
         return client.race(ours, theirs, deadline)
 
-    count = 0
+    gather(session, collector, timed, bar, timeout_s=timeout_s, probe_file=probe_file)
+    return Raced(tuple(collector.kept()), collector.rejected, unit, facts)
+
+
+def gather(
+    session: Session,
+    collector: Collector[W],
+    timed: Callable[[ProbeClient, Deadline], W],
+    bar: Bar,
+    *,
+    timeout_s: float,
+    probe_file: Path = PROBE,
+) -> None:
+    """`timed` in one fresh process after the other, until the collector wants no more. Raises ChannelError."""
+    settings, count = collector.settings, 0
     while collector.wanted():
         collector.add(in_fresh_process(session, settings, timed, timeout_s=timeout_s, probe_file=probe_file))
         count += 1
         bar.advance(1 if count <= settings.processes else 0, collector.note())
-    return Raced(tuple(collector.kept()), collector.rejected, unit, facts)
 
 
 def cool_down(

@@ -25,8 +25,9 @@ from edgeprune.profilers.verdict import Taint, taint
 
 T = TypeVar("T")
 
-#: What a cached figure depends on. Not memory or the kernel's release: a reboot keeps the cache.
-_KEYS = (
+#: What a figure depends on: by these it is cached, and compared with others. Not memory or the kernel's release: a
+#: reboot keeps the cache.
+KEYS = (
     "device",
     "kind",
     "serial",
@@ -155,7 +156,7 @@ class LoopProfiler:
     def runtime_facts(self) -> dict[str, Any]:
         """The facts that figures depend on, for cache keys: the same each day on one set-up. Raises DeviceError."""
         facts = self.facts()
-        return {**{key: facts.get(key) for key in _KEYS}, "probe": sha256_file(self._probe_file)}
+        return {**{key: facts.get(key) for key in KEYS}, "probe": sha256_file(self._probe_file)}
 
     def measure(self, candidate: Path) -> Measurement | Failure:
         """Cost of a model file beside the baseline's.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError, UsageError
-from edgeprune.core.kinds import KINDS, Unit
+from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import Failure, MeasureSettings
 from edgeprune.core.progress import Bar, Progress, Silent
 from edgeprune.core.session import Session
@@ -20,7 +19,8 @@ from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patie
 from edgeprune.profilers.external import external_files
 from edgeprune.profilers.fresh import Collector, cool_down, median_or_none, memory_processes, race_fresh
 from edgeprune.profilers.inputs import GivenInputs
-from edgeprune.profilers.predict import ENDLESS, longest_example
+from edgeprune.profilers.once import run_once
+from edgeprune.profilers.predict import longest_example
 from edgeprune.profilers.recognition import runtime_of
 from edgeprune.profilers.records import Comparison, External, Profile
 from edgeprune.profilers.replies import Opened, Operator, Single, Throughput
@@ -30,13 +30,11 @@ from edgeprune.profilers.verdict import judge
 T = TypeVar("T")
 
 _TIMEOUT_S = 900.0
-#: How many times as long a file may take to open as it did a moment ago.
-_REOPENED = 5.0
 #: A process stops timing after so long, also before it has its minimum of runs.
 _LONGEST_S = 30.0
 _OPERATOR_RUNS, _THROUGHPUT_S = 30, 2.0
 #: Rounds of a race: half of what a process of `profile` spends otherwise goes into each.
-_RACE_ROUNDS, _RACE_ROUND_S, _RACE_RUNS = 15, 0.01, 5
+RACE_ROUNDS, RACE_ROUND_S, RACE_RUNS = 15, 0.01, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +107,9 @@ def compare_file(
     settings = replace(
         settings,
         runtime=profile.settings.runtime,
-        rounds=_RACE_ROUNDS,
-        round_s=_RACE_ROUND_S,
-        min_runs=_RACE_RUNS,
+        rounds=RACE_ROUNDS,
+        round_s=RACE_ROUND_S,
+        min_runs=RACE_RUNS,
     )
     try:
         ours, theirs = (push_patiently(session, each, known) for each, known in ((file, given), (other, against_given)))
@@ -188,26 +186,9 @@ class _Work:
         return self.failure is None and self._timings.wanted()
 
     def run_once(self, longest_s: float) -> str:
-        """Run it once: an inference that never ends would be waited for in every process, each time for long."""
-        # On a phone nothing runs just once: benchmark_model repeats a run, and ends by its own limits.
-        if not KINDS[self._session.spec.kind].probed:
-            return ""
-
-        def once(client: ProbeClient, deadline: Deadline) -> None:
-            client.hello([], deadline)
-            start = time.monotonic()
-            client.open("once", self._pushed, deadline)
-            opened_s = time.monotonic() - start
-            try:
-                client.load("once", self._pushed, Deadline.after(longest_s + _REOPENED * opened_s))
-            except ChannelError as error:
-                if error.kind != "timeout":
-                    raise
-                said = f"one inference took longer than {longest_s:.0f} s"
-                raise ChannelError("timeout", said, ENDLESS, retryable=False) from error
-
-        in_fresh_process(self._session, self._settings, once, timeout_s=_TIMEOUT_S)
-        return f"{self._file.name} runs"
+        """Run it once, before it is measured."""
+        ran = run_once(self._session, self._settings, self._pushed, longest_s)
+        return f"{self._file.name} runs" if ran else ""
 
     def time(self) -> str:
         """Time it in one more process."""

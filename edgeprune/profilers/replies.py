@@ -53,6 +53,8 @@ class Race:
     states: tuple[Mapping[str, Any], ...] = ()
     #: How the candidate was run.
     opened: Opened = Opened()
+    #: The other file's seconds to load; None also where it raced alone.
+    against_load_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,36 @@ def cost_interval(
     return quotient_interval(samples, others, process)
 
 
+def unpaired_interval(points: Sequence[float], against: Sequence[float]) -> Interval:
+    """The quotient of two figures that were not raced, with its 95 % interval (Welch's, of the logarithms).
+
+    points   (processes,)        the candidate's, one a fresh process, > 0
+    against  (other processes,)  the baseline's
+
+    Of either at most one process is left out, as in `quotient_interval`. What two sessions differ by, beyond their
+    processes, it cannot know. Raises ValueError with fewer than two processes, or a figure that is not above 0.
+    """
+    if min(len(points), len(against)) < 2:
+        raise ValueError("an interval needs at least two processes of either")
+    if not all(math.isfinite(value) and value > 0 for value in (*points, *against)):
+        raise ValueError("figures must be finite and above 0")
+    logs = [np.log(np.asarray(each, float)) for each in (points, against)]
+    kept = [each[_without_outlier(each)] for each in logs]
+    middle = float(kept[0].mean() - kept[1].mean())
+    shares = [float(each.var(ddof=1)) / len(each) for each in kept]
+    half, error = 0.0, sum(shares)
+    if error > 0:
+        freedom = error**2 / sum(share**2 / (len(each) - 1) for share, each in zip(shares, kept, strict=True))
+        half = float(student.ppf(0.975, freedom)) * math.sqrt(error)
+    return Interval(
+        value=math.exp(middle),
+        low=math.exp(middle - half),
+        high=math.exp(middle + half),
+        processes=min(len(points), len(against)),
+        left_out=sum(len(all_) - len(some) for all_, some in zip(logs, kept, strict=True)),
+    )
+
+
 def percentile(samples: Sequence[float], percent: int) -> float | None:
     """The value that `percent` % of the samples do not exceed; None unless 10 samples lie beyond it.
 

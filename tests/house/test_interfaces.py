@@ -22,6 +22,7 @@ from edgeprune.pipeline.records.exported import Exports
 from edgeprune.pipeline.records.front import Front
 from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Result
 from edgeprune.pipeline.tuned import TunedNote
+from edgeprune.profilers.compared import Compared
 from edgeprune.profilers.records import Accuracy, Profiles, Scores
 
 PAGE = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding="utf-8")
@@ -34,6 +35,7 @@ TABLES: Mapping[str, Any] = {
     f"## `tuned/KEY-ROLE.json`, schema {schema.TUNED_SCHEMA}": TunedNote,
     f"## `edgeprune inspect --json`, schema {schema.INSPECT_SCHEMA}": Inspection,
     f"## `edgeprune profile --json`, schema {schema.PROFILE_SCHEMA}": Profiles,
+    f"## `edgeprune compare --json`, schema {schema.COMPARE_SCHEMA}": Compared,
     f"## `edgeprune validate --json`, schema {schema.VALIDATE_SCHEMA}": Accuracy | Scores,
     f"## An export: `export.json`, schema {schema.EXPORT_SCHEMA}": Exports,
     "### `bench.json`": paper.BenchHeader,
@@ -137,6 +139,7 @@ def test_every_schema_number_is_in_one_place_and_on_the_page() -> None:
     for title, name in (
         ("## A bench folder, schema ", "BENCH_SCHEMA"),
         ("## A folder of `bench conv`, schema ", "BENCH_SCHEMA"),
+        ("## A gate: `gate.toml`, schema ", "GATE_SCHEMA"),
         ("## `trials.sqlite`, `PRAGMA user_version` ", "TRIALS_SCHEMA"),
         ("`runs/.cache/measurements.sqlite` (`PRAGMA user_version` ", "CACHE_SCHEMA"),
     ):
