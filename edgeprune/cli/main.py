@@ -9,6 +9,7 @@ import click
 
 from edgeprune.cli.bench import bench_group
 from edgeprune.cli.bundle import bundle_group
+from edgeprune.cli.deploy import deploy_command
 from edgeprune.cli.devices import devices_command
 from edgeprune.cli.inspect import inspect_command
 from edgeprune.cli.profile import profile_command
@@ -29,6 +30,7 @@ def cli() -> None:
 cli.add_command(run_command)
 cli.add_command(bench_group)
 cli.add_command(bundle_group)
+cli.add_command(deploy_command)
 cli.add_command(devices_command)
 cli.add_command(inspect_command)
 cli.add_command(profile_command)
