@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shlex
 import time
@@ -28,8 +29,10 @@ from edgeprune.devices import ChannelError
 T = TypeVar("T")
 
 _SCRIPT = Path(__file__).with_name("release.sh")
-#: Seconds that a step may take, and the bytes a second that even a slow card writes and reads again.
-_STEP_S, _LEAST_BYTES_PER_S = 120.0, 500_000
+#: Seconds that a step may take, and one that waits for the disk; bytes a second that even a slow card reads or writes.
+_STEP_S, _SYNC_S, _LEAST_BYTES_PER_S = 120.0, 600.0, 500_000
+#: Of a release: a counter, when, which bundle. Whatever else lies there is not ours.
+_NAME = re.compile(r"(\d{4,9})-\d{8}T\d{6}Z-[0-9a-f]{8}", re.ASCII)
 #: A lock whose owner was not heard of for so many seconds was left by one that is gone.
 STALE_S = 900
 #: Seconds for which a link that is cut is tried again. A session over ssh has waited as long by itself before.
@@ -102,30 +105,29 @@ class Place:
                 here = rest
             elif word == "current":
                 current = rest.removeprefix("releases/")
-            elif word == "release":
-                name, _, text = rest.partition(" ")
-                releases[name] = text
-        return Listing(here, current, dict(sorted(releases.items())))
+            elif word == "release" and _NAME.fullmatch(name := rest.partition(" ")[0]):
+                releases[name] = rest.partition(" ")[2]
+        return Listing(here, current, dict(sorted(releases.items(), key=lambda each: number(each[0]))))
 
-    def sound(self, name: str) -> str:
-        """SHA-256 of a release's SHA256SUMS where all its files are as that says, else ""."""
-        answer = self._run("sound", name)
-        return answer.text.strip() if answer.code == 0 else ""
+    def sound(self, name: str, size: int) -> str:
+        """SHA-256 of the SHA256SUMS of a release of `size` bytes where all its files are as that says, else ""."""
+        answer = self._run("sound", name, limit_s=_within_s(size))
+        return "" if answer.code in (1, _DAMAGED) else self._good(answer).strip()
 
     def put(self, name: str, file: Path) -> str:
         """Put a file into a release that is being made; its folder there. What was there before is not sent again."""
         remote = _persist(lambda: self._session.push(file))
-        limit_s = _STEP_S + 2 * file.stat().st_size / _LEAST_BYTES_PER_S
+        limit_s = _within_s(2 * file.stat().st_size)
         self._do("put", name, remote, file.name, sha256_file(file), limit_s=limit_s)
         return f"{self.here}/.edgeprune/{self._token}/{name}"
 
     def commit(self, name: str) -> None:
         """The release that was made runs from now on."""
-        self._do("commit", name)
+        self._do("commit", name, limit_s=_SYNC_S)
 
     def point(self, name: str) -> None:
         """A release that is there runs from now on."""
-        self._do("point", name)
+        self._do("point", name, limit_s=_SYNC_S)
 
     def prune(self, names: Sequence[str]) -> None:
         """Remove releases, never the current one."""
@@ -215,6 +217,15 @@ class Place:
                 f"--to: expected an absolute path on a phone, got {folder!r:.200}", f"write --to {self._example}"
             )
         return folder.rstrip("/") or "/"
+
+
+def number(name: str) -> int:
+    """The counter in a release's name."""
+    return int(name.partition("-")[0])
+
+
+def _within_s(size: int) -> float:
+    return _STEP_S + size / _LEAST_BYTES_PER_S
 
 
 def _persist(work: Callable[[], T]) -> T:

@@ -19,7 +19,7 @@ from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.units import format_bytes
 from edgeprune.deploy.bundle import SUMS, opened, read_bundle
 from edgeprune.deploy.card import ModelCard
-from edgeprune.deploy.place import Listing, Place
+from edgeprune.deploy.place import Listing, Place, number
 
 #: File of a release beside those of its bundle.
 RECORD = "deploy.json"
@@ -60,7 +60,8 @@ class Deployed:
         now = self.releases.get(self.current)
         if now is not None:
             return now.before if now.before in self.releases else ""
-        return max((name for name in self.releases if self.current and name < self.current), default="")
+        names = list(self.releases)
+        return names[names.index(self.current) - 1] if self.current in names[1:] else ""
 
     def kept(self) -> list[str]:
         """The current release and those that ran before it, then the newest: the last three."""
@@ -104,7 +105,7 @@ def deploy(bundle: Path, session: ShellSession, to: str, verify: Verify, say: Ca
         with place.locked():
             there = _read(place)
             now = there.releases.get(there.current)
-            if now is not None and now.bundle == digest and place.sound(there.current) == digest:
+            if now is not None and now.bundle == digest and place.sound(there.current, now.bytes) == digest:
                 return Switched(there.here, there.current, there.before, False, card)
             before = there.current if there.current in there.releases else None
             release = Release(
@@ -142,7 +143,7 @@ def rollback(session: ShellSession, to: str, say: Callable[[str], None]) -> tupl
         name, left = _before(there, place), there.current
         say(f"check the files of {name}")
         release = there.releases[name]
-        if release is None or place.sound(name) != release.bundle:
+        if release is None or place.sound(name, release.bytes) != release.bundle:
             raise DeviceError(
                 f"{name} is damaged: a file is missing or changed; {left} runs on", "deploy a bundle", retryable=False
             )
@@ -182,9 +183,8 @@ def _upload(place: Place, name: str, folder: Path, release: Release, say: Callab
 
 def _name(there: Deployed, release: Release) -> str:
     """A counter first: names keep their order whatever the clocks say."""
-    numbers = [int(each.partition("-")[0]) for each in there.releases if each.partition("-")[0].isdigit()]
     when = release.deployed.replace("-", "").replace(":", "")
-    return f"{max(numbers, default=0) + 1:04d}-{when}-{release.bundle[:8]}"
+    return f"{max(map(number, there.releases), default=0) + 1:04d}-{when}-{release.bundle[:8]}"
 
 
 def _read(place: Place) -> Deployed:

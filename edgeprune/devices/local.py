@@ -102,7 +102,7 @@ class LocalSession:
         return channel
 
     def sh(self, script: str, words: Sequence[str], deadline: Deadline) -> Answer:
-        """See `ShellSession.sh`; it starts in the work folder."""
+        """See `ShellSession.sh`."""
         with subprocess.Popen(
             ["sh", "-c", script, "sh", *words],
             cwd=self._work,

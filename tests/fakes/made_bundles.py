@@ -1,7 +1,10 @@
-"""Bundles made by hand: small, quick, and no run behind them."""
+"""Bundles made by hand, small and with no run behind them; and who looks on while they are deployed."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from fakes.tiny_tflite import write_tflite
 
 from edgeprune.core.files import sha256_file
 from edgeprune.core.runtimes import Format
-from edgeprune.deploy.bundle import write_bundle
+from edgeprune.deploy.bundle import SUMS, write_bundle
 from edgeprune.deploy.card import Figures, ModelCard, Port, Sample
 from edgeprune.exporters import run_model
 
@@ -51,3 +54,46 @@ def made_bundle(
     )
     write_bundle(out, card, model, {"input": sample}, expected)
     return out
+
+
+def runs(to: Path) -> str:
+    """The bundle that runs, by the hash of its SHA256SUMS; every file of it is whole."""
+    while True:
+        link = os.readlink(to / "current")
+        try:
+            for line in (to / link / SUMS).read_text().splitlines():
+                digest, _, name = line.partition("  ")
+                assert hashlib.sha256((to / link / name).read_bytes()).hexdigest() == digest, (link, name)
+            return sha256_file(to / link / SUMS)
+        except FileNotFoundError:
+            # It may go after two more deployments, while this looks at it; else it is a release without a file.
+            assert os.readlink(to / "current") != link
+
+
+class Watcher:
+    """Looks at DIR/current again and again, as an application would."""
+
+    def __init__(self, to: Path) -> None:
+        self.to, self.allowed, self.looks = to, set[str](), 0
+        self.wrong: list[object] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *rest: object) -> None:
+        self._end.set()
+        self._thread.join()
+        assert not self.wrong, self.wrong[:3]
+        assert self.looks > 10
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.005):
+            self.looks += 1
+            try:
+                if (found := runs(self.to)) not in self.allowed:
+                    self.wrong.append(found)
+            except (OSError, AssertionError) as error:
+                self.wrong.append(error)

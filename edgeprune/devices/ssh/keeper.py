@@ -293,7 +293,7 @@ class Keeper:
         command = [word.encode() for word in ["sh", "-c", script, "sh", *words]]
         with subprocess.Popen(
             command,
-            cwd=os.path.expanduser("~"),
+            cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

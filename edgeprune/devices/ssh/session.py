@@ -130,7 +130,7 @@ class SshSession:
         return code
 
     def sh(self, script: str, words: Sequence[str], deadline: Deadline) -> Answer:
-        """See `ShellSession.sh`; it starts in the home folder, and is repeated as every request."""
+        """See `ShellSession.sh`; it is repeated as every request is."""
         left = deadline.left()
         answer = self._link.ask("sh", left + _SLACK_S, script=script, words=list(words), limit_s=left)
         return Answer(count(answer, "code"), str(answer.get("text")))
