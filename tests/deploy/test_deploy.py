@@ -320,12 +320,12 @@ def test_who_lost_the_lock_changes_nothing_more(session: LocalSession, bundles: 
 
 
 KILLER = """
-left=$(($(cat "$COUNTER") - 1))
+left=$(($({cat} "$COUNTER") - 1))
 echo $left >"$COUNTER"
 [ $left -ne 0 ] || kill -9 0
 {real} "$@"
 code=$?
-left=$(($(cat "$COUNTER") - 1))
+left=$(($({cat} "$COUNTER") - 1))
 echo $left >"$COUNTER"
 [ $left -ne 0 ] || kill -9 0
 exit $code
@@ -339,9 +339,9 @@ class KilledSession(LocalSession):
         super().__init__(find_device("local"))
         self._tools, self._look, self.kills = folder, look, 0
         folder.mkdir()
-        for name in ("ln", "mv", "mkdir", "rm", "sync", "sha256sum", "rmdir", "readlink"):
+        for name in ("ln", "mv", "mkdir", "rm", "cat", "sync", "sha256sum", "rmdir", "readlink"):
             path = folder / name
-            path.write_text("#!/bin/sh" + KILLER.format(real=shutil.which(name)))
+            path.write_text("#!/bin/sh" + KILLER.format(real=shutil.which(name), cat=shutil.which("cat")))
             path.chmod(0o755)
         self._at: dict[tuple[str, ...], int] = {}
 

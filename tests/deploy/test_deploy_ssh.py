@@ -61,10 +61,10 @@ def under_cuts(board: Board, relay: Relay, folder: Path, count: int) -> None:
         while planned or relay.faults:
             new = (old + 1) % len(bundles)
             watcher.allowed = {hashes[old], hashes[new]}
-            relay.faults.extend(planned[:3])
-            del planned[:3]
+            relay.faults.extend(planned[:4])
+            del planned[:4]
             try:
-                put(board, relay, bundles[new], to, patience_s=0 if chance.random() < 0.5 else 20)
+                put(board, relay, bundles[new], to, patience_s=0 if chance.random() < 0.3 else 20)
                 outcomes["done"] += 1
             except ChannelError as error:
                 kinds.add(error.kind)

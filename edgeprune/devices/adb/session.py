@@ -190,7 +190,7 @@ class AdbSession:
 
     def sh(self, script: str, words: Sequence[str], deadline: Deadline) -> Answer:
         """See `ShellSession.sh`; not repeated here. Raises as `shell`."""
-        return self.shell(shlex.join(["sh", "-c", script, "sh", *words]), deadline)
+        return self.shell(f"{shlex.join(['sh', '-c', script, 'sh', *words])} </dev/null", deadline)
 
     def shell(self, command: str, deadline: Deadline) -> Answer:
         """Run a command line on the phone while we hold it; whatever came from elsewhere is quoted by the caller.
