@@ -1,8 +1,8 @@
 """A phone for tests: the device's side of the adb protocol over TCP, which the real `adb` client talks to.
 
-Shell commands run on this machine; /data/local/tmp in commands, in file names and in what they print stands for a folder
-of the test. getprop and dumpsys print what the test says. It can be cut off in mid command or mid upload, be slow, full
-or unwilling.
+Shell commands run on this machine; /data/local/tmp in commands, in file names and in what they print stands for a
+folder of the test. getprop and dumpsys print what the test says. It can be cut off in mid command or mid upload, be
+slow, full or unwilling.
 
 Packets: six little-endian words (command, arg0, arg1, length, checksum, command ^ 0xffffffff) and the payload. A stream
 sends one WRTE and waits for its OKAY.
