@@ -14,6 +14,7 @@ from edgeprune.core.errors import UsageError
 from edgeprune.core.kinds import KINDS
 from edgeprune.core.session import DeviceSpec, ShellSession
 from edgeprune.core.units import format_bytes
+from edgeprune.deploy.bundle import opened, read_bundle
 from edgeprune.deploy.place import Place
 from edgeprune.deploy.release import Deployed, deploy, listed, rollback
 from edgeprune.devices import find_device, open_session
@@ -41,6 +42,9 @@ def deploy_command(bundle: Path | None, device: str, to: str, back: bool, show: 
         raise UsageError(
             f"{spec.name} is {KINDS[spec.kind].title}: nothing can be deployed to it", "name a board, a phone, or local"
         )
+    if bundle is not None:
+        with opened(bundle) as folder:  # said before a device is waited for
+            read_bundle(folder)
     screen = watching(quiet=quiet)
     # The kind's row says that its sessions are.
     with cast(ShellSession, open_session(spec)) as session:
