@@ -148,6 +148,40 @@ def test_it_is_the_uploaded_file_that_answers_and_a_wrong_one_never_runs(
     assert list((to / ".edgeprune").iterdir()) == []
 
 
+def test_a_file_that_arrives_changed_is_not_taken(
+    session: LocalSession, bundles: list[Path], to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(session, bundles[0], to)
+    before = tree(to)
+    sent = session.push
+
+    def push(path: Path) -> str:
+        remote = sent(path)
+        with open(remote, "ab") as file:
+            file.write(b"!")
+        return remote
+
+    monkeypatch.setattr(session, "push", push)
+    with pytest.raises(ChannelError, match=r"did not arrive in .* as it was sent"):
+        put(session, bundles[1], to)
+    assert tree(to) == before
+
+
+def test_neither_the_current_release_nor_what_is_not_ours_is_removed(
+    session: LocalSession, bundles: list[Path], to: Path
+) -> None:
+    name = put(session, bundles[0], to).name
+    (to / "releases" / "mine").mkdir()
+    place = Place(session, str(to))
+    with place.locked():
+        place.prune([name])
+    assert runs(to) == sha256_file(bundles[0] / SUMS)
+    for bundle in bundles[1:5]:
+        put(session, bundle, to)
+    assert (to / "releases" / "mine").is_dir()
+    assert "mine" not in listed(Place(session, str(to))).releases
+
+
 # --- what is refused
 
 
