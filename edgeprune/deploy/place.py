@@ -204,7 +204,7 @@ class Place:
     def _advice(self, parent: str) -> str:
         made = f"mkdir -p {shlex.quote(parent)}"
         if self._kind == "ssh" and self.folder.startswith("/"):
-            return f"make it there ({made}), or leave out the first /: {self._example} lies in the home folder there"
+            return f"make it there ({made}), or take one in the home folder there: --to {self._example}"
         return f"make it there: {made}"
 
     def _checked(self, folder: str) -> str:

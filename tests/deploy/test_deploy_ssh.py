@@ -129,7 +129,7 @@ def test_a_folder_may_be_named_from_the_home_folder(host_board: Board) -> None:
             for to in ("~", "/", str(home)):
                 with pytest.raises(UsageError, match="is / or a home folder"):
                     deploy(bundle, session, to, lambda *_: 0.0, lambda _: None)
-            with pytest.raises(UsageError, match="leave out the first /"):
+            with pytest.raises(UsageError, match="one in the home folder there: --to app"):
                 deploy(bundle, session, "/no/where", lambda *_: 0.0, lambda _: None)
     finally:
         shutil.rmtree(home / name, ignore_errors=True)
