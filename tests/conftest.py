@@ -12,6 +12,7 @@ import hypothesis
 import hypothesis.configuration
 import pytest
 from boards.board import arm_board, host_board, relay, ssh_keys  # noqa: F401 - fixtures
+from boards.phone import adb_server, phone  # noqa: F401 - fixtures
 
 # As the command line does: threads that spin make a test run crawl on a machine with other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -10,6 +10,7 @@ import click
 from edgeprune.cli.bench import bench_group
 from edgeprune.cli.bundle import bundle_group
 from edgeprune.cli.compare import compare_command
+from edgeprune.cli.deploy import deploy_command
 from edgeprune.cli.devices import devices_command
 from edgeprune.cli.export import export_command
 from edgeprune.cli.inspect import inspect_command
@@ -32,6 +33,7 @@ cli.add_command(run_command)
 cli.add_command(bench_group)
 cli.add_command(bundle_group)
 cli.add_command(compare_command)
+cli.add_command(deploy_command)
 cli.add_command(devices_command)
 cli.add_command(export_command)
 cli.add_command(inspect_command)

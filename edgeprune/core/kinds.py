@@ -32,6 +32,8 @@ class Kind:
     #: Whether a Python there runs the probe. Where none does a file cannot be run just once, nor asked again from where
     #: it stood.
     probed: bool = True
+    #: Whether it is a machine with a shell, on which files can be left for good: its session is a `ShellSession`.
+    shell: bool = False
 
     @property
     def counts(self) -> bool:
@@ -48,18 +50,20 @@ KINDS: Mapping[DeviceKind, Kind] = MappingProxyType(
     {
         row.name: row
         for row in (
-            Kind("local", ("edgeprune.devices.local", "LocalSession"), here=True),
+            Kind("local", ("edgeprune.devices.local", "LocalSession"), here=True, shell=True),
             Kind(
                 "ssh",
                 ("edgeprune.devices.ssh.session", "SshSession"),
                 ("address", "board", "python", "threads", "runtime", "folder", "cache_size"),
                 is_set_up=True,
+                shell=True,
             ),
             Kind(
                 "adb",
                 ("edgeprune.devices.adb.session", "AdbSession"),
                 ("address", "board", "threads", "runtime", "folder", "cache_size", "benchmark_model"),
                 probed=False,
+                shell=True,
             ),
             Kind(
                 "emulated",

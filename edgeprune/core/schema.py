@@ -34,6 +34,8 @@ SHAPLEY_SCHEMA = 1
 EXPORT_SCHEMA = 1
 #: `model.json` of a bundle.
 BUNDLE_SCHEMA = 1
+#: `deploy.json` of a release on a device.
+DEPLOY_SCHEMA = 1
 #: What `inspect --json` prints.
 INSPECT_SCHEMA = 1
 #: What `profile --json` and `validate --json` print.

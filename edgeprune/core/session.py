@@ -5,7 +5,7 @@ Nothing else knows how devices are reached.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +47,14 @@ class DeviceSpec:
     def unit(self) -> Unit:
         """What latencies of this device are given in."""
         return KINDS[self.kind].unit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command on the device printed (stdout and stderr in one), and its exit code."""
+
+    code: int
+    text: str
 
 
 class Channel(Protocol):
@@ -99,3 +107,14 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class ShellSession(Session, Protocol):
+    """A session on a machine that has a shell and keeps files: of kinds whose row says `shell`."""
+
+    def sh(self, script: str, words: Sequence[str], deadline: Deadline) -> Answer:
+        """Run a POSIX shell script there, with `words` as $1, $2, ... whatever they hold; stdin is empty.
+
+        It may be run again where the link is cut meanwhile, also while it still runs: every step of it has to bear
+        that. Raises ChannelError: "lost" where it did not come to its end, "timeout".
+        """

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
-from edgeprune.core.session import DeviceSpec
+from edgeprune.core.session import Answer, DeviceSpec
 from edgeprune.core.temporary import TemporaryFolder
-from edgeprune.devices.channel import ProcessChannel
+from edgeprune.devices.channel import ChannelError, ProcessChannel
 from edgeprune.devices.common import STEADY, plain_name
 
 
@@ -97,6 +100,24 @@ class LocalSession:
         channel = ProcessChannel(command, env=environment, cwd=self._work)
         self._channels = [*(each for each in self._channels if not each.closed), channel]
         return channel
+
+    def sh(self, script: str, words: Sequence[str], deadline: Deadline) -> Answer:
+        """See `ShellSession.sh`."""
+        with subprocess.Popen(
+            ["sh", "-c", script, "sh", *words],
+            cwd=self._work,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us and not it
+        ) as process:
+            try:
+                said, _ = process.communicate(timeout=deadline.left())
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise ChannelError("timeout", "a command did not end in time") from None
+        code = process.returncode
+        return Answer(code if code >= 0 else 128 - code, said.decode(errors="replace"))
 
     def clean(self) -> int:
         """Nothing outlives a session here."""

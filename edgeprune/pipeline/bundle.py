@@ -27,6 +27,7 @@ from edgeprune.pipeline.records.exported import Exports
 from edgeprune.pipeline.records.files import Validated
 from edgeprune.pipeline.records.result import Result
 from edgeprune.pipeline.stored import finished
+from edgeprune.profilers.client import Pushed
 from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
 
@@ -85,9 +86,10 @@ def bundle_run(run: Path, out: Path, format: Format | None = None, precision: Pr
     return card
 
 
-def verify_bundle(path: Path, session: Session) -> tuple[ModelCard, float]:
+def verify_bundle(path: Path, session: Session, remote: str = "") -> tuple[ModelCard, float]:
     """A bundle whose files are as they were written and whose model answers as expected there, and how far it is off.
 
+    With `remote` the model that is run is the one that lies in that folder on the device; else it is sent there.
     Raises UsageError where it is no bundle, StorageError where a file is missing or changed, DeviceError where the
     model does not run on the device, or answers something else.
     """
@@ -96,11 +98,12 @@ def verify_bundle(path: Path, session: Session) -> tuple[ModelCard, float]:
         with Source(folder / EXPECTED, StorageError, "write the bundle again").guarded():
             expected = np.load(folder / EXPECTED, allow_pickle=False)
         given = _given(card.inputs, _sample(folder / SAMPLE))
+        lies = Pushed(f"{remote}/{card.file}", card.sha256, name=card.file) if remote else folder / card.file
         settings = MeasureSettings(runtime=card.runtime, threads=session.spec.threads or 1)
         # Several outputs are fetched one after the other: "" is a file's only one.
         names = [port.name for port in card.outputs] if len(card.outputs) > 1 else [""]
         found = np.concatenate([
-            predict_on_device(session, settings, folder / card.file, given, feeding=Feeding(output=name)).ravel()
+            predict_on_device(session, settings, lies, given, feeding=Feeding(output=name)).ravel()
             for name in names
         ])  # fmt: skip
     off = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("nan")

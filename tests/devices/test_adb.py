@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from boards.phone import BINARY
 from fakes.fake_adbd import FakePhone
 from fakes.foreign import write_signatures
 from fakes.stateful_tflite import write_double, write_recurrent
@@ -53,32 +53,10 @@ from edgeprune.profilers.predict import predict_on_device
 from edgeprune.profilers.replies import Fed, Opened
 from edgeprune.profilers.ways import Asked, Scaling
 
-pytestmark = needs("adb")
+pytestmark = [needs("adb"), pytest.mark.usefixtures("adb_server")]
 
-BINARY = Path(__file__).parents[1] / "fakes" / "fake_benchmark_model"
 QUICK = MeasureSettings("litert", warmup_runs=2, warmup_s=0.0, rounds=2, round_s=0.0005, min_runs=3)
 SOON = 60.0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """An adb server of our own, with keys of its own; never the user's at 5037."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        patch.delenv("ADB_SERVER_SOCKET", raising=False)
-        yield
-        subprocess.run(["adb", "kill-server"], capture_output=True, timeout=20, check=False)
-
-
-@pytest.fixture
-def phone(tmp_path: Path) -> Iterator[FakePhone]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with FakePhone(tmp_path / "phone", path) as started:
-        yield started
-    subprocess.run(["adb", "disconnect", started.address], capture_output=True, timeout=20, check=False)
 
 
 @pytest.fixture

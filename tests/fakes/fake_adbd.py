@@ -1,7 +1,8 @@
 """A phone for tests: the device's side of the adb protocol over TCP, which the real `adb` client talks to.
 
-Shell commands run on this machine; /data/local/tmp in commands and file names stands for a folder of the test. getprop
-and dumpsys print what the test says. It can be cut off in mid command or mid upload, be slow, full or unwilling.
+Shell commands run on this machine; /data/local/tmp in commands, in file names and in what they print stands for a
+folder of the test. getprop and dumpsys print what the test says. It can be cut off in mid command or mid upload, be
+slow, full or unwilling.
 
 Packets: six little-endian words (command, arg0, arg1, length, checksum, command ^ 0xffffffff) and the payload. A stream
 sends one WRTE and waits for its OKAY.
@@ -257,6 +258,7 @@ class _Stream:
         assert process.stdout is not None
         with process, contextlib.closing(process.stdout) as pipe:
             while data := os.read(pipe.fileno(), 1 << 16):
+                data = data.replace(str(phone.root).encode(), b"/data/local/tmp")
                 self._write(struct.pack("<BI", 1, len(data)) + data)
         self._link.running.discard(process)
         self._write(struct.pack("<BIB", 3, 1, process.wait() & 255))

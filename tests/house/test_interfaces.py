@@ -13,6 +13,7 @@ import pytest
 
 from edgeprune.core import schema
 from edgeprune.core.measurement import MeasureSettings
+from edgeprune.deploy.release import Release
 from edgeprune.papers import records as paper
 from edgeprune.papers.conv import records as conv
 from edgeprune.papers.shapley_record import ShapleyResult
@@ -33,6 +34,7 @@ TABLES: Mapping[str, Any] = {
     f"## A front: `front.json`, schema {schema.FRONT_SCHEMA}": Front,
     f"## `plan.json`, schema {schema.PLAN_SCHEMA}": PlanFile,
     f"## `tuned/KEY-ROLE.json`, schema {schema.TUNED_SCHEMA}": TunedNote,
+    "## A folder that `edgeprune deploy` keeps": Release,
     f"## `edgeprune inspect --json`, schema {schema.INSPECT_SCHEMA}": Inspection,
     f"## `edgeprune profile --json`, schema {schema.PROFILE_SCHEMA}": Profiles,
     f"## `edgeprune compare --json`, schema {schema.COMPARE_SCHEMA}": Compared,

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
+from edgeprune.core.session import Answer
 from edgeprune.devices.channel import ChannelError, last_line
 
 MAX_OUTPUT_BYTES = 8 << 20
@@ -61,14 +62,6 @@ class Listed:
 
     serial: str
     state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command on the phone printed (stdout and stderr in one), and its exit code."""
-
-    code: int
-    text: str
 
 
 def parse_address(address: str) -> str:

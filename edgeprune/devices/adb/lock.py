@@ -13,7 +13,8 @@ import shlex
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.processes import alive, this_host
-from edgeprune.devices.adb.client import Adb, Answer, check_room
+from edgeprune.core.session import Answer
+from edgeprune.devices.adb.client import Adb, check_room
 from edgeprune.devices.channel import ChannelError
 
 #: Seconds that a short command may take.

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeprune.core.clock import Deadline
+from edgeprune.core.session import Answer
 from edgeprune.core.temporary import temporary_folder
 from edgeprune.devices.adb import benchmark_model
 from edgeprune.devices.adb import examples as adb_examples
 from edgeprune.devices.adb.benchmark_model import Report, Timing
-from edgeprune.devices.adb.client import Answer, check_room, while_heard
+from edgeprune.devices.adb.client import check_room, while_heard
 from edgeprune.devices.adb.examples import Batches
 from edgeprune.devices.adb.inputs import Feed, feed
 from edgeprune.devices.adb.tensors import Ends, Tensor, tensors

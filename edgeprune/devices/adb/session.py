@@ -17,7 +17,7 @@ import contextlib
 import re
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,11 +25,11 @@ from typing import Any
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
-from edgeprune.core.session import DeviceSpec
+from edgeprune.core.session import Answer, DeviceSpec
 from edgeprune.core.text import shorten
 from edgeprune.devices.adb.benchmark_model import HELP_URL
 from edgeprune.devices.adb.channel import AdbChannel
-from edgeprune.devices.adb.client import Adb, Answer, check_room
+from edgeprune.devices.adb.client import Adb, check_room
 from edgeprune.devices.adb.lock import QUICK_S, STALE_S, PhoneLock
 from edgeprune.devices.adb.runner import end_leftover
 from edgeprune.devices.channel import ChannelError
@@ -187,6 +187,10 @@ class AdbSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def sh(self, script: str, words: Sequence[str], deadline: Deadline) -> Answer:
+        """See `ShellSession.sh`; not repeated here. Raises as `shell`."""
+        return self.shell(f"{shlex.join(['sh', '-c', script, 'sh', *words])} </dev/null", deadline)
 
     def shell(self, command: str, deadline: Deadline) -> Answer:
         """Run a command line on the phone while we hold it; whatever came from elsewhere is quoted by the caller.

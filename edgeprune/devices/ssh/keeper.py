@@ -15,6 +15,7 @@ link leaves nothing that burns the board's processor. Bytes and seconds througho
     remove  {path}               -> (nothing)
     clean   {}                   -> bytes: what the models took that this session did not use
     kill    {mark}               -> (nothing): the probe with this argument is gone
+    sh      {script, words, limit_s} -> code, text: a shell script with its words, at most so many seconds of it
     beat    {}                   -> (nothing)
 """
 
@@ -32,6 +33,7 @@ import re
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from typing import Any
@@ -286,12 +288,31 @@ class Keeper:
         self._kill_probes(mark.encode())
         return {}
 
+    def _sh(self, script: str, words: list[str], limit_s: float) -> dict[str, Any]:
+        # As bytes: a login without a locale must not change a name on its way.
+        command = [word.encode() for word in ["sh", "-c", script, "sh", *words]]
+        with subprocess.Popen(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process:
+            try:
+                said, _ = process.communicate(timeout=limit_s)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise RefusedError("timeout", "a command did not end in time") from None
+        code = process.returncode
+        return {"code": code if code >= 0 else 128 - code, "text": said[-_BLOCK:].decode(errors="replace")}
+
     def _beat(self) -> dict[str, Any]:
         return {}
 
     # ----------------------------------------------------------------------------------------------- the requests
 
-    _OPS = ("open", "have", "put", "keep", "stat", "get", "remove", "clean", "kill", "beat")
+    _OPS = ("open", "have", "put", "keep", "stat", "get", "remove", "clean", "kill", "sh", "beat")
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """The answer to one line, whatever it holds."""

@@ -75,8 +75,11 @@ class SshLink:
             raise
         threading.Thread(target=self._beat, name=f"heartbeat of {spec.name}", daemon=True).start()
 
-    def ask(self, op: str, **message: Any) -> dict[str, Any]:
-        """The keeper's answer. Raises ChannelError: "lost" after the patience, or what the keeper refused and why."""
+    def ask(self, op: str, within_s: float = _REQUEST_S, **message: Any) -> dict[str, Any]:
+        """The keeper's answer, which takes `within_s` seconds at most.
+
+        Raises ChannelError: "lost" after the patience, or what the keeper refused and why.
+        """
         patience: Deadline | None = None
         pauses = _pauses()
         while True:
@@ -85,7 +88,7 @@ class SshLink:
                     if self._keeper is None:
                         self._connect(patience or Deadline.after(self._patience_s))
                         pauses = _pauses()  # they grow while the board cannot be reached, and not with every cut
-                    return self._exchange({"op": op, **message}, _REQUEST_S)
+                    return self._exchange({"op": op, **message}, within_s)
             except ChannelError as error:
                 if error.kind != "lost" or not error.retryable:
                     raise
@@ -203,7 +206,7 @@ class SshLink:
             return ChannelError(
                 "busy", f"{name}: {said}", "wait until that run is done, or give this one another folder"
             )
-        if kind in ("refused", "garbled", "crashed"):
+        if kind in ("refused", "garbled", "crashed", "timeout"):
             return ChannelError(kind, f"{name}: {said}")
         return ChannelError("garbled", f"{name} gave an answer of kind {kind!r:.40}: {said}")
 

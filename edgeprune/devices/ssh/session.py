@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from edgeprune.core.clock import Deadline
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
-from edgeprune.core.session import DeviceSpec
+from edgeprune.core.session import Answer, DeviceSpec
 from edgeprune.devices.channel import ChannelError
 from edgeprune.devices.common import PINS, STEADY, plain_name
 from edgeprune.devices.ssh.link import FOLDER, SshLink, count
@@ -36,6 +36,8 @@ _PROBE_ENVIRONMENT = (
 #: sh stays as the parent: ssh passes on no signal, and so one that killed the probe becomes an exit code.
 _START = 'cd "$1" && echo "$2" && shift 2 && env "$@"; exit $?'
 _SETUP_S = 1800.0
+#: How much longer a script's answer may take than the script.
+_SLACK_S = 15.0
 #: The last with wheels for Python 3.9.
 _OLD_PINS: Mapping[str, str] = MappingProxyType({"onnxruntime": "1.19.2", "ai-edge-litert": "2.1.0"})
 #: A 32-bit board has wheels of nothing else, and none of numpy: that is the system's.
@@ -126,6 +128,12 @@ class SshSession:
         if code == SSH_FAILED:
             raise ChannelError("lost", f"the link to {self._spec.name} was cut while {command[0]} ran")
         return code
+
+    def sh(self, script: str, words: Sequence[str], deadline: Deadline) -> Answer:
+        """See `ShellSession.sh`; it is repeated as every request is."""
+        left = deadline.left()
+        answer = self._link.ask("sh", left + _SLACK_S, script=script, words=list(words), limit_s=left)
+        return Answer(count(answer, "code"), str(answer.get("text")))
 
     def close(self) -> None:
         """End the probes and the connection; never raises."""
