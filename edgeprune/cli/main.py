@@ -13,6 +13,7 @@ from edgeprune.cli.devices import devices_command
 from edgeprune.cli.inspect import inspect_command
 from edgeprune.cli.profile import profile_command
 from edgeprune.cli.run import run_command
+from edgeprune.cli.runs import runs_group
 from edgeprune.cli.shapley import shapley_command
 from edgeprune.cli.start import INTERRUPTED
 from edgeprune.cli.validate import validate_command
@@ -27,6 +28,7 @@ def cli() -> None:
 
 
 cli.add_command(run_command)
+cli.add_command(runs_group)
 cli.add_command(bench_group)
 cli.add_command(bundle_group)
 cli.add_command(devices_command)

@@ -14,26 +14,14 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 import edgeprune
+from edgeprune.cli.outcome import show_front, show_run
 from edgeprune.cli.screen import watching
 from edgeprune.core.store import RunFolder
-from edgeprune.pipeline.bounds import FRONT, PICTURE
+from edgeprune.pipeline.bounds import PICTURE
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units, to_plain
 from edgeprune.pipeline.stored import repeated, stored_config
-from edgeprune.report.front import front_lines, front_table, unpruned_line
-from edgeprune.report.table import (
-    budget_lines,
-    drawback_lines,
-    input_line,
-    layers_line,
-    left_out_lines,
-    next_step,
-    precisions_table,
-    staying_lines,
-    summary_table,
-)
 
 Command = Callable[..., Any]
 
@@ -127,49 +115,10 @@ def run_command(
         if as_json:
             click.echo(json.dumps(found.front, indent=1))
         else:
-            _show_front(found.front, found.folder, quiet)
+            show_front(found.front, found.folder, quiet)
         return found.exit_code
     if as_json:
         click.echo(json.dumps(outcome.result, indent=1))
     else:
-        _show(outcome.result, outcome.folder, quiet)
+        show_run(outcome.result, outcome.folder, quiet)
     return outcome.exit_code
-
-
-def _show_front(front: Any, folder: Path, quiet: bool) -> None:
-    console = Console(highlight=False, markup=False)
-    if not quiet:
-        console.print()
-        console.print(front_table(front))
-        console.print(unpruned_line(front), soft_wrap=True)
-    for line in front_lines(front):
-        console.print(line, soft_wrap=True)
-    for point in front["points"]:
-        if point["status"] != "impossible":
-            console.print(f"{folder / point['file']}", soft_wrap=True)
-    if not quiet:
-        console.print(f"{folder / FRONT}: every figure; {folder / PICTURE}: a picture of it", soft_wrap=True)
-
-
-def _show(result: Any, folder: Path, quiet: bool) -> None:
-    console = Console(highlight=False, markup=False)
-    if not quiet:
-        console.print()
-        console.print(summary_table(result))
-        if (precisions := precisions_table(result)) is not None:
-            console.print(precisions)
-        for line in left_out_lines(result):
-            console.print(line, soft_wrap=True)
-        console.print(f"layers {layers_line(result)}", soft_wrap=True)
-        for line in staying_lines(result):
-            console.print(line, soft_wrap=True)
-        console.print(input_line(result), soft_wrap=True)
-        if result["search"]["agent_sparsity"] is not None:
-            console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
-    for line in (*budget_lines(result), *drawback_lines(result)):
-        console.print(line, soft_wrap=True)
-    for item in (each for each in result["artifacts"] if each["exported"]):
-        console.print(f"{folder / item['path']}", soft_wrap=True)
-    if not quiet:
-        console.print(f"{folder / 'result.json'}: every figure and raw sample", soft_wrap=True)
-        console.print(next_step(result, folder), soft_wrap=True)

@@ -32,6 +32,8 @@ BENCH_SCHEMA = 1
 SHAPLEY_SCHEMA = 1
 #: `model.json` of a bundle.
 BUNDLE_SCHEMA = 1
+#: What `runs list --json` prints.
+RUNS_SCHEMA = 1
 #: What `inspect --json` prints.
 INSPECT_SCHEMA = 1
 #: What `profile --json` and `validate --json` print.
@@ -90,6 +92,24 @@ def open_database(
             base.execute("COMMIT")
         if found == 0:
             raise StorageError(f"{path} is not a file of edgeprune: it has no schema, and tables of others", hint)
+        check_schema(path, found, schema, hint)
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def read_database(path: Path, schema: int, *, hint: str, wait_s: float = 5.0) -> sqlite3.Connection:
+    """Open a SQLite file of ours to read it, also where another process writes it; nothing is made or changed.
+
+    Raises UsageError for a file of another schema, StorageError for another program's, sqlite3.Error for a damaged or
+    missing one.
+    """
+    base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=wait_s, isolation_level=None)
+    try:
+        found = int(base.execute("PRAGMA user_version").fetchone()[0])
+        if found == 0:
+            raise StorageError(f"{path} is not a file of edgeprune: it has no schema", hint)
         check_schema(path, found, schema, hint)
     except BaseException:
         base.close()

@@ -32,7 +32,7 @@ from edgeprune.core.lock import LOCK, OWNER, FolderLock
 from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source, short
-from edgeprune.core.schema import RESULT_SCHEMA, TRIALS_SCHEMA, open_database, read_stamped
+from edgeprune.core.schema import RESULT_SCHEMA, TRIALS_SCHEMA, open_database, read_database, read_stamped
 from edgeprune.core.trial import Candidate, Trial
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class RunFolder:
         if name is not None and not _NAME.fullmatch(name):
             raise UsageError(f"--name '{name}' is not a folder name", "use letters, digits, '.', '_' and '-'")
         if name is not None and (runs / name).exists():
-            if not _hardly_begun(runs / name):
+            if not hardly_begun(runs / name):
                 raise _taken(runs / name, name)
             return cls(runs / name)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80] or "run"
@@ -166,7 +166,7 @@ class RunFolder:
             stream.write(f"{time.monotonic() - self._started:9.1f} s  {line}\n")
 
 
-def _hardly_begun(path: Path) -> bool:
+def hardly_begun(path: Path) -> bool:
     """Whether a run was killed, or is only now, before it kept its settings: nothing is there to be resumed or lost."""
     known = {LOCK, OWNER, "result.json", "run.log"}
     return (path / LOCK).is_file() and all(each.name in known or is_temporary(each) for each in path.iterdir())
@@ -183,12 +183,16 @@ class TrialStore:
     written; so do all methods.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the file; one that is `read_only` must exist, may be another process's, and takes nothing in."""
         self._path = path
         self._source = Source(path, StorageError, START_ANEW)
         existed = path.exists()
         try:
-            self._db = open_database(path, TRIALS_SCHEMA, _TABLES, hint="start a new run")
+            if read_only:
+                self._db = read_database(path, TRIALS_SCHEMA, hint="read it with the version that wrote it")
+            else:
+                self._db = open_database(path, TRIALS_SCHEMA, _TABLES, hint="start a new run")
         except sqlite3.Error as error:
             if existed and not isinstance(error, sqlite3.OperationalError):
                 raise StorageError(f"cannot read {path}: {error}", START_ANEW) from error
@@ -247,11 +251,11 @@ class TrialStore:
         """Drop trials from index `count` on: of an earlier session that went further than its continuation."""
         self._write("DELETE FROM trials WHERE trial >= ?", (count,))
 
-    def trials(self) -> list[Trial]:
-        """All trials in order."""
+    def trials(self, first: int = 0) -> list[Trial]:
+        """All trials in order, from index `first` on."""
         columns = "trial, accuracy, ncr, bytes, reward, seconds, plan, cost, proposed, executed, failure"
         found = []
-        for row in self._rows(f"SELECT {columns} FROM trials ORDER BY trial"):
+        for row in self._rows(f"SELECT {columns} FROM trials WHERE trial >= ? ORDER BY trial", first):
             *figures, plan, cost, proposed, executed, failure = row
             source = Source(f"trial {row[0]} in {self._path}", StorageError, START_ANEW)
             names = ("trial", "accuracy", "ncr", "bytes", "reward", "seconds")

@@ -19,6 +19,7 @@ from edgeprune.papers.shapley_record import ShapleyResult
 from edgeprune.pipeline.export import PlanFile
 from edgeprune.pipeline.inspect import Inspection
 from edgeprune.pipeline.records.front import Front
+from edgeprune.pipeline.records.listed import RunsList
 from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Result
 from edgeprune.pipeline.tuned import TunedNote
 from edgeprune.profilers.records import Accuracy, Profiles, Scores
@@ -31,6 +32,7 @@ TABLES: Mapping[str, Any] = {
     f"## A front: `front.json`, schema {schema.FRONT_SCHEMA}": Front,
     f"## `plan.json`, schema {schema.PLAN_SCHEMA}": PlanFile,
     f"## `tuned/KEY-ROLE.json`, schema {schema.TUNED_SCHEMA}": TunedNote,
+    f"## `edgeprune runs list --json`, schema {schema.RUNS_SCHEMA}": RunsList,
     f"## `edgeprune inspect --json`, schema {schema.INSPECT_SCHEMA}": Inspection,
     f"## `edgeprune profile --json`, schema {schema.PROFILE_SCHEMA}": Profiles,
     f"## `edgeprune validate --json`, schema {schema.VALIDATE_SCHEMA}": Accuracy | Scores,
