@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from edgeprune.core.errors import UsageError
+from edgeprune.cli import completion
+from edgeprune.cli.commands import Commands
+from edgeprune.core.errors import EdgepruneError, UsageError
 from edgeprune.core.plain import to_json
 from edgeprune.core.store import RunFolder
 from edgeprune.core.text import printable
@@ -35,7 +38,7 @@ _runs_dir = click.option(
 )
 
 
-@click.group("runs")
+@click.group("runs", cls=Commands)
 def runs_group() -> None:
     """Runs that were made: list, show, export, remove."""
 
@@ -57,6 +60,9 @@ def list_command(runs_dir: Path, as_json: bool) -> int:
     from edgeprune.report.runs import runs_table  # noqa: PLC0415
 
     console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # Without a terminal there is no width to fold to, and whoever reads it wants whole words.
+        console.width = 500
     console.print(runs_table(plain["runs"], datetime.now().astimezone()))
     remarks = [line for run in found if (line := _remark(run, runs_dir / run.name))]
     for line in ["", *remarks] if remarks else []:
@@ -65,7 +71,7 @@ def list_command(runs_dir: Path, as_json: bool) -> int:
 
 
 @runs_group.command("show", epilog="Exit codes: 0 done, 1 the run is damaged, 2 usage.")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.runs)
 @_runs_dir
 def show_command(name: str, runs_dir: Path) -> int:
     """Print what the run NAME printed at its end; of one that has not ended what is there."""
@@ -86,7 +92,7 @@ def show_command(name: str, runs_dir: Path) -> int:
 
 
 @runs_group.command("rm", epilog="Exit codes: 0 done, 1 a folder cannot be removed, 2 usage, or a run goes on.")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.runs)
 @_runs_dir
 @click.option("--yes", is_flag=True, help="do not ask")
 def rm_command(names: tuple[str, ...], runs_dir: Path, yes: bool) -> int:
@@ -107,7 +113,7 @@ def rm_command(names: tuple[str, ...], runs_dir: Path, yes: bool) -> int:
 
 
 @runs_group.command("export", epilog="Exit codes: 0 done, 1 a file cannot be written, 2 usage.")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.runs)
 @_runs_dir
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="a row a trial")
 @click.option(
@@ -153,12 +159,7 @@ def _show_unfinished(run: Listed, folder: Path) -> None:
     asked = f"{run.model} on {run.data}, {run.device}" if run.model else "its settings are not written yet"
     lines = [f"{run.name}: {asked}"]
     if (folder / "trials.sqlite").is_file():
-        trials = read_trials(folder)
-        best = max(trials, key=lambda trial: trial.reward)
-        lines.append(
-            f"{len(trials)} trials; the best by its reward: trial {best.index}, score {best.candidate.accuracy:.4f}, "
-            f"NCR {best.candidate.ncr:.2f}"
-        )
+        lines.append(_told_trials(folder))
     there = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
     lines.append(f"there: {', '.join(there)}")
     for line in lines:
@@ -170,6 +171,16 @@ def _show_unfinished(run: Listed, folder: Path) -> None:
             for line in deque(stream, maxlen=_LAST):
                 click.echo(f"  {printable(line.rstrip())}")
     click.echo(printable(_remark(run, folder)))
+
+
+def _told_trials(folder: Path) -> str:
+    try:
+        trials = read_trials(folder)
+    except EdgepruneError as error:
+        return error.message
+    best = max(trials, key=lambda trial: trial.reward)
+    score, ncr = best.candidate.accuracy, best.candidate.ncr
+    return f"{len(trials)} trials; the best by its reward: trial {best.index}, score {score:.4f}, NCR {ncr:.2f}"
 
 
 def _channels(folder: Path) -> dict[str, int]:

@@ -22,6 +22,8 @@ PLAN_SCHEMA = 2
 TUNED_SCHEMA = 2
 #: `front.json`.
 FRONT_SCHEMA = 2
+#: `status.json`.
+STATUS_SCHEMA = 1
 #: `trials.sqlite`.
 TRIALS_SCHEMA = 1
 #: `measurements.sqlite`.

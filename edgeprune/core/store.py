@@ -3,6 +3,7 @@
 runs/NAME/
 ├── result.json        the outcome; written at every end, good or bad
 ├── .lock, .owner      who writes here now (see `core.lock`)
+├── status.json        where it is while it goes on, for whoever watches
 ├── config.json        the settings, so that the run can be resumed
 ├── trials.sqlite      every trial and every evaluation (documented in docs/interfaces.md)
 ├── tuned/             finalists and winners, so that nothing is tuned twice (see `pipeline.tuned`)
@@ -46,6 +47,8 @@ CREATE TABLE trials (
 CREATE TABLE evaluations (plan_key TEXT PRIMARY KEY, accuracy REAL NOT NULL, ncr REAL NOT NULL);
 """
 
+#: Where a run is, for whoever watches it.
+STATUS = "status.json"
 #: Folder of the files that candidates are measured as, while a search goes on.
 CANDIDATES = "candidates"
 #: What a damaged run needs; a run cannot be continued on figures that are not its own.
@@ -168,7 +171,7 @@ class RunFolder:
 
 def hardly_begun(path: Path) -> bool:
     """Whether a run was killed, or is only now, before it kept its settings: nothing is there to be resumed or lost."""
-    known = {LOCK, OWNER, "result.json", "run.log"}
+    known = {LOCK, OWNER, STATUS, "result.json", "run.log"}
     return (path / LOCK).is_file() and all(each.name in known or is_temporary(each) for each in path.iterdir())
 
 
@@ -278,6 +281,10 @@ class TrialStore:
                 )
             )
         return found
+
+    def count(self) -> int:
+        """How many trials there are."""
+        return int(self._rows("SELECT count(*) FROM trials")[0][0])
 
     def remember(self, plan_key: str, accuracy: float, ncr: float) -> None:
         """Keep the accuracy of a plan, so that a resumed run need not find it again."""

@@ -24,6 +24,9 @@ from edgeprune.pipeline.stored import finished, finished_front
 #: How a run may stand whose result.json can be read, but for those that end with an outcome.
 _UNFINISHED = tuple(status for status in get_args(Status) if status not in get_args(Ended))
 
+#: 2100-01-01, in seconds since 1970.
+_LATEST = 4102444800.0
+
 
 def list_runs(runs: Path) -> list[Listed]:
     """Every run of a folder, the newest first; none where the folder is missing.
@@ -170,7 +173,8 @@ def _when(folder: Path) -> str:
             break
         except OSError:
             continue
-    return datetime.fromtimestamp(seconds).astimezone().isoformat("T", "seconds")
+    # A file may claim any time, and a date has four digits for its year.
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST)).astimezone().isoformat("T", "seconds")
 
 
 def _finished(folder: Path, status: State, common: dict[str, Any]) -> Listed:

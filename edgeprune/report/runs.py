@@ -44,6 +44,17 @@ def runs_table(runs: Sequence[Run], now: datetime) -> Table:
     return table
 
 
+def outcome_lines(run: Run) -> list[str]:
+    """What came of a run, a line each; of a front one a bound."""
+    lines = []
+    for outcome in run["outcomes"]:
+        asked = f"{outcome['bound']}: " if outcome["bound"] else ""
+        latency, quality = _figures(outcome, run["metric"])
+        told = f"latency {latency}, {run['metric']} {quality}, {outcome['file']}" if quality else "no network keeps it"
+        lines.append(f"{ANSWERS[outcome['answer']]:8} {asked}{told}")
+    return lines
+
+
 def _cell(text: str) -> str:
     """What a file said must not steer the terminal."""
     return escape(printable(text))

@@ -134,6 +134,17 @@ def test_show_tells_what_is_there_of_an_unfinished_run(run: Run) -> None:
     assert said.out.splitlines()[-1].endswith("continue with: edgeprune run --resume killed")
 
 
+def test_show_tells_the_rest_where_there_are_no_trials_or_damaged_ones(run: Run) -> None:
+    folder = begun(RUNS, "killed")
+    add_trials(folder)
+    assert "run 'killed' has no trials yet" in run("show", "killed").out
+    (folder / "trials.sqlite").write_bytes(b"no database " * 500)
+    said = run("show", "killed")
+    assert (said.code, said.err) == (0, "")
+    assert "cannot read runs/killed/trials.sqlite" in said.out
+    assert "--resume killed" in said.out
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "says"),
     [

@@ -21,6 +21,7 @@ from edgeprune.pipeline.inspect import Inspection
 from edgeprune.pipeline.records.front import Front
 from edgeprune.pipeline.records.listed import RunsList
 from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Result
+from edgeprune.pipeline.records.status import RunStatus
 from edgeprune.pipeline.tuned import TunedNote
 from edgeprune.profilers.records import Accuracy, Profiles, Scores
 
@@ -29,6 +30,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding
 TABLES: Mapping[str, Any] = {
     f"## `result.json`, schema {schema.RESULT_SCHEMA}": Result | EndedEarly | FrontHeader,
     "## Settings of a measurement": MeasureSettings,
+    f"## `status.json`, schema {schema.STATUS_SCHEMA}": RunStatus,
     f"## A front: `front.json`, schema {schema.FRONT_SCHEMA}": Front,
     f"## `plan.json`, schema {schema.PLAN_SCHEMA}": PlanFile,
     f"## `tuned/KEY-ROLE.json`, schema {schema.TUNED_SCHEMA}": TunedNote,
