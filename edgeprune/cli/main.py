@@ -18,6 +18,7 @@ PLACES = {
     "bench": "edgeprune.cli.bench:bench_group",
     "bundle": "edgeprune.cli.bundle:bundle_group",
     "devices": "edgeprune.cli.devices:devices_command",
+    "init": "edgeprune.cli.init:init_command",
     "inspect": "edgeprune.cli.inspect:inspect_command",
     "profile": "edgeprune.cli.profile:profile_command",
     "run": "edgeprune.cli.run:run_command",

@@ -132,4 +132,6 @@ class Follower:
         file = self.folder / f"baseline.{RUNTIMES[config.runtime or 'onnxruntime'].format.name}"
         if cost is None or not file.is_file():
             return None
-        return Reference(cost.against_median, cost.against_peak_bytes, file.stat().st_size)
+        found = Reference(cost.against_median, cost.against_peak_bytes, file.stat().st_size)
+        # Shares of nothing cannot be told: the file is only just being written, or a heap was not read.
+        return found if min(found.latency, found.memory, found.bytes) > 0 else None

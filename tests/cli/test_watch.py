@@ -7,14 +7,14 @@ import os
 import pty
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from fakes.made_results import made_result
 from fakes.made_runs import TRIALS, add_trials, begun, ended_early, finished_front, finished_run, made_trial
+from fuzzing.mutations import mutate
 
 from edgeprune.cli import watch
 from edgeprune.cli.main import main
@@ -47,25 +47,21 @@ def write_status(folder: Path, **fields: object) -> None:
     RunFolder(folder).write_json("status.json", to_json(RunStatus(**({"stage": "search", "seconds": 9.0} | fields))))  # type: ignore[arg-type]
 
 
-def test_a_run_is_followed_to_its_end(watched: Watch) -> None:
+def test_a_run_is_followed_to_its_end(watched: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = begun(RUNS, "r", max_latency="0.6x")
     (folder / "baseline.onnx").write_bytes(b"123")
     write_status(folder, step=Step(title="searching", done=1, total=4, seconds=2.0, note="reward 1"))
     lock = RunFolder(folder).own()
 
-    def go_on() -> None:
-        time.sleep(0.3)
-        add_trials(folder, *TRIALS)
-        time.sleep(0.6)
+    def end() -> None:
         RunFolder(folder).write_json("result.json", made_result())
         write_status(folder, stage="validate", exit_code=0)
-        time.sleep(0.2)
-        lock.close()
 
-    runs = threading.Thread(target=go_on)
-    runs.start()
+    # What the run does between one look and the next.
+    steps = iter((lambda: None, lambda: add_trials(folder, *TRIALS), lambda: None, end, lock.close))
+    monkeypatch.setattr(watch.time, "sleep", lambda _: next(steps)())
     code, out, err = watched("r")
-    runs.join()
+    assert next(steps, None) is None
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "r: search; searching"
@@ -161,6 +157,26 @@ def test_what_is_damaged_is_no_traceback(watched: Watch) -> None:
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "cannot read runs/r/result.json" in err
     assert watched("none")[::2] == (2, "error: no run 'none' in runs; runs that are there: r\n")
+
+
+def test_damage_anywhere_is_no_error_of_a_look(tmp_path: Path) -> None:
+    folder = finished_front(tmp_path, "r")
+    (folder / "baseline.onnx").write_bytes(b"123")
+    write_status(folder, step=Step(title="searching", done=1, total=4, seconds=2.0, note=""))
+    states = set()
+    for name in ("status.json", "trials.sqlite", "config.json", "result.json", "front.json", ".owner"):
+        path = folder / name
+        whole = path.read_bytes() if path.exists() else b'{"host": "h", "node": "n", "pid": 1, "since": "noon"}'
+        for seed in range(40):
+            path.write_bytes(mutate(name, whole, Random(f"{name} {seed}")))
+            follower = Follower(folder)
+            look = follower.look()
+            assert watch._lines(look)
+            assert watch._line(look)
+            states.add(look.run.state)
+            follower.close()
+        path.write_bytes(whole)
+    assert {"damaged", "budget-not-met", "other version"} <= states
 
 
 def test_watching_writes_nothing(watched: Watch) -> None:

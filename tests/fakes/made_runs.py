@@ -37,6 +37,7 @@ def add_trials(folder: Path, *trials: Trial) -> None:
     store = TrialStore(folder / "trials.sqlite")
     for trial in trials:
         store.add(trial)
+    store.remember("k", 0.5, 3.0)
     store.close()
 
 

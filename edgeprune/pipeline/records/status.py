@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from edgeprune.core.schema import STATUS_SCHEMA
 from edgeprune.core.version import VERSION
-from edgeprune.pipeline.records.figures import Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,4 +38,4 @@ class RunStatus:
     #: None between two steps.
     step: Step | None = None
     #: That of `edgeprune run`, once the run has ended.
-    exit_code: Count | None = None
+    exit_code: Annotated[int, Field(ge=0, le=255)] | None = None
