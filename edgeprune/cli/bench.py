@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from edgeprune.cli.commands import Commands
 from edgeprune.cli.screen import watching
 from edgeprune.core.errors import UsageError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.units import parse_latency
 
 
-@click.group("bench")
+@click.group("bench", cls=Commands)
 def bench_group() -> None:
     """Compare methods on the papers' networks, or on convolutional ones."""
 

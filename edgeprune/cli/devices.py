@@ -11,6 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from edgeprune.cli import completion
+from edgeprune.cli.commands import Commands
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.plain import to_json
 from edgeprune.core.runtimes import RuntimeName
@@ -29,7 +31,7 @@ take the build for the phone's processor (mostly android_aarch64) and give its p
 edgeprune devices add {name} {address} --benchmark-model PATH --replace"""
 
 
-@click.group("devices")
+@click.group("devices", cls=Commands)
 def devices_command() -> None:
     """Devices to measure on: add, list, check, set up."""
 
@@ -71,7 +73,7 @@ def list_command(as_json: bool) -> None:
 
 
 @devices_command.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.devices)
 def remove_command(name: str) -> None:
     """Take a device out of the device book."""
     file = book.remove(name)
@@ -81,7 +83,7 @@ def remove_command(name: str) -> None:
 
 
 @devices_command.command("check", epilog="Exit codes: 0 nothing failed (warnings may be there), 4 something did.")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.devices)
 @click.option("--json", "as_json", is_flag=True, help="print JSON instead of the table")
 def check_command(name: str, as_json: bool) -> int:
     """Examine a device: is it fit to measure on, and what to do if not."""
@@ -98,7 +100,7 @@ def check_command(name: str, as_json: bool) -> int:
 
 
 @devices_command.command("setup")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.devices)
 @click.option("--dry-run", is_flag=True, help="say what would be done")
 def setup_command(name: str, dry_run: bool) -> None:
     """Install the runtimes a device needs: over ssh into an environment of its own; an emulated device as a whole."""
@@ -118,7 +120,7 @@ def setup_command(name: str, dry_run: bool) -> None:
 
 
 @devices_command.command("clean")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.devices)
 def clean_command(name: str) -> None:
     """Remove the models that earlier runs kept on a device."""
     with open_session(find_device(name)) as session:

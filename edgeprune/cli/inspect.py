@@ -11,6 +11,7 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
+from edgeprune.cli import completion
 from edgeprune.cli.screen import watching
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
@@ -19,13 +20,25 @@ from edgeprune.devices import find_device, open_session
 
 
 @click.command("inspect", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 4 device trouble, 130 interrupted.")
-@click.argument("model")
-@click.option("--data", default="digits", show_default=True, metavar="DATA", help="as in a run; it tells the input")
+@click.argument("model", shell_complete=completion.models)
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="DATA",
+    shell_complete=completion.data_sets,
+    help="as in a run; it tells the input",
+)
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="where the standard data sets' files are"
 )
 @click.option("--task", metavar="TASK", help="as in a run [worked out]")
-@click.option("--device", metavar="NAME", help="measure every group at its narrowest there; local is this machine")
+@click.option(
+    "--device",
+    metavar="NAME",
+    shell_complete=completion.devices,
+    help="measure every group at its narrowest there; local is this machine",
+)
 @click.option("--runtime", type=click.Choice(get_args(RuntimeName)), help="which one [the device's, or onnxruntime]")
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="threads of the runtime [the device's, or 1]")
 @click.option("--prune-inputs/--no-prune-inputs", default=None, help="as in a run")

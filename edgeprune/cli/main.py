@@ -7,39 +7,35 @@ import sys
 
 import click
 
-from edgeprune.cli.bench import bench_group
-from edgeprune.cli.bundle import bundle_group
-from edgeprune.cli.compare import compare_command
-from edgeprune.cli.deploy import deploy_command
-from edgeprune.cli.devices import devices_command
-from edgeprune.cli.export import export_command
-from edgeprune.cli.inspect import inspect_command
-from edgeprune.cli.profile import profile_command
-from edgeprune.cli.run import run_command
-from edgeprune.cli.shapley import shapley_command
+from edgeprune.cli.commands import LazyCommands
 from edgeprune.cli.start import INTERRUPTED
-from edgeprune.cli.validate import validate_command
 from edgeprune.core.errors import EdgepruneError
+from edgeprune.core.text import printable
 from edgeprune.core.version import VERSION
 
+#: Where each command is.
+PLACES = {
+    "bench": "edgeprune.cli.bench:bench_group",
+    "bundle": "edgeprune.cli.bundle:bundle_group",
+    "compare": "edgeprune.cli.compare:compare_command",
+    "deploy": "edgeprune.cli.deploy:deploy_command",
+    "devices": "edgeprune.cli.devices:devices_command",
+    "export": "edgeprune.cli.export:export_command",
+    "init": "edgeprune.cli.init:init_command",
+    "inspect": "edgeprune.cli.inspect:inspect_command",
+    "profile": "edgeprune.cli.profile:profile_command",
+    "run": "edgeprune.cli.run:run_command",
+    "runs": "edgeprune.cli.runs:runs_group",
+    "shapley": "edgeprune.cli.shapley:shapley_command",
+    "validate": "edgeprune.cli.validate:validate_command",
+    "watch": "edgeprune.cli.watch:watch_command",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=LazyCommands, places=PLACES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="edgeprune")
 def cli() -> None:
     """Prune a trained network for an edge device, export it, and prove it on that device."""
-
-
-cli.add_command(run_command)
-cli.add_command(bench_group)
-cli.add_command(bundle_group)
-cli.add_command(compare_command)
-cli.add_command(deploy_command)
-cli.add_command(devices_command)
-cli.add_command(export_command)
-cli.add_command(inspect_command)
-cli.add_command(profile_command)
-cli.add_command(validate_command)
-cli.add_command(shapley_command)
 
 
 # Threads of torch that wait must sleep: spinning ones slow down the probe that is measured next, and on a machine with
@@ -79,4 +75,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _say(line: str) -> None:
     # What the user typed is repeated in messages, and may hold what moves the terminal's cursor.
-    click.echo("".join(c if c.isprintable() else "?" for c in line), err=True)
+    click.echo(printable(line), err=True)

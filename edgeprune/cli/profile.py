@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from edgeprune.cli import completion
 from edgeprune.cli.inputs import input_option, shape_option, signature_option
 from edgeprune.cli.screen import watching
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
@@ -43,7 +44,14 @@ _TABLE_COLUMNS = 110
 
 @click.command("profile", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 4 device trouble, 130 interrupted.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("--device", default="local", show_default=True, metavar="NAME", help="where it is measured")
+@click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.devices,
+    help="where it is measured",
+)
 @click.option("--against", type=click.Path(path_type=Path), metavar="FILE", help="race every file with this one, too")
 @shape_option
 @input_option

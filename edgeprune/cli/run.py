@@ -14,28 +14,33 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 import edgeprune
+from edgeprune.cli import completion
+from edgeprune.cli.outcome import show_front, show_run
 from edgeprune.cli.screen import watching
 from edgeprune.core.store import RunFolder
-from edgeprune.pipeline.bounds import FRONT, PICTURE
-from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units, to_plain
+from edgeprune.pipeline.bounds import PICTURE
+from edgeprune.pipeline.config import SECTIONS, RunConfig, make_config, read_toml, refuse_units, to_plain
 from edgeprune.pipeline.stored import repeated, stored_config
-from edgeprune.report.front import front_lines, front_table, unpruned_line
-from edgeprune.report.table import (
-    budget_lines,
-    drawback_lines,
-    input_line,
-    layers_line,
-    left_out_lines,
-    next_step,
-    precisions_table,
-    staying_lines,
-    summary_table,
-)
 
 Command = Callable[..., Any]
+
+#: What a shell completes for an option.
+_COMPLETED = {"data": completion.data_sets, "model": completion.models, "device": completion.devices}
+#: Letters that the choices of an option may have before its name in the help; others follow the text.
+_MOST = 60
+#: Shown below the options; each is at most 78 columns wide.
+_EXAMPLES = (
+    "edgeprune run",
+    "edgeprune run --data mnist --model lenet-300-100 --expect-ncr 3.46",
+    "edgeprune run --data photos.zip --model net.py:network \\",
+    "    --weights net.safetensors --max-latency 0.6x --max-drop 1",
+    "edgeprune run --data mnist --max-latency 0.8x,0.6x,0.4x  # one network each",
+    "edgeprune run --device rpi4 --precision fp32,int8 --max-latency 5ms",
+    "edgeprune run --config edgeprune.toml  # edgeprune init writes one",
+    "edgeprune run --resume NAME",
+)
 
 
 class _Number(click.types.FloatParamType):
@@ -59,11 +64,19 @@ def options(command: Command, names: Container[str] | None = None) -> Command:
             # A number, or several of them with commas.
             kind = str if str in parts else parts[0]
         flag = "--" + field.name.replace("_", "-")
-        extra: dict[str, Any] = {"default": None, "help": _help(field), "metavar": field.metadata["metavar"] or None}
+        extra: dict[str, Any] = {
+            "default": None,
+            "help": _help(field),
+            "metavar": field.metadata["metavar"] or None,
+            "shell_complete": _COMPLETED.get(field.name),
+        }
         if kind is bool:
             flag = f"{flag}/--no-{flag[2:]}"
         elif get_origin(kind) is Literal:
-            extra |= {"type": click.Choice(get_args(kind)), "metavar": None}
+            choices = get_args(kind)
+            extra |= {"type": click.Choice(choices), "metavar": None}
+            if len("|".join(choices)) > _MOST:
+                extra |= {"metavar": "NAME", "help": f"{extra['help']} One of: {', '.join(choices)}"}
         else:
             extra["type"] = {Path: click.Path(path_type=Path), float: _Number()}.get(kind, kind)
         command = click.option(flag, field.name, **extra)(command)
@@ -75,8 +88,33 @@ def _help(field: dataclasses.Field[Any]) -> str:
     return text if field.default is None else f"{text} [{field.default}]"
 
 
+class _RunCommand(click.Command):
+    """`run`, whose many options stand in sections, as in docs/options.md."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, section by section, then what they may name, and examples."""
+        section_of = {field.name: field.metadata["section"] for field in dataclasses.fields(RunConfig)}
+        for section, title in [*SECTIONS.items(), (None, "The command itself")]:
+            shown = [each for each in self.get_params(ctx) if section_of.get(each.name or "") == section]
+            rows = [row for each in shown if (row := each.get_help_record(ctx)) is not None]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+        from edgeprune.data.catalog import DATASETS  # noqa: PLC0415 - for this page alone
+        from edgeprune.models.names import MODELS  # noqa: PLC0415
+
+        with formatter.section("Networks of the zoo, for --model"):
+            formatter.write_dl(list(MODELS.items()))
+        with formatter.section("Data sets with a name, for --data"):
+            formatter.write_dl([(name, known.about) for name, known in DATASETS.items()])
+        with formatter.section("Examples"):
+            for line in _EXAMPLES:
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
 @click.command(
-    "run", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 3 budget not met, 4 device trouble, 130 interrupted."
+    "run",
+    cls=_RunCommand,
+    epilog="Exit codes: 0 done, 1 failed here, 2 usage, 3 budget not met, 4 device trouble, 130 interrupted.",
 )
 @options
 @click.option(
@@ -87,7 +125,10 @@ def _help(field: dataclasses.Field[Any]) -> str:
     help="a TOML file of these options, or the result.json of a run to repeat; flags win",
 )
 @click.option(
-    "--resume", metavar="NAME", help="continue an interrupted run, or give a finished one more of what it had"
+    "--resume",
+    metavar="NAME",
+    shell_complete=completion.runs,
+    help="continue an interrupted run, or give a finished one more of what it had",
 )
 @click.option("--quiet", is_flag=True, help="no progress; only the outcome")
 @click.option(
@@ -129,49 +170,10 @@ def run_command(
         if as_json:
             click.echo(json.dumps(found.front, indent=1))
         else:
-            _show_front(found.front, found.folder, quiet)
+            show_front(found.front, found.folder, quiet)
         return found.exit_code
     if as_json:
         click.echo(json.dumps(outcome.result, indent=1))
     else:
-        _show(outcome.result, outcome.folder, quiet)
+        show_run(outcome.result, outcome.folder, quiet)
     return outcome.exit_code
-
-
-def _show_front(front: Any, folder: Path, quiet: bool) -> None:
-    console = Console(highlight=False, markup=False)
-    if not quiet:
-        console.print()
-        console.print(front_table(front))
-        console.print(unpruned_line(front), soft_wrap=True)
-    for line in front_lines(front):
-        console.print(line, soft_wrap=True)
-    for point in front["points"]:
-        if point["status"] != "impossible":
-            console.print(f"{folder / point['file']}", soft_wrap=True)
-    if not quiet:
-        console.print(f"{folder / FRONT}: every figure; {folder / PICTURE}: a picture of it", soft_wrap=True)
-
-
-def _show(result: Any, folder: Path, quiet: bool) -> None:
-    console = Console(highlight=False, markup=False)
-    if not quiet:
-        console.print()
-        console.print(summary_table(result))
-        if (precisions := precisions_table(result)) is not None:
-            console.print(precisions)
-        for line in left_out_lines(result):
-            console.print(line, soft_wrap=True)
-        console.print(f"layers {layers_line(result)}", soft_wrap=True)
-        for line in staying_lines(result):
-            console.print(line, soft_wrap=True)
-        console.print(input_line(result), soft_wrap=True)
-        if result["search"]["agent_sparsity"] is not None:
-            console.print(f"agent sparsity {100 * result['search']['agent_sparsity']:.1f} %")
-    for line in (*budget_lines(result), *drawback_lines(result)):
-        console.print(line, soft_wrap=True)
-    for item in (each for each in result["artifacts"] if each["exported"]):
-        console.print(f"{folder / item['path']}", soft_wrap=True)
-    if not quiet:
-        console.print(f"{folder / 'result.json'}: every figure and raw sample", soft_wrap=True)
-        console.print(next_step(result, folder), soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from edgeprune.cli import completion
 from edgeprune.cli.inputs import input_option, shape_option, signature_option
 from edgeprune.cli.screen import watching
 from edgeprune.core.errors import UsageError
@@ -29,7 +30,13 @@ from edgeprune.tasks.names import MetricName, check_task
 
 @click.command("validate", epilog="Exit codes: 0 done, 1 failed here, 2 usage, 4 device trouble, 130 interrupted.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-@click.option("--data", required=True, metavar="DATA", help="as for run: its test images are what counts")
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    shell_complete=completion.data_sets,
+    help="as for run: its test images are what counts",
+)
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="where the standard data sets' files are"
 )
@@ -39,8 +46,20 @@ from edgeprune.tasks.names import MetricName, check_task
     help="as for run: what the file is for, or FILE.py:FUNCTION [what the file says of itself, else worked out from "
     "the targets, and said]",
 )
-@click.option("--metric", type=click.Choice(get_args(MetricName)), help="what counts, as for run [the task's first]")
-@click.option("--device", default="local", show_default=True, metavar="NAME", help="where it is validated")
+@click.option(
+    "--metric",
+    type=click.Choice(get_args(MetricName)),
+    metavar="NAME",
+    help="what counts, as for run [the task's first]",
+)
+@click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completion.devices,
+    help="where it is validated",
+)
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="threads of the runtime [the device's, or 1]")
 @click.option("--images", type=click.IntRange(1), metavar="N", help="only the first so many test images")
 @click.option(

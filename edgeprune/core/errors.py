@@ -96,6 +96,11 @@ class SurgeryError(EdgepruneError):
     """A pruned network does not run, or does not equal the masked one."""
 
 
+def nearest_first(word: str, known: Iterable[str]) -> list[str]:
+    """The known words, those that are most like `word` first."""
+    return sorted(known, key=lambda each: (-difflib.SequenceMatcher(None, word, each).ratio(), each))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest known word as a hint, or all of them: "minst" of ["mnist"] -> "did you mean 'mnist'?"."""
     known = sorted(known)

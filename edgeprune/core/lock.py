@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import platform
 import threading
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -102,6 +104,30 @@ class FolderLock:
         while not self._ended.wait(_TOUCH_S):
             with contextlib.suppress(OSError):
                 os.utime(self._note)
+
+
+def holder(folder: Path) -> str:
+    """Who owns a folder now, in words, or "" where nobody does. Nothing is written there, and nobody is kept out.
+
+    Where the lock cannot be looked at, the note alone decides: of a process of this machine whether it lives, of
+    another machine's whether the note was touched lately.
+    """
+    note = _read(folder / OWNER)
+    try:
+        with (folder / LOCK).open("rb") as stream:
+            # The lock is shared and let go of at once: a process that begins at this moment waits longer than that.
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "another process" if note is None else str(note)
+    except OSError:
+        if note is not None and note.host == this_host() and alive(note.pid):
+            return str(note)
+    if note is None or note.host == this_host():
+        return ""
+    with contextlib.suppress(OSError):
+        if time.time() - (folder / OWNER).stat().st_mtime < _STALE_S:
+            return str(note)
+    return ""
 
 
 def discard_empty(folder: Path) -> None:

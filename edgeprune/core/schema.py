@@ -22,6 +22,8 @@ PLAN_SCHEMA = 2
 TUNED_SCHEMA = 2
 #: `front.json`.
 FRONT_SCHEMA = 2
+#: `status.json`.
+STATUS_SCHEMA = 1
 #: `trials.sqlite`.
 TRIALS_SCHEMA = 2
 #: `measurements.sqlite`.
@@ -36,6 +38,8 @@ EXPORT_SCHEMA = 1
 BUNDLE_SCHEMA = 1
 #: `deploy.json` of a release on a device.
 DEPLOY_SCHEMA = 1
+#: What `runs list --json` prints.
+RUNS_SCHEMA = 1
 #: What `inspect --json` prints.
 INSPECT_SCHEMA = 1
 #: What `profile --json` and `validate --json` print.
@@ -98,6 +102,24 @@ def open_database(
             base.execute("COMMIT")
         if found == 0:
             raise StorageError(f"{path} is not a file of edgeprune: it has no schema, and tables of others", hint)
+        check_schema(path, found, schema, hint)
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def read_database(path: Path, schema: int, *, hint: str, wait_s: float = 5.0) -> sqlite3.Connection:
+    """Open a SQLite file of ours to read it, also where another process writes it; nothing is made or changed.
+
+    Raises UsageError for a file of another schema, StorageError for another program's, sqlite3.Error for a damaged or
+    missing one.
+    """
+    base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=wait_s, isolation_level=None)
+    try:
+        found = int(base.execute("PRAGMA user_version").fetchone()[0])
+        if found == 0:
+            raise StorageError(f"{path} is not a file of edgeprune: it has no schema", hint)
         check_schema(path, found, schema, hint)
     except BaseException:
         base.close()

@@ -3,6 +3,7 @@
 runs/NAME/
 ├── result.json        the outcome; written at every end, good or bad
 ├── .lock, .owner      who writes here now (see `core.lock`)
+├── status.json        where it is while it goes on, for whoever watches
 ├── config.json        the settings, so that the run can be resumed
 ├── trials.sqlite      every trial and every evaluation (documented in docs/interfaces.md)
 ├── tuned/             finalists and winners, so that nothing is tuned twice (see `pipeline.tuned`)
@@ -33,7 +34,7 @@ from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.plain import to_json
 from edgeprune.core.reading import Source, short
 from edgeprune.core.runtimes import Precision
-from edgeprune.core.schema import RESULT_SCHEMA, TRIALS_SCHEMA, open_database, read_stamped
+from edgeprune.core.schema import RESULT_SCHEMA, TRIALS_SCHEMA, open_database, read_database, read_stamped
 from edgeprune.core.trial import Candidate, Trial
 
 T = TypeVar("T")
@@ -47,6 +48,8 @@ CREATE TABLE trials (
 CREATE TABLE evaluations (plan_key TEXT PRIMARY KEY, accuracy REAL NOT NULL, ncr REAL NOT NULL);
 """
 
+#: Where a run is, for whoever watches it.
+STATUS = "status.json"
 #: Folder of the files that candidates are measured as, while a search goes on.
 CANDIDATES = "candidates"
 #: What a damaged run needs; a run cannot be continued on figures that are not its own.
@@ -94,7 +97,7 @@ class RunFolder:
         if name is not None and not _NAME.fullmatch(name):
             raise UsageError(f"--name '{name}' is not a folder name", "use letters, digits, '.', '_' and '-'")
         if name is not None and (runs / name).exists():
-            if not _hardly_begun(runs / name):
+            if not hardly_begun(runs / name):
                 raise _taken(runs / name, name)
             return cls(runs / name)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:80] or "run"
@@ -168,9 +171,9 @@ class RunFolder:
             stream.write(f"{time.monotonic() - self._started:9.1f} s  {line}\n")
 
 
-def _hardly_begun(path: Path) -> bool:
+def hardly_begun(path: Path) -> bool:
     """Whether a run was killed, or is only now, before it kept its settings: nothing is there to be resumed or lost."""
-    known = {LOCK, OWNER, "result.json", "run.log"}
+    known = {LOCK, OWNER, STATUS, "result.json", "run.log"}
     return (path / LOCK).is_file() and all(each.name in known or is_temporary(each) for each in path.iterdir())
 
 
@@ -185,12 +188,16 @@ class TrialStore:
     written; so do all methods.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the file; one that is `read_only` must exist, may be another process's, and takes nothing in."""
         self._path = path
         self._source = Source(path, StorageError, START_ANEW)
         existed = path.exists()
         try:
-            self._db = open_database(path, TRIALS_SCHEMA, _TABLES, hint="start a new run")
+            if read_only:
+                self._db = read_database(path, TRIALS_SCHEMA, hint="read it with the version that wrote it")
+            else:
+                self._db = open_database(path, TRIALS_SCHEMA, _TABLES, hint="start a new run")
         except sqlite3.Error as error:
             if existed and not isinstance(error, sqlite3.OperationalError):
                 raise StorageError(f"cannot read {path}: {error}", START_ANEW) from error
@@ -250,11 +257,11 @@ class TrialStore:
         """Drop trials from index `count` on: of an earlier session that went further than its continuation."""
         self._write("DELETE FROM trials WHERE trial >= ?", (count,))
 
-    def trials(self) -> list[Trial]:
-        """All trials in order."""
+    def trials(self, first: int = 0) -> list[Trial]:
+        """All trials in order, from index `first` on."""
         columns = "trial, accuracy, ncr, bytes, reward, seconds, precision, plan, cost, proposed, executed, failure"
         found = []
-        for row in self._rows(f"SELECT {columns} FROM trials ORDER BY trial"):
+        for row in self._rows(f"SELECT {columns} FROM trials WHERE trial >= ? ORDER BY trial", first):
             *figures, plan, cost, proposed, executed, failure = row
             source = Source(f"trial {row[0]} in {self._path}", StorageError, START_ANEW)
             names = ("trial", "accuracy", "ncr", "bytes", "reward", "seconds", "precision")
@@ -278,6 +285,10 @@ class TrialStore:
                 )
             )
         return found
+
+    def count(self) -> int:
+        """How many trials there are."""
+        return int(self._rows("SELECT count(*) FROM trials")[0][0])
 
     def remember(self, plan_key: str, accuracy: float, ncr: float) -> None:
         """Keep the accuracy of a plan, so that a resumed run need not find it again."""

@@ -21,3 +21,8 @@ def shorten(text: str, most: int) -> str:
 def first_line(error: Exception) -> str:
     """What somebody else's error says, on one short line; its type where it says nothing."""
     return shorten((str(error).strip() or type(error).__name__).splitlines()[0], 160)
+
+
+def printable(text: str) -> str:
+    """`text` with a question mark in place of what would move a terminal's cursor, or end a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

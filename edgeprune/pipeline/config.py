@@ -25,6 +25,15 @@ CriterionName = Literal["reconstruction", "l1", "l2", "taylor", "activation", "s
 #: What to do where the device is lost while searching.
 LossPolicy = Literal["stop", "wait", "continue"]
 
+#: The sections of the options, in order, with their headings in help and documentation.
+SECTIONS: Mapping[str, str] = {
+    "job": "What is compressed, and where",
+    "budget": "What is asked for",
+    "search": "How it is searched",
+    "training": "Training on the host",
+    "measuring": "Measuring at the end",
+}
+
 
 def _option(default: Any, help: str, section: str, metavar: str = "") -> Any:
     return field(default=default, metadata={"help": help, "section": section, "metavar": metavar})

@@ -17,7 +17,7 @@ from edgeprune.core.files import storing, write_bytes
 from edgeprune.core.lock import FolderLock
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
-from edgeprune.core.progress import Bar, Progress, Silent
+from edgeprune.core.progress import Progress, Silent
 from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, RUNTIMES
 from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.core.store import RunFolder
@@ -40,34 +40,14 @@ from edgeprune.pipeline.resume import finished_already, finished_bound, known_fo
 from edgeprune.pipeline.search import Searched, run_search
 from edgeprune.pipeline.seek import Wanted
 from edgeprune.pipeline.stored import stored_config
+from edgeprune.pipeline.telling import Telling
 from edgeprune.pipeline.tuned import TunedNetworks
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
 
+#: What `edgeprune run` exits with after Ctrl-C.
+INTERRUPTED = 130
 #: Opens the device, or lends one that is open.
 OpenDevice = Callable[[], AbstractContextManager[Session]]
-
-
-class _Logged:
-    """A `Progress` that also writes stages and lines to run.log, and notes the stage it is in (`note`)."""
-
-    def __init__(self, progress: Progress, log: Callable[[str], None], note: Callable[[str], None]) -> None:
-        self._progress = progress
-        self._log = log
-        self._note = note
-        self.current = "start"
-
-    def stage(self, title: str) -> None:
-        self.current = title
-        self._note(title)
-        self._log(f"== {title}")
-        self._progress.stage(title)
-
-    def say(self, text: str) -> None:
-        self._log(text)
-        self._progress.say(text)
-
-    def bar(self, title: str, total: float | None) -> AbstractContextManager[Bar]:
-        return self._progress.bar(title, total)
 
 
 def run(
@@ -142,7 +122,7 @@ def _owned(
     def note(stage: str) -> None:
         folder.write_json("result.json", to_json(header(config, "running", stage)))
 
-    watch = _Logged(progress, folder.log, note)
+    watch = Telling(progress, folder, note)
     watch.say(f"run folder {folder.path}")
     if lock.left_by is not None:
         watch.say(f"taken over from {lock.left_by}, which was killed")
@@ -150,34 +130,36 @@ def _owned(
         watch.say(f"removed what was left half done: {', '.join(left)}")
     try:
         # First what tells the version, which settings of another one might not.
-        note(watch.current)
+        watch.begin()
         # What a resumed front has searched for until now is kept before its settings say more.
         wanted = searches(folder, config, stored_config(folder)) if resume else []
         folder.write_json("config.json", to_plain(config))
         wanted = wanted or searches(folder, config, None)
         # What is denied may be a file of the user's; what is full is always where we write.
         with storing(folder.path, denied=False):
-            return _stages(config, wanted, folder, watch, device)
+            done = _stages(config, wanted, folder, watch, device)
+        watch.end(done.exit_code)
+        return done
     except KeyboardInterrupt:
-        _keep(config, folder, watch, "interrupted", "stopped by the user")
+        _keep(config, folder, watch, "interrupted", "stopped by the user", INTERRUPTED)
         # The command line tells the user the name to resume.
         raise KeyboardInterrupt(folder.path.name) from None
     except BudgetError as error:
-        _keep(config, folder, watch, "impossible", str(error))
+        _keep(config, folder, watch, "impossible", str(error), error.exit_code)
         raise
     except (UsageError, DeviceError) as error:
         # Before anything was made, a mistyped option or a board that is off should not leave a folder behind.
         if resume or (folder / "baseline.safetensors").exists():
-            _keep(config, folder, watch, "failed", str(error))
+            _keep(config, folder, watch, "failed", str(error), error.exit_code)
         else:
             folder.discard()
         raise
     except EdgepruneError as error:
-        _keep(config, folder, watch, "failed", str(error))
+        _keep(config, folder, watch, "failed", str(error), error.exit_code)
         raise
     except Exception as error:
         # A bug, here or in the user's model: the details are for whoever mends it, the user gets one line.
-        _keep(config, folder, watch, "failed", traceback.format_exc())
+        _keep(config, folder, watch, "failed", traceback.format_exc(), UnexpectedError.exit_code)
         first = shorten((str(error).strip() or "no message").splitlines()[0], 200)
         raise UnexpectedError(
             f"unexpected {type(error).__name__} while in stage {watch.current}: {first}",
@@ -186,7 +168,7 @@ def _owned(
 
 
 def _stages(
-    config: RunConfig, wanted: list[Wanted], folder: RunFolder, watch: _Logged, device: OpenDevice
+    config: RunConfig, wanted: list[Wanted], folder: RunFolder, watch: Telling, device: OpenDevice
 ) -> RunResult | FrontResult:
     started = time.monotonic()
     settings = MeasureSettings(runtime=config.runtime or "onnxruntime", threads=config.threads or 1)
@@ -245,7 +227,7 @@ class _Ending:
     folder: RunFolder
     session: Session
     settings: MeasureSettings
-    watch: _Logged
+    watch: Telling
     #: Of all bounds: their networks see the same images.
     tuner: Tuner
 
@@ -326,7 +308,7 @@ def check_unit(budget: Budget, spec: DeviceSpec) -> None:
         raise UsageError(f"--max-latency: {spec.name} measures {what}", hint)
 
 
-def _keep(config: RunConfig, folder: RunFolder, watch: _Logged, status: Status, why: str) -> None:
+def _keep(config: RunConfig, folder: RunFolder, watch: Telling, status: Status, why: str, code: int) -> None:
     """Say in result.json how the run ended; a full disk must not hide the error that is on its way."""
     try:
         ended = EndedEarly(status=status, stage=watch.current, config=to_plain(config), error=why)
@@ -334,3 +316,4 @@ def _keep(config: RunConfig, folder: RunFolder, watch: _Logged, status: Status, 
         folder.log(f"{status}: {why}")
     except EdgepruneError:
         pass
+    watch.end(code)

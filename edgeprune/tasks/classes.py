@@ -7,8 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
-from sklearn.metrics import recall_score
 
 #: The share of right answers, or the mean of that share over the classes.
 ClassMetric = Literal["accuracy", "balanced-accuracy"]
@@ -55,6 +53,9 @@ def chance_level(metric: ClassMetric, labels: Classes, answers: Classes | None =
     Example: 144 images of 10 equal classes -> 0.145; 1,000 images of which 98 % are of one class -> 0.987.
     """
     if metric == "accuracy":
+        # It takes a second to load, which whoever only shows figures should not wait for.
+        from scipy.stats import binom  # noqa: PLC0415
+
         mean = majority(labels)[1]
         beyond = float(binom.isf(ALPHA, len(labels), mean) / len(labels))
     else:
@@ -90,6 +91,8 @@ def score_interval(metric: ClassMetric, labels: Classes, score: float) -> tuple[
 
 def _recalls(labels: Classes, answers: Classes) -> NDArray[np.float64]:
     """Of every class that `labels` hold, in order, the share that is answered right."""
+    from sklearn.metrics import recall_score  # noqa: PLC0415 - as above
+
     recalls: NDArray[np.float64] = recall_score(
         labels, answers, labels=np.unique(labels), average=None, zero_division=0.0
     )

@@ -16,7 +16,7 @@ import pytest
 
 from edgeprune.core import lock
 from edgeprune.core.errors import UsageError
-from edgeprune.core.lock import LOCK, OWNER, FolderLock, discard_empty
+from edgeprune.core.lock import LOCK, OWNER, FolderLock, discard_empty, holder
 from edgeprune.core.processes import this_host
 
 Hold = Callable[..., "subprocess.Popen[str]"]
@@ -134,3 +134,28 @@ def test_an_empty_folder_goes_and_one_with_files_stays(tmp_path: Path) -> None:
     for name in ("empty", "full", "none"):
         discard_empty(tmp_path / name)
     assert [each.name for each in tmp_path.iterdir()] == ["full"]
+
+
+def test_the_holder_is_told_and_not_disturbed(hold: Hold, tmp_path: Path) -> None:
+    assert holder(tmp_path) == ""
+    process = hold()
+    before = (tmp_path / OWNER).read_bytes()
+    assert holder(tmp_path).startswith(f"process {process.pid} on ")
+    (tmp_path / OWNER).write_text("damaged")
+    assert holder(tmp_path) == "another process"
+    (tmp_path / OWNER).write_bytes(before)
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+    while holder(tmp_path) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert holder(tmp_path) == ""
+    assert (tmp_path / OWNER).read_bytes() == before
+
+
+def test_a_holder_on_another_machine_is_believed_while_it_touches_its_note(tmp_path: Path) -> None:
+    note = tmp_path / OWNER
+    note.write_text(json.dumps({"host": "elsewhere", "node": "elsewhere", "pid": 1, "since": "noon"}))
+    assert holder(tmp_path) == "process 1 on elsewhere, since noon"
+    os.utime(note, (time.time() - 500,) * 2)
+    assert holder(tmp_path) == ""

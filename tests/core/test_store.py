@@ -29,6 +29,23 @@ def test_trials_come_back_as_they_were(tmp_path: Path) -> None:
     assert TrialStore(tmp_path / "trials.sqlite").trials() == trials
 
 
+def test_a_reader_sees_trials_as_they_come_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "trials.sqlite"
+    with pytest.raises(StorageError, match=r"cannot open .*trials\.sqlite"):
+        TrialStore(path, read_only=True)
+    assert not path.exists()
+    store = TrialStore(path)
+    store.add(trial(0))
+    reader = TrialStore(path, read_only=True)
+    store.add(trial(1))
+    assert [one.index for one in reader.trials()] == [0, 1]
+    assert [one.index for one in reader.trials(first=1)] == [1]
+    with pytest.raises(StorageError, match="readonly"):
+        reader.add(trial(2))
+    reader.close()
+    store.close()
+
+
 def test_the_documented_columns_are_there(tmp_path: Path) -> None:
     store = TrialStore(tmp_path / "trials.sqlite")
     store.add(trial(7))

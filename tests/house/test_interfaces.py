@@ -21,7 +21,9 @@ from edgeprune.pipeline.export import PlanFile
 from edgeprune.pipeline.inspect import Inspection
 from edgeprune.pipeline.records.exported import Exports
 from edgeprune.pipeline.records.front import Front
+from edgeprune.pipeline.records.listed import RunsList
 from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Result
+from edgeprune.pipeline.records.status import RunStatus
 from edgeprune.pipeline.tuned import TunedNote
 from edgeprune.profilers.compared import Compared
 from edgeprune.profilers.records import Accuracy, Profiles, Scores
@@ -31,10 +33,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text(encoding
 TABLES: Mapping[str, Any] = {
     f"## `result.json`, schema {schema.RESULT_SCHEMA}": Result | EndedEarly | FrontHeader,
     "## Settings of a measurement": MeasureSettings,
+    f"## `status.json`, schema {schema.STATUS_SCHEMA}": RunStatus,
     f"## A front: `front.json`, schema {schema.FRONT_SCHEMA}": Front,
     f"## `plan.json`, schema {schema.PLAN_SCHEMA}": PlanFile,
     f"## `tuned/KEY-ROLE.json`, schema {schema.TUNED_SCHEMA}": TunedNote,
     "## A folder that `edgeprune deploy` keeps": Release,
+    f"## `edgeprune runs list --json`, schema {schema.RUNS_SCHEMA}": RunsList,
     f"## `edgeprune inspect --json`, schema {schema.INSPECT_SCHEMA}": Inspection,
     f"## `edgeprune profile --json`, schema {schema.PROFILE_SCHEMA}": Profiles,
     f"## `edgeprune compare --json`, schema {schema.COMPARE_SCHEMA}": Compared,

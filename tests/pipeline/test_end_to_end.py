@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import edgeprune
-from edgeprune.cli.run import _show
+from edgeprune.cli.outcome import show_run
 from edgeprune.core.errors import BudgetError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.plain import from_json, to_json
@@ -182,7 +182,7 @@ def test_a_result_that_is_damaged_anywhere_is_refused_or_shown(
                 continue
             # What was not refused, the table must be able to print: `stored.Finished` names all that it reads.
             if found is not None:
-                _show(found, tmp_path, quiet=False)
+                show_run(found, tmp_path, quiet=False)
     assert refused > 300
     capsys.readouterr()
     for text in ("[1]", "{}", "{", "", '{"status": "done"}', '{"status": ["done"]}'):

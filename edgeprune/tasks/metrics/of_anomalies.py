@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from edgeprune.tasks.metrics.metric import Answers, Targets
 from edgeprune.tasks.metrics.of_numbers import MSE
@@ -26,6 +25,9 @@ class AUC(MSE):
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """Of usual examples beside these anomalies, by scikit-learn."""
+        # It takes a second to load, which whoever only shows figures should not wait for.
+        from sklearn.metrics import roc_auc_score  # noqa: PLC0415
+
         assert self._odd is not None
         usual = -self.merits(answers, targets)
         marks = np.repeat([0, 1], [len(usual), len(self._odd)])

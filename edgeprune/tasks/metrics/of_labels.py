@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import average_precision_score, f1_score
 
 from edgeprune.tasks.metrics.metric import NONSENSE, Answers, Merits, Metric, Targets
 
@@ -25,6 +24,9 @@ class MeanAveragePrecision(_OfLabels):
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """By scikit-learn."""
+        # It takes a second to load, which whoever only shows figures should not wait for.
+        from sklearn.metrics import average_precision_score  # noqa: PLC0415
+
         yes = (targets > 0.5).reshape(len(targets), -1)
         known = yes.any(0) & ~yes.all(0)
         scores = np.nan_to_num(answers, nan=-NONSENSE).reshape(len(targets), -1)[:, known]
@@ -44,6 +46,8 @@ class MacroF1(_OfLabels):
 
     def value(self, answers: Answers, targets: Targets) -> float:
         """By scikit-learn."""
+        from sklearn.metrics import f1_score  # noqa: PLC0415 - as above
+
         yes = (targets > 0.5).reshape(len(targets), -1)
         given = (answers > 0).reshape(yes.shape)
         return float(f1_score(yes, given, average="macro", zero_division=0.0))
