@@ -12,6 +12,7 @@ from edgeprune.cli.bundle import bundle_group
 from edgeprune.cli.devices import devices_command
 from edgeprune.cli.inspect import inspect_command
 from edgeprune.cli.profile import profile_command
+from edgeprune.cli.report import report_command
 from edgeprune.cli.run import run_command
 from edgeprune.cli.shapley import shapley_command
 from edgeprune.cli.start import INTERRUPTED
@@ -32,6 +33,7 @@ cli.add_command(bundle_group)
 cli.add_command(devices_command)
 cli.add_command(inspect_command)
 cli.add_command(profile_command)
+cli.add_command(report_command)
 cli.add_command(validate_command)
 cli.add_command(shapley_command)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import types
 import typing
@@ -19,12 +20,12 @@ from rich.console import Console
 import edgeprune
 from edgeprune.cli.screen import watching
 from edgeprune.core.store import RunFolder
-from edgeprune.pipeline.bounds import FRONT, PICTURE
+from edgeprune.pipeline.bounds import FRONT, PICTURE, REPORT
 from edgeprune.pipeline.config import RunConfig, make_config, read_toml, refuse_units, to_plain
 from edgeprune.pipeline.stored import repeated, stored_config
+from edgeprune.report.checks import budget_lines
 from edgeprune.report.front import front_lines, front_table, unpruned_line
 from edgeprune.report.table import (
-    budget_lines,
     drawback_lines,
     input_line,
     layers_line,
@@ -123,6 +124,7 @@ def run_command(
                 draw_front(found.front, picture)
         else:
             outcome = edgeprune.run(config, screen, resume=resume is not None)
+        _write_page(outcome.folder if config.front is None else found.folder)
     if config.front is not None:
         if as_json:
             click.echo(json.dumps(found.front, indent=1))
@@ -134,6 +136,15 @@ def run_command(
     else:
         _show(outcome.result, outcome.folder, quiet)
     return outcome.exit_code
+
+
+def _write_page(folder: Path) -> None:
+    """The run's report, unless it is there, or the folder of a run that was finished before may only be read."""
+    if not (folder / REPORT).exists() and os.access(folder, os.W_OK):
+        # What only the page needs takes a moment to load, which --help should not.
+        from edgeprune.pipeline.report import write_report  # noqa: PLC0415
+
+        write_report([folder], folder / REPORT)
 
 
 def _show_front(front: Any, folder: Path, quiet: bool) -> None:
@@ -148,7 +159,8 @@ def _show_front(front: Any, folder: Path, quiet: bool) -> None:
         if point["status"] != "impossible":
             console.print(f"{folder / point['file']}", soft_wrap=True)
     if not quiet:
-        console.print(f"{folder / FRONT}: every figure; {folder / PICTURE}: a picture of it", soft_wrap=True)
+        page = f"; {folder / REPORT}: a page of it" if (folder / REPORT).exists() else ""
+        console.print(f"{folder / FRONT}: every figure; {folder / PICTURE}: a picture of it{page}", soft_wrap=True)
 
 
 def _show(result: Any, folder: Path, quiet: bool) -> None:
@@ -171,5 +183,6 @@ def _show(result: Any, folder: Path, quiet: bool) -> None:
     for item in (each for each in result["artifacts"] if each["exported"]):
         console.print(f"{folder / item['path']}", soft_wrap=True)
     if not quiet:
-        console.print(f"{folder / 'result.json'}: every figure and raw sample", soft_wrap=True)
+        page = f"; {folder / REPORT}: a page of it" if (folder / REPORT).exists() else ""
+        console.print(f"{folder / 'result.json'}: every figure and raw sample{page}", soft_wrap=True)
         console.print(next_step(result, folder), soft_wrap=True)
