@@ -60,7 +60,7 @@ def _states(states: list[dict[str, Any]]) -> list[tuple[str, str]]:
     ):
         read = [state[key] / scale for state in states if isinstance(state.get(key), int | float)]
         if read:
-            least, most = f"{min(read):.3g}", f"{max(read):.3g}"
+            least, most = f"{min(read):.4g}", f"{max(read):.4g}"
             rows.append((name, f"{least}{unit}" if least == most else f"{least} to {most}{unit}"))
     return rows
 

@@ -21,13 +21,15 @@ def reward_chart(trials: Sequence[Trial], id: str, parts: Sequence[tuple[str, in
         return None
     rewards = [trial.reward for trial in trials]
     lines: list[dict[str, Any]] = []
-    best: list[float] = []
-    for name, count in [("", len(rewards))] if parts is None else parts:
-        lines += [{"x": len(best), "text": name}] if name else []
-        best += accumulate(rewards[len(best) : len(best) + count], max)
     series: list[dict[str, Any]] = [{"style": "dots", "colour": "tried", "y": [round(value, 5) for value in rewards]}]
-    series += [{"style": "line", "colour": "chosen", "y": [round(value, 5) for value in best]}] if best else []
-    keys = (Key("dot", "reward of a trial"), *((Key("line solid chosen", "best so far"),) if best else ()))
+    start = 0
+    for name, count in [("", len(rewards))] if parts is None else parts:
+        lines += [{"x": start, "text": name}] if name else []
+        best = [round(value, 5) for value in accumulate(rewards[start : start + count], max)]
+        after = len(rewards) - start - count
+        series.append({"style": "line", "colour": "chosen", "y": [*[None] * start, *best, *[None] * after]})
+        start += count
+    keys = (Key("dot", "reward of a trial"), *((Key("line solid chosen", "best so far"),) if len(series) > 1 else ()))
     place = max(range(len(rewards)), key=rewards.__getitem__)
     alt = (
         f"Reward of {len(rewards)} trials: from {min(rewards):.3f} to {max(rewards):.3f}, the highest in trial "

@@ -10,6 +10,8 @@
     return palette.get(name);
   }
   const font = "12.5px system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif";
+  // Between two trials there is none.
+  const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
   const drawn = [];
 
   function axis(title, write, size) {
@@ -23,7 +25,9 @@
   // As many digits as tell the steps of the axis apart.
   function digits(all) {
     const step = all.length > 1 ? Math.abs(all[1] - all[0]) : 1;
-    return Math.max(0, Math.min(6, Math.ceil(-Math.log10(step) - 1e-9)));
+    let count = 0;
+    while (count < 6 && Math.abs(step * 10 ** count - Math.round(step * 10 ** count)) > 1e-3) count += 1;
+    return count;
   }
 
   function numbers(title, size, scale, end) {
@@ -129,12 +133,12 @@
 
   function course(holder, data) {
     const series = data.series.map((each) => each.style === "dots"
-      ? { paths: () => null, points: { show: true, size: 5, width: 0, fill: colour("--" + each.colour) } }
+      ? { paths: () => null, points: { show: true, size: 6, width: 0, fill: colour("--" + each.colour) } }
       : { stroke: colour("--" + each.colour), width: 1.8, points: { show: each.y.length === 1 } });
     return new uPlot({
       width: holder.clientWidth, height: holder.clientHeight, legend: { show: false }, cursor: { show: false },
       scales: { x: { time: false } },
-      axes: [numbers(data.xTitle, 30, 1, ""), numbers(data.yTitle, 58, 1, "")],
+      axes: [{ ...numbers(data.xTitle, 30, 1, ""), incrs: WHOLE }, numbers(data.yTitle, 58, 1, "")],
       series: [{}, ...series],
       hooks: { draw: [(u) => uprights(u, data.lines)] },
     }, [data.x, ...data.series.map((each) => each.y)], holder);
@@ -149,8 +153,7 @@
     widths.className = "widths";
     data.groups.forEach((group, i) => {
       const each = document.createElement("span");
-      const whole = data.channels[i];
-      each.textContent = group + " " + data.widths[at][i] + (whole ? " of " + whole : "");
+      each.textContent = group + " " + data.widths[at][i] + " of " + data.channels[i];
       widths.append(each);
     });
     box.replaceChildren(line, widths);

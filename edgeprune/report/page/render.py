@@ -13,14 +13,13 @@ from edgeprune.report.page.finished import Run
 from edgeprune.report.page.sections import page_of
 from edgeprune.report.page.views import Pill
 
-#: Both are ours or the plot library's, and hold nothing of a run.
-_SCRIPTS = ("vendor/uPlot.iife.min.js", "page.js")
 _STYLES = ("vendor/uPlot.min.css", "page.css")
 
 
 def render(runs: Sequence[Run]) -> str:
     """The page of some runs. Whatever they hold is escaped, and its content policy runs no script but ours."""
-    scripts = [_part(name) for name in _SCRIPTS]
+    # A copy of the library comes with its licence.
+    scripts = (f"/*\n{_part('vendor/LICENSE-uPlot')}*/\n{_part('vendor/uPlot.iife.min.js')}", _part("page.js"))
     environment = Environment(
         loader=PackageLoader(__package__, ""),
         autoescape=True,

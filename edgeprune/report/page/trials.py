@@ -127,7 +127,6 @@ def _chart(
     more = axes.x_title == "NCR"
     best = _unbeaten(dots, axes.higher, more)
     marks = [_CHOSEN if d.trial.index in chosen else _BEST if d.trial.index in best else _TRIED for d in dots]
-    groups = list(dots[0].trial.candidate.plan.kept)
     kept = [unpruned, *(end for each in finished for end in (each["yl"], each["yh"]))]
     kept += [dot.y for dot, mark in zip(dots, marks, strict=True) if mark == _CHOSEN]
     y_range, hidden = _y_range([dot.y for dot in dots], kept, axes.higher)
@@ -139,16 +138,16 @@ def _chart(
         "y": [_short(dot.y) for dot in dots],
         "marks": marks,
         "told": [_told(dot, axes, mark) for dot, mark in zip(dots, marks, strict=True)],
-        "groups": groups,
-        "channels": [channels.get(name, 0) for name in groups],
-        "widths": [[dot.trial.candidate.plan.widths.get(name, 0) for name in groups] for dot in dots],
+        "groups": list(channels),
+        "channels": list(channels.values()),
+        "widths": [_widths(dot, channels) for dot in dots],
         "xRange": _padded(min(x_values), max(x_values)),
         "yRange": y_range,
         "xTitle": axes.x_title,
         "yTitle": axes.y_title,
         "xTimes": not more,
         "percent": axes.percent,
-        "best": sorted((_short(d.x), _short(d.y)) for d in dots if d.trial.index in best),
+        "best": sorted(((_short(d.x), _short(d.y)) for d in dots if d.trial.index in best), reverse=more),
         "unpruned": unpruned,
         "lines": [{"x": x, "text": text} for x, text in lines],
         "finished": list(finished),
@@ -167,8 +166,14 @@ def _chart(
         data=data,
         keys=tuple(keys),
         notes=tuple(notes),
-        table=_table(dots, axes, marks),
+        table=_table(dots, axes, marks, channels),
     )
+
+
+def _widths(dot: _Dot, channels: Mapping[str, int]) -> list[int]:
+    """Of each group; a plan does not name one that keeps all its channels."""
+    widths = dot.trial.candidate.plan.widths
+    return [widths.get(name, most) for name, most in channels.items()]
 
 
 def _unbeaten(dots: Sequence[_Dot], higher: bool, more: bool) -> set[int]:
@@ -233,7 +238,7 @@ def _alt(dots: Sequence[_Dot], axes: _Axes, marks: Sequence[int], unbeaten: int)
     return text
 
 
-def _table(dots: Sequence[_Dot], axes: _Axes, marks: Sequence[int]) -> Table:
+def _table(dots: Sequence[_Dot], axes: _Axes, marks: Sequence[int], channels: Mapping[str, int]) -> Table:
     words: tuple[Cell, ...] = ("", "none beats it", Pill("chosen", "good"))
     head = ("trial", "score", axes.cost, "share", "heap, share", "file", "NCR", "reward", "widths", "")
     rows = tuple(
@@ -246,7 +251,7 @@ def _table(dots: Sequence[_Dot], axes: _Axes, marks: Sequence[int]) -> Table:
             format_bytes(dot.trial.candidate.bytes),
             f"{dot.trial.candidate.ncr:.2f}",
             f"{dot.trial.reward:.3f}",
-            "-".join(str(width) for width in dot.trial.candidate.plan.widths.values()),
+            "-".join(str(width) for width in _widths(dot, channels)),
             words[mark],
         )
         for dot, mark in zip(dots, marks, strict=True)
