@@ -1,12 +1,20 @@
-"""A browser that opens pages."""
+"""A browser that opens pages, and a run that is long to show."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from fakes.made_runs import made_run
 from playwright.sync_api import Browser, sync_playwright
+
+
+@pytest.fixture(scope="session")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of 1,000 trials."""
+    return made_run(tmp_path_factory.mktemp("long") / "long", trials=1000)
 
 
 @pytest.fixture(scope="session")

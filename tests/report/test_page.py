@@ -25,11 +25,13 @@ class _Text(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.words: list[str] = []
+        self.links: list[str] = []
         self._hidden = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self._hidden = tag in ("script", "style")
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
 
     def handle_endtag(self, tag: str) -> None:
         self._hidden = False
@@ -109,8 +111,7 @@ def test_before_and_after_with_intervals_and_verdicts(tmp_path: Path) -> None:
     assert "90.00 % (80.00 % to 95.00 %)" in text
     assert "2.00x faster (1.90 to 2.10) stable" in text
     assert "points lost at most 1.00 0.50 met" in text
-    assert "TFLite not exported" in text
-    assert "no such operator" in text
+    assert "TFLite not exported no such operator" in text
 
 
 @pytest.mark.parametrize(
@@ -176,9 +177,9 @@ def test_the_page_asks_the_network_for_nothing(tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     write_report([made_run(tmp_path / "first")], out)
     page = out.read_text()
-    assert not re.search(r"""(?:src|href)=["']?(?!#|data:)""", page)
+    assert {link[:1] for link in read(out).links if link != "data:,"} <= {"#"}
     assert "url(" not in page
-    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    assert "default-src 'none'" in page
 
 
 def test_trials_are_drawn_with_front_choice_and_widths(tmp_path: Path) -> None:
@@ -269,8 +270,8 @@ def test_how_to_repeat_it_can_be_typed(tmp_path: Path) -> None:
         assert item.get("sha256", "") in text
 
 
-def test_a_thousand_trials_are_under_three_megabytes(tmp_path: Path) -> None:
-    assert write_report([made_run(tmp_path / "first", trials=1000)], tmp_path / "page.html") < 3_000_000
+def test_a_thousand_trials_are_under_three_megabytes(long_run: Path, tmp_path: Path) -> None:
+    assert write_report([long_run], tmp_path / "page.html") < 3_000_000
 
 
 def test_the_same_run_is_the_same_page(tmp_path: Path) -> None:

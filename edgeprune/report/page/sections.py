@@ -24,7 +24,6 @@ from edgeprune.report.table import (
     file_title,
     input_line,
     judged,
-    left_out_lines,
     next_step,
     staying_lines,
 )
@@ -58,7 +57,6 @@ def _part(run: Network, id: str, bound: str = "") -> Part:
         next_step=next_step(result, run.folder).removeprefix("next: "),
         checks=check_table(result),
         figures=figure_table(result),
-        left_out=tuple(left_out_lines(result)),
         widths=width_bars(result),
         staying=(*staying_lines(result), input_line(result)),
         lanes=lanes(run),

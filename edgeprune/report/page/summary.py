@@ -166,7 +166,7 @@ def figure_table(result: Result) -> Table:
 def _file_rows(item: Mapping[str, Any]) -> list[tuple[str | Pill, ...]]:
     title = file_title(item)
     if not item["validated"]:
-        return [(title, "", "", "not validated" if item["exported"] else "not exported", "")]
+        return [(title, "", "", "not validated" if item["exported"] else "not exported", item["why_not"])]
     ours, theirs, speed = item["latency"], item["baseline_latency"], item["speedup"]
     unit = ours["unit"]
     trusted = item["verdict"] or "not judged"

@@ -143,7 +143,6 @@ class Part:
     next_step: str
     checks: Table
     figures: Table
-    left_out: tuple[str, ...]
     widths: Bars
     staying: tuple[str, ...]
     lanes: Lanes | None
