@@ -1,6 +1,6 @@
 """The first screens of a page as a picture, by Debian's Chromium.
 
-python benchmarks/page_picture.py runs/NAME/report.html docs/images/report-digits.png [--width 1000 --height 1500]
+python benchmarks/page_picture.py runs/NAME/report.html docs/images/report-digits.png [--width 1100 --height 1960]
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("page", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--width", type=int, default=1000)
-    parser.add_argument("--height", type=int, default=1500)
+    parser.add_argument("--width", type=int, default=1100)
+    parser.add_argument("--height", type=int, default=1960)
     given = parser.parse_args()
     with sync_playwright() as playwright:
         # Root, as in a container, has no sandbox.

@@ -79,7 +79,8 @@ def _front(folder: RunFolder, front: dict[str, Any]) -> FrontRun:
     searches = [(each, planned[each]) for each in planned if any(net.folder.name == each for net in networks)]
     # A search that ended early has fewer trials than it was given: then nobody knows where the next one began.
     told = tuple(searches) if sum(count for _, count in searches) == len(trials) else ()
-    return FrontRun(name, folder.path, front, tuple(networks), trials, told)
+    command = _command(folder.read_json("result.json", dict[str, Any])["config"])
+    return FrontRun(name, folder.path, front, command, tuple(networks), trials, told)
 
 
 def _name(path: Path) -> str:

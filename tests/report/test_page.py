@@ -258,6 +258,7 @@ def test_a_front_is_a_table_a_picture_and_its_networks(tmp_path: Path) -> None:
     assert [each["text"] for each in charts["r0-trials"]["lines"]] == ["0.6x", "0.1x"]
     assert charts["r0-reward"]["lines"] == [{"x": 0, "text": "0.6x"}]
     assert "r0-0-loss-critic" in charts
+    assert "edgeprune run --max-latency 0.6x,0.1x" in text
 
 
 def test_how_to_repeat_it_can_be_typed(tmp_path: Path) -> None:

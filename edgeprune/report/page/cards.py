@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from edgeprune.core.units import format_bytes
-from edgeprune.report.page.finished import Network
+from edgeprune.report.page.finished import FrontRun, Network
 from edgeprune.report.page.views import Table
 from edgeprune.report.table import Result, device_title, file_title, judged
 
@@ -65,14 +65,16 @@ def _states(states: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return rows
 
 
-def commands(run: Network) -> tuple[tuple[str, str], ...]:
-    """What to type: as it was begun, with everything as it was settled, and this page again."""
+def commands(run: Network | FrontRun) -> tuple[tuple[str, str], ...]:
+    """What to type: as it was begun, with everything as it was settled, and what comes after."""
     folder = run.folder
-    return (
+    again = (
         ("As it was begun", run.command),
         ("With everything as it was settled", f"edgeprune run --config {shlex.quote(str(folder / 'result.json'))}"),
-        ("The file for an application", f"edgeprune bundle {shlex.quote(str(folder))} --out DIR"),
     )
+    if isinstance(run, FrontRun):
+        return again
+    return (*again, ("The file for an application", f"edgeprune bundle {shlex.quote(str(folder))} --out DIR"))
 
 
 def hashes(result: Result) -> Table:

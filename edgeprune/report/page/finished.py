@@ -38,6 +38,8 @@ class FrontRun:
     name: str
     folder: Path
     front: Front
+    #: The command that began the run.
+    command: str
     networks: tuple[Network, ...]
     trials: tuple[Trial, ...]
     #: Bound and number of trials of each search, in their order; empty where that is not known.

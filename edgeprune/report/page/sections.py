@@ -87,6 +87,7 @@ def _front_part(run: FrontRun, id: str) -> FrontPart:
         table=_front_table(front),
         lines=tuple(" ".join(line.split()) for line in front_lines(front)),
         charts=tuple(chart for chart in charts if chart is not None),
+        commands=commands(run),
         parts=parts,
     )
 

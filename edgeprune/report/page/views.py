@@ -167,6 +167,7 @@ class FrontPart:
     table: Table
     lines: tuple[str, ...]
     charts: tuple[Chart, ...]
+    commands: tuple[tuple[str, str], ...]
     parts: tuple[Part, ...]
 
 
