@@ -146,12 +146,16 @@ def test_axe_finds_nothing_serious(
 
 
 def test_a_thousand_trials_open_within_two_seconds(browser: Browser, pages: dict[str, Path]) -> None:
-    took = []
-    # The machine does other work: what the page needs is what it takes at best.
-    for _ in range(3):
-        with opened(browser, pages["long"]) as page:
-            took.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
-    assert 0 < min(took) < 2000
+    context = browser.new_context(viewport={"width": DESK, "height": 900})
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    # What other work of this machine takes meanwhile is not the page's.
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto(pages["long"].as_uri())
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    assert page.locator(".plot canvas").count() == 4
+    assert 0 < metrics["TaskDuration"] < 2
+    context.close()
 
 
 def _told(page: Page) -> str:
