@@ -151,6 +151,10 @@
     line.append(name, ": " + data.told[at].slice(1).join(", "));
     const widths = document.createElement("div");
     widths.className = "widths";
+    // It scrolls where there are many, which the keyboard must reach.
+    widths.tabIndex = 0;
+    widths.setAttribute("role", "group");
+    widths.setAttribute("aria-label", "Widths");
     data.groups.forEach((group, i) => {
       const each = document.createElement("span");
       each.textContent = group + " " + data.widths[at][i] + " of " + data.channels[i];
