@@ -24,6 +24,7 @@ PLACES = {
     "init": "edgeprune.cli.init:init_command",
     "inspect": "edgeprune.cli.inspect:inspect_command",
     "profile": "edgeprune.cli.profile:profile_command",
+    "report": "edgeprune.cli.report:report_command",
     "run": "edgeprune.cli.run:run_command",
     "runs": "edgeprune.cli.runs:runs_group",
     "shapley": "edgeprune.cli.shapley:shapley_command",

@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from edgeprune.pipeline.bounds import FRONT, PICTURE
+from edgeprune.pipeline.bounds import FRONT, PICTURE, REPORT
+from edgeprune.report.checks import budget_lines
 from edgeprune.report.front import front_lines, front_table, unpruned_line
 from edgeprune.report.table import (
-    budget_lines,
     drawback_lines,
     input_line,
     layers_line,
@@ -35,7 +35,8 @@ def show_front(front: Any, folder: Path, quiet: bool = False) -> None:
         if point["status"] != "impossible":
             console.print(f"{folder / point['file']}", soft_wrap=True)
     if not quiet:
-        console.print(f"{folder / FRONT}: every figure; {folder / PICTURE}: a picture of it", soft_wrap=True)
+        page = f"; {folder / REPORT}: a page of it" if (folder / REPORT).exists() else ""
+        console.print(f"{folder / FRONT}: every figure; {folder / PICTURE}: a picture of it{page}", soft_wrap=True)
 
 
 def show_run(result: Any, folder: Path, quiet: bool = False) -> None:
@@ -59,5 +60,6 @@ def show_run(result: Any, folder: Path, quiet: bool = False) -> None:
     for item in (each for each in result["artifacts"] if each["exported"]):
         console.print(f"{folder / item['path']}", soft_wrap=True)
     if not quiet:
-        console.print(f"{folder / 'result.json'}: every figure and raw sample", soft_wrap=True)
+        page = f"; {folder / REPORT}: a page of it" if (folder / REPORT).exists() else ""
+        console.print(f"{folder / 'result.json'}: every figure and raw sample{page}", soft_wrap=True)
         console.print(next_step(result, folder), soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import types
 import typing
@@ -20,7 +21,7 @@ from edgeprune.cli import completion
 from edgeprune.cli.outcome import show_front, show_run
 from edgeprune.cli.screen import watching
 from edgeprune.core.store import RunFolder
-from edgeprune.pipeline.bounds import PICTURE
+from edgeprune.pipeline.bounds import PICTURE, REPORT
 from edgeprune.pipeline.config import SECTIONS, RunConfig, make_config, read_toml, refuse_units, to_plain
 from edgeprune.pipeline.stored import repeated, stored_config
 
@@ -166,6 +167,7 @@ def run_command(
                 draw_front(found.front, picture)
         else:
             outcome = edgeprune.run(config, screen, resume=resume is not None)
+        _write_page(outcome.folder if config.front is None else found.folder)
     if config.front is not None:
         if as_json:
             click.echo(json.dumps(found.front, indent=1))
@@ -177,3 +179,12 @@ def run_command(
     else:
         show_run(outcome.result, outcome.folder, quiet)
     return outcome.exit_code
+
+
+def _write_page(folder: Path) -> None:
+    """The run's report, unless it is there, or the folder of a run that was finished before may only be read."""
+    if not (folder / REPORT).exists() and os.access(folder, os.W_OK):
+        # What only the page needs takes a moment to load, which --help should not.
+        from edgeprune.pipeline.report import write_report  # noqa: PLC0415
+
+        write_report([folder], folder / REPORT)

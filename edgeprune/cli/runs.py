@@ -1,4 +1,4 @@
-"""`edgeprune runs`: what runs there are, one of them again, its trials for other programs, and removing them."""
+"""`edgeprune runs`: what runs there are, one of them again, two compared, their trials for other programs, removing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _runs_dir = click.option(
 
 @click.group("runs", cls=Commands)
 def runs_group() -> None:
-    """Runs that were made: list, show, export, remove."""
+    """Runs that were made: list, show, compare, export, remove."""
 
 
 @runs_group.command("list", epilog="Exit codes: 0 done, 1 the folder cannot be read.")
@@ -136,6 +136,33 @@ def export_command(name: str, runs_dir: Path, csv_file: Path | None, study_file:
         write_study(trials, study_file, folder.name, _channels(folder))
         click.echo(f"{study_file}: {len(trials)} trials; next: optuna-dashboard sqlite:///{study_file}")
     return 0
+
+
+@runs_group.command(
+    "compare", epilog="Exit codes: 0 no regression, 1 damaged, 2 usage or not measured alike, 3 regression."
+)
+@click.argument("a", metavar="A", shell_complete=completion.runs)
+@click.argument("b", metavar="B", shell_complete=completion.runs)
+@_runs_dir
+@click.option(
+    "--profile",
+    "gate_file",
+    type=click.Path(path_type=Path),
+    metavar="GATE.toml",
+    help="how much worse each figure may be [the default gate of `edgeprune compare`]",
+)
+@click.option("--json", "as_json", is_flag=True, help="print everything as JSON instead of the table")
+def compare_command(a: str, b: str, runs_dir: Path, gate_file: Path | None, as_json: bool) -> int:
+    """Whether the run B came out worse than the run A, as recorded; see `edgeprune compare`."""
+    # Metrics bring scikit-learn, which takes a second that --help should not.
+    from edgeprune.cli.compare import show  # noqa: PLC0415
+    from edgeprune.pipeline.compare import compare_runs  # noqa: PLC0415
+    from edgeprune.profilers.gate import default_gate, read_gate  # noqa: PLC0415
+
+    gate = default_gate() if gate_file is None else read_gate(gate_file)
+    found = compare_runs(find_run(runs_dir, a), find_run(runs_dir, b), gate)
+    show(found, as_json=as_json)
+    return 3 if found.answer == "regression" else 0
 
 
 def _remark(run: Listed, folder: Path) -> str:

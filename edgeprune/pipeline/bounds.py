@@ -103,6 +103,10 @@ def _rate(text: str, option: str) -> Asked:
 
 #: What a front is told in, and its picture, beside the folders of the bounds.
 FRONT, PICTURE = "front.json", "front.png"
+#: The page that `edgeprune run` leaves in a run's folder.
+REPORT = "report.html"
+#: The file that says which bounds of a front were searched for, in their order, and in how many episodes.
+SEARCHES = "searches.json"
 #: No network has more neurons than that to one that is left.
 LARGEST_RATE = 1_000_000
 #: The options that may hold several bounds, by field.

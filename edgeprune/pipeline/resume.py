@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.store import RunFolder, TrialStore
-from edgeprune.pipeline.bounds import PARSERS, read_bounds
+from edgeprune.pipeline.bounds import PARSERS, SEARCHES, read_bounds
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.front import FrontResult
 from edgeprune.pipeline.result import RunResult
@@ -21,8 +21,6 @@ from edgeprune.pipeline.tuned import check_tuned
 
 #: What may be raised, beside bounds that are added.
 RAISABLE = ("finetune_epochs", "finalists")
-#: The file that says which bounds of a front were searched for, in their order, and in how many episodes.
-SEARCHES = "searches.json"
 
 
 def known_folder(config: RunConfig) -> RunFolder:

@@ -23,7 +23,7 @@ from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.core.store import RunFolder
 from edgeprune.core.text import shorten
 from edgeprune.devices import find_device, open_session
-from edgeprune.pipeline.bounds import FRONT, PICTURE
+from edgeprune.pipeline.bounds import FRONT, PICTURE, REPORT
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
@@ -131,6 +131,8 @@ def _owned(
     try:
         # First what tells the version, which settings of another one might not.
         watch.begin()
+        # It was made of what an earlier session came to.
+        (folder / REPORT).unlink(missing_ok=True)
         # What a resumed front has searched for until now is kept before its settings say more.
         wanted = searches(folder, config, stored_config(folder)) if resume else []
         folder.write_json("config.json", to_plain(config))

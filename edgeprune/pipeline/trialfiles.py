@@ -20,6 +20,7 @@ from edgeprune.core.trial import Trial
 #: What the table has of every trial (documented in docs/interfaces.md); a column `width.GROUP` for each group follows.
 COLUMNS = (
     "trial",
+    "precision",
     "score",
     "ncr",
     "latency_share",
@@ -65,6 +66,7 @@ def write_csv(trials: list[Trial], path: Path) -> None:
         rows.writerow(
             (
                 trial.index,
+                candidate.precision,
                 candidate.accuracy,
                 candidate.ncr,
                 *((measured.quotient, measured.median, measured.unit) if measured else ("", "", "")),
@@ -124,6 +126,7 @@ def _frozen(optuna: Any, trial: Trial, ranges: Mapping[str, Any]) -> Any:
     widths = {group: width for group, width in candidate.plan.widths.items() if group in ranges}
     told: dict[str, Any] = {
         "trial": trial.index,
+        "precision": candidate.precision,
         "ncr": candidate.ncr,
         "bytes": candidate.bytes,
         "reward": trial.reward,

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeprune.core.units import format_bytes, format_cost, format_figure
+from edgeprune.report.checks import ANSWERS
 from edgeprune.report.table import device_title
 from edgeprune.tasks.metrics import metric_named
 
 Front = Mapping[str, Any]
-ANSWERS = {"met": "met", "not met": "NOT MET", "open": "OPEN"}
 #: Of each option: what it bounds, and where a trial has that.
 BOUNDED = {
     "max_latency": ("latency", "latency_share"),

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from edgeprune.core.files import storing
-from edgeprune.report.front import ANSWERS, BOUNDED, Front
+from edgeprune.report.checks import ANSWERS
+from edgeprune.report.front import BOUNDED, Front
 from edgeprune.tasks.metrics import metric_named
 
 _INK, _TRIED, _LINE = "#333333", "#9bb5cc", "#bbbbbb"

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from edgeprune.core.text import printable
 from edgeprune.core.units import format_figure
-from edgeprune.report.front import ANSWERS
+from edgeprune.report.checks import ANSWERS
 from edgeprune.tasks.metrics import metric_named
 
 Run = Mapping[str, Any]

@@ -17,7 +17,6 @@ from edgeprune.core.runtimes import FORMATS
 from edgeprune.core.units import (
     format_bytes,
     format_cost,
-    format_figure,
     format_millions,
     format_percent,
     format_share,
@@ -26,9 +25,6 @@ from edgeprune.core.units import (
 from edgeprune.tasks.metrics import Metric, metric_named
 
 Result = Mapping[str, Any]
-_ANSWER = {"met": "met    ", "not met": "NOT MET", "open": "OPEN   "}
-#: What is said of a figure that is open.
-_OPEN = "cannot be told apart from the bound"
 
 
 def device_title(device: Mapping[str, Any]) -> str:
@@ -88,11 +84,11 @@ def files_table(result: Result) -> Table:
         table.add_column(column, justify="right")
     for item in sorted(result["artifacts"], key=lambda item: list(FORMATS).index(item["format"])):
         if not item["validated"]:
-            table.add_row(_kind(item), "not validated" if item["exported"] else "not exported")
+            table.add_row(file_title(item), "not validated" if item["exported"] else "not exported")
             continue
         speed, latency = item["speedup"], item["latency"]
         table.add_row(
-            _kind(item),
+            file_title(item),
             metric.show(item["device_scores"][metric.name]),
             _cost(latency["median"], latency["unit"]),
             faster(speed["value"], speed["ci_low"], speed["ci_high"], latency["unit"]).removesuffix(" shown"),
@@ -114,7 +110,7 @@ def exports_lines(exports: Result) -> list[str]:
 def left_out_lines(result: Result) -> list[str]:
     """Why files of other precisions are missing, or were not validated."""
     return [
-        f"{_kind(item)}: {item['why_not']}"
+        f"{file_title(item)}: {item['why_not']}"
         for item in result["artifacts"]
         if item["precision"] != "fp32" and not item["validated"]
     ]
@@ -148,7 +144,7 @@ def _artifact_rows(table: Table, item: Result, where: str, metric: Metric) -> No
     table.add_section()
     if not item["validated"]:
         table.add_row(
-            f"{_kind(item)} on {where}",
+            f"{file_title(item)} on {where}",
             "",
             "",
             "not validated" if item["exported"] else "not exported",
@@ -156,7 +152,7 @@ def _artifact_rows(table: Table, item: Result, where: str, metric: Metric) -> No
         table.add_row(f"  {escape(item['why_not'])}", "", "", "")
         return
     speed, ours, theirs = item["speedup"], item["latency"], item["baseline_latency"]
-    table.add_row(f"{_kind(item)} on {where}", "", "", item["runtime"])
+    table.add_row(f"{file_title(item)} on {where}", "", "", item["runtime"])
     scores = _scores(metric, item["baseline_device_scores"], item["device_scores"])
     table.add_row(f"  {metric.title} on device", *scores)
     table.add_row("  same answers as host", "", format_percent(item["agreement"]), "")
@@ -177,7 +173,7 @@ def _artifact_rows(table: Table, item: Result, where: str, metric: Metric) -> No
         table.add_row(f"  {escape(item['advice'])}", "", "", "")
 
 
-def _kind(item: Result) -> str:
+def file_title(item: Result) -> str:
     """`ONNX`, or `ONNX int8`."""
     title = FORMATS[item["format"]].title
     return title if item["precision"] == "fp32" else f"{title} {item['precision']}"
@@ -217,26 +213,6 @@ def input_line(result: Result) -> str:
     named = [side for side in sides if isinstance(side, dict)]
     shape = written(tuple(from_json(InputSpec, side) for side in named) or tuple(sides))
     return f"input {shape}: {data['preprocessing']['formula']}, x as the data hold it"
-
-
-def budget_lines(result: Result) -> list[str]:
-    """One line a bound: what was asked, what there is, whether it is met, or cannot be told apart from the bound."""
-    lines = []
-    metric = metric_named(result["metric"])
-    names = {"max_latency": "latency at most", "max_memory": "heap at most", "max_bytes": "file at most",
-             "max_drop": "points lost at most" if metric.share else f"{metric.title} grown at most by",
-             "expect_ncr": "NCR at least",
-             "above_chance": f"{metric.title} {'above' if metric.share else 'below'} what guessing gets,"}  # fmt: skip
-    for check in result["budget"]["checks"]:
-        unit = check["unit"]
-        limit, value = (_show(check[key], unit) for key in ("limit", "value"))
-        default = " (default)" if check["default"] else ""
-        if interval := check.get("interval"):
-            value += " ({} to {})".format(*(_show(end, unit) for end in interval))
-        if check["answer"] == "open":
-            value += f": {_OPEN}"
-        lines.append(f"{_ANSWER[check['answer']]}  {names[check['bound']]} {limit}{default}: {value}")
-    return lines
 
 
 def drawback_lines(result: Result) -> list[str]:
@@ -295,15 +271,3 @@ def _to_be_sure(result: Result) -> str:
     busy = judged(result)["verdict"] in ("busy", "throttled", "noisy")
     quiet = "measure on a quiet device, or " if busy else ""
     return f"; to be sure of its latency {quiet}ask for a little less than --max-latency"
-
-
-def _show(value: float, unit: str) -> str:
-    if unit in ("s", "instructions", "simulated s"):
-        return format_cost(value, unit)  # type: ignore[arg-type]
-    if unit == "bytes":
-        return format_bytes(value)
-    if unit == "%":
-        return f"{value:.2f} %"
-    if unit == "":
-        return f"{value:.4g}"
-    return f"{format_figure(value)}x" if unit.startswith("share") else f"{value:.2f}"

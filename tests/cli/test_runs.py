@@ -260,3 +260,19 @@ def test_nothing_here_loads_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_runs_are_compared_by_their_names(run: Run) -> None:
+    finished_run(RUNS, "a")
+    finished_run(RUNS, "b")
+    same = run("compare", "a", "b")
+    assert (same.code, same.err) == (0, "")
+    assert "latency" in same.out
+    assert json.loads(run("compare", "a", "b", "--json").out)["kind"] == "runs"
+    found = json.loads((RUNS / "b" / "result.json").read_text())
+    for item in found["artifacts"]:
+        if item["validated"]:
+            item["bytes"] *= 2
+    (RUNS / "b" / "result.json").write_text(json.dumps(found))
+    assert run("compare", "a", "b").code == 3
+    assert run("compare", "a", "c").code == 2

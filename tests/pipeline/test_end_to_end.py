@@ -236,6 +236,7 @@ def test_a_budget_that_is_missed_is_said_and_the_result_kept(done: RunResult, ru
     assert "met      NCR at least 9.00" in missed.stdout
     assert missed.stderr == ""
     assert (runs / "miss" / "model.onnx").exists()
+    assert "The budget was missed: points lost at most 0.00" in (runs / "miss" / "report.html").read_text()
 
 
 def wait_for(path: Path, text: str, seconds: float = 240) -> None:

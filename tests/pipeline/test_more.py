@@ -140,6 +140,7 @@ def test_more_bounds(done: RunResult, config: edgeprune.RunConfig) -> None:
     shown = CliRunner().invoke(cli, command, standalone_mode=False)
     assert shown.return_value == 3, shown.output
     assert (folder / "front.png").exists()
+    assert "4 bounds on one search" in (folder / "report.html").read_text()
     assert f"{folder / '0.65x' / 'model.onnx'}" in shown.stdout
     printed = CliRunner().invoke(cli, [*command, "--json"], standalone_mode=False)
     assert json.loads(printed.stdout) == three

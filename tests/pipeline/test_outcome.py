@@ -27,7 +27,8 @@ from edgeprune.pipeline.result import EXIT_CODES, RunResult
 from edgeprune.pipeline.stored import finished
 from edgeprune.pipeline.validate import Validated
 from edgeprune.profilers.statistics import Interval
-from edgeprune.report.table import budget_lines, drawback_lines, next_step
+from edgeprune.report.checks import budget_lines
+from edgeprune.report.table import drawback_lines, next_step
 
 WIDE, NARROW = (16, 12, 4), (16, 5, 4)
 
