@@ -91,7 +91,7 @@ def _trials(path: Path) -> tuple[Trial, ...]:
     """Those of a run; none of one bound of a front, whose trials are the front's."""
     if not (path / _TRIALS).is_file():
         return ()
-    with closing(TrialStore(path / _TRIALS)) as store:
+    with closing(TrialStore(path / _TRIALS, read_only=True)) as store:
         return tuple(store.trials())
 
 

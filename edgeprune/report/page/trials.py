@@ -220,7 +220,8 @@ def _told(dot: _Dot, axes: _Axes, mark: int) -> list[str]:
         axes.show(dot.y),
         f"{axes.cost} {format_figure(dot.latency)}x" + (f" ({dot.cost})" if dot.cost else ""),
         f"heap {format_figure(dot.memory)}x",
-        f"file {format_bytes(candidate.bytes)}",
+        f"file {format_bytes(candidate.bytes)}"
+        + ("" if candidate.precision == "fp32" else f" of {candidate.precision}"),
         f"NCR {candidate.ncr:.2f}",
         f"reward {dot.trial.reward:.3f}",
     ]
