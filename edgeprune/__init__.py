@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # onnxruntime would report to its maker, from a thread that runs while we measure. It is read when that is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["RunConfig", "__version__", "front", "load", "run"]
+__all__ = ["RunConfig", "__version__", "front", "load", "run", "watching"]
 
 __version__ = VERSION
 
@@ -59,6 +59,13 @@ def front(
     from edgeprune.pipeline.run import run_front
 
     return run_front(config, progress, resume=resume, session=session)
+
+
+def watching() -> Progress:
+    """What shows stages, lines and bars while a run goes on, on stderr or in a notebook: `run(config, watching())`."""
+    from edgeprune.cli.screen import watching as screen
+
+    return screen(quiet=False)
 
 
 def load(run_folder: Path | str, model: str | nn.Module | None = None) -> nn.Module:

@@ -27,10 +27,13 @@ from edgeprune.pipeline.records.result import Ended, Status
 from edgeprune.pipeline.records.search import Reference
 from edgeprune.pipeline.result import EXIT_CODES
 from edgeprune.pipeline.search import Searched
+from edgeprune.report.checks import ANSWERS
+from edgeprune.report.front import front_lines, front_table, unpruned_line
+from edgeprune.report.text import as_html, as_text
 from edgeprune.tasks.metrics import Yardstick
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FrontResult:
     """A finished front: its folder and what `front.json` says."""
 
@@ -46,6 +49,21 @@ class FrontResult:
     def exit_code(self) -> int:
         """0 unless a bound is missed or cannot be met, or kept by a file that is slower and larger: 3."""
         return EXIT_CODES[self.front["status"]]
+
+    def summary(self) -> str:
+        """Of every bound what it misses, what speaks against its file, or why no network can keep it."""
+        return "\n".join(front_lines(self.front))
+
+    def table(self) -> str:
+        """A row a bound, and what the shares are of."""
+        return as_text([front_table(self.front)], [unpruned_line(self.front)])
+
+    def __repr__(self) -> str:
+        points = ", ".join(f"{each['asked']} {ANSWERS[each['answer']]}" for each in self.front["points"])
+        return f"FrontResult({str(self.folder)!r}: {points})"
+
+    def _repr_html_(self) -> str:
+        return as_html([front_table(self.front)], [unpruned_line(self.front), *front_lines(self.front)])
 
 
 #: What came of a bound: its result, as in `result.json`, or why no network can keep it.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from edgeprune.core.measurement import Measurement
 from edgeprune.core.session import DeviceSpec
@@ -36,11 +37,16 @@ from edgeprune.pipeline.search import Searched
 from edgeprune.pipeline.staying import staying
 from edgeprune.pipeline.validate import HostScores, NotValidated, Validated
 from edgeprune.pruning.cost import count_macs, count_parameters
+from edgeprune.report.checks import ANSWERS, budget_lines
+from edgeprune.report.table import drawback_lines, faster, precisions_table, summary_table
+from edgeprune.report.table import judged as judged_file
+from edgeprune.report.text import as_html, as_text
+from edgeprune.tasks.metrics import metric_named
 
 EXIT_CODES: Mapping[Status, int] = {"done": 0, "budget-not-met": 3, "worse": 3, "impossible": 3, "interrupted": 130}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunResult:
     """A finished run: its folder and what `result.json` says."""
 
@@ -61,6 +67,32 @@ class RunResult:
     def exit_code(self) -> int:
         """0 unless a bound is missed, or kept by a file that is slower and larger than the unpruned one: 3."""
         return EXIT_CODES[self.result["status"]]
+
+    def summary(self) -> str:
+        """A line a bound, and what speaks against the file."""
+        return "\n".join(self._lines())
+
+    def table(self) -> str:
+        """What the command shows at the end: before and after, and every file where there are several precisions."""
+        return as_text(self._tables())
+
+    def _tables(self) -> list[Table]:
+        precisions = precisions_table(self.result)
+        return [summary_table(self.result), *([] if precisions is None else [precisions])]
+
+    def _lines(self) -> list[str]:
+        return [*budget_lines(self.result), *drawback_lines(self.result)]
+
+    def __repr__(self) -> str:
+        item, metric = judged_file(self.result), metric_named(self.result["metric"])
+        unit, speed = item["latency"]["unit"], item["speedup"]
+        faster_by = faster(speed["value"], speed["ci_low"], speed["ci_high"], unit)
+        quality = metric.show(item["device_scores"][metric.name])
+        answer = ANSWERS[self.result["budget"]["answer"]]
+        return f"RunResult({str(self.folder)!r}: {answer}, {item['path']} {faster_by}, {metric.title} {quality})"
+
+    def _repr_html_(self) -> str:
+        return as_html(self._tables(), self._lines())
 
 
 def header(config: RunConfig, status: Status, stage: str) -> Header:
