@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -23,7 +24,9 @@ def main() -> None:
         # Root, as in a container, has no sandbox.
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": given.width, "height": given.height})
+        started = time.monotonic()
         page.goto(given.page.resolve().as_uri())
+        print(f"{given.page}: {given.page.stat().st_size / 1000:.0f} kB, open after {time.monotonic() - started:.2f} s")
         page.screenshot(path=given.out)
         browser.close()
 
