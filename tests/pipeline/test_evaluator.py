@@ -495,9 +495,9 @@ def test_the_result_says_what_was_measured_and_whether_it_keeps_the_bounds(
 
 
 def test_a_format_that_was_not_exported_says_why(prepared: Prepared) -> None:
-    from edgeprune.pipeline.result import _artifact
+    
 
-    said = to_json(_artifact(NotExported("tflite", "no such operator", "int8")))
+    said = to_json(artifact_of(NotExported("tflite", "no such operator", "int8")))
     assert said == {
         "format": "tflite", "exported": False, "precision": "int8", "path": None, "validated": False,
         "why_not": "no such operator",
