@@ -40,7 +40,7 @@ from edgeprune.pipeline.prepare import Prepared, untrained
 from edgeprune.pipeline.records.result import Result
 from edgeprune.pipeline.records.search import MeanReward, Possible, Reference, Search
 from edgeprune.pipeline.rehearse import Shipped
-from edgeprune.pipeline.result import assemble
+from edgeprune.pipeline.result import artifact_of, assemble
 from edgeprune.pipeline.scoring import Scoring
 from edgeprune.pipeline.search import Searched, run_search
 from edgeprune.pipeline.seek import Wanted
