@@ -495,7 +495,6 @@ def test_the_result_says_what_was_measured_and_whether_it_keeps_the_bounds(
 
 
 def test_a_format_that_was_not_exported_says_why(prepared: Prepared) -> None:
-    
 
     said = to_json(artifact_of(NotExported("tflite", "no such operator", "int8")))
     assert said == {
