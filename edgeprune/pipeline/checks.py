@@ -36,8 +36,13 @@ def check(config: RunConfig) -> None:
     _check_formats(config)
     for one in config.precision.split(","):
         if one not in PRECISIONS and config.precision != AUTO:
-            hint = f"{AUTO} stands alone" if one == AUTO else f"write {', '.join(PRECISIONS)}, or {AUTO}"
-            raise UsageError(f"--precision: there is no precision {one!r:.60}", hint)
+            if one == AUTO:
+                raise UsageError(
+                    f"--precision: {AUTO} stands for all, and others are given with it", f"write {AUTO} alone"
+                )
+            raise UsageError(
+                f"--precision: there is no precision {one!r:.60}", f"write {', '.join(PRECISIONS)}, or {AUTO}"
+            )
     check_task(config.task, config.metric)
     _check(0 <= config.seed < 2**32, "seed", "between 0 and 4294967295")
     lists = [name for name in PARSERS if len(read_bounds(name, getattr(config, name))) > 1]
