@@ -325,3 +325,15 @@ def test_what_scores_worse_than_noise_explains_is_no_finalist() -> None:
 def test_finalists_are_taken_from_all_trials_that_meet_the_bounds() -> None:
     near = [trial(index, 0.95 - 0.001 * index, widths=(64 - index,)) for index in range(5)]
     assert finalists_of([*near, trial(9, 0.93, widths=(20,))], wanted=2) == [0, 9]
+
+
+def test_one_plan_at_two_precisions_is_two_finalists() -> None:
+    """Their networks are the same, and what their files answer is not."""
+    whole = trial(0, 0.97, widths=(10, 10))
+    lower = trial(1, 0.968, widths=(10, 10))
+    lower = replace(lower, candidate=replace(lower.candidate, precision="int8"))
+    alike = trial(2, 0.966, widths=(10, 10))
+    chosen, _ = choose_finalists([whole, lower, alike], 3, Budget(), REFERENCE, 0.15, 1000)
+    assert [each.candidate.design.key for each in chosen] == [whole.candidate.plan.key, lower.candidate.design.key]
+    ordered = rank([whole, lower, alike], Budget(), REFERENCE)
+    assert [each.candidate.precision for each in ordered] == ["fp32", "int8"]

@@ -17,6 +17,7 @@ from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.measurement import Failure
 from edgeprune.core.progress import Silent
+from edgeprune.core.runtimes import Precision
 from edgeprune.core.schema import TUNED_SCHEMA
 from edgeprune.core.store import RunFolder
 from edgeprune.core.trial import Candidate, Trial
@@ -319,6 +320,7 @@ class Stage(Protocol):
         epochs: int = 10,
         trials: int = 2,
         taken: Taken = "best",
+        quality: Callable[[nn.Module, Precision], float] | None = None,
     ) -> finetune.Tuned: ...
 
 
@@ -334,6 +336,7 @@ def stage(tmp_path: Path) -> Stage:
         epochs: int = 10,
         trials: int = 2,
         taken: Taken = "best",
+        quality: Callable[[nn.Module, Precision], float] | None = None,
     ) -> finetune.Tuned:
         ready = replace(prepared(config, inputs, epochs), taken=taken)
         criterion = ByReaders(ready.network, ready.structure)
@@ -343,13 +346,15 @@ def stage(tmp_path: Path) -> Stage:
             Trial(index, Candidate(criterion.plan({name: each[name] for name in names}), 0.5, 3.0, lost, 1), 1.0, 0.0)
             for index, each in enumerate(widths[:trials])
         ]
+        if quality is not None:
+            tried[0] = replace(tried[0], candidate=replace(tried[0].candidate, precision="int8"))
         watch = Silent()
         if said is not None:
             watch.say = said.append  # type: ignore[method-assign]
         possible = Possible(9.0, 0.1, 0.1, Reference(1.0, 1, 1), 1)
         searched = Searched(tried, Budget(), possible, criterion, SUMMARY, chance=0.0, images=60)
         networks = TunedNetworks(RunFolder(tmp_path), ready.network, SHAPE)
-        return fine_tune(ready, searched, ByReaders, networks, tuner_of(ready, watch))
+        return fine_tune(ready, searched, ByReaders, networks, tuner_of(ready, watch), quality)
 
     return run
 
@@ -384,6 +389,21 @@ def test_the_stage_tunes_a_trial_at_its_widths(stage: Stage) -> None:
     assert tuned.fit.epochs == 10
     assert len([line for line in said if "in 2 epochs" in line]) == 2
     cut(network(), SHAPE, tuned.plan).load_state_dict(tuned.fit.network.state_dict())
+
+
+@pytest.mark.parametrize(("worth", "winner"), [(1.0, 0), (0.0, 1)])
+def test_finalists_are_compared_by_what_ships(stage: Stage, worth: float, winner: int) -> None:
+    """The first one's file is of integers: its network may be as good as it likes."""
+    asked: list[str] = []
+
+    def quality(_: nn.Module, precision: Precision) -> float:
+        asked.append(precision)
+        return worth
+
+    said: list[str] = []
+    assert stage(RunConfig(iterations=1), said, inputs=False, quality=quality).trial.index == winner
+    assert asked == ["int8"]
+    assert any("as a file of int8" in line for line in said)
 
 
 @pytest.mark.parametrize("winner", [0, 1])
