@@ -29,19 +29,16 @@ _WORTH = 0.02
 _HARMLESS = 0.1
 
 
-def quality_at(
-    prepared: Prepared, network: nn.Module, kind: Format, precision: Precision, images: int | None = None
-) -> float:
+def quality_at(prepared: Prepared, network: nn.Module, kind: Format, precision: Precision) -> float:
     """What a network's file of this precision is worth on validation, by this machine's runtime (see `Metric.quality`).
 
-    `images`: the first so many; None: all. Raises ExportError where there is no such file.
+    Raises ExportError where there is no such file.
     """
     validation = prepared.validation
-    count = len(validation) if images is None else min(images, len(validation))
     with temporary_folder() as folder:
         whole = EXPORTERS[kind].export(network, validation.inputs(slice(0, 2)), folder / f"float.{kind}", {})
         lower = export_at(whole, folder / f"lower.{kind}", precision, calibration(prepared), {})
-        answers = run_model(kind, lower.path, to_numpy(validation.inputs(slice(0, count))))
+        answers = run_model(kind, lower.path, to_numpy(validation.inputs(slice(0, len(validation)))))
     return judged(torch.from_numpy(answers), validation, prepared.task)
 
 

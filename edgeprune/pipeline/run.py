@@ -35,7 +35,7 @@ from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
 from edgeprune.pipeline.records.files import Validated
 from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Status
 from edgeprune.pipeline.rehearse import rehearse
-from edgeprune.pipeline.result import RunResult, assemble, header
+from edgeprune.pipeline.result import EXIT_CODES, RunResult, assemble, header
 from edgeprune.pipeline.resume import finished_already, finished_bound, known_folder, searches
 from edgeprune.pipeline.search import Searched, run_search
 from edgeprune.pipeline.seek import Wanted
@@ -44,8 +44,6 @@ from edgeprune.pipeline.telling import Telling
 from edgeprune.pipeline.tuned import TunedNetworks
 from edgeprune.pipeline.validate import FINAL_S, as_at_the_end, validate
 
-#: What `edgeprune run` exits with after Ctrl-C.
-INTERRUPTED = 130
 #: Opens the device, or lends one that is open.
 OpenDevice = Callable[[], AbstractContextManager[Session]]
 
@@ -143,7 +141,7 @@ def _owned(
         watch.end(done.exit_code)
         return done
     except KeyboardInterrupt:
-        _keep(config, folder, watch, "interrupted", "stopped by the user", INTERRUPTED)
+        _keep(config, folder, watch, "interrupted", "stopped by the user", EXIT_CODES["interrupted"])
         # The command line tells the user the name to resume.
         raise KeyboardInterrupt(folder.path.name) from None
     except BudgetError as error:
