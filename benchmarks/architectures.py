@@ -38,11 +38,11 @@ from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import EdgepruneError, NothingToPrune
 from edgeprune.core.files import write_bytes
 from edgeprune.core.inputs import Shape
+from edgeprune.core.quiet import converting
 from edgeprune.core.runtimes import Format
 from edgeprune.core.text import first_line, shorten
 from edgeprune.exporters import EXPORTERS, Template
 from edgeprune.exporters.parity import compare
-from edgeprune.exporters.quiet import converting
 from edgeprune.models.inputs import Inputs, ask, made, tensors_of, to_numpy
 from edgeprune.models.plain import make_plain
 from edgeprune.models.weights import weights_bytes

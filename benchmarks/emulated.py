@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgeprune.artifacts import run_model
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.runtimes import Format, runtime_for
 from edgeprune.core.session import DeviceSpec
 from edgeprune.devices.emulator.session import EmulatedSession
 from edgeprune.devices.emulator.setup import install
-from edgeprune.exporters import EXPORTERS, run_model
+from edgeprune.exporters import EXPORTERS
 from edgeprune.models.zoo import MLP, build
 from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.profilers.predict import predict_on_device

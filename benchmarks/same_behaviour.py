@@ -42,8 +42,8 @@ import onnx
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
 
-from edgeprune.exporters.onnx import METADATA_KEY
-from edgeprune.exporters.tflite import pack
+from edgeprune.artifacts.metadata import METADATA_KEY
+from edgeprune.artifacts.tflite_file import pack
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = "[latency]\nbase_s = 2e-5\ns_per_byte = 2e-10\n"

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.core.parts import parts_there
 from edgeprune.core.version import VERSION
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # onnxruntime would report to its maker, from a thread that runs while we measure. It is read when that is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["RunConfig", "__version__", "front", "load", "run", "watching"]
+__all__ = ["RunConfig", "__version__", "front", "load", "read_metadata", "run", "watching"]
 
 __version__ = VERSION
 
@@ -47,7 +48,8 @@ def run(
 ) -> RunResult:
     """Compress a network and prove it on the device: see `edgeprune.pipeline.run.run`."""
     # Importing torch takes seconds, which `edgeprune --help` should not.
-    from edgeprune.pipeline.run import run as run_job
+    with parts_there():
+        from edgeprune.pipeline.run import run as run_job
 
     return run_job(config, progress, resume=resume, session=session)
 
@@ -56,7 +58,8 @@ def front(
     config: RunConfig, progress: Progress | None = None, *, resume: bool = False, session: Session | None = None
 ) -> FrontResult:
     """Compress a network for each of several bounds, from one search: see `edgeprune.pipeline.run.run_front`."""
-    from edgeprune.pipeline.run import run_front
+    with parts_there():
+        from edgeprune.pipeline.run import run_front
 
     return run_front(config, progress, resume=resume, session=session)
 
@@ -70,6 +73,14 @@ def watching() -> Progress:
 
 def load(run_folder: Path | str, model: str | nn.Module | None = None) -> nn.Module:
     """The pruned network of a run, rebuilt: see `edgeprune.pipeline.export.load_network`."""
-    from edgeprune.pipeline.export import load_network
+    with parts_there():
+        from edgeprune.pipeline.export import load_network
 
     return load_network(Path(run_folder), model)
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """What a model file of ours says of itself, {} for another's: see `edgeprune.artifacts.read_metadata`."""
+    from edgeprune.artifacts import read_metadata as read
+
+    return read(Path(path))

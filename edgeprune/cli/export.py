@@ -18,6 +18,7 @@ from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.config import make_config
+from edgeprune.pipeline.records.exported import RECORD
 from edgeprune.report.table import exports_lines, files_table, left_out_lines
 
 #: Settings of a run that mean something without pruning.
@@ -44,7 +45,7 @@ def export_command(model: str, device: str, out: Path, as_json: bool, quiet: boo
     spec = find_device(device)
     config = make_config({**given, "model": model, "device": spec.name}, "the options")
     # torch takes seconds to load, which --help should not.
-    from edgeprune.pipeline.exporting import RECORD, export  # noqa: PLC0415
+    from edgeprune.pipeline.exporting import export  # noqa: PLC0415
 
     settings = MeasureSettings(config.runtime or spec.runtime or "onnxruntime", config.threads or spec.threads or 1)
     # The user's model and data may print: stdout is for our result alone.

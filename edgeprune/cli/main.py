@@ -10,6 +10,7 @@ import click
 from edgeprune.cli.commands import LazyCommands
 from edgeprune.cli.start import INTERRUPTED
 from edgeprune.core.errors import EdgepruneError
+from edgeprune.core.parts import parts_there
 from edgeprune.core.text import printable
 from edgeprune.core.version import VERSION
 
@@ -47,7 +48,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed here, 2 usage, 3 not met or worse, 4 device, 130 interrupted."""
     try:
-        code = cli.main(args=arguments, prog_name="edgeprune", standalone_mode=False)
+        with parts_there():
+            code = cli.main(args=arguments, prog_name="edgeprune", standalone_mode=False)
     except EdgepruneError as error:
         _say(f"error: {error}")
         code = error.exit_code

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -176,8 +177,12 @@ def _check_outputs(*paths: Path | None) -> None:
         if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
             raise UsageError(f"cannot write {path}", "name a file in a folder that is there and may be written")
     histogram = paths[-1]
-    if histogram is not None and histogram.suffix.lower() != ".png":
+    if histogram is None:
+        return
+    if histogram.suffix.lower() != ".png":
         raise UsageError(f"--histogram: {histogram.name} is no .png", "give a name that ends in .png")
+    # What draws takes half a second to import, which only this option should pay, and may not be installed.
+    import_module("edgeprune.report.histogram")
 
 
 def _compare(
@@ -258,8 +263,7 @@ def _write_csv(path: Path, profiles: Sequence[Profile]) -> None:
 
 
 def _draw(path: Path, profiles: Sequence[Profile], device: str) -> None:
-    # Drawing takes half a second to import, which only this option should pay.
-    from edgeprune.report.histogram import Panel, draw_histogram  # noqa: PLC0415
+    from edgeprune.report.histogram import Panel, draw_histogram  # noqa: PLC0415 - see _check_outputs
 
     # Where a device gives only medians of many runs, there is nothing to draw.
     names = names_of([Path(each.file) for each in profiles])

@@ -1,4 +1,4 @@
-"""Networks as ONNX and TFLite files: export, metadata, parity with PyTorch, and candidates sliced from a template.
+"""Networks as ONNX and TFLite files: export, parity with PyTorch, and candidates sliced from a template.
 
 `EXPORTERS` drives the choices of formats everywhere: a format is a row of `formats`, and one of `core.runtimes`.
 """
@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from edgeprune.exporters.codes import TemplateError
-from edgeprune.exporters.formats import EXPORTERS, Exporter, describe, export_at, read_metadata
+from edgeprune.exporters.formats import EXPORTERS, Exporter, export_at
 from edgeprune.exporters.onnx import export_onnx
-from edgeprune.exporters.parity import Parity, check_parity, run_model
+from edgeprune.exporters.parity import Parity, check_parity
 from edgeprune.exporters.template import Template
 from edgeprune.exporters.tflite import export_tflite
 
@@ -19,10 +19,7 @@ __all__ = [
     "Template",
     "TemplateError",
     "check_parity",
-    "describe",
     "export_at",
     "export_onnx",
     "export_tflite",
-    "read_metadata",
-    "run_model",
 ]

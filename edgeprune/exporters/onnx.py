@@ -12,18 +12,16 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgeprune.core.artifact import Artifact, TensorSpec
+from edgeprune.artifacts.metadata import METADATA_KEY
+from edgeprune.artifacts.onnx_file import describe_onnx
+from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError
-from edgeprune.core.files import sha256_file, write_bytes
-from edgeprune.core.reading import Source
+from edgeprune.core.files import write_bytes
+from edgeprune.core.quiet import converting
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.exporters.operators import operators_known
-from edgeprune.exporters.quiet import converting
 from edgeprune.models.inputs import OUTPUT, Inputs, cast, mapped, names_of, outputs_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
-
-#: Under this key both formats carry our metadata, as a JSON object.
-METADATA_KEY = "edgeprune"
 
 
 def export_onnx(network: nn.Module, example: Inputs, path: Path, metadata: Mapping[str, Any]) -> Artifact:
@@ -103,41 +101,6 @@ def _dynamic(network: nn.Module, count: int) -> Any:
     return ((batch,) * count,) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else (batch,) * count
 
 
-def describe_onnx(path: Path) -> Artifact:
-    """Hash, size, inputs and outputs of an ONNX file. Raises ExportError where it is none."""
-    model = load_onnx(path)
-    with Source(path, ExportError, "export the file again").guarded():
-        inputs, outputs = tuple(map(_spec, model.graph.input)), tuple(map(_spec, model.graph.output))
-    return Artifact(
-        path=path,
-        format="onnx",
-        precision="fp32",
-        sha256=sha256_file(path),
-        bytes=path.stat().st_size,
-        inputs=inputs,
-        outputs=outputs,
-    )
-
-
-def onnx_metadata(path: Path) -> str | None:
-    """Our metadata entry of an ONNX file as JSON text, None where it has none. Raises ExportError."""
-    for entry in load_onnx(path).metadata_props:
-        if entry.key == METADATA_KEY:
-            return str(entry.value)
-    return None
-
-
-def load_onnx(path: Path) -> onnx.ModelProto:
-    """The file without its external data. Raises ExportError where it is not an ONNX model."""
-    source = Source(path, ExportError, "export or copy the file again", "the ONNX file")
-    with source.guarded():
-        model = onnx.load(path, load_external_data=False)
-    # Protobuf reads an empty file, and some garbage, as an empty model.
-    if not model.graph.output:
-        raise source.refusal("it holds no graph")
-    return model
-
-
 def _strip(model: onnx.ModelProto) -> None:
     """Drop the exporter's notes: stack traces with paths of this machine, which no runtime reads."""
     graph = model.graph
@@ -145,9 +108,3 @@ def _strip(model: onnx.ModelProto) -> None:
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
-
-
-def _spec(value: Any) -> TensorSpec:
-    tensor = value.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
-    return TensorSpec(value.name, shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))

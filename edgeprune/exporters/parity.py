@@ -5,24 +5,18 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from edgeprune.artifacts.formats import as_input, run_model
+from edgeprune.artifacts.running import Array, batches
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError
 from edgeprune.core.runtimes import Format
-from edgeprune.exporters.formats import EXPORTERS
-from edgeprune.exporters.quiet import converting
-from edgeprune.exporters.running import batches
 from edgeprune.models.inputs import ask, from_numpy
 from edgeprune.tasks.metrics import classes_of
-
-#: As in `edgeprune.exporters.running`.
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +48,8 @@ def compare(network: nn.Module, format: Format, model: Path | bytes, inputs: Arr
     actual = run_model(format, model, inputs)
     reference = deepcopy(network).cpu().float().eval()
     with torch.no_grad():
-        expected = torch.cat([ask(reference, from_numpy(_numbers(part))) for part in batches(inputs)]).numpy()
+        expected = torch.cat([ask(reference, from_numpy(as_input(part))) for part in batches(inputs)]).numpy()
     if actual.shape != expected.shape:
         raise ExportError(f"the {format} file gives outputs {actual.shape}, the network {expected.shape}")
     agreement = float(np.mean(classes_of(actual) == classes_of(expected)))
     return Parity(float(np.abs(actual - expected).max()), agreement, len(inputs), float(np.abs(expected).max()))
-
-
-def run_model(format: Format, model: Path | bytes, inputs: Array) -> Array:
-    """Outputs (N, classes) of a model file, or its bytes, for `inputs` (N, ...), by the format's default runtime.
-
-    Raises ExportError where it does not load or does not run.
-    """
-    inputs = _numbers(inputs)
-    # Runtimes announce their delegates and devices on standard error.
-    with converting(f"the {format} file does not run"):
-        return EXPORTERS[format].run(model, inputs)
-
-
-def _numbers(inputs: Array) -> Array:
-    """Real numbers as float32; integers, and records of several inputs, as they are."""
-    return np.ascontiguousarray(inputs, np.float32 if inputs.dtype.kind == "f" else None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +14,115 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from edgeprune.artifacts.metadata import METADATA_KEY
+from edgeprune.artifacts.running import Array, feed
+from edgeprune.artifacts.tflite_file import describe_tflite, load_tflite, pack, unpack
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import write_bytes
+from edgeprune.core.quiet import converting
 from edgeprune.core.runtimes import Precision
-from edgeprune.exporters.onnx import METADATA_KEY
-from edgeprune.exporters.quiet import converting
-from edgeprune.exporters.running import Array, feed
-from edgeprune.exporters.tflite import describe_tflite, load_tflite, pack, unpack
+from edgeprune.exporters.units import Operator, units_of
 
 _Ranges = dict[str, dict[str, Array]]
+_CODES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+#: What computes nothing: to keep one of them in float32 changes nothing.
+_MOVES = frozenset(
+    {
+        "BROADCAST_TO",
+        "CAST",
+        "CONCATENATION",
+        "EXPAND_DIMS",
+        "GATHER",
+        "GATHER_ND",
+        "PACK",
+        "PAD",
+        "PADV2",
+        "RELU",
+        "RELU6",
+        "RESHAPE",
+        "SHAPE",
+        "SLICE",
+        "SPLIT",
+        "SPLIT_V",
+        "SQUEEZE",
+        "STABLEHLO_COMPOSITE",
+        "STRIDED_SLICE",
+        "TRANSPOSE",
+        "UNPACK",
+    }
+)
 
 
-def quantize_tflite(
-    source: Path, path: Path, precision: Precision, examples: Array, metadata: Mapping[str, Any]
-) -> Artifact:
+class CalibratedTflite:
+    """A float32 file with the ranges of its tensors: what int8 files are made from, with all of it in 8 bits or not.
+
+    Weights have 8 bits a channel, symmetric; between the layers are 8 bits, with the least and the greatest value
+    that `examples` (N, ...) gave.
+    """
+
+    def __init__(self, source: Path, examples: Array) -> None:
+        self._source, self._examples = source, examples
+        model = load_tflite(source)
+        graph = model.subgraphs[0]
+        codes = [max(each.builtinCode, each.deprecatedBuiltinCode) for each in model.operatorCodes]
+        kinds = [_CODES.get(codes[each.opcodeIndex], "CUSTOM") for each in graph.operators]
+        seen: Counter[str] = Counter()
+        known = []
+        for kind, each in zip(kinds, graph.operators, strict=True):
+            seen[kind] += 1
+            label = None if kind in _MOVES else f"{kind} {seen[kind]}"
+            known.append(Operator(label, tuple(map(int, each.inputs)), tuple(map(int, each.outputs))))
+        #: What may stay in float32, in the order of the file: operators by their kind, and which of it they are.
+        self.units = units_of(known, [*map(int, graph.inputs)])
+        self._scopes = ["".join(f"{_name(graph, out)};" for out in each.outputs) for each in graph.operators]
+        self._ranges: _Ranges = {}
+
+    def write(self, path: Path, metadata: Mapping[str, Any], floats: Collection[int] = ()) -> Artifact:
+        """The int8 file, whose operators `floats` stay in float32. Raises ExportError, StorageError."""
+        with converting("cannot make int8 of the TFLite file"):
+            before = _numbered(load_tflite(self._source))
+            packed = pack(before)
+            self._ranges = self._ranges or _ranges(bytes(packed), self._examples)
+            model = _quantized(packed, _recipe("int8", [self._scopes[index] for index in sorted(floats)]), self._ranges)
+            if not floats:
+                _check_smaller(model, before)
+        return _written(model, before, path, metadata)
+
+
+def quantize_tflite(source: Path, path: Path, precision: Precision, metadata: Mapping[str, Any]) -> Artifact:
     """Write the float32 file `source` to `path` at another precision; inputs and outputs stay float32.
 
     | precision | weights | between the layers |
     |---|---|---|
-    | int8 | 8 bits a channel, symmetric | 8 bits, ranges from `examples` (N, ...) |
     | int8-dynamic | 8 bits a channel; fully connected layers have one scale | 8 bits, ranges found at each inference |
     | fp16 | 16 bits | 32 bits |
 
     tflite-runtime 2.14, which boards have, computes dynamic fully connected layers with a scale a channel wrong, and
     LiteRT 2.3 dynamic convolutions without (measured: off by half of the answers' spread).
-    Raises ExportError where the quantizer cannot, StorageError.
+    For int8 see `CalibratedTflite`. Raises ExportError where the quantizer cannot, StorageError.
     """
     with converting(f"cannot make {precision} of the TFLite file"):
         before = _numbered(load_tflite(source))
-        packed = pack(before)
-        # A second to import: only when it is wanted.
-        quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(packed)
-        quantizer.load_quantization_recipe(_recipe(precision))
-        found = quantizer.quantize(_ranges(bytes(packed), examples) if precision == "int8" else None)
-        model = unpack(bytes(found.quantized_model))
-        if _constants(model) >= _constants(before):
-            raise ExportError("the quantizer knows none of this network's layers")
+        model = _quantized(pack(before), _recipe(precision), None)
+        _check_smaller(model, before)
+    return _written(model, before, path, metadata)
+
+
+def _quantized(packed: bytearray, recipe: Any, ranges: _Ranges | None) -> schema.ModelT:
+    # A second to import: only when it is wanted.
+    quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(packed)
+    quantizer.load_quantization_recipe(recipe)
+    return unpack(bytes(quantizer.quantize(ranges).quantized_model))
+
+
+def _check_smaller(model: schema.ModelT, before: schema.ModelT) -> None:
+    if _constants(model) >= _constants(before):
+        raise ExportError("the quantizer knows none of this network's layers")
+
+
+def _written(model: schema.ModelT, before: schema.ModelT, path: Path, metadata: Mapping[str, Any]) -> Artifact:
+    with converting("cannot write the TFLite file"):
         _keep_names(model, before)
         for entry in model.metadata or []:
             if entry.name == METADATA_KEY.encode():
@@ -59,8 +133,8 @@ def quantize_tflite(
     return describe_tflite(path)
 
 
-def _recipe(precision: Precision) -> Any:
-    """What the quantizer is to do with every operator that it knows."""
+def _recipe(precision: Precision, floats: Iterable[str] = ()) -> Any:
+    """What the quantizer is to do with every operator that it knows; those of the scopes `floats` stay as they are."""
     types = importlib.import_module("ai_edge_quantizer.qtyping")
     names = importlib.import_module("ai_edge_quantizer.algorithm_manager").AlgorithmName
     recipe = importlib.import_module("ai_edge_quantizer.recipe_manager").RecipeManager()
@@ -69,6 +143,10 @@ def _recipe(precision: Precision) -> Any:
         recipe.add_static_config(every, operators.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
         for end in (operators.INPUT, operators.OUTPUT):
             recipe.add_quantization_config(every, end, algorithm_key=names.NO_QUANTIZE)
+        for scope in floats:
+            recipe.add_quantization_config(
+                f"^{re.escape(scope)}$", operators.ALL_SUPPORTED, algorithm_key=names.NO_QUANTIZE
+            )
     elif precision == "int8-dynamic":
         recipe.add_dynamic_config(every, operators.ALL_SUPPORTED, num_bits=8)
         recipe.add_dynamic_config(
@@ -90,11 +168,14 @@ def _numbered(model: schema.ModelT) -> schema.ModelT:
     The quantizer tells tensors by their names, which the converter repeats.
     """
     for place, graph in enumerate(model.subgraphs):
-        ends = {*graph.inputs, *graph.outputs} if place == 0 else set()
         for index, tensor in enumerate(graph.tensors):
-            if index not in ends:
-                tensor.name = f"{place}.{index}".encode()
+            tensor.name = _name(graph, index, place).encode()
     return model
+
+
+def _name(graph: schema.SubGraphT, index: int, place: int = 0) -> str:
+    ends = {*graph.inputs, *graph.outputs} if place == 0 else set()
+    return str(graph.tensors[index].name.decode()) if index in ends else f"{place}.{index}"
 
 
 def _ranges(model: bytes, examples: Array) -> _Ranges:

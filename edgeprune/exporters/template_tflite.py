@@ -10,9 +10,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from edgeprune.artifacts.tflite_file import pack
+from edgeprune.core.quiet import first_line
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
-from edgeprune.exporters.quiet import first_line
-from edgeprune.exporters.tflite import pack
 
 _OP = schema.BuiltinOperator
 _FLOAT, _INTS = schema.TensorType.FLOAT32, {schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}

@@ -1,4 +1,4 @@
-"""TFLite: one image at a time, our metadata, and the flatbuffer read and written as Python objects."""
+"""TFLite: one image at a time, and our metadata."""
 
 from __future__ import annotations
 
@@ -8,30 +8,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
-from edgeprune.core.artifact import Artifact, TensorSpec
+from edgeprune.artifacts.metadata import METADATA_KEY
+from edgeprune.artifacts.running import run_tflite
+from edgeprune.artifacts.tflite_file import describe_tflite, pack, unpack
+from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError
-from edgeprune.core.files import sha256_file, write_bytes
-from edgeprune.core.reading import Source
-from edgeprune.exporters.onnx import METADATA_KEY, output_names
+from edgeprune.core.files import write_bytes
+from edgeprune.core.quiet import converting
+from edgeprune.exporters.onnx import output_names
 from edgeprune.exporters.operators import operators_known
-from edgeprune.exporters.quiet import converting
-from edgeprune.exporters.running import run_tflite
 from edgeprune.exporters.simplify import simplified
 from edgeprune.models.inputs import Inputs, ask, cast, mapped, names_of, tensors_of, to_numpy
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
-_IDENTIFIER = b"TFL3"
 #: How far answers may be off, as a share of the largest: what rounding does is less, what is wrong is more.
 _OFF = 1e-2
-#: Where the runtime may map the file, constants must start on this boundary (`force_align` in the schema).
-_ALIGNMENT = 16
-_DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 
 
 def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Mapping[str, Any]) -> Artifact:
@@ -126,86 +122,3 @@ def _name(places: Any, prefix: str, names: Sequence[str], model: schema.ModelT, 
     for number, name in enumerate(names):
         entry = found.get(f"{prefix}{number}".encode()) or found[name.encode()]
         tensors[entry.tensorIndex].name = entry.name = name.encode()
-
-
-class _Builder(flatbuffers.Builder):  # type: ignore[misc]
-    """A builder that aligns constants as the C++ one does; the generated Python code aligns bytes to 4."""
-
-    def CreateNumpyVector(self, x: np.ndarray[Any, Any]) -> int:  # noqa: N802 - the base class's name
-        if x.dtype != np.uint8:
-            return int(super().CreateNumpyVector(x))
-        self.StartVector(1, x.size, _ALIGNMENT)
-        self.head -= x.size
-        self.Bytes[self.head : self.head + x.size] = x.tobytes()
-        self.vectorNumElems = x.size
-        return int(self.EndVector())
-
-
-def pack(model: schema.ModelT) -> bytearray:
-    """The model as the bytes of a .tflite file; writable, so that shapes can be corrected in place."""
-    constants = sum(len(buffer.data) + 64 for buffer in model.buffers if buffer.data is not None)
-    # Room from the start: the builder grows by doubling and copying.
-    builder = _Builder(constants + 512 * sum(len(graph.tensors) for graph in model.subgraphs) + 4096)
-    builder.Finish(model.Pack(builder), _IDENTIFIER)
-    return bytearray(builder.Output())
-
-
-def describe_tflite(path: Path) -> Artifact:
-    """Hash, size, inputs and outputs of a TFLite file. Raises ExportError where it is none."""
-    model = load_tflite(path)
-    with Source(path, ExportError, "export the file again").guarded():
-        graph = model.subgraphs[0]
-        inputs, outputs = (tuple(_spec(graph.tensors[i]) for i in ends) for ends in (graph.inputs, graph.outputs))
-    return Artifact(
-        path=path,
-        format="tflite",
-        precision="fp32",
-        sha256=sha256_file(path),
-        bytes=path.stat().st_size,
-        inputs=inputs,
-        outputs=outputs,
-    )
-
-
-def tflite_metadata(path: Path) -> bytes | None:
-    """Our metadata entry of a TFLite file as JSON text in UTF-8, None where it has none. Raises ExportError."""
-    model = load_tflite(path)
-    # Entries of a damaged file point anywhere.
-    with Source(path, ExportError, "export the file again").guarded():
-        for entry in model.metadata or []:
-            if entry.name == METADATA_KEY.encode():
-                return bytes(model.buffers[entry.buffer].data)
-    return None
-
-
-def load_tflite(path: Path) -> schema.ModelT:
-    """The file as the objects of its schema. Raises ExportError where it is not a TFLite model."""
-    with Source(path, ExportError, "export or copy the file again", "the TFLite file").guarded():
-        data = path.read_bytes()
-        if data[4:8] != _IDENTIFIER:
-            raise ValueError("it does not begin like one")
-        model = unpack(data)
-        if not model.subgraphs:
-            raise ValueError("it holds no graph")
-    return model
-
-
-def unpack(data: bytes) -> schema.ModelT:
-    """The bytes of a file as the objects of its schema, all constants among them.
-
-    A writer may put constants behind the objects, and point at them by their place in the file, which packing moves.
-    """
-    model = schema.ModelT.InitFromPackedBuf(data, 0)
-    for buffer in model.buffers or []:
-        if buffer.offset > 1:
-            if buffer.offset + buffer.size > len(data):
-                raise ValueError("a constant lies outside of it")
-            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0
-    return model
-
-
-def _spec(tensor: schema.TensorT) -> TensorSpec:
-    shape = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
-    dims = tuple(None if size < 0 else int(size) for size in shape)
-    return TensorSpec(tensor.name.decode(), dims, _DTYPES[tensor.type])

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.artifacts import describe, read_metadata, run_model
+from edgeprune.artifacts.running import Array
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
 from edgeprune.core.inputs import INPUT, InputSpec, records
@@ -20,10 +22,7 @@ from edgeprune.core.store import RunFolder
 from edgeprune.data.dataset import Preprocessing
 from edgeprune.deploy.bundle import EXPECTED, SAMPLE, opened, read_bundle, write_bundle
 from edgeprune.deploy.card import Figures, ModelCard, Port, Sample
-from edgeprune.exporters import describe, read_metadata, run_model
-from edgeprune.exporters.running import Array
-from edgeprune.pipeline.exporting import RECORD
-from edgeprune.pipeline.records.exported import Exports
+from edgeprune.pipeline.records.exported import RECORD, Exports
 from edgeprune.pipeline.records.files import Validated
 from edgeprune.pipeline.records.result import Result
 from edgeprune.pipeline.stored import finished

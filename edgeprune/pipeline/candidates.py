@@ -8,13 +8,14 @@ from typing import Literal
 
 from torch import nn
 
+from edgeprune.artifacts import describe
 from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.measurement import Failure, Measurement
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import Format, Precision
-from edgeprune.exporters import EXPORTERS, describe, export_at
+from edgeprune.exporters import EXPORTERS, export_at
 from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
 from edgeprune.models.inputs import to_numpy

@@ -16,6 +16,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
+from edgeprune.artifacts import describe, read_metadata
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import ExportError, ModelError, StorageError, UsageError
@@ -30,7 +31,7 @@ from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.version import VERSION
 from edgeprune.data.dataset import Scaled
 from edgeprune.deploy.bundle import SAMPLE, packed
-from edgeprune.exporters import EXPORTERS, Parity, check_parity, describe, export_at, read_metadata
+from edgeprune.exporters import EXPORTERS, Parity, check_parity, export_at
 from edgeprune.models.inputs import ask, made, to_numpy
 from edgeprune.models.plain import is_waiting, make_plain
 from edgeprune.models.source import make_model

@@ -17,13 +17,10 @@ from edgeprune.core.temporary import temporary_folder
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.export import NotExported, export_all, save_sample
 from edgeprune.pipeline.prepare import Prepared, prepare
-from edgeprune.pipeline.records.exported import Exports, Lost
+from edgeprune.pipeline.records.exported import RECORD, Exports, Lost
 from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import artifact_of, before_of, data_of, device_of
 from edgeprune.pipeline.validate import HostScores, NotValidated, Validated, as_at_the_end, validate
-
-#: The record in the folder of the files.
-RECORD = "export.json"
 
 
 def export(config: RunConfig, out: Path, session: Session, settings: MeasureSettings, progress: Progress) -> Exports:

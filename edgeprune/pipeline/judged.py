@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgeprune.artifacts import read_metadata
 from edgeprune.core.errors import DataError, ExportError, ModelError, UsageError
 from edgeprune.core.inputs import InputSpec, Shape, fields, specs_of, written
 from edgeprune.core.plain import from_json
@@ -19,7 +20,6 @@ from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset, EachInput, Preprocessing, Scaled
 from edgeprune.data.preprocessing import resolve
 from edgeprune.data.split import as_given, as_integers, channels_first, in_order
-from edgeprune.exporters import read_metadata
 from edgeprune.profilers.scores import JudgedBy
 from edgeprune.profilers.ways import Scaling
 from edgeprune.tasks.names import OWN, TARGETS, WORDS, MetricName, TaskName, named_task, own_task

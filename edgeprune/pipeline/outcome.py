@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from edgeprune.artifacts import READERS
+from edgeprune.artifacts.contents import Contents
 from edgeprune.core.units import format_bytes, format_speedup
-from edgeprune.exporters import EXPORTERS
-from edgeprune.exporters.contents import Contents
 from edgeprune.pipeline.records.files import Drawback
 from edgeprune.pipeline.validate import Validated
 
@@ -23,7 +23,7 @@ def drawbacks(item: Validated) -> tuple[Drawback, ...]:
     hungrier = measured.peak_bytes > SAME_MEMORY * measured.against_peak_bytes
     if not (slower or larger or hungrier):
         return ()
-    after, before = (EXPORTERS[file.format].contents(file.path) for file in (ours, theirs))
+    after, before = (READERS[file.format].contents(file.path) for file in (ours, theirs))
     added = _added(before, after)
     found = []
     if slower:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from edgeprune.artifacts import run_model
 from edgeprune.core.budget import Budget
 from edgeprune.core.errors import ExportError
 from edgeprune.core.measurement import Measurement
 from edgeprune.core.runtimes import Format, Precision
 from edgeprune.core.temporary import temporary_folder
-from edgeprune.exporters import EXPORTERS, export_at, run_model
+from edgeprune.exporters import EXPORTERS, export_at
 from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.choose import told_apart
 from edgeprune.pipeline.export import calibration

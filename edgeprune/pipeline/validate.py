@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from edgeprune.artifacts import run_model
 from edgeprune.core.artifact import Artifact, kind_of
 from edgeprune.core.budget import Bound
 from edgeprune.core.errors import DeviceError
@@ -18,7 +19,6 @@ from edgeprune.core.runtimes import RuntimeName, runtime_for
 from edgeprune.core.session import Session
 from edgeprune.core.units import format_speedup
 from edgeprune.devices.channel import ChannelError
-from edgeprune.exporters import run_model
 from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.prepare import Prepared

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
+from edgeprune.core.distributions import binomial_tail, wilson_interval
 from edgeprune.core.errors import ModelError
 from edgeprune.core.inputs import plain_shape
 from edgeprune.core.measurement import MeasureSettings
@@ -80,7 +80,7 @@ class _Classes(Judge):
         """Whether the most frequent class alone gets as much."""
         count = len(targets)
         right, chance = int(np.sum(answers == targets)), float(np.bincount(targets).max() / count)
-        return bool(binomtest(right, count, chance, alternative="greater").pvalue > SIGNIFICANT)
+        return binomial_tail(right, count, chance) > SIGNIFICANT
 
     def show(self, figure: float) -> str:
         """A percentage."""
@@ -123,8 +123,7 @@ def accuracy_on_device(
     seconds = time.monotonic() - start
     found, remark = judge.read(rows)
     correct = int(np.sum(found == labels))
-    interval = binomtest(correct, len(labels)).proportion_ci(method="wilson")
-    low, high = float(interval.low), float(interval.high)
+    low, high = wilson_interval(correct, len(labels))
     scores, between = _scores(judge.reading, dataset.classes, rows, found, labels, (low, high), metric, file.name)
     tried = tuple(Tried(way.layout, way.preprocessing, round(way.figure * way.images), way.images) for way in trials)
     spec = session.spec

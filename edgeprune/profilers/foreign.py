@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from edgeprune.core.clock import Deadline
+from edgeprune.core.distributions import binomial_tail
 from edgeprune.core.errors import DeviceError, ModelError
 from edgeprune.core.inputs import fields, records
 from edgeprune.core.kinds import KINDS
@@ -246,7 +246,7 @@ class ForeignFile:
         verdict = "taken"
         if judge.guesses(answers[best], targets):
             best, verdict = 0, "kept, as none is better than chance"
-        elif not best or binomtest(won, max(1, won + lost), 0.5, alternative="greater").pvalue > SIGNIFICANT:
+        elif not best or binomial_tail(won, max(1, won + lost), 0.5) > SIGNIFICANT:
             best, verdict = 0, "kept, as none is clearly better"
         tried = tuple(Attempt(way.layout, way.name, figure, count) for way, figure in zip(ways, figures, strict=True))
         self._trial = self._said(tried, best, verdict)

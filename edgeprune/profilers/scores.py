@@ -24,15 +24,16 @@ from edgeprune.profilers.foreign import ForeignFile
 from edgeprune.profilers.ports import Output, written
 from edgeprune.profilers.records import Scores, TriedScore, ValidatedData, ValidatedOn
 from edgeprune.profilers.ways import Asked, Judge, Rows
-from edgeprune.tasks.judging import Judging, judge
+from edgeprune.tasks.judging import judge
 from edgeprune.tasks.metrics import Metric
+from edgeprune.tasks.task import Task
 
 #: What the one output of a file of ours is called, where its network gives a tensor and nothing else.
 _ALONE = "logits"
 #: What stands before the number of one that came in a tuple.
 _PLACE = "output"
 #: The task, for outputs that lie side by side in that way (None: one output), of which one answer has a shape.
-Make = Callable[[Joined | None, tuple[int, ...]], Judging]
+Make = Callable[[Joined | None, tuple[int, ...]], Task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class _Answers(Judge):
     """Answers as a task judges them."""
 
     word = "examples"
-    task: Judging
+    task: Task
 
     def __init__(self, dataset: Dataset, asked: Asked, wanted: JudgedBy) -> None:
         self._dataset, self._asked, self._wanted = dataset, asked, wanted

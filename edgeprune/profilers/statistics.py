@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from edgeprune.core.budget import Answer
+from edgeprune.core.distributions import NORMAL, student_quantile
 
 Array = NDArray[np.float64]
 
@@ -140,7 +139,7 @@ def unpaired_interval(points: Sequence[float], against: Sequence[float]) -> Inte
     half, error = 0.0, sum(shares)
     if error > 0:
         freedom = error**2 / sum(share**2 / (len(each) - 1) for share, each in zip(shares, kept, strict=True))
-        half = float(student.ppf(0.975, freedom)) * math.sqrt(error)
+        half = student_quantile(0.975, freedom) * math.sqrt(error)
     return Interval(
         value=math.exp(middle),
         low=math.exp(middle - half),
@@ -162,7 +161,7 @@ def percentile(samples: Sequence[float], percent: int) -> float | None:
 
 def _student(points: Array) -> tuple[float, float]:
     count = len(points)
-    half = float(student.ppf(0.975, count - 1)) * float(points.std(ddof=1)) / math.sqrt(count)
+    half = student_quantile(0.975, count - 1) * float(points.std(ddof=1)) / math.sqrt(count)
     return float(points.mean()) - half, float(points.mean()) + half
 
 
@@ -174,7 +173,7 @@ def _bootstrap(groups: Sequence[Array]) -> tuple[float, float]:
     )
     drawn = random.integers(0, count, (_RESAMPLES, count))
     means = medians[drawn, random.integers(0, _MEDIANS, (_RESAMPLES, count))].mean(1)
-    level = float(norm.cdf(math.sqrt(count / (count - 1)) * student.ppf(0.025, count - 1)))
+    level = NORMAL.cdf(math.sqrt(count / (count - 1)) * student_quantile(0.025, count - 1))
     low, high = np.quantile(means, (level, 1 - level))
     return float(low), float(high)
 
@@ -187,7 +186,7 @@ def _without_outlier(points: Array) -> list[int]:
     farthest = int(np.argmax(np.abs(points - statistics.median(points))))
     others = np.delete(points, farthest)
     # The prediction interval of one more draw from the distribution of the others.
-    reach = float(student.ppf(1 - _OUTLIER_P / 2, len(others) - 1)) * float(others.std(ddof=1))
+    reach = student_quantile(1 - _OUTLIER_P / 2, len(others) - 1) * float(others.std(ddof=1))
     reach *= math.sqrt(1 + 1 / len(others))
     far = abs(float(points[farthest] - others.mean())) > reach
     return [index for index in everyone if index != farthest] if far else everyone

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeprune.models.inputs import Inputs, ask
+from edgeprune.tasks.objectives import objective_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
 
 #: Rows (images times positions) beyond this add nothing to a Gram matrix but time.
@@ -99,7 +100,7 @@ def fisher_matrices(
         for batch in batches:
             probes.clear()
             with torch.enable_grad():
-                likelihood = task.drawn(ask(network, batch), generator)
+                likelihood = objective_of(task).drawn(ask(network, batch), generator)
             # A layer whose output is dropped sways nothing.
             slopes = torch.autograd.grad(likelihood, [probe for _, probe in probes], materialize_grads=True)
             for (name, _), slope in zip(probes, slopes, strict=True):

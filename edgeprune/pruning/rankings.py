@@ -24,6 +24,7 @@ from edgeprune.models.inputs import Inputs, ask
 from edgeprune.pruning.cost import weighted
 from edgeprune.pruning.criteria import RIDGE, Ranking, augmented, blocks, cholesky
 from edgeprune.pruning.structure import Consumer, Coupling, Structure
+from edgeprune.tasks.objectives import objective_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
 
 #: Groups up to this many columns are chosen from as a whole, which is the exact greedy choice.
@@ -67,7 +68,7 @@ def taylor(
         for x, y in batches if any(coupling.consumers for coupling in structure.couplings) else ():
             gates.clear()
             with torch.enable_grad():
-                loss = task.loss(ask(network, x), y, "sum")
+                loss = objective_of(task).loss(ask(network, x), y, "sum")
             flat = [each for own in gates.values() for each in own]
             # A reader whose output is dropped sways nothing.
             slopes = iter(torch.autograd.grad(loss, flat, materialize_grads=True))

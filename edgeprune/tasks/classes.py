@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.core.distributions import binomial_beyond
+
 #: The share of right answers, or the mean of that share over the classes.
 ClassMetric = Literal["accuracy", "balanced-accuracy"]
 Classes = NDArray[np.int64]
@@ -53,11 +55,8 @@ def chance_level(metric: ClassMetric, labels: Classes, answers: Classes | None =
     Example: 144 images of 10 equal classes -> 0.145; 1,000 images of which 98 % are of one class -> 0.987.
     """
     if metric == "accuracy":
-        # It takes a second to load, which whoever only shows figures should not wait for.
-        from scipy.stats import binom  # noqa: PLC0415
-
         mean = majority(labels)[1]
-        beyond = float(binom.isf(ALPHA, len(labels), mean) / len(labels))
+        beyond = binomial_beyond(ALPHA, len(labels), mean) / len(labels)
     else:
         mean = 1 / len(np.unique(labels))
         beyond = _shuffled(labels, labels if answers is None else answers)
@@ -91,11 +90,8 @@ def score_interval(metric: ClassMetric, labels: Classes, score: float) -> tuple[
 
 def _recalls(labels: Classes, answers: Classes) -> NDArray[np.float64]:
     """Of every class that `labels` hold, in order, the share that is answered right."""
-    from sklearn.metrics import recall_score  # noqa: PLC0415 - as above
-
-    recalls: NDArray[np.float64] = recall_score(
-        labels, answers, labels=np.unique(labels), average=None, zero_division=0.0
-    )
+    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    recalls: NDArray[np.float64] = np.bincount(places, answers == labels, len(counts)) / counts
     return recalls
 
 

@@ -4,27 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
 
 from edgeprune.tasks.classes import recall_of
-from edgeprune.tasks.metrics import AUC, FIVE, Answers, Metric, Targets, TopFive, classes_of
-from edgeprune.tasks.names import TaskName
-
-
-class Judging(Protocol):
-    """What of a `Task` judges answers: whoever only judges needs no torch."""
-
-    name: ClassVar[TaskName]
-    metrics: ClassVar[tuple[type[Metric], ...]]
-
-    @property
-    def metric(self) -> Metric:
-        """The one that counts."""
-        ...
-
-    def misfit(self, output: tuple[int, ...], target: tuple[int, ...], classes: int, /) -> str | None:
-        """See `Task.misfit`."""
-        ...
+from edgeprune.tasks.metrics import AUC, FIVE, Answers, Targets, TopFive, classes_of
+from edgeprune.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +23,7 @@ class Judged:
 
 
 def judge(
-    task: Judging,
+    task: Task,
     answers: Answers,
     targets: Targets,
     classes: int,

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.files import sha256_file
@@ -99,42 +96,6 @@ class OwnTask(Task):
         """What training hangs on: the file, as it is now."""
         return (self.name, self.spec, sha256_file(Path(self.spec.rpartition(":")[0]).expanduser()))
 
-    def _split(self, output: Tensor) -> Any:
-        return output if self.outputs is None else self.outputs.split(output)
-
-    def _wanted(self, target: Tensor) -> Any:
-        return target if self.targets is None else self.targets.split(target)
-
-    def loss(self, output: Tensor, target: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-        """The user's, a mean over the batch; as a sum it is that times the batch's size."""
-        given, wanted = self._split(output), self._wanted(target)
-        found = call_user(self.owner.loss, f"--task {self.spec}: loss", given, wanted)
-        if not isinstance(found, Tensor) or found.numel() != 1:
-            raise UsageError(f"--task {self.spec}: loss gives {type(found).__name__}, expected a tensor of one number")
-        return found.reshape(()) * (len(output) if reduction == "sum" else 1)
-
-    def soften(self, answers: Tensor, temperature: float) -> Tensor:
-        """As they are."""
-        del temperature
-        return answers
-
-    def imitation(self, output: Tensor, softened: Tensor, temperature: float) -> Tensor:
-        """The user's `distil(output, teacher)`; else the squared error over the variance of the teacher's answers."""
-        del temperature
-        if hasattr(self.owner, "distil"):
-            ours, theirs = self._split(output), self._split(softened)
-            found: Tensor = call_user(self.owner.distil, f"--task {self.spec}: distil", ours, theirs)
-            return found.reshape(())
-        return F.mse_loss(output, softened) / softened.var(0, correction=0).mean().clamp(min=1e-12)
-
-    def divergence(self, output: Tensor, reference: Tensor) -> float:
-        """Squared error over the variance of the reference."""
-        return float(F.mse_loss(output, reference) / reference.var(0, correction=0).mean().clamp(min=1e-12))
-
-    def drawn(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """Numbers drawn around the answers, of one standard deviation for all: what they mean is not known."""
-        return (output * torch.randn(output.shape, generator=generator).to(output.device)).sum()
-
     def agreement(self, ours: Answers, theirs: Answers) -> float:
         """Within a hundredth of the standard deviation of that answer."""
         near = SAME * np.maximum(theirs.std(0, keepdims=True), 1e-12)
@@ -144,14 +105,6 @@ class OwnTask(Task):
         """Nobody but the user knows."""
         del output, target, classes
         return None
-
-    def step(self, network: Any, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor | None:
-        """The loss of a training step of the user's own, where he has one."""
-        if not hasattr(self.owner, "step"):
-            return None
-        wanted = self._wanted(target)
-        found: Tensor = call_user(self.owner.step, f"--task {self.spec}: step", network, inputs, wanted)
-        return found
 
 
 def load_own(spec: str) -> Any:

@@ -1,15 +1,12 @@
-"""What a network is trained on: losses, what is learnt from another network's answers, how answers differ."""
+"""What a network is for: how its answers are judged. What it is trained on is its objective, in `objectives`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgeprune.core.errors import UsageError
 from edgeprune.tasks.metrics import (
@@ -36,7 +33,7 @@ SAME = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Task(ABC):
-    """What a network is for. Its answers are tensors (N, ...), in the layouts of `edgeprune.tasks.metrics`."""
+    """What a network is for. Its answers (N, ...) are in the layouts of `edgeprune.tasks.metrics`."""
 
     metric: Metric
     name: ClassVar[TaskName]
@@ -49,34 +46,6 @@ class Task(ABC):
     def key(self) -> tuple[str, ...]:
         """What training hangs on, beside the data."""
         return (self.name, self.metric.name)
-
-    def step(self, network: nn.Module, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor | None:
-        """The loss of a training step that is not `loss` of what the network answers; None where it is."""
-        del network, inputs, target
-        return None
-
-    @abstractmethod
-    def loss(self, output: Tensor, target: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-        """What training makes small: a mean over the batch, or the sum of it."""
-
-    @abstractmethod
-    def soften(self, answers: Tensor, temperature: float) -> Tensor:
-        """A teacher's answers as they are learnt from."""
-
-    @abstractmethod
-    def imitation(self, output: Tensor, softened: Tensor, temperature: float) -> Tensor:
-        """How far an output is from a teacher's softened answers; gradients in proportion to those of `loss`."""
-
-    @abstractmethod
-    def divergence(self, output: Tensor, reference: Tensor) -> float:
-        """By how much answers differ from others: KL divergence where they are distributions, a mean over examples."""
-
-    @abstractmethod
-    def drawn(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """A scalar whose gradient is that of the log-likelihood of targets drawn from the answers' own distribution.
-
-        What Fisher weights are made of (Martens & Grosse 2015, section 3), summed over the batch.
-        """
 
     @abstractmethod
     def agreement(self, ours: Answers, theirs: Answers) -> float:
@@ -98,30 +67,6 @@ class Classification(Task):
     name: ClassVar[TaskName] = "classification"
     metrics: ClassVar[tuple[type[Metric], ...]] = (Accuracy, BalancedAccuracy, TopFive)
     moves: ClassVar[bool] = True
-
-    def loss(self, output: Tensor, target: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-        """Cross entropy."""
-        return F.cross_entropy(output, target, reduction=reduction)
-
-    def soften(self, answers: Tensor, temperature: float) -> Tensor:
-        """Probabilities at a temperature (Hinton et al. 2015)."""
-        return F.softmax(answers / temperature, 1)
-
-    def imitation(self, output: Tensor, softened: Tensor, temperature: float) -> Tensor:
-        """T² CE(logits / T, softened). Against the KL divergence the teacher's entropy is left in, a constant."""
-        return F.cross_entropy(output / temperature, softened) * temperature**2
-
-    def divergence(self, output: Tensor, reference: Tensor) -> float:
-        """KL divergence of the softmax."""
-        ours, theirs = F.log_softmax(output, 1), F.log_softmax(reference, 1)
-        return float(F.kl_div(ours, theirs, reduction="batchmean", log_target=True))
-
-    def drawn(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """Classes drawn from the softmax."""
-        likelihood = F.log_softmax(output, 1)
-        rows = likelihood.movedim(1, -1).flatten(0, -2) if likelihood.ndim > 2 else likelihood
-        drawn = torch.multinomial(rows.detach().exp(), 1, generator=generator)
-        return rows.gather(1, drawn).sum()
 
     def agreement(self, ours: Answers, theirs: Answers) -> float:
         """The same class."""
@@ -150,32 +95,6 @@ class MultiLabel(Task):
     metrics: ClassVar[tuple[type[Metric], ...]] = (MeanAveragePrecision, MacroF1)
     moves: ClassVar[bool] = True
 
-    def loss(self, output: Tensor, target: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-        """Binary cross entropy; summed over the labels of an example where it is a sum."""
-        return F.binary_cross_entropy_with_logits(
-            output, target.reshape(output.shape).to(output.dtype), reduction=reduction
-        )
-
-    def soften(self, answers: Tensor, temperature: float) -> Tensor:
-        """Probabilities at a temperature."""
-        return torch.sigmoid(answers / temperature)
-
-    def imitation(self, output: Tensor, softened: Tensor, temperature: float) -> Tensor:
-        """T² BCE(logits / T, softened)."""
-        return F.binary_cross_entropy_with_logits(output / temperature, softened) * temperature**2
-
-    def divergence(self, output: Tensor, reference: Tensor) -> float:
-        """KL divergence of the labels' Bernoulli distributions, summed over the labels."""
-        p = torch.sigmoid(reference)
-        lost = F.binary_cross_entropy_with_logits(output, p, reduction="none")
-        own = F.binary_cross_entropy_with_logits(reference, p, reduction="none")
-        return float((lost - own).reshape(len(output), -1).sum(1).mean())
-
-    def drawn(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """Labels drawn from the sigmoid."""
-        labels = torch.bernoulli(torch.sigmoid(output.detach()).cpu(), generator=generator).to(output.device)
-        return -F.binary_cross_entropy_with_logits(output, labels, reduction="sum")
-
     def agreement(self, ours: Answers, theirs: Answers) -> float:
         """The same answers to all labels."""
         return float(np.mean((ours > 0) == (theirs > 0)))
@@ -201,30 +120,6 @@ class Regression(Task):
     scale: float = 1.0
     name: ClassVar[TaskName] = "regression"
     metrics: ClassVar[tuple[type[Metric], ...]] = (MAE, RMSE, R2, MSE)
-
-    def loss(self, output: Tensor, target: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-        """Squared error over the square of the scale: the learning rate need not know the targets' unit."""
-        off = (output - target.reshape(output.shape)) / self.scale
-        return F.mse_loss(off, torch.zeros_like(off), reduction=reduction)
-
-    def soften(self, answers: Tensor, temperature: float) -> Tensor:
-        """Numbers are learnt as they are."""
-        del temperature
-        return answers
-
-    def imitation(self, output: Tensor, softened: Tensor, temperature: float) -> Tensor:
-        """Squared error from the teacher's numbers."""
-        del temperature
-        return self.loss(output, softened)
-
-    def divergence(self, output: Tensor, reference: Tensor) -> float:
-        """Squared error."""
-        return float(self.loss(output, reference))
-
-    def drawn(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """Numbers drawn around the answers, with the scale as standard deviation."""
-        noise = torch.randn(output.shape, generator=generator).to(output.device)
-        return (output / self.scale * noise).sum()
 
     def agreement(self, ours: Answers, theirs: Answers) -> float:
         """Within a hundredth of the standard deviation of all answers."""

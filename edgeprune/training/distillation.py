@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from edgeprune.tasks.objectives import objective_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.teacher import Teacher
 
@@ -34,12 +35,13 @@ class Distillation:
 
     def soften(self, answers: Tensor) -> Tensor:
         """The teacher's answers (N, ...) as they are learnt from: softened probabilities where there are classes."""
-        return self.task.soften(answers, self.temperature)
+        return objective_of(self.task).soften(answers, self.temperature)
 
     def loss(self, output: Tensor, targets: Tensor, softened: Tensor) -> Tensor:
         """(1 - share) loss(output, targets) + share imitation(output, softened), a mean over the batch.
 
         The two parts' gradients are in proportion whatever the temperature.
         """
-        soft = self.task.imitation(output, softened, self.temperature)
-        return (1 - self.share) * self.task.loss(output, targets) + self.share * soft
+        objective = objective_of(self.task)
+        soft = objective.imitation(output, softened, self.temperature)
+        return (1 - self.share) * objective.loss(output, targets) + self.share * soft

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgeprune.core.errors import ModelError
 from edgeprune.core.progress import Progress
 from edgeprune.models.inputs import Inputs, ask, one_after_the_other, tensors_of
+from edgeprune.tasks.objectives import objective_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
@@ -197,7 +198,8 @@ class _Descent:
     """Steps of AdamW under the one-cycle schedule."""
 
     def __init__(self, network: nn.Module, task: Task, regime: Regime, distillation: Distillation | None) -> None:
-        self._network, self._task, self._regime, self._distillation = network, task, regime, distillation
+        self._network, self._regime, self._distillation = network, regime, distillation
+        self._objective = objective_of(task)
         self._optimizer = adamw(network, regime.learning_rate, regime.weight_decay)
 
     def step(self, batch: tuple[Inputs, Tensor, Tensor | None], elapsed: float) -> float:
@@ -213,12 +215,12 @@ class _Descent:
         return found
 
     def _loss(self, x: Inputs, targets: Tensor, softened: Tensor | None) -> Tensor:
-        own = self._task.step(self._network, tensors_of(x), targets)
+        own = self._objective.step(self._network, tensors_of(x), targets)
         if own is not None:
             return own
         answers = self._regime.place.forward(self._network, x)
         if self._distillation is None or softened is None:
-            return self._task.loss(answers, targets)
+            return self._objective.loss(answers, targets)
         return self._distillation.loss(answers, targets, softened)
 
 

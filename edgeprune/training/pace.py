@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgeprune.core.text import shorten
 from edgeprune.models.inputs import Inputs, ask
+from edgeprune.tasks.objectives import objective_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.fit import adamw
 from edgeprune.training.frozen import train_mode
@@ -55,7 +56,7 @@ def fault(network: nn.Module, x: Inputs, targets: Tensor, place: Place, task: Ta
         there = place.copy(network)
         train_mode(there)
         with torch.random.fork_rng():
-            loss = task.loss(place.forward(there, place.inputs(x)), place.moved(targets))
+            loss = objective_of(task).loss(place.forward(there, place.inputs(x)), place.moved(targets))
             loss.backward()  # type: ignore[no-untyped-call]
         torch.backends.cudnn.allow_tf32 = False
         with torch.no_grad():
@@ -106,7 +107,7 @@ def _stepper(network: nn.Module, x: Inputs, targets: Tensor, place: Place, task:
     inputs, wanted = place.inputs(x), place.moved(targets)
 
     def step() -> None:
-        loss = task.loss(place.forward(there, inputs), wanted)
+        loss = objective_of(task).loss(place.forward(there, inputs), wanted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from edgeprune.core.progress import Progress
 from edgeprune.pruning.structure import Criterion, Structure
+from edgeprune.tasks.objectives import objective_of
 from edgeprune.tasks.task import CLASSIFICATION, Task
 from edgeprune.training.batches import Batches
 from edgeprune.training.fit import predict
@@ -58,7 +59,7 @@ def divergences(
         for group in structure.groups:
             found = [0.0]
             for width in reversed(points[group.name]):
-                lost = task.divergence(answers({**whole, group.name: width}), unpruned)
+                lost = objective_of(task).divergence(answers({**whole, group.name: width}), unpruned)
                 found.append(max(found[-1], max(lost, 0.0) ** 0.5))
                 bar.advance()
             widths = [*points[group.name], group.channels]

@@ -14,19 +14,12 @@ from exporter_nets import LeNet5, Mlp, MobileNet, images, seasoned
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeprune.artifacts import describe, read_metadata, run_model
+from edgeprune.artifacts.tflite_file import pack
 from edgeprune.core.artifact import TensorSpec
 from edgeprune.core.errors import ExportError, ModelError, StorageError
 from edgeprune.core.runtimes import FORMATS, Format, runtime_for
-from edgeprune.exporters import (
-    EXPORTERS,
-    Template,
-    TemplateError,
-    check_parity,
-    describe,
-    read_metadata,
-    run_model,
-)
-from edgeprune.exporters.tflite import pack
+from edgeprune.exporters import EXPORTERS, Template, TemplateError, check_parity
 
 METADATA = {"model": "lenet", "kept": {"fc1": [1, 2]}, "note": "é\n"}
 

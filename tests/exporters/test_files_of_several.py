@@ -12,11 +12,12 @@ from ai_edge_litert.interpreter import Interpreter
 from exporter_nets import seasoned
 from torch import Tensor, nn
 
+from edgeprune.artifacts import describe, run_model
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import ExportError
 from edgeprune.core.inputs import InputSpec, records
 from edgeprune.core.runtimes import Format
-from edgeprune.exporters import EXPORTERS, Template, check_parity, describe, run_model
+from edgeprune.exporters import EXPORTERS, Template, check_parity
 from edgeprune.models.inputs import Inputs, Several, ask, made, mapped, to_numpy
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.surgery import cut

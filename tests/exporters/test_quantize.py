@@ -11,10 +11,11 @@ import torch
 from exporter_nets import LeNet5, Mlp
 from torch import Tensor, nn
 
+from edgeprune.artifacts import read_metadata, run_model
+from edgeprune.artifacts.running import Array
 from edgeprune.core.errors import ExportError
 from edgeprune.core.runtimes import PRECISIONS, Format, Precision
-from edgeprune.exporters import EXPORTERS, export_at, read_metadata, run_model
-from edgeprune.exporters.running import Array
+from edgeprune.exporters import EXPORTERS, export_at
 from edgeprune.models.inputs import Inputs, Several, to_numpy
 
 LOWER = PRECISIONS[1:]
@@ -114,3 +115,43 @@ def test_the_same_file_every_time(kind: Format, tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         files.append(made(LeNet5(), kind, "int8", tmp_path / name)[1].read_bytes())
     assert files[0] == files[1]
+
+
+class Odd(nn.Module):
+    """One channel between its layers is a thousand times as large as the others, and they share a range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.last = nn.Linear(784, 24), nn.Linear(24, 24), nn.Linear(24, 4)
+        with torch.no_grad():
+            self.first.weight[0] *= 1000
+            self.second.weight[:, 0] /= 1000
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.second(torch.relu(self.first(x.flatten(1))))))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_what_one_range_hides_is_seen_where_it_stays_in_float(kind: Format, tmp_path: Path) -> None:
+    net = Odd().eval()
+    x = given(net, 64)
+    examples = to_numpy(x)
+    source = EXPORTERS[kind].export(net, given(net, 2), tmp_path / f"model.{kind}", {"precision": "fp32"})
+    whole = run_model(kind, source.path, examples)
+    calibrated = EXPORTERS[kind].calibrate(source.path, examples)
+
+    def off(floats: frozenset[int] = frozenset()) -> float:
+        file = calibrated.write(tmp_path / f"lower.{kind}", {"precision": "int8"}, floats)
+        assert read_metadata(file.path) == {"precision": "int8"}
+        return float(np.std(run_model(kind, file.path, examples) - whole) / np.std(whole))
+
+    plain = off()
+    found = {unit.label: off(unit.operators) for unit in calibrated.units}
+    first, second = list(found)[1:3]
+    # What the first layer gives is what is coarse.
+    assert min(found, key=lambda label: found[label]) == first
+    assert found[first] < plain / 5
+    assert found[second] > plain / 2
+    # All in float is the float file's answer.
+    assert off(frozenset().union(*(unit.operators for unit in calibrated.units))) < 1e-5

@@ -10,9 +10,10 @@ import torch
 from exporter_nets import Kept, LeNet5, Mlp, MobileNet, ResNet20, images, operate, seasoned, some
 from torch import Tensor, nn
 
+from edgeprune.artifacts import describe, run_model
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.runtimes import Format
-from edgeprune.exporters import EXPORTERS, Template, TemplateError, describe, run_model
+from edgeprune.exporters import EXPORTERS, Template, TemplateError
 from edgeprune.exporters import codes as codes_module
 from edgeprune.models.zoo import build
 from edgeprune.pruning.channels import follow

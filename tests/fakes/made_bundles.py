@@ -11,11 +11,11 @@ import numpy as np
 from fakes.tiny_models import write_mlp
 from fakes.tiny_tflite import write_tflite
 
+from edgeprune.artifacts import run_model
 from edgeprune.core.files import sha256_file
 from edgeprune.core.runtimes import Format
 from edgeprune.deploy.bundle import SUMS, write_bundle
 from edgeprune.deploy.card import Figures, ModelCard, Port, Sample
-from edgeprune.exporters import run_model
 
 WIDTHS = (16, 12, 4)
 

@@ -24,6 +24,8 @@ from fakes.tiny_tflite import write_tflite
 from PIL import Image
 from safetensors.torch import save, save_file
 
+from edgeprune.artifacts import describe, read_metadata
+from edgeprune.artifacts.tflite_file import pack
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.files import sha256_file
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
@@ -37,8 +39,6 @@ from edgeprune.data.idx import read_idx
 from edgeprune.data.images import load_images
 from edgeprune.devices.names import book
 from edgeprune.devices.simulated.simulation import Simulation
-from edgeprune.exporters import describe, read_metadata
-from edgeprune.exporters.tflite import pack
 from edgeprune.models.source import load_weights
 from edgeprune.models.zoo import build
 from edgeprune.papers.conv.records import load_conv

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import edgeprune
+from edgeprune.artifacts import read_metadata, run_model
 from edgeprune.cli.outcome import show_run
 from edgeprune.core.errors import BudgetError, StorageError, UsageError
 from edgeprune.core.files import sha256_file
@@ -30,7 +31,6 @@ from edgeprune.core.schema import RESULT_SCHEMA
 from edgeprune.core.store import RunFolder
 from edgeprune.data.catalog import load_data
 from edgeprune.devices import find_device, open_session
-from edgeprune.exporters import read_metadata, run_model
 from edgeprune.pipeline.config import make_config
 from edgeprune.pipeline.export import PlanFile
 from edgeprune.pipeline.records.result import Result

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from edgeprune.artifacts import read_metadata
 from edgeprune.cli.main import cli
 from edgeprune.core.errors import UsageError
 from edgeprune.devices import find_device, open_session
-from edgeprune.exporters import read_metadata
 from edgeprune.pipeline import validate as validating
 from edgeprune.pipeline.bundle import bundle_run, verify_bundle
 

@@ -13,11 +13,11 @@ from fakes.tiny_models import write_mlp
 from fakes.tiny_tflite import write_tflite
 
 import edgeprune
+from edgeprune.artifacts import describe
+from edgeprune.artifacts.contents import onnx_contents, tflite_contents
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.measurement import Measurement, MeasureSettings
 from edgeprune.core.store import RunFolder
-from edgeprune.exporters import describe
-from edgeprune.exporters.contents import onnx_contents, tflite_contents
 from edgeprune.exporters.parity import Parity
 from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.judging import check_bounds, conclude

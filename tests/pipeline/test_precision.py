@@ -21,11 +21,12 @@ from PIL import Image
 from rich.console import Console
 
 import edgeprune
+from edgeprune.artifacts import describe, read_metadata, run_model
 from edgeprune.cli.main import cli
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import DeviceError, StorageError, UsageError
 from edgeprune.devices import find_device, open_session
-from edgeprune.exporters import describe, export_onnx, read_metadata, run_model
+from edgeprune.exporters import export_onnx
 from edgeprune.pipeline.bundle import bundle_run, verify_bundle
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.validate import _Exam

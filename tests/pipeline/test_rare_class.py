@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import edgeprune
-from edgeprune.exporters import read_metadata, run_model
+from edgeprune.artifacts import read_metadata, run_model
 from edgeprune.models.weights import save_weights
 from edgeprune.models.zoo import build
 from edgeprune.report.table import worst_class

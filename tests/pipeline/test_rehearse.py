@@ -13,6 +13,7 @@ import pytest
 from fakes.old_onnxruntime import write_old_python
 
 import edgeprune
+from edgeprune.artifacts import describe
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import DeviceError, ExportError, ModelError, UsageError
 from edgeprune.core.measurement import MeasureSettings
@@ -21,7 +22,7 @@ from edgeprune.core.session import DeviceSpec
 from edgeprune.core.store import RunFolder
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.devices import find_device, open_session
-from edgeprune.exporters import EXPORTERS, describe
+from edgeprune.exporters import EXPORTERS
 from edgeprune.models.source import make_model
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.export import NotExported, export_all

@@ -23,6 +23,7 @@ from sklearn.metrics import (
 )
 
 import edgeprune
+from edgeprune.artifacts import read_metadata, run_model
 from edgeprune.cli.main import main
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.core.inputs import InputSpec, fields
@@ -30,7 +31,6 @@ from edgeprune.core.plain import from_json
 from edgeprune.core.progress import Silent
 from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Preprocessing
-from edgeprune.exporters import read_metadata, run_model
 from edgeprune.pipeline.found import find
 from edgeprune.pipeline.result import RunResult
 from edgeprune.pipeline.stored import repeated

@@ -159,7 +159,7 @@ def test_outputs_are_those_of_this_machine(
     here = mlp_logits(models["onnxruntime"]["full"], images)
     assert there.shape == here.shape
     if runtime == "litert":
-        from edgeprune.exporters import run_model
+        from edgeprune.artifacts import run_model
 
         here = run_model("tflite", models["litert"]["full"], images)
     assert np.abs(there - here).max() < 1e-5

@@ -16,6 +16,7 @@ from edgeprune.data.catalog import load_data
 from edgeprune.data.dataset import Dataset
 from edgeprune.models.inputs import ask
 from edgeprune.models.source import answered
+from edgeprune.tasks.objectives import objective_of
 from edgeprune.tasks.own import OwnTask, load_own, make_own, own_targets
 from edgeprune.training.batches import Batches
 from edgeprune.training.distillation import Distillation
@@ -164,7 +165,7 @@ def test_outputs_and_targets_are_handed_over_as_they_were_made(file: Path) -> No
     # Each example by itself, and all together.
     assert task.metric.merits(joined.numpy(), dataset.test.y).mean() == pytest.approx(right)
     assert task.agreement(joined.numpy(), joined.numpy()) == 1.0
-    whole, part = (task.loss(joined, batches.y, reduction) for reduction in ("mean", "sum"))
+    whole, part = (objective_of(task).loss(joined, batches.y, reduction) for reduction in ("mean", "sum"))
     assert float(part) == pytest.approx(60 * float(whole))
 
 
@@ -274,7 +275,7 @@ def test_a_loss_that_is_none(file: Path) -> None:
     dataset, task, network = loaded(file, "Words")
     batches = Batches(dataset.test, dataset.preprocessing)
     with pytest.raises(UsageError, match="loss gives str, expected a tensor of one number"):
-        task.loss(ask(network, batches.inputs(slice(None))), batches.y)
+        objective_of(task).loss(ask(network, batches.inputs(slice(None))), batches.y)
 
 
 def test_what_is_learnt_hangs_on_the_file(file: Path) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from edgeprune.core.errors import ModelError, UsageError
 from edgeprune.tasks.metrics import metric_named
+from edgeprune.tasks.objectives import objective_of
 from edgeprune.tasks.resolve import check_fits, settle_task
 from edgeprune.tasks.task import CLASSIFICATION, TASKS, Regression, Task, metric_of
 from edgeprune.training.distillation import Distillation
@@ -54,12 +55,12 @@ def test_a_step_down_the_loss_makes_answers_better(name: str) -> None:
     optimizer = torch.optim.Adam([moved], 0.1)
     for _ in range(200):
         optimizer.zero_grad()
-        task.loss(moved, targets).backward()  # type: ignore[no-untyped-call]
+        objective_of(task).loss(moved, targets).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    assert task.loss(moved, targets) < task.loss(output, targets)
+    assert objective_of(task).loss(moved, targets) < objective_of(task).loss(output, targets)
     assert quality(moved) == pytest.approx(1.0, abs=0.02)
     assert quality(output) < 0.9
-    assert task.loss(output, targets, "sum") > task.loss(output, targets)
+    assert objective_of(task).loss(output, targets, "sum") > objective_of(task).loss(output, targets)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -74,8 +75,8 @@ def test_nobody_imitates_a_teacher_better_than_he_does_himself(name: str, temper
     assert float(own.grad.abs().max()) < 1e-6
     other = torch.randn(teacher.shape, generator=TORCH)
     assert distillation.loss(other, targets, softened) > distillation.loss(own, targets, softened)
-    assert task.divergence(teacher, teacher) == pytest.approx(0.0, abs=1e-6)
-    assert task.divergence(other, teacher) > 0
+    assert objective_of(task).divergence(teacher, teacher) == pytest.approx(0.0, abs=1e-6)
+    assert objective_of(task).divergence(other, teacher) > 0
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -86,7 +87,7 @@ def test_what_is_drawn_has_the_fisher_matrix_of_the_answers(name: str) -> None:
     squares = torch.zeros_like(output)
     for _ in range(4000):
         leaf = output.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(task.drawn(leaf, generator), leaf)
+        (slope,) = torch.autograd.grad(objective_of(task).drawn(leaf, generator), leaf)
         squares += slope**2 / 4000
     match name:
         case "classification" | "segmentation":
@@ -103,8 +104,8 @@ def test_what_is_drawn_has_the_fisher_matrix_of_the_answers(name: str) -> None:
 def test_numbers_are_learnt_in_units_of_their_spread() -> None:
     task = Regression(metric_named("mae"), scale=100.0)
     output, targets = torch.tensor([[150.0], [50.0]]), torch.tensor([50.0, 50.0])
-    assert float(task.loss(output, targets)) == pytest.approx(0.5)
-    assert float(task.loss(output, targets, "sum")) == pytest.approx(1.0)
+    assert float(objective_of(task).loss(output, targets)) == pytest.approx(0.5)
+    assert float(objective_of(task).loss(output, targets, "sum")) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -15,6 +15,9 @@ from edgeprune.pipeline.records.network import AnyBefore, Data
 from edgeprune.pipeline.records.result import Device
 from edgeprune.tasks.names import MetricName, TaskName
 
+#: The record in the folder of the files.
+RECORD = "export.json"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from edgeprune.tasks.metrics.metric import Answers, Targets
 from edgeprune.tasks.metrics.of_numbers import MSE
+from edgeprune.tasks.metrics.ranks import area_under_roc
 from edgeprune.tasks.names import MetricName
 
 
@@ -24,14 +23,9 @@ class AUC(MSE):
         self._odd = None if answers is None or targets is None else -self.merits(answers, targets)
 
     def value(self, answers: Answers, targets: Targets) -> float:
-        """Of usual examples beside these anomalies, by scikit-learn."""
-        # It takes a second to load, which whoever only shows figures should not wait for.
-        from sklearn.metrics import roc_auc_score  # noqa: PLC0415
-
+        """Of usual examples beside these anomalies."""
         assert self._odd is not None
-        usual = -self.merits(answers, targets)
-        marks = np.repeat([0, 1], [len(usual), len(self._odd)])
-        return float(roc_auc_score(marks, np.concatenate([usual, self._odd])))
+        return area_under_roc(-self.merits(answers, targets), self._odd)
 
     def constant(self, targets: Targets) -> float:
         """All alike."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
 
-from edgeprune.exporters.onnx import load_onnx
-from edgeprune.exporters.tflite import load_tflite
+from edgeprune.artifacts.onnx_file import load_onnx
+from edgeprune.artifacts.tflite_file import load_tflite
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from edgeprune.core.reading import Source
 from edgeprune.data.dataset import EachInput, Preprocessing, Scaled
 from edgeprune.tasks.names import TaskName
 
+#: Under this key both formats carry our metadata, as a JSON object.
+METADATA_KEY = "edgeprune"
 #: Sides of an input; more is no shape of anything that is measured here.
 _Side = Annotated[int, Field(ge=1, le=1 << 24)]
 #: Classes of a file at most: beyond, its metadata are not ours.
