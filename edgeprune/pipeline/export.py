@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.core.version import VERSION
 from edgeprune.data.dataset import Scaled
 from edgeprune.deploy.bundle import SAMPLE, packed
-from edgeprune.exporters import EXPORTERS, Parity, check_parity, export_at
+from edgeprune.exporters import EXPORTERS, Parity
 from edgeprune.models.inputs import ask, made, to_numpy
 from edgeprune.models.plain import is_waiting, make_plain
 from edgeprune.models.source import make_model
@@ -74,6 +74,14 @@ class PlanFile:
 
 
 @dataclass(frozen=True, slots=True)
+class EightBits:
+    """How an int8 file came about: what of the network stays in float32, and epochs (or minutes) of learning 8 bits."""
+
+    floats: tuple[str, ...] = ()
+    learnt: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """One format: the pruned file, the unpruned one, and the pruned one's parity with PyTorch."""
 
@@ -81,6 +89,8 @@ class Exported:
     artifact: Artifact
     baseline: Artifact
     parity: Parity
+    #: Of int8 files alone.
+    eight_bits: EightBits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +205,7 @@ def export_all(
     progress: Progress,
     measured: Format | None = None,
 ) -> tuple[list[Exported], list[NotExported]]:
-    """Really export the pruned and the unpruned network in every format and check both against PyTorch.
+    """Really export the pruned and the unpruned network in every format, in float32, and check both against PyTorch.
 
     Without a `plan` the network is the unpruned one, and its float32 file the one that others are compared to.
 
@@ -230,51 +240,13 @@ def export_all(
             artifact, parity = files["model"]
             done.append(Exported(kind, artifact, files.get("baseline", files["model"])[0], parity))
             progress.say(f"{kind}: parity with PyTorch {parity.max_abs:.1e} on {len(inputs)} images")
-    if not prepared.shipped.lower:
-        return done, lost
-    at, without = _at_precisions(prepared, folder, network, metadata(prepared, plan), done, inputs, progress)
-    return [*done, *at], [*lost, *without]
+    return done, lost
 
 
 def calibration(prepared: Prepared) -> NDArray[Any]:
     """Training images that ranges of 8-bit integers are taken from, as files take them; drawn by the run's seed."""
     order = torch.randperm(len(prepared.train), generator=torch.Generator().manual_seed(prepared.settled.seed))
     return to_numpy(prepared.train.inputs(order[:CALIBRATION]))
-
-
-def _at_precisions(
-    prepared: Prepared,
-    folder: RunFolder,
-    network: nn.Module,
-    said: Mapping[str, Any],
-    floats: Sequence[Exported],
-    inputs: NDArray[Any],
-    progress: Progress,
-) -> tuple[list[Exported], list[NotExported]]:
-    """The float files at the other precisions that ship, calibrated on training data."""
-    shipped, done, lost = prepared.shipped, [], []
-    examples = calibration(prepared)
-    with progress.bar("quantizing", len(floats) * len(shipped.lower)) as bar:
-        for item in floats:
-            for precision in shipped.lower:
-                if (item.format, precision) in shipped.without:
-                    lost.append(NotExported(item.format, shipped.without[item.format, precision], precision))
-                    continue
-                path = folder / model_name(item.format, precision)
-                try:
-                    artifact = export_at(item.artifact, path, precision, examples, said)
-                    parity = check_parity(network, artifact, inputs)
-                except ExportError as error:
-                    path.unlink(missing_ok=True)
-                    progress.say(f"{error}; the network ships without it")
-                    lost.append(NotExported(item.format, str(error), precision))
-                    continue
-                bar.advance(1, path.name)
-                done.append(Exported(item.format, artifact, item.baseline, parity))
-                progress.say(
-                    f"{path.name}: same answers as PyTorch to {100 * parity.agreement:.1f} % of {len(inputs)} images"
-                )
-    return done, lost
 
 
 def _known(

@@ -17,6 +17,7 @@ from edgeprune.core.temporary import temporary_folder
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.export import NotExported, export_all, save_sample
 from edgeprune.pipeline.prepare import Prepared, prepare
+from edgeprune.pipeline.quantizing import at_precisions, most_lost
 from edgeprune.pipeline.records.exported import RECORD, Exports, Lost
 from edgeprune.pipeline.rehearse import rehearse
 from edgeprune.pipeline.result import artifact_of, before_of, data_of, device_of
@@ -47,6 +48,9 @@ def export(config: RunConfig, out: Path, session: Session, settings: MeasureSett
         progress.stage("export")
         network, measured = prepared.network, RUNTIMES[settings.runtime].format.name
         exported, missing = export_all(prepared, folder, network, None, progress, measured)
+        most = most_lost(config.budget(), prepared.task.metric)
+        lower, without = at_precisions(prepared, folder, network, None, exported, most, progress)
+        exported, missing = [*exported, *lower], [*missing, *without]
         save_sample(prepared, folder)
         progress.stage("validate")
         final = as_at_the_end(settings, session.spec.unit, config.processes)
@@ -68,8 +72,7 @@ def _record(
     seconds: float,
 ) -> Exports:
     metric = prepared.task.metric
-    budget = config.budget()
-    most = metric.usual_drop if budget.max_drop is None else budget.max_drop
+    most = most_lost(config.budget(), metric)
     good = [each for each in files if isinstance(each, Validated)]
     lost = []
     for each in good:

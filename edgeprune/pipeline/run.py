@@ -32,6 +32,7 @@ from edgeprune.pipeline.finetune import Tuner, fine_tune, tuner_of
 from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
 from edgeprune.pipeline.precisions import quality_at
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
+from edgeprune.pipeline.quantizing import at_precisions, most_lost
 from edgeprune.pipeline.records.files import Validated
 from edgeprune.pipeline.records.result import EndedEarly, FrontHeader, Status
 from edgeprune.pipeline.rehearse import rehearse
@@ -255,6 +256,9 @@ class _Ending:
         network, plan = tuned.fit.network, tuned.plan
         save_network(prepared, into, network, plan)
         exported, lost = export_all(prepared, into, network, plan, watch, measured)
+        most = most_lost(config.budget(), prepared.task.metric)
+        lower, without = at_precisions(prepared, into, network, plan, exported, most, watch, self.tuner)
+        exported, lost = [*exported, *lower], [*lost, *without]
         watch.stage(f"{title}validate")
         spec = session.spec
         final = as_at_the_end(settings, spec.unit, config.processes, searched.budget.max_latency, FINAL_S)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgeprune.core.budget import Budget
 from edgeprune.core.clock import Laps
 from edgeprune.core.design import PruningPlan
@@ -19,9 +21,11 @@ from edgeprune.search.costs import Costs
 from edgeprune.search.drive import SearchResult, drive, timed
 from edgeprune.search.environment import Credit, Environment, Episode
 from edgeprune.search.frontier import Frontier
+from edgeprune.search.least_loss import LeastLoss
 from edgeprune.search.methods import Method
-from edgeprune.search.reward import BoundedReward, Reward
+from edgeprune.search.reward import BoundedReward, Limits, Reward
 from edgeprune.search.space import Space
+from edgeprune.search.states import SensitiveStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,8 @@ def seek(
     started, laps = time.monotonic(), Laps()
     with laps("agent"):
         states = method.states(groups, shop.losses)
+    if frontier is not None and isinstance(states, SensitiveStates) and states.additive:
+        measured += _look_where_least_is_lost(shop, frontier, states, searcher.seed, measured)
     environment = Environment(
         space,
         shop.evaluator,
@@ -140,18 +146,14 @@ def _learn_costs(shop: Workshop, frontier: Frontier) -> list[PruningPlan]:
     One sparsity for all groups, again as better is known where the bound lies; then, around it, each group as wide and
     as narrow as it may be.
     """
-    groups, evaluator, limits = shop.prepared.structure.groups, shop.evaluator, frontier.limits
+    groups = shop.prepared.structure.groups
     measured: list[PruningPlan] = []
-    if limits.latency is None and limits.memory is None and limits.bytes is None:
+    if not _is_costly(frontier.limits):
         return measured
     with shop.progress.bar("measuring what widths cost", 2 + 2 * len(groups)) as bar:
 
         def learn(widths: dict[str, int]) -> None:
-            plan = evaluator.plan(widths)
-            measured.append(plan)
-            cost = evaluator.cost(plan)
-            if isinstance(cost, Measurement):
-                frontier.costs.learn(widths, cost)
+            measured.append(_measured(shop, frontier, widths))
             bar.advance()
 
         alike = [0.5 * group.channels for group in groups]
@@ -162,6 +164,43 @@ def _learn_costs(shop: Workshop, frontier: Frontier) -> list[PruningPlan]:
             for width in (group.floor, group.channels):
                 learn({**base, group.name: width})
     return measured
+
+
+def _look_where_least_is_lost(
+    shop: Workshop, frontier: Frontier, states: SensitiveStates, seed: int, known: Sequence[PruningPlan]
+) -> list[PruningPlan]:
+    """Measure plans, untuned, that lose least if costs are what they may well be; which ones.
+
+    Costs are drawn as likely as they are (Thompson sampling): what is not known of them is found out where it decides
+    which plan is best, and not where nobody would look.
+    """
+    groups, random = shop.prepared.structure.groups, np.random.default_rng(seed)
+    measured: list[PruningPlan] = []
+    if not _is_costly(frontier.limits):
+        return measured
+    seen = [dict(plan.widths) for plan in known]
+    with shop.progress.bar("measuring what may lose least", len(groups)) as bar:
+        for _ in groups:
+            widths = LeastLoss(groups, states, frontier.drawn(random).excess).plan()
+            if widths not in seen:
+                seen.append(widths)
+                measured.append(_measured(shop, frontier, widths))
+            bar.advance()
+    return measured
+
+
+def _is_costly(limits: Limits) -> bool:
+    """Whether a bound is on what only a device tells."""
+    return not (limits.latency is None and limits.memory is None and limits.bytes is None)
+
+
+def _measured(shop: Workshop, frontier: Frontier, widths: dict[str, int]) -> PruningPlan:
+    """The plan, whose cost is known from here on where it can be measured."""
+    plan = shop.evaluator.plan(widths)
+    cost = shop.evaluator.cost(plan)
+    if isinstance(cost, Measurement):
+        frontier.costs.learn(widths, cost)
+    return plan
 
 
 def _recorder(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +13,14 @@ from edgeprune.search.algorithm import Floats, around
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
 from edgeprune.search.drive import Searching, SearchResult
 from edgeprune.search.environment import Environment, Episode, Proposal, uniform_sparsity
-from edgeprune.search.frontier import next_narrower, next_wider
+from edgeprune.search.least_loss import LeastLoss, of_least_loss_at
 from edgeprune.search.states import SensitiveStates
 
 #: Share of the episodes that are drawn around the first plans before the agent has a say.
 WARM_UP = 0.15
+#: Every so many episodes the plan of equal loss is asked for again: by then more is known of costs, most of all where
+#: the last such plan turned out dearer, or cheaper, than was thought.
+AGAIN = 3
 #: Spread of proposals around the actor's and the best plans, drawn anew for every episode between these bounds, small
 #: ones as often as large ones: it never collapses, and a good region far off is still found late.
 SPREAD_LEAST, SPREAD_MOST = 0.008, 0.3
@@ -52,17 +54,17 @@ def edgeprune(environment: Environment, settings: AgentSettings, *, episodes: in
     # The reward comes at the end of a walk: a later step's worth is an earlier one's in full.
     settings = replace(settings, discount=1.0)
     agent = ProximalDDPG(settings, seed, environment.states.size, SensitiveStates.prices)
-    first = [equal_loss(environment), [uniform_sparsity(environment)] * len(environment.groups)]
-    warm_up = min(episodes, max(len(first) + 2, int(WARM_UP * episodes)))
+    warm_up = min(episodes, max(4, int(WARM_UP * episodes)))
     found: list[Episode] = [e for e in environment.earlier if abs(environment.missing(e.candidate.plan.widths)) <= NEAR]
     losses: list[tuple[float, float]] = []
     for index in range(episodes):
         spread = SPREAD_MOST * (SPREAD_LEAST / SPREAD_MOST) ** noise.uniform()
-        if index < len(first):
-            proposed = first[index]
+        if index == 1:
+            proposed = [uniform_sparsity(environment)] * len(environment.groups)
         elif index < warm_up:
-            base = first[0] if noise.uniform() < 0.7 else noise.uniform(size=len(environment.groups)).tolist()
-            proposed = around(np.array(base), SPREAD_MOST / 2, noise).tolist()
+            proposed = _first(environment, noise)
+        elif index % AGAIN == 0 and (again := _replanned(environment)) is not None:
+            proposed = again
         else:
             losses.append(_learn(agent, found, (index / episodes) ** RAMP, noise))
             proposed = _propose(environment, agent, found, spread, noise)
@@ -73,69 +75,38 @@ def edgeprune(environment: Environment, settings: AgentSettings, *, episodes: in
     return SearchResult(warm_up=warm_up, agent_sparsity=agent.sparsity, losses=tuple(losses))
 
 
-def equal_loss(environment: Environment) -> list[float]:
-    """The sparsities at which the last channel of every group costs alike, just enough for what is asked.
+def _first(environment: Environment, noise: np.random.Generator) -> list[float]:
+    """A plan from what the data say: the one of equal loss by what costs are known to be by now, or one around it."""
+    best = equal_loss(environment)
+    if environment.is_new(environment.widths(best)):
+        return best
+    base = best if noise.uniform() < 0.7 else noise.uniform(size=len(environment.groups)).tolist()
+    found: list[float] = around(np.array(base), SPREAD_MOST / 2, noise).tolist()
+    return found
 
-    From what the criterion says is lost with each width (`SensitiveStates`), without evaluating anything: channels go a
-    few at a time, always from the group whose loss rises least for what it brings: neurons, or predicted cost where
-    there are bounds on it. Where losses add up, groups then exchange channels as long as the sum falls: a step down
-    that was cheap when it was taken need not be part of the best plan.
-    """
-    states = environment.states
-    assert isinstance(states, SensitiveStates)
-    groups = environment.groups
-    widths = {group.name: group.channels for group in groups}
-    bounded = environment.frontier is not None
-    ncr = environment.min_ncr or 2.0
-    while environment.missing(widths) > 0.0 if bounded else environment.ncr(widths) < ncr:
-        prices = []
-        before = environment.missing(widths)
-        for step, group in enumerate(groups):
-            width = widths[group.name]
-            smaller = next_narrower(group, width) if bounded else group.snap(width - max(1, group.channels // 100))
-            if smaller < width:
-                rise = states.lost(step, smaller) - states.lost(step, width)
-                brings = float((width - smaller) * group.neurons_per_channel)
-                if bounded:
-                    # Where a step is predicted to bring nothing it is taken last.
-                    brings = max(before - environment.missing({**widths, group.name: smaller}), 1e-6)
-                prices.append((rise / brings, step, smaller))
-        if not prices:
-            break
-        _, step, smaller = min(prices)
-        widths[groups[step].name] = smaller
-    if bounded and states.additive:
-        widths = _traded(environment, states, widths)
+
+def _replanned(environment: Environment) -> list[float] | None:
+    """The plan of equal loss, where losses add up and costs have been learnt that make it a new one."""
+    if environment.frontier is None or not _seen(environment).additive:
+        return None
+    best = equal_loss(environment)
+    return best if environment.is_new(environment.widths(best)) else None
+
+
+def equal_loss(environment: Environment) -> list[float]:
+    """The sparsities of the plan that is predicted to lose least of those that are just enough (`LeastLoss`)."""
+    states = _seen(environment)
+    if environment.frontier is not None:
+        widths = LeastLoss(environment.groups, states, environment.missing).plan()
+    else:
+        widths = of_least_loss_at(environment.groups, states, environment.ncr, environment.min_ncr or 2.0)
     return list(environment.executed(widths))
 
 
-def _traded(environment: Environment, states: SensitiveStates, widths: dict[str, int]) -> dict[str, int]:
-    """`widths`, with one group a step wider, and another one narrower for it, as long as less is lost in sum."""
-    groups = environment.groups
-
-    def lost(step: int, plan: Mapping[str, int]) -> float:
-        return states.lost(step, plan[groups[step].name])
-
-    while True:
-        best: tuple[float, dict[str, int]] = (1e-9, widths)
-        for taker, group in enumerate(groups):
-            wider = {**widths, group.name: next_wider(group, widths[group.name])}
-            gain = lost(taker, widths) - lost(taker, wider)
-            if gain <= best[0]:
-                continue
-            if environment.missing(wider) <= 0.0:
-                best = gain, wider
-                continue
-            for giver, other in enumerate(groups):
-                plan = wider
-                while giver != taker and environment.missing(plan) > 0.0 and plan[other.name] > other.floor:
-                    plan = {**plan, other.name: next_narrower(other, plan[other.name])}
-                left = gain - lost(giver, plan) + lost(giver, widths)
-                if left > best[0] and environment.missing(plan) <= 0.0:
-                    best = left, plan
-        if best[1] is widths:
-            return widths
-        widths = best[1]
+def _seen(environment: Environment) -> SensitiveStates:
+    states = environment.states
+    assert isinstance(states, SensitiveStates)
+    return states
 
 
 def _learn(agent: ProximalDDPG, found: list[Episode], share: float, noise: np.random.Generator) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +75,13 @@ class CostModel:
         """The predicted cost, a share of the unpruned network's."""
         return float(self._row(widths) @ self._weights)
 
+    def drawn(self, random: np.random.Generator) -> CostModel:
+        """Another that is as likely by what was measured: weights drawn from their posterior distribution."""
+        other = copy(self)
+        noise = np.linalg.solve(np.linalg.cholesky(self._hessian).T, random.standard_normal(len(self._weights)))
+        other._weights = self._weights + noise
+        return other
+
     @property
     def fit(self) -> Fit:
         """How good it is: every plan measured so far predicted without it."""
@@ -109,6 +117,14 @@ class Costs:
         """`bytes`: the unpruned file's."""
         self.latency, self.memory, self.bytes = (CostModel(groups, work) for _ in range(3))
         self._whole_bytes = bytes
+
+    def drawn(self, random: np.random.Generator) -> Costs:
+        """Others that are as likely by what was measured."""
+        other = copy(self)
+        other.latency, other.memory, other.bytes = (
+            each.drawn(random) for each in (self.latency, self.memory, self.bytes)
+        )
+        return other
 
     def learn(self, widths: Widths, measured: Measurement) -> None:
         """A plan was measured."""

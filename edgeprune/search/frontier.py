@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from edgeprune.core.design import Group
 from edgeprune.search.costs import CostModel, Costs
 from edgeprune.search.reward import Limits
@@ -23,6 +25,10 @@ class Frontier:
     def __init__(self, space: Space, limits: Limits, costs: Costs) -> None:
         self._space, self._groups = space, space.groups
         self.limits, self.costs = limits, costs
+
+    def drawn(self, random: np.random.Generator) -> Frontier:
+        """The same bounds by costs that are as likely as those that are believed."""
+        return Frontier(self._space, self.limits, self.costs.drawn(random))
 
     def excess(self, widths: Widths) -> float:
         """By how much a plan is predicted to break its bounds: the largest share of a bound; 0 or less keeps all."""

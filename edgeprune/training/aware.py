@@ -113,7 +113,7 @@ def _folded(network: nn.Module) -> nn.Module:
     return copy
 
 
-def _layers(network: nn.Module) -> dict[str, nn.Module]:
+def _layers(network: nn.Module) -> dict[str, Any]:
     return {name: module for name, module in network.named_modules() if _axis(module) >= 0}
 
 

@@ -48,7 +48,7 @@ def test_shares_are_those_of_the_network_that_is_cut(name: str) -> None:
     network = make().eval()
     structure = discover(network, shape, runtime="onnxruntime", prune_inputs=False)
     shares = LayerShares(network, structure)
-    assert shares({}) == pytest.approx((1.0, 1.0))
+    assert shares({}) == pytest.approx((1.0, 1.0, 1.0))
     noise = np.random.default_rng(0)
     for _ in range(2):
         widths = {g.name: g.snap(g.channels * noise.uniform(0.2, 1.0)) for g in structure.groups}
@@ -57,3 +57,17 @@ def test_shares_are_those_of_the_network_that_is_cut(name: str) -> None:
         assert found.macs == pytest.approx(count_macs(pruned, shape) / count_macs(network, shape), rel=1e-6)
         # Biases go with what a layer makes, not with what it reads as well.
         assert found.parameters == pytest.approx(count_parameters(pruned) / count_parameters(network), rel=0.03)
+
+
+def test_blocks_are_filled_by_the_groups_of_an_axis_together() -> None:
+    """Two streams side by side: 24 of 32 channels save nothing where kernels take 16, and 16 of them a half."""
+    network = build("resnet20", (3, 32, 32), 10).eval()
+    structure = discover(network, (3, 32, 32), runtime="onnxruntime", prune_inputs=False)
+    shares = LayerShares(network, structure)
+    one, other = {"conv1": 8}, {"layer2.0.conv2": 8}
+    # Of the second stage's 32 channels these are 24, and the first stage's 8 of 16 are one block as well.
+    assert shares(one).blocked == shares(other).blocked == 1.0
+    assert shares(one).macs < 1.0
+    assert 0.7 < shares({**one, **other}).blocked < 0.85
+    within = shares({"layer3.1.conv1": 32})
+    assert within.blocked == pytest.approx(within.macs)

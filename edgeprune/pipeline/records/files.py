@@ -27,6 +27,16 @@ class NotExported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EightBits:
+    """How an int8 file came about, where all of the network in 8 bits lost too much on validation."""
+
+    #: Layers, or operators of the file, whose output stays in float32; the most sensitive first.
+    floats: tuple[str, ...]
+    #: Epochs (minutes, where fine-tuning has minutes) of training that knew of the rounding.
+    learnt: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
     """A file that ships, and the unpruned one that it was compared to; paths are relative to the run folder."""
 
@@ -41,6 +51,8 @@ class _File:
     baseline_bytes: Count
     #: Largest absolute difference of any output from PyTorch's, on validation images.
     parity_max_abs: float
+    #: Of int8 files alone.
+    eight_bits: EightBits | None = None
     runtime: RuntimeName
 
 

@@ -1,0 +1,116 @@
+"""Plans worked out from what is lost with each width of each group and what widths cost, without evaluating any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from edgeprune.core.design import Group
+from edgeprune.search.frontier import next_narrower, next_wider
+from edgeprune.search.space import Widths
+from edgeprune.search.states import SensitiveStates
+
+_Plan = dict[str, int]
+
+
+def of_least_loss_at(
+    groups: Sequence[Group], states: SensitiveStates, ncr: Callable[[Widths], float], least: float
+) -> _Plan:
+    """The widths at which the last channel of every group costs alike for the neurons it has, at a rate of `least`."""
+    widths = {group.name: group.channels for group in groups}
+    while ncr(widths) < least:
+        prices = []
+        for step, group in enumerate(groups):
+            width = widths[group.name]
+            smaller = group.snap(width - max(1, group.channels // 100))
+            if smaller < width:
+                rise = states.lost(step, smaller) - states.lost(step, width)
+                prices.append((rise / float((width - smaller) * group.neurons_per_channel), step, smaller))
+        if not prices:
+            break
+        _, step, smaller = min(prices)
+        widths[groups[step].name] = smaller
+    return widths
+
+
+@dataclass(frozen=True, slots=True)
+class LeastLoss:
+    """The plan that loses least of those that keep bounds, where losses add up over groups.
+
+    `missing(widths)` says by how much a plan is predicted to break its bounds; 0 or less keeps them.
+    """
+
+    groups: Sequence[Group]
+    states: SensitiveStates
+    missing: Callable[[Widths], float]
+
+    def plan(self) -> _Plan:
+        """Channels go a step at a time, always where the loss rises least for the predicted cost that goes with it.
+
+        Where losses are known to add up, groups then exchange channels as long as the sum falls: a step down that was
+        cheap when it was taken need not be part of the best plan.
+        """
+        widths = self._narrowed({group.name: group.channels for group in self.groups})
+        return self._traded(widths) if self.states.additive else widths
+
+    def _lost(self, plan: Widths) -> float:
+        return sum(self.states.lost(step, plan[group.name]) for step, group in enumerate(self.groups))
+
+    def _narrowed(self, widths: _Plan, kept: str = "") -> _Plan:
+        """`widths`, narrowed until the bounds are kept, or as far as they can be; not the group `kept`."""
+        while (before := self.missing(widths)) > 0.0:
+            prices = []
+            for step, group in enumerate(self.groups):
+                width = widths[group.name]
+                smaller = next_narrower(group, width)
+                if smaller < width and group.name != kept:
+                    rise = self.states.lost(step, smaller) - self.states.lost(step, width)
+                    # Where a step is predicted to bring nothing it is taken last.
+                    brings = max(before - self.missing({**widths, group.name: smaller}), 1e-6)
+                    prices.append((rise / brings, step, smaller))
+            if not prices:
+                break
+            _, step, smaller = min(prices)
+            widths = {**widths, self.groups[step].name: smaller}
+        return widths
+
+    def _filled(self, widths: _Plan, kept: str = "") -> _Plan:
+        """`widths`, widened while they keep the bounds, by the steps that win most back; not the group `kept`."""
+        while True:
+            gains = []
+            for step, group in enumerate(self.groups):
+                width = widths[group.name]
+                wider = {**widths, group.name: next_wider(group, width)}
+                gain = self.states.lost(step, width) - self.states.lost(step, wider[group.name])
+                if gain > 0 and group.name != kept and self.missing(wider) <= 0.0:
+                    gains.append((gain, step, wider))
+            if not gains:
+                return widths
+            widths = max(gains, key=lambda each: each[:2])[2]
+
+    def _traded(self, widths: _Plan) -> _Plan:
+        """`widths`, with one group a step wider or narrower and others the other way for it, as long as the sum falls.
+
+        As many others as it takes: a wide step (a residual stream that all blocks share) is bought back by several
+        small ones, or not at all.
+        """
+        least = self._lost(widths)
+        while True:
+            fitting = (plan for plan in self._exchanges(widths) if self.missing(plan) <= 0.0)
+            found = min(fitting, key=self._lost, default=widths)
+            if self._lost(found) >= least - 1e-9:
+                return widths
+            widths, least = found, self._lost(found)
+
+    def _exchanges(self, widths: _Plan) -> Iterator[_Plan]:
+        for group in self.groups:
+            name, width = group.name, widths[group.name]
+            yield self._filled({**widths, name: next_narrower(group, width)}, name)
+            wider = {**widths, name: next_wider(group, width)}
+            yield self._filled(self._narrowed(wider, name), name)
+            # The cheapest steps may together bring far more than is needed, where one group alone brings just that.
+            for giver in self.groups:
+                plan = wider
+                while giver is not group and self.missing(plan) > 0.0 and plan[giver.name] > giver.floor:
+                    plan = {**plan, giver.name: next_narrower(giver, plan[giver.name])}
+                yield plan
