@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from edgeprune.core.design import INPUTS
 from edgeprune.pruning.axes.labels import Side
 from edgeprune.pruning.structure import OWN, Structure
+
+Vector = npt.NDArray[np.float64]
 
 
 class Shares(NamedTuple):
@@ -37,39 +39,44 @@ class LayerShares:
     """
 
     def __init__(self, network: nn.Module, structure: Structure) -> None:
-        self._macs = sum(cost.macs for cost in structure.costs.values()) or 1
-        self._parameters = sum(cost.parameters for cost in structure.costs.values()) or 1
         self._channels = {group.name: group.channels for group in structure.groups}
+        number = {name: index for index, name in enumerate(self._channels)}
         lies = _lies(structure)
-        self._layers = [
-            (cost, _sized(network.get_submodule("" if name == OWN else name), "" if name == OWN else name, lies))
-            for name, cost in structure.costs.items()
-            if cost.macs or cost.parameters
-        ]
+        starts: list[int] = []
+        macs: list[float] = []
+        parameters: list[float] = []
+        lengths: list[int] = []
+        rows: list[Vector] = []
+        for name, cost in structure.costs.items():
+            if not (cost.macs or cost.parameters):
+                continue
+            own = "" if name == OWN else name
+            tensors = _sized(network.get_submodule(own), own, lies)
+            whole = sum(size for size, _ in tensors)
+            for size, axes in tensors:
+                starts.append(len(rows))
+                macs.append(cost.macs * size / whole)
+                parameters.append(cost.parameters * size / whole)
+                # What makes a product of none whole: a layer without a weight.
+                for length, axis in axes or [(1, {})]:
+                    lengths.append(length)
+                    rows.append(np.zeros(len(number)))
+                    for group, part in axis.items():
+                        rows[-1][number[group]] = part
+        #: A row an axis, a tensor's axes one after the other: which part of it each group has, and how long it is.
+        self._parts, self._starts = np.array(rows).reshape(len(rows), len(number)), np.array(starts, dtype=np.int64)
+        self._lengths, self._blocks = np.array(lengths, dtype=float), np.ceil(np.array(lengths) / BLOCK)
+        self._macs, self._parameters = (np.array(each, dtype=float) / (sum(each) or 1) for each in (macs, parameters))
 
     def __call__(self, widths: Mapping[str, int]) -> Shares:
         """What is left where each group has `widths[name]` channels; groups that are not named are whole."""
-        left = {name: widths.get(name, channels) / channels for name, channels in self._channels.items()}
-        macs, parameters, blocked = [], [], []
-        for cost, tensors in self._layers:
-            share, in_blocks = 0.0, 0.0
-            whole = sum(size for size, _ in tensors)
-            for size, axes in tensors:
-                kept = [(channels, _left(axis, left)) for channels, axis in axes]
-                share += size / whole * math.prod(part for _, part in kept)
-                blocks = math.prod(_blocks(channels * part) / _blocks(channels) for channels, part in kept)
-                in_blocks += size / whole * blocks
-            macs.append(cost.macs * share)
-            parameters.append(cost.parameters * share)
-            blocked.append(cost.macs * in_blocks)
-        return Shares(
-            math.fsum(macs) / self._macs, math.fsum(parameters) / self._parameters, math.fsum(blocked) / self._macs
-        )
-
-
-def _blocks(channels: float) -> int:
-    # What is a whole number comes as a product of shares.
-    return max(1, math.ceil(round(channels, 6) / BLOCK))
+        gone = np.array([1.0 - widths.get(name, channels) / channels for name, channels in self._channels.items()])
+        # What is of groups that stay is whole.
+        kept = 1.0 - self._parts @ gone
+        # What is a whole number comes as a product of shares.
+        blocks = np.maximum(1.0, np.ceil(np.round(self._lengths * kept, 6) / BLOCK)) / self._blocks
+        share, in_blocks = (np.multiply.reduceat(each, self._starts) for each in (kept, blocks))
+        return Shares(float(self._macs @ share), float(self._parameters @ share), float(self._macs @ in_blocks))
 
 
 def _lies(structure: Structure) -> dict[Side, dict[str, float]]:
@@ -98,13 +105,6 @@ def _sized(module: nn.Module, name: str, lies: Mapping[Side, dict[str, float]]) 
         (parameter.numel(), [(parameter.shape[axis], lies.get(Side(name, axis), {})) for axis in range(parameter.ndim)])
         for name, parameter in weights.items()
     ] or [(1, [])]
-
-
-def _left(axis: Mapping[str, float], left: Mapping[str, float]) -> float:
-    """The share of an axis that is left; what is of groups that stay is whole."""
-    if len(axis) == 1 and next(iter(axis.values())) == 1.0:
-        return left[next(iter(axis))]
-    return 1.0 - sum(part * (1.0 - left[name]) for name, part in axis.items())
 
 
 #: Sizes of tensors, and of each axis how long it is, and what share of it every group has.
