@@ -19,7 +19,7 @@ from edgeprune.core.plain import to_json
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.config import make_config
 from edgeprune.pipeline.records.exported import RECORD
-from edgeprune.report.table import exports_lines, files_table, left_out_lines
+from edgeprune.report.table import exports_lines, files_table, lower_lines
 
 #: Settings of a run that mean something without pruning.
 _NAMES = (
@@ -58,7 +58,7 @@ def export_command(model: str, device: str, out: Path, as_json: bool, quiet: boo
     if not quiet:
         console.print()
         console.print(files_table(found))
-    for line in (*left_out_lines(found), *exports_lines(found)):
+    for line in (*lower_lines(found), *exports_lines(found)):
         console.print(line, soft_wrap=True)
     console.print(f"{out / found['recommended']}: the fastest that loses no more than may be lost", soft_wrap=True)
     if not quiet:

@@ -14,7 +14,7 @@ from edgeprune.report.table import (
     drawback_lines,
     input_line,
     layers_line,
-    left_out_lines,
+    lower_lines,
     next_step,
     precisions_table,
     staying_lines,
@@ -47,7 +47,7 @@ def show_run(result: Any, folder: Path, quiet: bool = False) -> None:
         console.print(summary_table(result))
         if (precisions := precisions_table(result)) is not None:
             console.print(precisions)
-        for line in left_out_lines(result):
+        for line in lower_lines(result):
             console.print(line, soft_wrap=True)
         console.print(f"layers {layers_line(result)}", soft_wrap=True)
         for line in staying_lines(result):

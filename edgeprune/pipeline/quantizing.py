@@ -49,7 +49,7 @@ _ALWAYS = 0.25
 #: Of a file's parts at most this share stays in float32: more of it is no int8 file.
 _FLOATS = 0.25
 #: Epochs of training that knows of 8 bits, and its peak learning rate beside that of fine-tuning.
-_EPOCHS, _RATE = 2.0, 0.2
+_EPOCHS, _RATE = 2.0, 0.5
 
 
 def at_precisions(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from edgeprune.core.budget import Budget
 from edgeprune.core.clock import Laps
@@ -21,11 +19,11 @@ from edgeprune.search.costs import Costs
 from edgeprune.search.drive import SearchResult, drive, timed
 from edgeprune.search.environment import Credit, Environment, Episode
 from edgeprune.search.frontier import Frontier
-from edgeprune.search.least_loss import LeastLoss
 from edgeprune.search.methods import Method
-from edgeprune.search.reward import BoundedReward, Limits, Reward
+from edgeprune.search.reward import BoundedReward, Reward
 from edgeprune.search.space import Space
 from edgeprune.search.states import SensitiveStates
+from edgeprune.search.survey import around_the_bound, where_least_is_lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +100,14 @@ def seek(
     measured: list[PruningPlan] = []
     if limits and method.bound:
         frontier = Frontier(space, limits, _costs(shop, narrowest) if before.costs is None else before.costs)
-        measured = _learn_costs(shop, frontier)
+        plans = around_the_bound(groups, frontier)
+        measured = _learn_costs(shop, frontier, "measuring what widths cost", plans, 2 + 2 * len(groups))
     started, laps = time.monotonic(), Laps()
     with laps("agent"):
         states = method.states(groups, shop.losses)
     if frontier is not None and isinstance(states, SensitiveStates) and states.additive:
-        measured += _look_where_least_is_lost(shop, frontier, states, searcher.seed, measured)
+        plans = where_least_is_lost(groups, states, frontier, searcher.seed)
+        measured += _learn_costs(shop, frontier, "measuring what may lose least", plans, len(groups))
     environment = Environment(
         space,
         shop.evaluator,
@@ -140,67 +140,24 @@ def _costs(shop: Workshop, narrowest: Narrowest) -> Costs:
     return costs
 
 
-def _learn_costs(shop: Workshop, frontier: Frontier) -> list[PruningPlan]:
-    """Measure some plans near the bounds, untuned, so that the first proposals already lie there; which ones.
-
-    One sparsity for all groups, again as better is known where the bound lies; then, around it, each group as wide and
-    as narrow as it may be.
-    """
-    groups = shop.prepared.structure.groups
-    measured: list[PruningPlan] = []
-    if not _is_costly(frontier.limits):
-        return measured
-    with shop.progress.bar("measuring what widths cost", 2 + 2 * len(groups)) as bar:
-
-        def learn(widths: dict[str, int]) -> None:
-            measured.append(_measured(shop, frontier, widths))
-            bar.advance()
-
-        alike = [0.5 * group.channels for group in groups]
-        for _ in range(2):
-            learn(frontier.fit(alike))
-        base = frontier.fit(alike)
-        for group in groups:
-            for width in (group.floor, group.channels):
-                learn({**base, group.name: width})
-    return measured
-
-
-def _look_where_least_is_lost(
-    shop: Workshop, frontier: Frontier, states: SensitiveStates, seed: int, known: Sequence[PruningPlan]
+def _learn_costs(
+    shop: Workshop, frontier: Frontier, title: str, plans: Iterator[dict[str, int]], count: int
 ) -> list[PruningPlan]:
-    """Measure plans, untuned, that lose least if costs are what they may well be; which ones.
-
-    Costs are drawn as likely as they are (Thompson sampling): what is not known of them is found out where it decides
-    which plan is best, and not where nobody would look.
-    """
-    groups, random = shop.prepared.structure.groups, np.random.default_rng(seed)
+    """Measure so many plans, untuned, each before the next is asked for; which ones."""
+    limits = frontier.limits
     measured: list[PruningPlan] = []
-    if not _is_costly(frontier.limits):
+    if limits.latency is None and limits.memory is None and limits.bytes is None:
         return measured
-    seen = [dict(plan.widths) for plan in known]
-    with shop.progress.bar("measuring what may lose least", len(groups)) as bar:
-        for _ in groups:
-            widths = LeastLoss(groups, states, frontier.drawn(random).excess).plan()
-            if widths not in seen:
-                seen.append(widths)
-                measured.append(_measured(shop, frontier, widths))
+    with shop.progress.bar(title, count) as bar:
+        for widths in plans:
+            plan = shop.evaluator.plan(widths)
+            if plan not in measured:
+                measured.append(plan)
+                cost = shop.evaluator.cost(plan)
+                if isinstance(cost, Measurement):
+                    frontier.costs.learn(widths, cost)
             bar.advance()
     return measured
-
-
-def _is_costly(limits: Limits) -> bool:
-    """Whether a bound is on what only a device tells."""
-    return not (limits.latency is None and limits.memory is None and limits.bytes is None)
-
-
-def _measured(shop: Workshop, frontier: Frontier, widths: dict[str, int]) -> PruningPlan:
-    """The plan, whose cost is known from here on where it can be measured."""
-    plan = shop.evaluator.plan(widths)
-    cost = shop.evaluator.cost(plan)
-    if isinstance(cost, Measurement):
-        frontier.costs.learn(widths, cost)
-    return plan
 
 
 def _recorder(

@@ -107,13 +107,18 @@ def exports_lines(exports: Result) -> list[str]:
     ]
 
 
-def left_out_lines(result: Result) -> list[str]:
-    """Why files of other precisions are missing, or were not validated."""
-    return [
-        f"{file_title(item)}: {item['why_not']}"
-        for item in result["artifacts"]
-        if item["precision"] != "fp32" and not item["validated"]
-    ]
+def lower_lines(result: Result) -> list[str]:
+    """Why files of other precisions are missing, or were not validated, and what int8 files needed."""
+    lines = []
+    for item in result["artifacts"]:
+        if item["precision"] != "fp32" and not item["validated"]:
+            lines.append(f"{file_title(item)}: {item['why_not']}")
+        how = item.get("eight_bits") or {}
+        if floats := how.get("floats"):
+            lines.append(f"{file_title(item)}: what these give stays in float32: {', '.join(floats)}")
+        if how.get("learnt"):
+            lines.append(f"{file_title(item)}: trained with the rounding of 8 bits, {how['learnt']:g} epochs")
+    return lines
 
 
 def _beside(result: Result) -> list[Metric]:

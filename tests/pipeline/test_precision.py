@@ -30,7 +30,7 @@ from edgeprune.exporters import export_onnx
 from edgeprune.pipeline.bundle import bundle_run, verify_bundle
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.validate import _Exam
-from edgeprune.report.table import left_out_lines, precisions_table, summary_table
+from edgeprune.report.table import lower_lines, precisions_table, summary_table
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_the_table_has_a_row_for_every_file(shipped: Any) -> None:
     # In full: of the float files, and of the one that was judged.
     screen.print(summary_table(shipped.result))
     assert screen.file.getvalue().count("same answers as host") == 3  # type: ignore[attr-defined]
-    assert left_out_lines(shipped.result) == []
+    assert lower_lines(shipped.result) == []
 
 
 def test_a_precision_that_there_is_not_is_refused() -> None:
