@@ -17,6 +17,8 @@ STEPS = 16
 #: What is believed before anything is measured: a cost is a fifth fixed and goes for the rest with the work, give or
 #: take as much; a group steps off that line by some per cent in all; a reading is good to 1 %.
 _FIXED, _PER_WORK, _DOUBT, _STEP, _READING = 0.2, 0.8, 0.4, 0.05, 0.01
+#: That more figures of the work than the first two matter is believed as little as that a group steps.
+_OTHER = 0.1
 
 Vector = npt.NDArray[np.float64]
 Widths = Mapping[str, int]
@@ -36,7 +38,7 @@ class Fit:
 class CostModel:
     """One kind of cost (latency, memory, bytes), as a share of the unpruned network's, from the widths of the groups.
 
-    cost(w) = a + b macs(w) + c parameters(w) + sum over groups g and steps t of s_gt [w_g < t]
+    cost(w) = a + b macs(w) + c parameters(w) + d blocked(w) + sum over groups g and steps t of s_gt [w_g < t]
 
     The first terms know that a layer's work is a product of what it makes and reads; the steps, additive per group,
     know this device: widths at which a kernel changes. Fitted by ridge regression, which is Bayesian linear regression
@@ -52,7 +54,8 @@ class CostModel:
         count = len(work({}))
         self._mean = np.concatenate([[_FIXED, _PER_WORK], np.zeros(count - 1 + len(self._steps))])
         spread = [np.full(len(each), _STEP / max(1, len(each)) ** 0.5) for each in steps]
-        self._precision = np.concatenate([np.full(1 + count, _DOUBT), *spread]) ** -2.0
+        doubt = [_DOUBT] * 3 + [_OTHER] * (count - 2)
+        self._precision = np.concatenate([doubt[: 1 + count], *spread]) ** -2.0
         self._rows: list[Vector] = []
         self._costs: list[float] = []
         self._weights = self._mean
