@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from edgeprune.search.algorithm import Floats, around
 from edgeprune.search.ddpg import AgentSettings, ProximalDDPG, transitions
 from edgeprune.search.drive import Searching, SearchResult
 from edgeprune.search.environment import Environment, Episode, Proposal, uniform_sparsity
-from edgeprune.search.least_loss import LeastLoss, of_least_loss_at
+from edgeprune.search.least_loss import LeastLoss, learnt_times, of_least_loss_at
 from edgeprune.search.states import SensitiveStates
 
 #: Share of the episodes that are drawn around the first plans before the agent has a say.
@@ -63,7 +64,7 @@ def edgeprune(environment: Environment, settings: AgentSettings, *, episodes: in
             proposed = [uniform_sparsity(environment)] * len(environment.groups)
         elif index < warm_up:
             proposed = _first(environment, noise)
-        elif index % AGAIN == 0 and (again := _replanned(environment)) is not None:
+        elif index % AGAIN == 0 and (again := _replanned(environment, found)) is not None:
             proposed = again
         else:
             losses.append(_learn(agent, found, (index / episodes) ** RAMP, noise))
@@ -85,19 +86,23 @@ def _first(environment: Environment, noise: np.random.Generator) -> list[float]:
     return found
 
 
-def _replanned(environment: Environment) -> list[float] | None:
+def _replanned(environment: Environment, found: Sequence[Episode]) -> list[float] | None:
     """The plan of equal loss, where losses add up and costs have been learnt that make it a new one."""
     if environment.frontier is None or not _seen(environment).additive:
         return None
-    best = equal_loss(environment)
+    best = equal_loss(environment, found)
     return best if environment.is_new(environment.widths(best)) else None
 
 
-def equal_loss(environment: Environment) -> list[float]:
+def equal_loss(environment: Environment, found: Sequence[Episode] = ()) -> list[float]:
     """The sparsities of the plan that is predicted to lose least of those that are just enough (`LeastLoss`)."""
     states = _seen(environment)
     if environment.frontier is not None:
-        widths = LeastLoss(environment.groups, states, environment.missing).plan()
+        times: tuple[float, ...] = ()
+        if states.additive:
+            plans = [episode.candidate.plan.widths for episode in found]
+            times = learnt_times(environment.groups, states, plans, [each.candidate.accuracy for each in found])
+        widths = LeastLoss(environment.groups, states, environment.missing, times).plan()
     else:
         widths = of_least_loss_at(environment.groups, states, environment.ncr, environment.min_ncr or 2.0)
     return list(environment.executed(widths))

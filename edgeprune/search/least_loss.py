@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgeprune.core.design import Group
 from edgeprune.search.frontier import next_narrower, next_wider
 from edgeprune.search.space import Widths
 from edgeprune.search.states import SensitiveStates
 
 _Plan = dict[str, int]
+#: Plans that say something of losses; how far these may be off, a share of what they were said to be.
+_ENOUGH, _OFF = 8, 0.7
 
 
 def of_least_loss_at(
@@ -33,6 +37,30 @@ def of_least_loss_at(
     return widths
 
 
+def learnt_times(
+    groups: Sequence[Group], states: SensitiveStates, plans: Sequence[Widths], scores: Sequence[float]
+) -> tuple[float, ...]:
+    """By how many times each group's loss is what it was said to be, from what plans have scored; () of too few.
+
+    Scores fall with the sum of losses, by a rate of its own and with a doubt for each group: ridge regression around
+    once, as far off as `_OFF` says.
+    """
+    if len(plans) < _ENOUGH:
+        return ()
+    lost = np.array([[states.lost(step, plan[group.name]) for step, group in enumerate(groups)] for plan in plans])
+    lost -= lost.mean(0)
+    fall = np.mean(scores) - np.array(scores)
+    total = lost.sum(1)
+    rate = float(total @ fall / max(total @ total, 1e-12))
+    if rate <= 0.0:
+        return ()
+    left = fall - rate * total
+    noise = max(float(left @ left) / len(left), 1e-12)
+    own = rate * lost
+    times = 1.0 + np.linalg.solve(own.T @ own / noise + np.eye(len(groups)) / _OFF**2, own.T @ left / noise)
+    return tuple(np.clip(times, 0.1, 4.0).tolist())
+
+
 @dataclass(frozen=True, slots=True)
 class LeastLoss:
     """The plan that loses least of those that keep bounds, where losses add up over groups.
@@ -43,6 +71,8 @@ class LeastLoss:
     groups: Sequence[Group]
     states: SensitiveStates
     missing: Callable[[Widths], float]
+    #: By how many times each group's loss is what it was said to be; empty: it is that.
+    times: Sequence[float] = ()
 
     def plan(self) -> _Plan:
         """Channels go a step at a time, always where the loss rises least for the predicted cost that goes with it.
@@ -53,8 +83,11 @@ class LeastLoss:
         widths = self._narrowed({group.name: group.channels for group in self.groups})
         return self._traded(widths) if self.states.additive else widths
 
+    def _loss(self, step: int, width: int) -> float:
+        return self.states.lost(step, width) * (self.times[step] if self.times else 1.0)
+
     def _lost(self, plan: Widths) -> float:
-        return sum(self.states.lost(step, plan[group.name]) for step, group in enumerate(self.groups))
+        return sum(self._loss(step, plan[group.name]) for step, group in enumerate(self.groups))
 
     def _narrowed(self, widths: _Plan, kept: str = "") -> _Plan:
         """`widths`, narrowed until the bounds are kept, or as far as they can be; not the group `kept`."""
@@ -64,7 +97,7 @@ class LeastLoss:
                 width = widths[group.name]
                 smaller = next_narrower(group, width)
                 if smaller < width and group.name != kept:
-                    rise = self.states.lost(step, smaller) - self.states.lost(step, width)
+                    rise = self._loss(step, smaller) - self._loss(step, width)
                     # Where a step is predicted to bring nothing it is taken last.
                     brings = max(before - self.missing({**widths, group.name: smaller}), 1e-6)
                     prices.append((rise / brings, step, smaller))
@@ -81,7 +114,7 @@ class LeastLoss:
             for step, group in enumerate(self.groups):
                 width = widths[group.name]
                 wider = {**widths, group.name: next_wider(group, width)}
-                gain = self.states.lost(step, width) - self.states.lost(step, wider[group.name])
+                gain = self._loss(step, width) - self._loss(step, wider[group.name])
                 if gain > 0 and group.name != kept and self.missing(wider) <= 0.0:
                     gains.append((gain, step, wider))
             if not gains:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from edgeprune.core.design import Group
 from edgeprune.search.costs import CostModel
-from edgeprune.search.least_loss import LeastLoss
+from edgeprune.search.least_loss import LeastLoss, learnt_times
 from edgeprune.search.states import Losses, SensitiveStates
 
 NAMES = ("stream", "a", "b", "c", "d", "e")
@@ -67,3 +67,31 @@ def test_costs_are_drawn_as_likely_as_they_are() -> None:
     assert np.std([each(unknown) for each in drawn]) > 3 * np.std([each(known) for each in drawn])
     # Whoever is drawn from stays as it was.
     assert model(known) == pytest.approx(cost(known), abs=0.02)
+
+
+def test_what_plans_scored_tells_which_losses_were_misjudged() -> None:
+    random, seen = np.random.default_rng(0), states()
+    truly = {"stream": 0.3, "a": 3.0, **dict.fromkeys(NAMES[2:], 1.0)}
+    plans = [{name: int(random.choice([8, 16, 24])) for name in NAMES} for _ in range(30)]
+
+    def score(plan: Mapping[str, int]) -> float:
+        true = sum(truly[name] * LOST[name][width // 8 - 1] for name, width in plan.items())
+        return 0.9 - 0.2 * true + float(random.normal(0, 0.005))
+
+    scores = [score(plan) for plan in plans]
+    times = dict(zip(NAMES, learnt_times(GROUPS, seen, plans, scores), strict=True))
+    # How fast scores fall is not known: only how groups compare.
+    assert times["stream"] < 0.7 * times["b"] < 0.5 * times["a"]
+
+    def truly_lost(given: Sequence[float]) -> float:
+        plan = LeastLoss(GROUPS, seen, lambda widths: cost(widths) / 0.5 - 1.0, given).plan()
+        return sum(truly[name] * LOST[name][width // 8 - 1] for name, width in plan.items())
+
+    assert truly_lost(tuple(times.values())) < truly_lost(()) - 0.05
+
+
+def test_of_few_plans_or_scores_that_say_the_contrary_nothing_is_learnt() -> None:
+    plans = [{name: 8 * (1 + (i + j) % 3) for j, name in enumerate(NAMES)} for i in range(3)] * 4
+    lost_of = [lost(plan) for plan in plans]
+    assert learnt_times(GROUPS, states(), plans[:7], [0.5] * 7) == ()
+    assert learnt_times(GROUPS, states(), plans, [0.5 + 0.1 * each for each in lost_of]) == ()
