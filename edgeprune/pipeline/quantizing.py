@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def at_precisions(
         return done, lost
     examples = calibration(prepared)
     inputs = to_numpy(prepared.validation.inputs(slice(0, PARITY_IMAGES)))
-    eight = _EightBits(prepared, network, examples, most, progress, tuner)
+    eight = cache(lambda: _EightBits(prepared, network, examples, most, progress, tuner))
     with progress.bar("quantizing", len(floats) * len(shipped.lower)) as bar:
         for item in floats:
             for precision in shipped.lower:
@@ -86,7 +87,7 @@ def at_precisions(
                 said = {**metadata(prepared, plan), "precision": precision}
                 try:
                     if precision == "int8":
-                        artifact, how = eight.write(item.artifact, path, said)
+                        artifact, how = eight().write(item.artifact, path, said)
                     else:
                         artifact = export_at(item.artifact, path, precision, examples, said)
                     parity = check_parity(network, artifact, inputs)
