@@ -178,13 +178,22 @@ def test_the_keyboard_goes_from_trial_to_trial(browser: Browser, pages: dict[str
         assert _told(page).startswith("Trial 5, chosen")
 
 
+def until(page: Page, condition: str) -> None:
+    """Wait for it. Playwright's own way may evaluate inside of the page, which its policy forbids."""
+    for _ in range(100):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"never: {condition}")
+
+
 def test_paper_is_white_and_its_pictures_too(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
     with opened(browser, pages["front"], scheme="dark") as page:
         back = "getComputedStyle(document.body).backgroundColor"
         canvas = page.locator(".trials canvas")
         screen = page.evaluate(back)
         page.emulate_media(media="print", color_scheme="dark")
-        page.wait_for_function("document.documentElement.classList.contains('paper')")
+        until(page, "document.documentElement.classList.contains('paper')")
         assert page.evaluate(back) == "rgb(255, 255, 255)" != screen
         assert canvas.evaluate(_COUNTED, ["--chosen"])[1] > 10
         assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--chosen')") == "#c2410c"
@@ -192,7 +201,7 @@ def test_paper_is_white_and_its_pictures_too(browser: Browser, pages: dict[str, 
         data: Any = page.pdf(format="A4")
         assert len(data) > 20_000
         page.emulate_media(media="screen", color_scheme="dark")
-        page.wait_for_function("!document.documentElement.classList.contains('paper')")
+        until(page, "!document.documentElement.classList.contains('paper')")
         assert page.evaluate(back) == screen
         assert canvas.evaluate(_COUNTED, ["--chosen"])[1] > 10
 
@@ -213,7 +222,7 @@ def test_pictures_follow_the_light(browser: Browser, pages: dict[str, Path]) -> 
 def test_pictures_follow_the_window(browser: Browser, pages: dict[str, Path]) -> None:
     with opened(browser, pages["front"]) as page:
         page.set_viewport_size({"width": PHONE, "height": 800})
-        page.wait_for_function("document.querySelector('.trials .uplot').clientWidth < 390")
+        until(page, "document.querySelector('.trials .uplot').clientWidth < 390")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
 
 
