@@ -8,9 +8,8 @@ from typing import Any
 import onnx
 
 from edgeprune.artifacts.metadata import METADATA_KEY
-from edgeprune.core.artifact import Artifact, TensorSpec
+from edgeprune.core.artifact import Artifact, TensorSpec, float_file
 from edgeprune.core.errors import ExportError
-from edgeprune.core.files import sha256_file
 from edgeprune.core.reading import Source
 
 
@@ -19,15 +18,7 @@ def describe_onnx(path: Path) -> Artifact:
     model = load_onnx(path)
     with Source(path, ExportError, "export the file again").guarded():
         inputs, outputs = tuple(map(_spec, model.graph.input)), tuple(map(_spec, model.graph.output))
-    return Artifact(
-        path=path,
-        format="onnx",
-        precision="fp32",
-        sha256=sha256_file(path),
-        bytes=path.stat().st_size,
-        inputs=inputs,
-        outputs=outputs,
-    )
+    return float_file(path, "onnx", inputs, outputs)
 
 
 def onnx_metadata(path: Path) -> str | None:

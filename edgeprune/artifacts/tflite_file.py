@@ -10,9 +10,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeprune.artifacts.metadata import METADATA_KEY
-from edgeprune.core.artifact import Artifact, TensorSpec
+from edgeprune.core.artifact import Artifact, TensorSpec, float_file
 from edgeprune.core.errors import ExportError
-from edgeprune.core.files import sha256_file
 from edgeprune.core.reading import Source
 
 _IDENTIFIER = b"TFL3"
@@ -49,15 +48,7 @@ def describe_tflite(path: Path) -> Artifact:
     with Source(path, ExportError, "export the file again").guarded():
         graph = model.subgraphs[0]
         inputs, outputs = (tuple(_spec(graph.tensors[i]) for i in ends) for ends in (graph.inputs, graph.outputs))
-    return Artifact(
-        path=path,
-        format="tflite",
-        precision="fp32",
-        sha256=sha256_file(path),
-        bytes=path.stat().st_size,
-        inputs=inputs,
-        outputs=outputs,
-    )
+    return float_file(path, "tflite", inputs, outputs)
 
 
 def tflite_metadata(path: Path) -> bytes | None:

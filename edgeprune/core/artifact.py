@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeprune.core.files import sha256_file
 from edgeprune.core.runtimes import Format, Precision
 
 
@@ -28,6 +29,11 @@ class Artifact:
     bytes: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+def float_file(path: Path, format: Format, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Artifact:
+    """The float32 file that lies at `path`: its hash and size are looked up."""
+    return Artifact(path, format, "fp32", sha256_file(path), path.stat().st_size, inputs, outputs)
 
 
 def kind_of(artifact: Artifact) -> str:

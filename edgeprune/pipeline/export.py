@@ -37,6 +37,7 @@ from edgeprune.models.plain import is_waiting, make_plain
 from edgeprune.models.source import make_model
 from edgeprune.models.weights import save_weights
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.records.files import EightBits
 from edgeprune.pipeline.records.weights import WeightsFile
 from edgeprune.pipeline.rehearse import check_file
 from edgeprune.pruning.surgery import cut
@@ -71,14 +72,6 @@ class PlanFile:
     weights: WeightsFile
     #: The first answers to inputs that are the same everywhere.
     answers: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EightBits:
-    """How an int8 file came about: what of the network stays in float32, and epochs (or minutes) of learning 8 bits."""
-
-    floats: tuple[str, ...] = ()
-    learnt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

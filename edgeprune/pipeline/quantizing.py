@@ -29,7 +29,6 @@ from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import (
     CALIBRATION,
     PARITY_IMAGES,
-    EightBits,
     Exported,
     NotExported,
     calibration,
@@ -38,6 +37,8 @@ from edgeprune.pipeline.export import (
 )
 from edgeprune.pipeline.finetune import Tuner
 from edgeprune.pipeline.prepare import Prepared
+from edgeprune.pipeline.records.files import EightBits
+from edgeprune.report.table import eight_bits_words
 from edgeprune.tasks.metrics import Metric
 from edgeprune.training.aware import learnt, rounding
 from edgeprune.training.fit import judged, score
@@ -49,8 +50,9 @@ _VALIDATED, _COMPARED = 2000, 128
 _ALWAYS = 0.25
 #: Of a file's parts at most this share stays in float32: more of it is no int8 file.
 _FLOATS = 0.25
-#: Epochs of training that knows of 8 bits, and its peak learning rate beside that of fine-tuning.
-_EPOCHS, _RATE = 2.0, 0.5
+#: Epochs of training that knows of 8 bits (of fine-tuning that has minutes: the share of these), and its peak learning
+#: rate beside that of fine-tuning.
+_EPOCHS, _SHARE, _RATE = 2.0, 0.25, 0.5
 
 
 def at_precisions(
@@ -142,12 +144,14 @@ class _EightBits:
                     f"{self._shown(self._allowed)} left: trying parts of it in float32"
                 )
                 ways += self._with_floats(calibrated, source, ways[0].file, work, said)
-            if ways[-1].lost > self._allowed and self._tuner is not None and trainable(self._network):
-                ways.append(self._learning(kind, self._tuner, work, said))
+            tuner = self._tuner
+            if ways[-1].lost > self._allowed and tuner is not None and tuner.regime.amount and trainable(self._network):
+                ways.append(self._learning(kind, tuner, work, said))
             best = min(ways, key=lambda way: way.lost)
             write_bytes(path, best.file.read_bytes())
         if len(ways) > 1:
-            self._progress.say(f"{path.name}: {told(best.how)}; {self._shown(best.lost)} lost on validation")
+            how = eight_bits_words(best.how.floats, best.how.learnt)
+            self._progress.say(f"{path.name}: {how}; {self._shown(best.lost)} lost on validation")
         return replace(describe(path), precision="int8"), best.how
 
     def _with_floats(
@@ -182,7 +186,7 @@ class _EightBits:
     def _learning(self, kind: Format, tuner: Tuner, work: Path, said: Mapping[str, Any]) -> _Way:
         """The file of a network that was trained with the rounding of 8-bit files."""
         regime = tuner.regime
-        amount = min(_EPOCHS, regime.amount) if regime.minutes is None else regime.minutes * _FLOATS
+        amount = min(_EPOCHS, regime.amount) if regime.minutes is None else regime.minutes * _SHARE
         if self._learnt is None:
             self._progress.say("that is not enough: the network is trained with the rounding of 8 bits")
             rounded = rounding(self._network, self._prepared.train, CALIBRATION)
@@ -217,12 +221,3 @@ class _Way:
     lost: float
     file: Path
     how: EightBits
-
-
-def told(how: EightBits) -> str:
-    """How an int8 file came about, in words."""
-    if how.learnt:
-        return f"trained with the rounding of 8 bits, {how.learnt:g} epochs"
-    if how.floats:
-        return f"what these give stays in float32: {', '.join(how.floats)}"
-    return "all of it in 8 bits"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +298,7 @@ def _exported(item: Exported) -> dict[str, Any]:
         "baseline_sha256": baseline.sha256,
         "baseline_bytes": baseline.bytes,
         "parity_max_abs": item.parity.max_abs,
-        "eight_bits": None if item.eight_bits is None else filed.EightBits(**asdict(item.eight_bits)),
+        "eight_bits": item.eight_bits,
     }
 
 

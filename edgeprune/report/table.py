@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +113,19 @@ def lower_lines(result: Result) -> list[str]:
     for item in result["artifacts"]:
         if item["precision"] != "fp32" and not item["validated"]:
             lines.append(f"{file_title(item)}: {item['why_not']}")
-        how = item.get("eight_bits") or {}
-        if floats := how.get("floats"):
-            lines.append(f"{file_title(item)}: what these give stays in float32: {', '.join(floats)}")
-        if how.get("learnt"):
-            lines.append(f"{file_title(item)}: trained with the rounding of 8 bits, {how['learnt']:g} epochs")
+        how = item.get("eight_bits")
+        if how and (how["floats"] or how["learnt"]):
+            lines.append(f"{file_title(item)}: {eight_bits_words(how['floats'], how['learnt'])}")
     return lines
+
+
+def eight_bits_words(floats: Sequence[str], learnt: float) -> str:
+    """How an int8 file came about: what stays in float32, or for how many epochs the network has learnt 8 bits."""
+    if learnt:
+        return f"trained with the rounding of 8 bits, {learnt:g} epochs"
+    if floats:
+        return f"what these give stays in float32: {', '.join(floats)}"
+    return "all of it in 8 bits"
 
 
 def _beside(result: Result) -> list[Metric]:

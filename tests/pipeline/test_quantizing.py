@@ -20,9 +20,10 @@ from edgeprune.core.runtimes import Format
 from edgeprune.core.store import RunFolder
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.exporters import EXPORTERS, Parity
-from edgeprune.pipeline.export import EightBits, Exported, NotExported
+from edgeprune.pipeline.export import Exported, NotExported
 from edgeprune.pipeline.finetune import Tuner
-from edgeprune.pipeline.quantizing import at_precisions, most_lost, told
+from edgeprune.pipeline.quantizing import at_precisions, most_lost
+from edgeprune.pipeline.records.files import EightBits
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.tasks.metrics import Accuracy, Yardstick
 from edgeprune.tasks.task import CLASSIFICATION
@@ -135,4 +136,3 @@ def test_what_cannot_be_made_is_said(able: nn.Sequential, tmp_path: Path) -> Non
 def test_what_may_be_lost_is_what_was_asked_for_or_what_is_usual() -> None:
     assert most_lost(Budget(), Accuracy()) == Accuracy().usual_drop
     assert most_lost(Budget(max_drop=0.3), Accuracy()) == 0.3
-    assert told(EightBits()) == "all of it in 8 bits"

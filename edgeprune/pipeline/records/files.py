@@ -28,12 +28,12 @@ class NotExported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EightBits:
-    """How an int8 file came about, where all of the network in 8 bits lost too much on validation."""
+    """How an int8 file came about; neither where all of the network in 8 bits loses little enough on validation."""
 
     #: Layers, or operators of the file, whose output stays in float32; the most sensitive first.
-    floats: tuple[str, ...]
+    floats: tuple[str, ...] = ()
     #: Epochs (minutes, where fine-tuning has minutes) of training that knew of the rounding.
-    learnt: float
+    learnt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
