@@ -42,8 +42,9 @@ def learnt_times(
 ) -> tuple[float, ...]:
     """By how many times each group's loss is what it was said to be, from what plans have scored; () of too few.
 
-    Scores fall with the sum of losses, by a rate of its own and with a doubt for each group: ridge regression around
-    once, as far off as `_OFF` says.
+    Scores fall with the sum of losses, at a rate that is the quotient of how far either scatters, and with a doubt for
+    each group: ridge regression around once, as far off as `_OFF` says. (A slope as the rate is negative just where
+    the losses told put plans in the wrong order.)
     """
     if len(plans) < _ENOUGH:
         return ()
@@ -51,8 +52,8 @@ def learnt_times(
     lost -= lost.mean(0)
     fall = np.mean(scores) - np.array(scores)
     total = lost.sum(1)
-    rate = float(total @ fall / max(total @ total, 1e-12))
-    if rate <= 0.0:
+    rate = float(fall.std() / max(total.std(), 1e-12))
+    if rate == 0.0:
         return ()
     left = fall - rate * total
     noise = max(float(left @ left) / len(left), 1e-12)
@@ -122,7 +123,7 @@ class LeastLoss:
             widths = max(gains, key=lambda each: each[:2])[2]
 
     def _traded(self, widths: _Plan) -> _Plan:
-        """`widths`, with one group a step wider or narrower and others the other way for it, as long as the sum falls.
+        """`widths`, with one group a step wider and others narrower for it, as long as the sum falls.
 
         As many others as it takes: a wide step (a residual stream that all blocks share) is bought back by several
         small ones, or not at all.
@@ -137,10 +138,8 @@ class LeastLoss:
 
     def _exchanges(self, widths: _Plan) -> Iterator[_Plan]:
         for group in self.groups:
-            name, width = group.name, widths[group.name]
-            yield self._filled({**widths, name: next_narrower(group, width)}, name)
-            wider = {**widths, name: next_wider(group, width)}
-            yield self._filled(self._narrowed(wider, name), name)
+            wider = {**widths, group.name: next_wider(group, widths[group.name])}
+            yield self._filled(self._narrowed(wider, group.name), group.name)
             # The cheapest steps may together bring far more than is needed, where one group alone brings just that.
             for giver in self.groups:
                 plan = wider

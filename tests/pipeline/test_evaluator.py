@@ -51,6 +51,7 @@ from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.rankings import l1
 from edgeprune.search.environment import StopSearch
 from edgeprune.search.reward import Reward
+from edgeprune.search.states import Losses
 from edgeprune.tasks.judging import Judged
 from edgeprune.training.fit import Fit
 
@@ -336,6 +337,22 @@ def test_a_search_ends_with_confirmed_plans_that_keep_the_bound(searched: Any) -
     assert found.summary.cost_model["latency"].median_error < 0.05
     assert any(line.startswith("trial ") and "in fresh processes: latency" in line for line in said)
     assert any("possible at best" in line for line in said)
+
+
+def test_where_losses_add_up_plans_are_measured_that_may_lose_least(
+    searched: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    for additive in (False, True):
+
+        def losses(_: Any, criterion: Any, __: Any, additive: bool = additive) -> Losses:
+            return Losses(criterion.ranking.errors(), additive=additive)
+
+        monkeypatch.setattr(working, "_losses", losses)
+        (found,), _ = searched(latency(0.5), episodes=4, method="edgeprune")
+        counts.append(found.summary.cost_model["latency"].measured)
+    # Three groups, some of whose plans may be one.
+    assert 1 <= counts[1] - counts[0] <= 3
 
 
 def test_a_plan_that_kept_its_bound_by_luck_is_found_out(searched: Any) -> None:

@@ -125,6 +125,8 @@ def test_where_that_is_not_enough_8_bits_are_learnt(able: nn.Sequential, tmp_pat
     ((found,), _) = made(broken, "onnx", tmp_path, watch, tuner)
     assert found.eight_bits == EightBits(learnt=2.0)
     assert found.parity.agreement > without.parity.agreement + 0.05
+    ((same,), _) = made(broken, "onnx", tmp_path, Says(), tuner.by(regime.of(0)))
+    assert same.eight_bits == without.eight_bits
     assert any("trained with the rounding of 8 bits, 2 epochs; " in line for line in watch.said)
 
 

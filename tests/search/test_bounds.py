@@ -11,6 +11,7 @@ import pytest
 from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.trial import Candidate
+from edgeprune.search import agent
 from edgeprune.search.agent import equal_loss
 from edgeprune.search.costs import CostModel, Costs
 from edgeprune.search.drive import drive
@@ -291,6 +292,41 @@ def test_where_losses_add_up_the_first_plan_is_near_the_one_that_loses_least() -
     assert frontier.excess(first(additive=True)) <= 0.0
     assert best <= lost(first(additive=True)) <= 1.05 * best
     assert lost(first(additive=False)) > 1.5 * best
+
+
+def test_the_first_plan_is_worked_out_again_from_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {g.name: tuple((1 - k / 64) ** 2 for k in range(65)) for g in GROUPS}
+
+    def judged(widths: Mapping[str, int]) -> Candidate:
+        """The first group loses far more than it was told to."""
+        lost = sum((1 + 7 * (g is GROUPS[0])) * (1 - widths[g.name] / 64) ** 2 for g in GROUPS)
+        return candidate(widths, 0.9 - 0.02 * lost)
+
+    def begin() -> Environment:
+        return Environment(
+            SPACE, judged, BoundedReward(0.9, Limits(latency=0.5), WHOLE_BYTES), min_ncr=None, credit="episode",
+            states=make_method("edgeprune").states(GROUPS, lambda: Losses(told, additive=True)),
+            frontier=taught(Limits(latency=0.5)),
+        )  # fmt: skip
+
+    environment, found, again = begin(), list[Episode](), dict[int, tuple[float, ...]]()
+
+    def watched(environment: Environment, known: Sequence[Episode] = ()) -> list[float]:
+        plan = equal_loss(environment, known)
+        again[len(known)] = environment.executed(environment.widths(plan))
+        return plan
+
+    monkeypatch.setattr(agent, "equal_loss", watched)
+    searching = make_method("edgeprune").search(environment, episodes=16, seed=0)
+    drive(searching, environment, on_episode=lambda _, e: found.append(e))
+    # Every third one asks; what it is told that nobody has tried is tried.
+    assert set(again) == {0, 6, 9, 12, 15}
+    tried = [episode.executed for episode in found]
+    assert all(tried[index] == plan or plan in tried[:index] for index, plan in again.items() if index)
+    assert any(tried[index] == plan for index, plan in again.items() if index)
+    # Scores tell that the first group loses more than the others, which all were told to lose alike.
+    fresh = begin()
+    assert equal_loss(fresh, found)[0] < equal_loss(fresh)[0]
 
 
 def test_when_every_plan_was_tried_the_search_ends() -> None:
