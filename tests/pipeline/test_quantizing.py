@@ -15,8 +15,9 @@ from torch import nn
 
 from edgeprune.artifacts import describe, read_metadata
 from edgeprune.core.budget import Budget
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Silent
-from edgeprune.core.runtimes import Format
+from edgeprune.core.runtimes import Format, runtime_for
 from edgeprune.core.store import RunFolder
 from edgeprune.data.dataset import Preprocessing, Split
 from edgeprune.exporters import EXPORTERS, Parity
@@ -25,6 +26,9 @@ from edgeprune.pipeline.finetune import Tuner
 from edgeprune.pipeline.quantizing import at_precisions, most_lost
 from edgeprune.pipeline.records.files import EightBits
 from edgeprune.pipeline.rehearse import Shipped
+from edgeprune.pipeline.result import artifact_of
+from edgeprune.pipeline.validate import NotValidated
+from edgeprune.report.table import lower_lines
 from edgeprune.tasks.metrics import Accuracy, Yardstick
 from edgeprune.tasks.task import CLASSIFICATION
 from edgeprune.training.batches import Batches
@@ -110,6 +114,10 @@ def test_what_costs_most_stays_in_float(able: nn.Sequential, kind: Format, layer
     assert found.parity.agreement > 0.97
     assert "points on validation, more than the 1.00 points left: trying parts of it in float32" in watch.said[0]
     assert watch.said[1].startswith(f"model-int8.{kind}: what these give stays in float32: {layer}; ")
+    # So do the record and the table.
+    told: Any = to_json(artifact_of(NotValidated(found, runtime_for(kind).name, "it was not there")))
+    assert told["eight_bits"] == {"floats": [layer], "learnt": 0.0}
+    assert lower_lines({"artifacts": [told]})[1].endswith(f" int8: what these give stays in float32: {layer}")
 
 
 def test_where_that_is_not_enough_8_bits_are_learnt(able: nn.Sequential, tmp_path: Path) -> None:
@@ -125,8 +133,10 @@ def test_where_that_is_not_enough_8_bits_are_learnt(able: nn.Sequential, tmp_pat
     ((found,), _) = made(broken, "onnx", tmp_path, watch, tuner)
     assert found.eight_bits == EightBits(learnt=2.0)
     assert found.parity.agreement > without.parity.agreement + 0.05
-    ((same,), _) = made(broken, "onnx", tmp_path, Says(), tuner.by(regime.of(0)))
+    idle = Says()
+    ((same,), _) = made(broken, "onnx", tmp_path, idle, tuner.by(regime.of(0)))
     assert same.eight_bits == without.eight_bits
+    assert not any("is trained" in line for line in idle.said)
     assert any("trained with the rounding of 8 bits, 2 epochs; " in line for line in watch.said)
 
 
