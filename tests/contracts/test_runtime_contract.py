@@ -99,8 +99,8 @@ def test_candidates_are_measured_beside_the_baseline(target: Target, files: dict
     # The heap is what does not depend on the machine's mood: fewer channels hold less.
     assert 0 < cost.peak_bytes < cost.against_peak_bytes
     assert min(*cost.samples, *cost.against) > 0
-    # ONNX Runtime keeps a few kilobytes more of a file it opens again, on some processors.
-    assert abs(again.peak_bytes - cost.peak_bytes) <= max(4096, 0.01 * cost.against_peak_bytes)
+    # Of a file opened again it is some 4 KB more: the C library counts the free blocks that it keeps at hand as in use.
+    assert abs(again.peak_bytes - cost.peak_bytes) < 0.1 * (cost.against_peak_bytes - cost.peak_bytes) + 8192
 
 
 def test_fresh_processes_are_compared(target: Target, files: dict[tuple[str, str], Path]) -> None:
