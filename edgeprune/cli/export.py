@@ -14,7 +14,6 @@ from rich.console import Console
 
 from edgeprune.cli.run import options
 from edgeprune.cli.screen import watching
-from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.plain import to_json
 from edgeprune.devices import find_device, open_session
 from edgeprune.pipeline.config import make_config
@@ -43,14 +42,14 @@ def export_command(model: str, device: str, out: Path, as_json: bool, quiet: boo
     """Export MODEL (as --model of a run) without pruning it, and validate every file beside the float32 one."""
     given = {name: value for name, value in values.items() if value is not None}
     spec = find_device(device)
-    config = make_config({**given, "model": model, "device": spec.name}, "the options")
+    usual = {"runtime": spec.runtime or "onnxruntime", "threads": spec.threads or 1}
+    config = make_config({**usual, **given, "model": model, "device": spec.name}, "the options")
     # torch takes seconds to load, which --help should not.
     from edgeprune.pipeline.exporting import export  # noqa: PLC0415
 
-    settings = MeasureSettings(config.runtime or spec.runtime or "onnxruntime", config.threads or spec.threads or 1)
     # The user's model and data may print: stdout is for our result alone.
     with contextlib.redirect_stdout(sys.stderr), open_session(spec) as session:
-        found = to_json(export(config, out, session, settings, watching(quiet=quiet or as_json)))
+        found = to_json(export(config, out, session, watching(quiet=quiet or as_json)))
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return 0 if found["met"] else 3

@@ -66,6 +66,9 @@ def main(arguments: list[str] | None = None) -> None:
         name = said[0] if said else None
         _say(f"interrupted; what was done is kept: continue with --resume {name}" if name else "interrupted")
         code = INTERRUPTED
+        # Python remembers an interrupt that came while text ran as code (a dataclass was made, say), and `python -m`
+        # would end by the signal and not with our code. It forgets it when the next text runs.
+        exec("")
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

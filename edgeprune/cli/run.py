@@ -64,6 +64,9 @@ def options(command: Command, names: Container[str] | None = None) -> Command:
             parts = [part for part in get_args(kind) if part is not type(None)]
             # A number, or several of them with commas.
             kind = str if str in parts else parts[0]
+            words = [word for part in parts[1:] if get_origin(part) is Literal for word in get_args(part)]
+            if words:
+                kind = _NumberOr(*words)
         flag = "--" + field.name.replace("_", "-")
         extra: dict[str, Any] = {
             "default": None,
@@ -87,6 +90,21 @@ def options(command: Command, names: Container[str] | None = None) -> Command:
 def _help(field: dataclasses.Field[Any]) -> str:
     text = str(field.metadata["help"])
     return text if field.default is None else f"{text} [{field.default}]"
+
+
+class _NumberOr(click.types.IntParamType):
+    """A whole number, or one of some words."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in self._words:
+            return value
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r:.40} is neither a whole number nor {' or '.join(self._words)}", param, ctx)
 
 
 class _RunCommand(click.Command):

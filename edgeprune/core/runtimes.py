@@ -16,7 +16,7 @@ RuntimeName = Literal["onnxruntime", "litert"]
 #: each inference.
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
-#: What stands for all of them, of which the search chooses.
+#: What stands for all of them, of which the program chooses.
 AUTO = "auto"
 
 

@@ -55,7 +55,7 @@ def _check_sizes(config: RunConfig) -> None:
     for name in ("finalists", "calibration_images"):
         _check(getattr(config, name) >= 1, name, "at least 1")
     for name in ("episodes", "multiple_of", "search_images", "threads", "buffer_size"):
-        value = getattr(config, name)
+        value = None if getattr(config, name) == AUTO else getattr(config, name)
         _check(value is None or value >= 1, name, "at least 1")
     for name in ("train_epochs", "finetune_epochs", "search_steps"):
         value = getattr(config, name)
@@ -65,7 +65,7 @@ def _check_sizes(config: RunConfig) -> None:
     _check(0 < config.validation_share < 1, "validation_share", "between 0 and 1")
     if config.max_drop is not None:
         read_drop(config.max_drop)
-    _check(config.threads is None or config.threads <= 256, "threads", "at most 256")
+    _check(not isinstance(config.threads, int) or config.threads <= 256, "threads", "at most 256")
 
 
 def _check_tuning(config: RunConfig) -> None:
@@ -105,7 +105,9 @@ def _check_formats(config: RunConfig) -> None:
     for kind in config.formats.split(","):
         if kind not in FORMATS:
             raise UsageError(f"--formats: there is no format {kind!r:.60}", "write onnx, tflite or onnx,tflite")
-    if config.runtime is not None and (kind := RUNTIMES[config.runtime].format.name) not in config.exported:
+    if config.runtime is None or config.runtime == "auto":
+        return
+    if (kind := RUNTIMES[config.runtime].format.name) not in config.exported:
         raise UsageError(
             f"--formats {config.formats} leaves out {kind}, which is what {config.runtime} measures",
             f"add it, or give --runtime {runtime_for(config.exported[0]).name}",

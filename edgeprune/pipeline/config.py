@@ -12,8 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import UsageError, did_you_mean
+from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, Format, Precision, RuntimeName
+from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, Format, Precision
 from edgeprune.core.units import refuse_unit
 from edgeprune.pipeline.bounds import BOUNDED, PARSERS, Bounded, read_bounds, read_drop
 from edgeprune.pipeline.checks import check
@@ -77,8 +78,11 @@ class RunConfig:
         "job",
     )
     device: str = _option("local", "where it is measured and validated", "job", "NAME")
-    runtime: RuntimeName | None = _option(
-        None, "the runtime that is measured while searching [the device's own setting, else onnxruntime]", "job"
+    runtime: Literal["onnxruntime", "litert", "auto"] | None = _option(
+        None,
+        "the runtime that is measured while searching; auto: the one that runs the unpruned network fastest there "
+        "[the device's own setting, else onnxruntime]",
+        "job",
     )
     formats: str = _option(
         "onnx,tflite",
@@ -94,8 +98,12 @@ class RunConfig:
         "job",
         "PRECISION",
     )
-    threads: int | None = _option(
-        None, "threads of the runtime on the device [the device's own setting, else 1]", "job", "N"
+    threads: int | Literal["auto"] | None = _option(
+        None,
+        "threads of the runtime on the device; auto: with as many as the unpruned network is fastest, up to its cores "
+        "[the device's own setting, else 1]",
+        "job",
+        "N",
     )
     name: str | None = _option(None, "name of the run's folder [from model and data]", "job", "NAME")
     runs_dir: Path = _option(Path("runs"), "where run folders are made", "job", "DIR")
@@ -274,6 +282,13 @@ class RunConfig:
     def bounded(self) -> bool:
         """Whether anything but quality is bounded."""
         return any(getattr(self, name) is not None for name in PARSERS)
+
+    @property
+    def measured(self) -> MeasureSettings:
+        """How candidates are measured, once what is open of runtime and threads is chosen."""
+        if self.runtime == "auto" or self.threads == "auto":
+            raise ValueError("runtime and threads are chosen by what the device tells")
+        return MeasureSettings(self.runtime or "onnxruntime", self.threads or 1)
 
     @property
     def front(self) -> Bounded | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.core.files import folder_beside, storing
@@ -14,8 +15,10 @@ from edgeprune.core.runtimes import RUNTIMES
 from edgeprune.core.session import Session
 from edgeprune.core.store import RunFolder
 from edgeprune.core.temporary import temporary_folder
+from edgeprune.pipeline.backends import choose_backend, leaves_open, with_backend
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.export import NotExported, export_all, save_sample
+from edgeprune.pipeline.found import data_as_given
 from edgeprune.pipeline.prepare import Prepared, prepare
 from edgeprune.pipeline.quantizing import at_precisions, most_lost
 from edgeprune.pipeline.records.exported import RECORD, Exports, Lost
@@ -24,7 +27,7 @@ from edgeprune.pipeline.result import artifact_of, before_of, data_of, device_of
 from edgeprune.pipeline.validate import HostScores, NotValidated, Validated, as_at_the_end, validate
 
 
-def export(config: RunConfig, out: Path, session: Session, settings: MeasureSettings, progress: Progress) -> Exports:
+def export(config: RunConfig, out: Path, session: Session, progress: Progress) -> Exports:
     """Export the network of `config` as it is to `out`, a new folder, and prove every file on an open device.
 
     Each file answers the whole test set there and is raced beside the float32 file of its format. The folder is there
@@ -34,6 +37,13 @@ def export(config: RunConfig, out: Path, session: Session, settings: MeasureSett
     started = time.monotonic()
     with folder_beside(out) as path, temporary_folder() as work:
         folder = RunFolder(path)
+        dataset, backend = None, None
+        if leaves_open(config):
+            progress.stage("choose")
+            dataset = data_as_given(config, progress)
+            backend = choose_backend(config, dataset, session, progress)
+            config = with_backend(config, backend)
+        settings = config.measured
         progress.stage("prepare")
         prepared = prepare(
             config,
@@ -43,8 +53,10 @@ def export(config: RunConfig, out: Path, session: Session, settings: MeasureSett
             lambda network, images: rehearse(
                 config.exported, network, images, RunFolder(work), session, settings, progress, config.precisions
             ),
+            dataset,
             prunes=False,
         )
+        prepared = replace(prepared, backend=backend)
         progress.stage("export")
         network, measured = prepared.network, RUNTIMES[settings.runtime].format.name
         exported, missing = export_all(prepared, folder, network, None, progress, measured)
@@ -95,5 +107,6 @@ def _record(
         max_drop=most,
         met=len(good) == len(files) and all(each.met for each in lost),
         recommended=best.exported.artifact.path.name,
+        backends=prepared.backend.timed if prepared.backend else (),
         seconds=round(seconds, 2),
     )

@@ -129,7 +129,7 @@ class Follower:
         """The unpruned network, as it was measured beside the newest trial; None where none was."""
         costs = [trial.candidate.cost for trial in reversed(self._trials)]
         cost = next((cost for cost in costs if isinstance(cost, Measurement)), None)
-        file = self.folder / f"baseline.{RUNTIMES[config.runtime or 'onnxruntime'].format.name}"
+        file = self.folder / f"baseline.{RUNTIMES[config.measured.runtime].format.name}"
         if cost is None or not file.is_file():
             return None
         found = Reference(cost.against_median, cost.against_peak_bytes, file.stat().st_size)

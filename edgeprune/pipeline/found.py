@@ -58,16 +58,7 @@ def find(
     Raises UsageError and its children for what cannot be used, NothingToPrune where nothing can be pruned.
     """
     owner = load_own(config.own_task) if config.own_task else None
-    # A DataLoader that shuffles brings the same examples in the same order every time, so that a run can be resumed.
-    torch.manual_seed(config.seed)
-    dataset = dataset or load_data(
-        config.data,
-        config.data_dir,
-        seed=config.seed,
-        validation_share=config.validation_share,
-        progress=progress,
-        task=own_targets(config.own_task, owner) if config.own_task else config.named_task,
-    )
+    dataset = dataset or _data(config, progress, owner)
     progress.say(
         f"data {dataset.name}: {len(dataset.train)} train, {len(dataset.validation)} validation, "
         f"{len(dataset.test)} test, "
@@ -89,6 +80,24 @@ def find(
     structure = _structure(config, network, dataset, runtime) if prunes else unpruned(network, dataset.input_shape)
     facts = facts_of(dataset, network, structure, runtime, task)
     return Found(dataset, network, structure, task, facts, settle(config, facts))
+
+
+def data_as_given(config: RunConfig, progress: Progress) -> Dataset:
+    """The data, before it is known how the network takes them. Raises DataError."""
+    return _data(config, progress, load_own(config.own_task) if config.own_task else None)
+
+
+def _data(config: RunConfig, progress: Progress, owner: Any) -> Dataset:
+    # A DataLoader that shuffles brings the same examples in the same order every time, so that a run can be resumed.
+    torch.manual_seed(config.seed)
+    return load_data(
+        config.data,
+        config.data_dir,
+        seed=config.seed,
+        validation_share=config.validation_share,
+        progress=progress,
+        task=own_targets(config.own_task, owner) if config.own_task else config.named_task,
+    )
 
 
 def _structure(config: RunConfig, network: nn.Module, dataset: Dataset, runtime: RuntimeName) -> Structure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from edgeprune.data.dataset import Dataset
 from edgeprune.data.split import preprocessed
 from edgeprune.models.zoo import ZOO
 from edgeprune.pipeline.baseline import frozen_names, make_baseline
-from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.config import RunConfig, Setting
 from edgeprune.pipeline.found import find
 from edgeprune.pipeline.guessing import check_baseline
 from edgeprune.pipeline.placing import UNSETTLED, Training, first_place, settle_precision, settle_training, train_device
+from edgeprune.pipeline.records.backends import ChosenBackend
 from edgeprune.pipeline.rehearse import Shipped
 from edgeprune.pipeline.scaling import WHY, Scaling, settle_scaling
 from edgeprune.pipeline.seen import how_familiar
@@ -65,6 +66,8 @@ class Prepared:
     training: Training = UNSETTLED
     #: Which epoch of fine-tuning is taken: the last where the weights came trained, perhaps on validation images too.
     taken: Taken = "best"
+    #: None where runtime and threads were not left to choose.
+    backend: ChosenBackend | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -80,6 +83,12 @@ class Prepared:
     def yardstick(self) -> Yardstick:
         """What qualities on validation are in the metric's own terms."""
         return self.problem.yardstick
+
+    def measured_by(self, backend: ChosenBackend) -> Prepared:
+        """With the runtime and the threads that were chosen on the device."""
+        why = f"of {len(backend.timed)} that were timed there"
+        chosen = {"runtime": Setting(backend.runtime, why), "threads": Setting(backend.threads, why)}
+        return replace(self, backend=backend, settled=replace(self.settled, options={**self.settled.options, **chosen}))
 
     @property
     def place(self) -> Place:

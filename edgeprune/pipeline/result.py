@@ -139,6 +139,7 @@ def assemble(
             met=answer == "met",
             recommended=recommended,
         ),
+        backends=prepared.backend.timed if prepared.backend else (),
     )
 
 
@@ -281,6 +282,9 @@ def artifact_of(item: Validated | NotValidated | NotExported) -> filed.Artifact:
         advice=measured.advice,
         rejected=measured.rejected,
         drawbacks=drawbacks(item),
+        operators=item.operators,
+        baseline_operators=item.baseline_operators,
+        operators_why=item.operators_why,
     )
 
 

@@ -23,12 +23,14 @@ from edgeprune.core.session import DeviceSpec, Session
 from edgeprune.core.store import RunFolder
 from edgeprune.core.text import shorten
 from edgeprune.devices import find_device, open_session
+from edgeprune.pipeline.backends import BACKENDS, as_chosen, choose_backend, chosen_backend, leaves_open
 from edgeprune.pipeline.bounds import FRONT, PICTURE, REPORT
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.criterion import criterion_of
 from edgeprune.pipeline.export import export_all, model_name, save_network
 from edgeprune.pipeline.finetune import Tuner, fine_tune, tuner_of
+from edgeprune.pipeline.found import data_as_given
 from edgeprune.pipeline.front import FrontResult, Outcome, assemble_front
 from edgeprune.pipeline.precisions import quality_at
 from edgeprune.pipeline.prepare import Prepared, default_stem, prepare
@@ -93,7 +95,8 @@ def _job(
     config = make_config({field.name: getattr(config, field.name) for field in fields(RunConfig)}, "RunConfig")
     spec = find_device(config.device) if session is None else session.spec
     device: OpenDevice = partial(open_session, spec) if session is None else lambda: contextlib.nullcontext(session)
-    # Settled here and kept so: a resumed run must measure as it did, whatever the device's settings say then.
+    # Settled here and kept so: a resumed run must measure as it did, whatever the device's settings say then; what is
+    # open after that is chosen on the device, once.
     config = replace(
         config,
         device=config.device if session is None else spec.name,
@@ -104,8 +107,10 @@ def _job(
         check_unit(single.budget(), spec)
     folder = known_folder(config) if resume else RunFolder.create(config.runs_dir, config.name, default_stem(config))
     # Nothing is written then, so that it works in a folder that may only be read.
-    if resume and (done := finished_already(folder, config)) is not None:
-        return done
+    if resume:
+        config = as_chosen(folder, config)
+        if (done := finished_already(folder, config)) is not None:
+            return done
     with contextlib.closing(folder.own()) as lock:
         # Whoever had the folder until now may have come to the end.
         if resume and (done := finished_already(folder, config)) is not None:
@@ -172,8 +177,15 @@ def _stages(
     config: RunConfig, wanted: list[Wanted], folder: RunFolder, watch: Telling, device: OpenDevice
 ) -> RunResult | FrontResult:
     started = time.monotonic()
-    settings = MeasureSettings(runtime=config.runtime or "onnxruntime", threads=config.threads or 1)
     with device() as session:
+        dataset = None
+        if leaves_open(config):
+            watch.stage("choose")
+            dataset = data_as_given(config, watch)
+            folder.write_json(BACKENDS, to_json(choose_backend(config, dataset, session, watch)))
+            config = as_chosen(folder, config)
+            folder.write_json("config.json", to_plain(config))
+        settings = config.measured
         watch.stage("prepare")
         prepared = prepare(
             config,
@@ -191,7 +203,10 @@ def _stages(
                 config.precisions,
                 choose=config.precision == AUTO,
             ),
+            dataset,
         )
+        if (chosen := chosen_backend(folder)) is not None:
+            prepared = prepared.measured_by(chosen)
         watch.stage("search")
         run = RunIdentity(folder.path.name, config.runs_dir, config.device, config.on_device_loss)
         searched = run_search(wanted, prepared, run, folder, session, settings, watch)

@@ -23,8 +23,10 @@ from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import Exported
 from edgeprune.pipeline.prepare import Prepared
 from edgeprune.profilers.fresh import compare_fresh
+from edgeprune.profilers.operators import time_operators
 from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
+from edgeprune.profilers.replies import Operator
 from edgeprune.profilers.statistics import Interval, quotient_interval
 from edgeprune.tasks.judging import Judged, judge
 from edgeprune.tasks.metrics import Answers
@@ -77,6 +79,10 @@ class Validated:
     agreement: float
     measurement: Measurement
     speedup: Interval
+    #: See `profilers.operators`; of this file and of the unpruned one.
+    operators: tuple[Operator, ...] = ()
+    baseline_operators: tuple[Operator, ...] = ()
+    operators_why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +191,11 @@ class _Exam:
             f"{task.metric.show(here.values[task.metric.name])}, agreement with the host {100 * agreement:.2f} %, "
             f"{faster} ({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
         )
-        return Validated(item, alike.runtime, here, there, agreement, measured, speedup)
+        operators, why = time_operators(session, alike, item.artifact.path)
+        before = time_operators(session, alike, item.baseline.path)[0] if operators else ()
+        return Validated(
+            item, alike.runtime, here, there, agreement, measured, speedup, operators, before, operators_why=why
+        )
 
     def _check_arithmetic(self, artifact: Artifact, answers: Answers, alike: MeasureSettings) -> None:
         """Raises DeviceError where the device's runtime computes something else of the file than this machine's.

@@ -20,6 +20,7 @@ from edgeprune.profilers.external import external_files
 from edgeprune.profilers.fresh import Collector, cool_down, median_or_none, memory_processes, race_fresh
 from edgeprune.profilers.inputs import GivenInputs
 from edgeprune.profilers.once import run_once
+from edgeprune.profilers.operators import OPERATOR_RUNS
 from edgeprune.profilers.predict import longest_example
 from edgeprune.profilers.recognition import runtime_of
 from edgeprune.profilers.records import Comparison, External, Profile
@@ -32,7 +33,7 @@ T = TypeVar("T")
 _TIMEOUT_S = 900.0
 #: A process stops timing after so long, also before it has its minimum of runs.
 _LONGEST_S = 30.0
-_OPERATOR_RUNS, _THROUGHPUT_S = 30, 2.0
+_THROUGHPUT_S = 2.0
 #: Rounds of a race: half of what a process of `profile` spends otherwise goes into each.
 RACE_ROUNDS, RACE_ROUND_S, RACE_RUNS = 15, 0.01, 5
 
@@ -225,7 +226,7 @@ class _Work:
         """Time every operator."""
 
         def run(client: ProbeClient, deadline: Deadline) -> tuple[tuple[Operator, ...] | None, str]:
-            return client.operators(self._pushed, _OPERATOR_RUNS, self._session.scratch("operators"), deadline)
+            return client.operators(self._pushed, OPERATOR_RUNS, self._session.scratch("operators"), deadline)
 
         self._operators = self._in_process(run)
         return f"{self._file.name} operators"

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 #: Ctrl-C while the libraries are loaded, which takes a second.
 INTERRUPTED = """
 import sys
-
-import pytest
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "edgeprune.cli.main":
@@ -23,6 +22,15 @@ main()
 def test_ctrl_c_while_loading_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_while_text_runs_as_code_ends_with_our_code_too(tmp_path: Path) -> None:
+    # As where a dataclass is made. Python would end `python -m` by the signal then, though it was handled.
+    (tmp_path / "net.py").write_text("def net():\n    exec('raise KeyboardInterrupt')\n")
+    command = [sys.executable, "-m", "edgeprune", "run", "--model", "net.py:net", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.strip().startswith("interrupted; what was done is kept")
 
 
 def test_the_beginning_loads_nothing_that_takes_long() -> None:

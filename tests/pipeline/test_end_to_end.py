@@ -96,6 +96,16 @@ def test_the_file_that_was_validated_is_the_file_that_ships(done: RunResult) -> 
         assert item["speedup"]["ci_low"] <= item["speedup"]["value"] <= item["speedup"]["ci_high"]
 
 
+def test_what_each_operator_takes_is_told_where_the_runtime_tells(done: RunResult) -> None:
+    onnx, tflite = done.result["artifacts"]
+    for key in ("operators", "baseline_operators"):
+        assert sum("Gemm" in each["type"] for each in onnx[key]) == 3
+        assert min(each["seconds"] for each in onnx[key]) >= 0
+        assert tflite[key] == []
+    assert onnx["operators_why"] == ""
+    assert "no times per operator" in tflite["operators_why"]
+
+
 def test_the_rate_asked_for_by_default_is_reached(done: RunResult) -> None:
     checks = {check["bound"]: check for check in done.result["budget"]["checks"]}
     assert checks["expect_ncr"]["met"]

@@ -138,6 +138,41 @@ def test_a_budget_that_is_not_met_is_said_first(changes: dict[str, Any], told: s
     assert "is better than the unpruned" not in text
 
 
+def test_times_per_operator_stand_by_name_or_of_other_names_by_type(tmp_path: Path) -> None:
+    def timed(*each: tuple[str, str, float]) -> list[dict[str, Any]]:
+        return [{"name": name, "type": kind, "seconds": seconds} for name, kind, seconds in each]
+
+    made = whole_result()
+    file = made["artifacts"][0]
+    assert "Time per operator" not in text_of(made_run(tmp_path / "none" / "run", result=made))
+    file["baseline_operators"] = timed(("one", "Conv", 3e-3), ("two", "Conv", 1e-3), ("head", "Gemm", 1e-4))
+    file["operators"] = timed(("two", "Conv", 5e-4), ("one", "Conv", 1e-3), ("new", "Gather", 2e-4))
+    text = text_of(made_run(tmp_path / "named" / "run", result=made))
+    assert "4.1 ms in all before, 1.7 ms after" in text
+    # The dearest first; what only one of them has is a dash in the other.
+    assert "one Conv 3 ms 1 ms two Conv 1 ms 500 µs head Gemm 100 µs - new Gather - 200 µs" in text
+    file["operators"] = timed(("one_q", "QLinearConv", 1e-3), ("two_q", "QLinearConv", 2e-3), ("head", "Gemm", 1e-4))
+    text = text_of(made_run(tmp_path / "typed" / "run", result=made))
+    assert "Conv 4 ms - Gemm 100 µs 100 µs QLinearConv - 3 ms" in text
+
+
+def test_what_runtime_and_threads_were_chosen_from_stands_the_fastest_first(tmp_path: Path) -> None:
+    made = whole_result()
+    assert "Runtimes and threads" not in text_of(made_run(tmp_path / "none" / "run", result=made))
+    usual = {"precision": "fp32", "unit": "s", "why": ""}
+    made["backends"] = [
+        usual
+        | {"runtime": "onnxruntime", "threads": None, "latency": None, "interval": None, "why": "it is not there"},
+        usual | {"runtime": "litert", "threads": 1, "latency": 2e-3, "interval": [1.9e-3, 2.1e-3]},
+        usual | {"runtime": "litert", "threads": 2, "latency": 1e-3, "interval": [0.9e-3, 1.1e-3]},
+    ]
+    text = text_of(made_run(tmp_path / "first", result=made))
+    assert (
+        "litert 2 fp32 1 ms 900 µs to 1.1 ms litert 1 fp32 2 ms 1.9 ms to 2.1 ms onnxruntime fp32 it is not there"
+        in text
+    )
+
+
 def test_a_drawback_stands_beside_the_outcome(tmp_path: Path) -> None:
     made = whole_result()
     made["budget"]["recommended"] = False

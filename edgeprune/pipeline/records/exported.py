@@ -10,6 +10,7 @@ from pydantic import Field
 
 from edgeprune.core.schema import EXPORT_SCHEMA
 from edgeprune.core.version import VERSION
+from edgeprune.pipeline.records.backends import TimedBackend
 from edgeprune.pipeline.records.files import Artifact, Validated
 from edgeprune.pipeline.records.network import AnyBefore, Data
 from edgeprune.pipeline.records.result import Device
@@ -55,6 +56,8 @@ class Exports:
     #: The fastest file of the device's runtime that loses no more.
     recommended: str
     seconds: float
+    #: What runtime and threads were chosen from, where they were left to choose.
+    backends: tuple[TimedBackend, ...] = ()
 
     def __post_init__(self) -> None:
         validated = [each.path for each in self.artifacts if isinstance(each, Validated)]

@@ -12,6 +12,7 @@ from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import MeasureSettings, Verdict
 from edgeprune.core.runtimes import Format, Precision, RuntimeName
 from edgeprune.pipeline.records.figures import Count, Positive, Scores, Share
+from edgeprune.profilers.replies import Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,11 @@ class Validated(_File):
     #: Races thrown away because the device was throttled or busy.
     rejected: Count
     drawbacks: tuple[Drawback, ...]
+    #: What each operator takes, in the order in which they run; empty where the runtime does not tell.
+    operators: tuple[Operator, ...] = ()
+    baseline_operators: tuple[Operator, ...] = ()
+    #: Why there are none; "" where there are.
+    operators_why: str = ""
 
 
 #: One entry a format and precision.

@@ -16,6 +16,7 @@ from edgeprune.core.kinds import DeviceKind, Unit
 from edgeprune.core.schema import RESULT_SCHEMA
 from edgeprune.core.version import VERSION
 from edgeprune.pipeline.config import Setting
+from edgeprune.pipeline.records.backends import TimedBackend
 from edgeprune.pipeline.records.figures import Ends, Number, Positive
 from edgeprune.pipeline.records.files import Artifact, Validated
 from edgeprune.pipeline.records.network import After, AnyBefore, Data, Recall
@@ -165,6 +166,8 @@ class Result(Header):
     #: Of this session: what was done before a resume is not in it.
     seconds: float
     budget: Judged
+    #: What runtime and threads were chosen from, where they were left to choose.
+    backends: tuple[TimedBackend, ...] = ()
 
     def __post_init__(self) -> None:
         # Of the settings these are shown; the others are only repeated, which checks them.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from edgeprune.core.units import format_percent, format_share
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeprune.core.units import format_cost, format_percent, format_share
 from edgeprune.report.page.views import Bar, Bars, Key
-from edgeprune.report.table import Result, layers_line
+from edgeprune.report.table import Result, file_title, judged, layers_line
 
 #: Rows that are shown at once.
-_LAYERS, _CLASSES = 40, 12
+_LAYERS, _CLASSES, _OPERATORS = 40, 12, 15
 
 
 def width_bars(result: Result) -> Bars:
@@ -55,3 +59,43 @@ def class_bars(result: Result) -> Bars | None:
         text = "Recall on the test set, host. No class lost any."
     keys = (Key("box kept", "pruned"), Key("tick", "unpruned"))
     return Bars("Quality per class", text, ("class", "", "unpruned", "pruned", "change, points"), keys, bars, _CLASSES)
+
+
+def operator_bars(result: Result) -> Bars | None:
+    """A row an operator, the dearest first, of the judged file or another whose runtime tells; None where none does."""
+    validated = [each for each in result["artifacts"] if each["validated"]]
+    told = [each for each in (judged(result), *validated) if each["operators"] and each["baseline_operators"]]
+    if not told:
+        return None
+    file = told[0]
+    # Of a file of another precision most operators have other names: then it is told by their types.
+    names = [{each["name"] for each in file[key]} for key in ("baseline_operators", "operators")]
+    by = "name" if 2 * len(names[0] & names[1]) >= len(names[1]) and "" not in names[1] else "type"
+    before, after = (_summed(file[key], by) for key in ("baseline_operators", "operators"))
+    most = max(*before.values(), *after.values()) or 1.0
+    types = {each[by]: each["type"] for key in ("baseline_operators", "operators") for each in file[key]}
+    rows = sorted(types, key=lambda name: (-before.get(name, 0.0), -after.get(name, 0.0)))
+    bars = tuple(
+        Bar(
+            name,
+            "" if types[name] == name else types[name],
+            100 * before.get(name, 0.0) / most,
+            100 * after.get(name, 0.0) / most,
+            tuple(format_cost(side[name], "s") if name in side else "-" for side in (before, after)),
+        )
+        for name in rows
+    )
+    sums = [format_cost(sum(side.values()), "s") for side in (before, after)]
+    text = (
+        f"{file_title(file)}, median seconds per inference by {file['runtime']}'s own profiler, whose work is in them: "
+        f"{sums[0]} in all before, {sums[1]} after. Shares are what counts here, latency is measured without it."
+    )
+    keys = (Key("box kept", "pruned"), Key("tick", "unpruned"))
+    return Bars("Time per operator", text, ("operator", "", "unpruned", "pruned"), keys, bars, _OPERATORS)
+
+
+def _summed(operators: Sequence[Mapping[str, Any]], by: str) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    for each in operators:
+        sums[each[by]] += each["seconds"]
+    return sums

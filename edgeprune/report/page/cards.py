@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from edgeprune.core.units import format_bytes
+from edgeprune.core.units import format_bytes, format_cost
 from edgeprune.report.page.finished import FrontRun, Network
 from edgeprune.report.page.views import Table
 from edgeprune.report.table import Result, device_title, file_title, judged
@@ -46,8 +46,26 @@ def device_card(result: Result) -> Table:
         advice = f": {item['advice']}" if item["advice"] else ""
         again = f" ({item['rejected']} disturbed processes measured again)" if item["rejected"] else ""
         rows.append((f"verdict, {file_title(item)}", f"{item['verdict'] or 'not judged'}{advice}{again}"))
+    if why := file["operators_why"]:
+        rows.append(("times per operator", why))
     # A device may tell its threads itself.
     return Table("Device", ("", ""), tuple(dict(rows).items()), words=(1,))
+
+
+def backend_table(result: Result) -> Table | None:
+    """What runtime and threads were chosen from, the fastest first; None where nothing was to choose."""
+    timed = sorted(result["backends"], key=lambda each: (each["latency"] is None, each["latency"]))
+    if not timed:
+        return None
+    rows = []
+    for each in timed:
+        latency, ends = each["why"], ""
+        if each["latency"] is not None:
+            latency = format_cost(each["latency"], each["unit"])
+            ends = " to ".join(format_cost(end, each["unit"]) for end in each["interval"])
+        rows.append((each["runtime"], str(each["threads"] or ""), each["precision"], latency, ends))
+    head = ("runtime", "threads", "precision", "latency, unpruned", "95 % interval")
+    return Table("Runtimes and threads that were tried", head, tuple(rows))
 
 
 def _states(states: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -8,8 +8,8 @@ from typing import Any
 from edgeprune.core.units import format_bytes, format_cost, format_figure
 from edgeprune.core.version import VERSION
 from edgeprune.report.front import front_lines, unpruned_line
-from edgeprune.report.page.bars import class_bars, width_bars
-from edgeprune.report.page.cards import commands, device_card, device_note, hashes, setting_table
+from edgeprune.report.page.bars import class_bars, operator_bars, width_bars
+from edgeprune.report.page.cards import backend_table, commands, device_card, device_note, hashes, setting_table
 from edgeprune.report.page.course import loss_charts, reward_chart
 from edgeprune.report.page.finished import FrontRun, Network, Run
 from edgeprune.report.page.spread import lanes
@@ -62,7 +62,9 @@ def _part(run: Network, id: str, bound: str = "") -> Part:
         lanes=lanes(run),
         charts=(*(chart for chart in charts if chart is not None), *loss_charts(result, f"{id}-loss")),
         classes=class_bars(result),
+        operators=operator_bars(result),
         device=device_card(result),
+        backends=backend_table(result),
         device_note=device_note(result),
         commands=commands(run),
         hashes=hashes(result),

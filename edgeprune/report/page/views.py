@@ -148,7 +148,11 @@ class Part:
     lanes: Lanes | None
     charts: tuple[Chart, ...]
     classes: Bars | None
+    #: Time per operator.
+    operators: Bars | None
     device: Table
+    #: What runtime and threads were chosen from.
+    backends: Table | None
     device_note: str
     commands: tuple[tuple[str, str], ...]
     hashes: Table

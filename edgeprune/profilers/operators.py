@@ -1,0 +1,41 @@
+"""What each operator of a file takes on a device, by the runtime's own profiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeprune.core.clock import Deadline
+from edgeprune.core.measurement import MeasureSettings
+from edgeprune.core.session import Session
+from edgeprune.devices.channel import ChannelError
+from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
+from edgeprune.profilers.replies import Operator
+
+#: Inferences that each median is taken of.
+OPERATOR_RUNS = 30
+_TIMEOUT_S = 900.0
+
+
+def time_operators(session: Session, settings: MeasureSettings, file: Path) -> tuple[tuple[Operator, ...], str]:
+    """Median seconds of each operator per inference, in a fresh process; or none, and why they cannot be had.
+
+    The profiler's own work is in them: their sum is more than an inference takes. Raises DeviceError where the device
+    is lost, in use or full.
+    """
+    pushed = push_patiently(session, file)
+
+    def timed(client: ProbeClient, deadline: Deadline) -> tuple[tuple[Operator, ...] | None, str]:
+        client.hello([pushed], deadline)
+        if "operators" not in client.ops:
+            return None, "the device does not tell times of that kind"
+        return client.operators(pushed, OPERATOR_RUNS, session.scratch("operators"), deadline)
+
+    if session.spec.unit == "instructions":
+        return (), "an emulated processor counts instructions: it has no times"
+    try:
+        found, why = in_fresh_process(session, settings, timed, timeout_s=_TIMEOUT_S)
+    except ChannelError as error:
+        if error.kind in ("lost", "busy", "full"):
+            raise
+        return (), error.message
+    return found or (), why

@@ -1,0 +1,125 @@
+"""Which runtime, with how many threads, is measured where the program is to choose."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import edgeprune
+from edgeprune.core.errors import DeviceError, RuntimeMissing, UsageError
+from edgeprune.core.progress import Silent
+from edgeprune.core.runtimes import Precision, RuntimeName
+from edgeprune.core.session import DeviceSpec
+from edgeprune.core.store import TrialStore
+from edgeprune.devices import find_device, open_session
+from edgeprune.pipeline.backends import choose_backend, fastest
+from edgeprune.pipeline.config import RunConfig, make_config
+from edgeprune.pipeline.found import data_as_given
+from edgeprune.pipeline.records.backends import TimedBackend
+
+QUICK = {"episodes": 4, "train_epochs": 2, "finetune_epochs": 1, "finalists": 1, "search_steps": 2, "processes": 3}
+
+
+def timed(runtime: RuntimeName, threads: int, latency: float | None, precision: Precision = "fp32") -> TimedBackend:
+    ends = None if latency is None else (latency, latency)
+    return TimedBackend(runtime=runtime, threads=threads, precision=precision, latency=latency, interval=ends)
+
+
+def test_the_fastest_is_taken_and_of_those_as_fast_the_one_with_fewest_threads() -> None:
+    one, two, four = (timed("onnxruntime", *each) for each in ((1, 1.0), (2, 0.8), (4, 0.77)))
+    lite = timed("litert", 2, 0.79)
+    assert fastest([four, one, two], ["fp32"]) == two, "4 % are not worth two cores more"
+    assert fastest([four, one, two, lite], ["fp32"]) == lite, "of as many threads the faster"
+    assert fastest([one, timed("litert", 4, 0.5)], ["fp32"]) == timed("litert", 4, 0.5)
+
+
+def test_only_what_is_searched_at_is_compared_and_what_failed_is_not() -> None:
+    whole, eight = timed("onnxruntime", 1, 1.0), timed("litert", 1, 0.5, "int8")
+    assert fastest([whole, eight], ["fp32"]) == whole
+    assert fastest([whole, eight], ["fp32", "int8"]) == eight
+    assert fastest([timed("litert", 1, None), whole], ["fp32"]) == whole
+    assert fastest([timed("litert", 1, None)], ["fp32"]) is None
+
+
+@pytest.fixture
+def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A device of four cores on which a file takes the longer, the larger it is, with whatever threads."""
+    (tmp_path / "board.toml").write_text("[latency]\nbase_s = 1e-4\ns_per_byte = 1e-9\n")
+    monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
+    return f"simulated://{tmp_path / 'board.toml'}"
+
+
+def trials_of(folder: Path) -> list[tuple[object, float]]:
+    with closing(TrialStore(folder / "trials.sqlite", read_only=True)) as store:
+        return [(each.candidate.plan, each.reward) for each in store.trials()]
+
+
+@pytest.mark.soak
+def test_a_run_measures_with_what_it_chose_and_is_that_of_who_gives_it(
+    tmp_path: Path, simulated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(device=simulated, runs_dir=tmp_path, runtime="auto", threads="auto", name="chosen", **QUICK)
+    result = edgeprune.run(config).result
+    tried = [(each["runtime"], each["threads"]) for each in result["backends"]]
+    assert tried == [(name, count) for name in ("onnxruntime", "litert") for count in (1, 2, 4)]
+    by_runtime = {each["runtime"]: each["latency"] for each in result["backends"]}
+    best = min(by_runtime, key=lambda name: by_runtime[name])
+    assert (result["config"]["runtime"], result["config"]["threads"]) == (best, 1)
+    assert result["settled"]["runtime"] == {"value": best, "why": "of 6 that were timed there"}
+    judged = next(each for each in result["artifacts"] if each["path"] == result["budget"]["artifact"])
+    assert (judged["settings"]["runtime"], judged["settings"]["threads"]) == (best, 1)
+
+    given = RunConfig(device=simulated, runs_dir=tmp_path, runtime=best, threads=1, name="given", **QUICK)
+    assert edgeprune.run(given).result["backends"] == []
+    assert trials_of(tmp_path / "given") == trials_of(tmp_path / "chosen")
+
+    # Whoever goes on with it measures as it did, whatever would be fastest by now.
+    monkeypatch.setattr("edgeprune.pipeline.run.choose_backend", None)
+    assert edgeprune.run(config, resume=True).result == result
+    more = edgeprune.run(RunConfig(**{**vars_of(config), "finetune_epochs": 2}), resume=True).result
+    assert (more["config"]["runtime"], more["backends"]) == (best, result["backends"])
+
+
+def vars_of(config: RunConfig) -> dict[str, object]:
+    return {name: getattr(config, name) for name in ("device", "runs_dir", "runtime", "threads", "name", *QUICK)}
+
+
+def test_a_runtime_that_is_not_there_is_left_out_and_said() -> None:
+    python = os.environ.get("EDGEPRUNE_TFLITE_PYTHON")
+    if not python:
+        pytest.skip("EDGEPRUNE_TFLITE_PYTHON names no Python with numpy < 2 and tflite-runtime; .ci/run makes one")
+    config = RunConfig(runtime="auto", threads=1)
+    with open_session(DeviceSpec("board", "local", python=python)) as session:
+        chosen = choose_backend(config, data_as_given(config, Silent()), session, Silent())
+        missing, lite = chosen.timed
+        assert (chosen.runtime, lite.runtime, missing.runtime) == ("litert", "litert", "onnxruntime")
+        assert "no onnxruntime" in missing.why
+        assert missing.latency is None
+        only = RunConfig(runtime="auto", threads=1, formats="onnx")
+        with pytest.raises(RuntimeMissing):
+            choose_backend(only, data_as_given(only, Silent()), session, Silent())
+
+
+def test_an_emulated_processor_gets_one_thread(tmp_path: Path, simulated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    with open_session(find_device(simulated)) as session:
+        monkeypatch.setattr(type(session.spec), "unit", property(lambda _: "instructions"))
+
+        def count(_: object, alternatives: list[object], __: object) -> list[DeviceError]:
+            asked.extend(each.threads for each in alternatives)  # type: ignore[attr-defined]
+            return [DeviceError("no") for _ in alternatives]
+
+        monkeypatch.setattr("edgeprune.pipeline.backends.time_alternatives", count)
+        config = RunConfig(threads="auto", runtime="litert")
+        with pytest.raises(DeviceError, match="no"):
+            choose_backend(config, data_as_given(config, Silent()), session, Silent())
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"threads": "many"}, {"runtime": "fast"}])
+def test_what_is_neither_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        make_config(wrong, "here")
