@@ -119,6 +119,12 @@ def format_speedup(value: float, unit: Unit) -> str:
     return f"{value:.2f}x {better}" if value >= 1 else f"{1 / value:.2f}x {worse}"
 
 
+def format_speedups(low: float, high: float) -> str:
+    """The ends of a speed-up's interval in the terms of `format_speedup`: of one that is slower, by how much."""
+    ends = (1 / high, 1 / low) if high < 1 else (low, high)
+    return "{:.2f} to {:.2f}".format(*ends)
+
+
 def format_bytes(value: float) -> str:
     """Bytes for people, decimal: `1234567` -> `1.23 MB`."""
     if value < 999.5:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from edgeprune.artifacts import READERS
 from edgeprune.artifacts.contents import Contents
-from edgeprune.core.units import format_bytes, format_speedup
+from edgeprune.core.units import format_bytes, format_speedup, format_speedups
 from edgeprune.pipeline.records.files import Drawback
 from edgeprune.pipeline.validate import Validated
 
@@ -29,7 +29,7 @@ def drawbacks(item: Validated) -> tuple[Drawback, ...]:
     if slower:
         worse = speed.high < 1.0
         how = format_speedup(speed.value, measured.unit) if worse else "not shown to be faster"
-        text = f"{how} than the unpruned file ({speed.low:.2f} to {speed.high:.2f}x)"
+        text = f"{how} than the unpruned file ({format_speedups(speed.low, speed.high)}x)"
         found.append(Drawback("latency", worse, text + (f"; {added}" if added else "")))
     constants = after.constant_bytes - before.constant_bytes
     if larger:

@@ -17,7 +17,7 @@ from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName, runtime_for
 from edgeprune.core.session import Session
-from edgeprune.core.units import format_speedup
+from edgeprune.core.units import format_speedup, format_speedups
 from edgeprune.devices.channel import ChannelError
 from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import Exported
@@ -189,7 +189,7 @@ class _Exam:
         self._progress.say(
             f"{what} on {session.spec.name} ({alike.runtime}): {task.metric.title} "
             f"{task.metric.show(here.values[task.metric.name])}, agreement with the host {100 * agreement:.2f} %, "
-            f"{faster} ({speedup.low:.2f} to {speedup.high:.2f}); {measured.verdict or 'not judged'}"
+            f"{faster} ({format_speedups(speedup.low, speedup.high)}); {measured.verdict or 'not judged'}"
         )
         operators, why = time_operators(session, alike, item.artifact.path)
         before = time_operators(session, alike, item.baseline.path)[0] if operators else ()

@@ -21,6 +21,7 @@ from edgeprune.core.units import (
     format_percent,
     format_share,
     format_speedup,
+    format_speedups,
 )
 from edgeprune.tasks.metrics import Metric, metric_named
 
@@ -174,7 +175,7 @@ def _artifact_rows(table: Table, item: Result, where: str, metric: Metric) -> No
         *(_cost(side["median"], side["unit"]) for side in (theirs, ours)),
         faster(speed["value"], speed["ci_low"], speed["ci_high"], ours["unit"]),
     )
-    table.add_row("  95 % interval", "", "", f"{speed['ci_low']:.2f} to {speed['ci_high']:.2f}x")
+    table.add_row("  95 % interval", "", "", f"{format_speedups(speed['ci_low'], speed['ci_high'])}x")
     for name, new, old in (
         ("heap", item["peak_bytes"], item["baseline_peak_bytes"]),
         ("file", item["bytes"], item["baseline_bytes"]),

@@ -13,6 +13,7 @@ from edgeprune.core.units import (
     format_millions,
     format_percent,
     format_speedup,
+    format_speedups,
     parse_bytes,
     parse_latency,
 )
@@ -140,3 +141,7 @@ def test_fewer_instructions_are_not_called_faster() -> None:
     assert format_speedup(1.4, "s") == "1.40x faster"
     assert format_speedup(0.5, "s") == "2.00x slower"
     assert format_speedup(7.28, "instructions") == "7.28x fewer instructions"
+    # The ends are of what was said: of 1.14x slower, and not of how many times as fast that is.
+    assert format_speedups(0.8, 0.95) == "1.05 to 1.25"
+    assert format_speedups(1.9, 2.1) == "1.90 to 2.10"
+    assert format_speedups(0.9, 1.1) == "0.90 to 1.10"

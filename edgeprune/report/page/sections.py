@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgeprune.core.units import format_bytes, format_cost, format_figure
+from edgeprune.core.units import format_bytes, format_cost, format_figure, format_speedups
 from edgeprune.core.version import VERSION
 from edgeprune.report.front import front_lines, unpruned_line
 from edgeprune.report.page.bars import class_bars, operator_bars, width_bars
@@ -154,7 +154,7 @@ def _column(run: Network) -> dict[str, Cell]:
         "quality": f"{metric.title} {metric.show(found.after)}{shown_ends(metric, found.after_ends)}",
         "lost": f"{found.lost:.2f} {metric.unit}",
         "cost of one inference": format_cost(file["latency"]["median"], unit),
-        "beside the unpruned file": f"{change} (95 %: {speed['ci_low']:.2f} to {speed['ci_high']:.2f})",
+        "beside the unpruned file": f"{change} (95 %: {format_speedups(speed['ci_low'], speed['ci_high'])})",
         "measurement": file["verdict"] or "not judged",
         "heap": format_bytes(file["peak_bytes"]),
         "file size": format_bytes(file["bytes"]),

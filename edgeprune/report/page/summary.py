@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeprune.core.kinds import Unit
-from edgeprune.core.units import format_bytes, format_cost, format_speedup
+from edgeprune.core.units import format_bytes, format_cost, format_speedup, format_speedups
 from edgeprune.report.checks import told_checks
 from edgeprune.report.page.views import Pill, Table, Tile, pill
 from edgeprune.report.table import Result, device_title, faster, file_title, judged
@@ -82,7 +82,7 @@ def _gain(result: Result) -> str:
     gain = f"no difference in {COST[unit]} was shown" if low <= 1 <= high else format_speedup(speed["value"], unit)
     where = device_title(result["device"])
     return (
-        f"The {file_title(file)} file on {where}: {gain} (95 %: {low:.2f} to {high:.2f} times), "
+        f"The {file_title(file)} file on {where}: {gain} (95 %: {format_speedups(low, high)} times), "
         f"{format_cost(file['latency']['median'], unit)} for one inference in place of "
         f"{format_cost(file['baseline_latency']['median'], unit)}; it has {format_bytes(file['bytes'])} in place of "
         f"{format_bytes(file['baseline_bytes'])}."
@@ -111,7 +111,7 @@ def tiles(result: Result) -> tuple[Tile, ...]:
         Tile(
             COST[unit],
             faster(speed["value"], speed["ci_low"], speed["ci_high"], unit),
-            f"95 %: {speed['ci_low']:.2f} to {speed['ci_high']:.2f} times",
+            f"95 %: {format_speedups(speed['ci_low'], speed['ci_high'])} times",
             "plain" if not shown else "good" if speed["value"] > 1 else "bad",
         ),
         Tile("file", _left(file["bytes"], file["baseline_bytes"]), _sizes(file["baseline_bytes"], file["bytes"])),
@@ -175,7 +175,7 @@ def _file_rows(item: Mapping[str, Any]) -> list[tuple[str | Pill, ...]]:
         f"{title}: {COST[unit]}, median",
         format_cost(theirs["median"], unit),
         format_cost(ours["median"], unit),
-        f"{change} ({speed['ci_low']:.2f} to {speed['ci_high']:.2f})",
+        f"{change} ({format_speedups(speed['ci_low'], speed['ci_high'])})",
         Pill(trusted, "good" if trusted == "stable" else "open"),
     )]  # fmt: skip
     for name, new, old in (
