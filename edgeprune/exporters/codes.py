@@ -9,7 +9,7 @@ real weights by code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,11 +34,14 @@ class TemplateError(ExportError):
     """This network cannot be sliced from an exported template; a real export may still work."""
 
 
-def assign_codes(network: nn.Module) -> Codes:
-    """Overwrite all float parameters and buffers with distinct codes; returns who has which. Raises TemplateError."""
+def assign_codes(network: nn.Module, plain: Collection[str] = ()) -> Codes:
+    """Overwrite float parameters and buffers with distinct codes; returns who has which. Raises TemplateError.
+
+    Those that are named in `plain` stay what they are: zeros and ones that a converter takes out.
+    """
     stored = set(network.state_dict(keep_vars=True))
     named = [*network.named_parameters(), *network.named_buffers()]
-    tensors = [tensor for name, tensor in named if name in stored and tensor.is_floating_point()]
+    tensors = [tensor for name, tensor in named if name in stored - {*plain} and tensor.is_floating_point()]
     total = sum(tensor.numel() for tensor in tensors)
     if total > MAX_CODES:
         raise TemplateError(f"cannot slice: {total} parameters are more than {MAX_CODES}")
@@ -51,7 +54,7 @@ def assign_codes(network: nn.Module) -> Codes:
             raise TemplateError(f"cannot slice: parameters are {tensor.dtype}, not float32")
         bits = np.arange(_BASE + first, _BASE + first + tensor.numel(), dtype=np.uint32)
         tensor.data = torch.from_numpy(bits.view(np.float32)).reshape(tensor.shape)
-    return Codes(np.array(starts, np.int64), start)
+    return Codes(np.array(starts, np.int64), start, frozenset(plain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Codes:
 
     starts: Ints
     total: int
+    #: Names of the tensors that have none.
+    plain: frozenset[str] = frozenset()
 
     def shift(self, codes: Ints) -> int:
         """What was added to the codes of one whole tensor; 0 where they are of several."""
@@ -143,7 +148,9 @@ class Atlas:
     def check_complete(self, network: nn.Module) -> None:
         """Raises TemplateError unless every code of the coded `network`, and every gather, was found in the file."""
         for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and not self._seen[decode(tensor.numpy())].all():
+            if name in self.known.plain or not tensor.is_floating_point():
+                continue
+            if not self._seen[decode(tensor.numpy())].all():
                 raise TemplateError(f"cannot slice: the converter does arithmetic on '{name}' or drops it")
         if sorted(set(self._found)) != list(range(len(self.gathers))):
             raise TemplateError("cannot slice: the converter rewrote the input gather")
@@ -152,12 +159,13 @@ class Atlas:
 class Lookup:
     """Code to value of one candidate. `present[code]`: whether that parameter element is still there."""
 
-    def __init__(self, total: int, coded: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    def __init__(self, known: Codes, coded: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         """From two state dicts of the same surgery, one on the coded network. Raises TemplateError if they differ."""
+        total = known.total
         self.present = np.zeros(total, dtype=np.bool_)
         self._values = np.zeros(total, dtype=np.float32)
         for name, tensor in coded.items():
-            if not tensor.is_floating_point():
+            if name in known.plain or not tensor.is_floating_point():
                 continue
             value = values.get(name)
             if value is None or value.shape != tensor.shape:

@@ -55,6 +55,8 @@ class Exporter:
     calibrate: Callable[[Path, Array], Calibrated]
     #: A coded export, from which candidates are sliced (see `template`).
     skeleton: Callable[[nn.Module, Inputs, Atlas], Skeleton]
+    #: Whether its converter takes out a batch normalisation's zero mean and variance of one.
+    drops_statistics: bool
 
 
 EXPORTERS: dict[Format, Exporter] = {
@@ -63,12 +65,14 @@ EXPORTERS: dict[Format, Exporter] = {
         quantize_onnx,
         CalibratedOnnx,
         lambda network, example, atlas: OnnxSkeleton(convert_onnx(network, example), atlas),
+        drops_statistics=False,
     ),
     "tflite": Exporter(
         export_tflite,
         quantize_tflite,
         CalibratedTflite,
         lambda network, example, atlas: TfliteSkeleton(convert_tflite(network, example), atlas),
+        drops_statistics=True,
     ),
 }
 

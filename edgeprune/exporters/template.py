@@ -20,7 +20,7 @@ from edgeprune.exporters.codes import Atlas, Gather, Lookup, Padded, TemplateErr
 from edgeprune.exporters.formats import EXPORTERS, Skeleton
 from edgeprune.exporters.parity import compare
 from edgeprune.models.inputs import Inputs, cast, mapped, to_numpy
-from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
+from edgeprune.pruning.folding import find_batchnorm_pairs, find_lone_batchnorms, fold_batchnorm, folded_state
 from edgeprune.pruning.inputs import SelectedInputs
 
 #: A sliced file that differs by more than this from its network, relative to the outputs' scale, is refused.
@@ -39,12 +39,16 @@ class Template:
     """
 
     def __init__(
-        self, format: Format, coded: nn.Module, pairs: list[tuple[str, str]], skeletons: list[tuple[Skeleton, Atlas]]
+        self,
+        format: Format,
+        coded: nn.Module,
+        folded: tuple[list[tuple[str, str]], list[str]],
+        skeletons: list[tuple[Skeleton, Atlas]],
     ) -> None:
         """Use `build`."""
         self.format: Format = format
         self._coded = coded
-        self._pairs = pairs
+        self._folded = folded
         self._skeletons = skeletons
 
     @classmethod
@@ -56,8 +60,10 @@ class Template:
         Raises TemplateError where the exported file cannot be sliced, ExportError where there is none.
         """
         pairs = find_batchnorm_pairs(network)
-        coded = fold_batchnorm(network, pairs).cpu().float()
-        known = assign_codes(coded)
+        # The others are a product and a sum: their statistics, with codes, would be arithmetic to a converter.
+        lone = find_lone_batchnorms(network, pairs) if EXPORTERS[format].drops_statistics else []
+        coded = fold_batchnorm(network, pairs, lone).cpu().float()
+        known = assign_codes(coded, [f"{name}.running_{each}" for name in lone for each in ("mean", "var")])
         skeletons = []
         for wrapped in (None, input_layer) if input_layer is not None else (None,):
             probe = deepcopy(coded)
@@ -66,7 +72,7 @@ class Template:
             atlas = Atlas(known, _label_gathers(probe))
             skeletons.append((EXPORTERS[format].skeleton(probe, example, atlas), atlas))
             atlas.check_complete(coded)
-        template = cls(format, coded, pairs, skeletons)
+        template = cls(format, coded, (pairs, lone), skeletons)
         # The converter's graph with the real weights back in place must compute what the network does.
         generator = torch.Generator().manual_seed(0)
         template.slice(coded, network, mapped(example, partial(_alike, generator=generator)))
@@ -87,7 +93,7 @@ class Template:
         Raises TemplateError where the surgery left something else than whole channels, or the file differs.
         """
         plain, atlas = self._skeletons[0]
-        lookup = Lookup(atlas.known.total, coded_pruned.state_dict(), folded_state(pruned, self._pairs))
+        lookup = Lookup(atlas.known, coded_pruned.state_dict(), folded_state(pruned, *self._folded))
         gathering, atlas = self._skeletons[-1]
         selects = any(len(gather.cut(lookup)) < len(gather.features) for gather in atlas.gathers)
         data = (gathering if selects else plain).fill(lookup, padded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -52,10 +53,21 @@ def find_batchnorm_pairs(network: nn.Module) -> list[tuple[str, str]]:
     return pairs
 
 
-def fold_batchnorm(network: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
+def find_lone_batchnorms(network: nn.Module, pairs: list[tuple[str, str]]) -> list[str]:
+    """Names of torch's batch normalisations with weights that are not among the `pairs`: no layer takes them in."""
+    taken = {norm for _, norm in pairs}
+    return [
+        name
+        for name, norm in network.named_modules()
+        if type(norm) in _NORMS and name not in taken and norm.affine and norm.running_mean is not None
+    ]
+
+
+def fold_batchnorm(network: nn.Module, pairs: list[tuple[str, str]], lone: Sequence[str] = ()) -> nn.Module:
     """A copy in eval mode whose `pairs` are one layer each; the normalisation's place is taken by nn.Identity.
 
-    A class derived from torch's keeps what it does besides, such as an activation.
+    A class derived from torch's keeps what it does besides, such as an activation. Those of `lone` take their
+    statistics into their weights: what is left of them is 0, 1, and no epsilon.
     """
     folded = deepcopy(network).eval()
     for name, norm_name in pairs:
@@ -65,17 +77,23 @@ def fold_batchnorm(network: nn.Module, pairs: list[tuple[str, str]]) -> nn.Modul
         layer.bias = nn.Parameter(bias, requires_grad=False)
         parent, _, leaf = norm_name.rpartition(".")
         setattr(folded.get_submodule(parent), leaf, _without_norm(folded.get_submodule(norm_name)))
+    for name in lone:
+        norm = folded.get_submodule(name)
+        norm.load_state_dict(_alone(norm), strict=False)
+        norm.eps = 0.0  # type: ignore[assignment]
     return folded
 
 
-def folded_state(network: nn.Module, pairs: list[tuple[str, str]]) -> dict[str, Tensor]:
-    """`fold_batchnorm(network, pairs).state_dict()` without the copy of the modules: what a template slices, fast."""
+def folded_state(network: nn.Module, pairs: list[tuple[str, str]], lone: Sequence[str] = ()) -> dict[str, Tensor]:
+    """`fold_batchnorm(...).state_dict()` without the copy of the modules: what a template slices, fast."""
     state = {name: value.detach() for name, value in network.state_dict().items()}
     for name, norm_name in pairs:
         full, layer = _layer(network, name)
         state[f"{full}.weight"], state[f"{full}.bias"] = _fuse(layer, network.get_submodule(norm_name))
         for key in [key for key in state if key.startswith(f"{norm_name}.")]:
             del state[key]
+    for name in lone:
+        state |= {f"{name}.{key}": value for key, value in _alone(network.get_submodule(name)).items()}
     return state
 
 
@@ -136,6 +154,21 @@ def _layer(network: nn.Module, name: str) -> tuple[str, nn.Module]:
     if isinstance(module, (nn.Linear, *_CONVS)):
         return name, module
     return f"{name}.linear", network.get_submodule(f"{name}.linear")
+
+
+def _alone(norm: nn.Module) -> dict[str, Tensor]:
+    """What a normalisation holds once its statistics are in its weights."""
+    assert isinstance(norm, _BatchNorm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    with torch.no_grad():
+        weight = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return {
+            "weight": weight,
+            "bias": norm.bias - norm.running_mean * weight,
+            "running_mean": torch.zeros_like(weight),
+            "running_var": torch.ones_like(weight),
+        }
 
 
 def _fuse(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgeprune.core.design import PruningPlan
 from edgeprune.core.runtimes import Format
 from edgeprune.exporters import Template
-from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm, folded_state
+from edgeprune.pruning.folding import find_batchnorm_pairs, find_lone_batchnorms, fold_batchnorm, folded_state
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.surgery import cut
 
@@ -71,6 +71,20 @@ class Derived(nn.Module):
         # TFLite adds the 3 of the hard sigmoid to the bias before it.
         x = x * nn.functional.hardsigmoid(self.gate(self.squeeze(x.mean((2, 3), keepdim=True)).relu()))
         return self.head(self.norm3(self.three(x)).mean((2, 3)))
+
+
+def test_a_norm_without_a_layer_before_it_takes_its_statistics_in() -> None:
+    network = seasoned(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).eval()
+    pairs = find_batchnorm_pairs(network)
+    lone = find_lone_batchnorms(network, pairs)
+    assert (pairs, lone) == ([("2", "3")], ["1"])
+    folded, x = fold_batchnorm(network, pairs, lone), images(2, 3, 6, 6)
+    torch.testing.assert_close(folded(x), network(x), atol=1e-5, rtol=1e-5)
+    state, quick = folded.state_dict(), folded_state(network, pairs, lone)
+    assert torch.equal(state["1.running_mean"], torch.zeros(3))
+    assert torch.equal(state["1.running_var"], torch.ones(3))
+    assert state.keys() == quick.keys()
+    assert all(torch.equal(state[name], quick[name]) for name in state)
 
 
 def test_what_a_derived_class_does_besides_stays() -> None:

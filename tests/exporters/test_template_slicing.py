@@ -9,6 +9,7 @@ import pytest
 import torch
 from exporter_nets import Kept, LeNet5, Mlp, MobileNet, ResNet20, images, operate, seasoned, some
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edgeprune.artifacts import describe, run_model
 from edgeprune.core.design import PruningPlan
@@ -17,6 +18,7 @@ from edgeprune.exporters import EXPORTERS, Template, TemplateError
 from edgeprune.exporters import codes as codes_module
 from edgeprune.models.zoo import build
 from edgeprune.pruning.channels import follow
+from edgeprune.pruning.folding import find_batchnorm_pairs, find_lone_batchnorms
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.inputs import SelectedInputs
 from edgeprune.pruning.surgery import cut
@@ -130,20 +132,39 @@ def test_batchnorm_behind_a_selected_input_layer_is_folded(format: Format) -> No
     slice_widths(template, network, x, {"fc1": [0, 1, 8]}, [2, 3, 11])
 
 
-class NormBefore(nn.Module):
-    """Batch normalisation before its convolution: TFLite turns it into arithmetic on the weights."""
+class NormApart(nn.Module):
+    """Normalisations that no layer takes in, as in pre-activation ResNets and DenseNets: here they follow a pool."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.bn, self.fc = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 4)
+        self.one, self.norm, self.two = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3)
+        self.last, self.fc = nn.BatchNorm2d(6), nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.bn(torch.relu(self.conv(x))).mean((2, 3)))
+        x = torch.relu(self.norm(F.max_pool2d(self.one(x), 2)))
+        return self.fc(torch.relu(self.last(F.max_pool2d(self.two(x), 2))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_norm_that_no_layer_takes_in_is_sliced(format: Format) -> None:
+    network, x = seasoned(NormApart()), images(2, 3, 16, 16)
+    assert find_lone_batchnorms(network, find_batchnorm_pairs(network)) == ["norm", "last"]
+    template = Template.build(network, x, format)
+    for kept in ({"one": [0, 5, 7]}, {"one": [3], "two": [1, 2, 5]}, {}):
+        slice_widths(template, network, x, kept)
 
 
 def test_arithmetic_on_weights_is_refused() -> None:
-    with pytest.raises(TemplateError, match="does arithmetic on 'bn"):
-        Template.build(seasoned(NormBefore()), images(2, 3, 8, 8), "tflite")
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.fc = nn.Parameter(torch.ones(6)), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x * torch.exp(self.scale))
+
+    with pytest.raises(TemplateError, match="does arithmetic on 'scale"):
+        Template.build(Scaled().eval(), images(2, 6), "tflite")
 
 
 def test_too_many_parameters_are_refused(monkeypatch) -> None:
