@@ -167,7 +167,7 @@ def _ours(
             row.sliced[kind] = row.files[kind]
             continue
         with step(f"{kind} slicing", partial(row.sliced.__setitem__, kind)):
-            _slice(network, pruned, shape, plan, kind)
+            _slice(network, pruned, structure, plan, kind)
             row.sliced[kind] = "yes"
 
 
@@ -214,12 +214,13 @@ def _file(pruned: nn.Module, shape: Shape, kind: Format) -> str:
     return "yes" if worst <= BAR else f"differs by {worst:.1e}"
 
 
-def _slice(network: nn.Module, pruned: nn.Module, shape: Shape, plan: PruningPlan, kind: Format) -> None:
+def _slice(network: nn.Module, pruned: nn.Module, structure: Structure, plan: PruningPlan, kind: Format) -> None:
     """As `edgeprune.pipeline.candidates` does it. Raises TemplateError, ExportError."""
+    shape = structure.shape
     example = _inputs(shape, 2)
     template = Template.build(network, example, kind)
     coded = cut(template.coded_network(), shape, plan, follow(template.coded_network(), shape))
-    template.slice(coded, pruned, example)
+    template.slice(coded, pruned, example, structure.graph.padded(plan))
 
 
 def _reload(family: Family, pruned: nn.Module, plan: PruningPlan) -> str:

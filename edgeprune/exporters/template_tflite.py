@@ -18,6 +18,16 @@ _OP = schema.BuiltinOperator
 _FLOAT, _INTS = schema.TensorType.FLOAT32, {schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}
 
 
+#: By operation with weights: which operand its bias is, and which axis of the weight (operand 1) has that size.
+_BIASES = {
+    _OP.CONV_2D: (2, 0),
+    _OP.CONV_3D: (2, 4),
+    _OP.DEPTHWISE_CONV_2D: (2, 3),
+    _OP.FULLY_CONNECTED: (2, 0),
+    _OP.TRANSPOSE_CONV: (3, 0),
+}
+
+
 class TfliteSkeleton:
     """Weights and gather indices as buffers to fill in; shapes, which TFLite stores for everything, are worked out.
 
@@ -46,6 +56,8 @@ class TfliteSkeleton:
         #: Of each reshape with one axis that takes what is left: the tensor with its target, and its output.
         self._reshapes = [self._free(op, axis) for op in graph.operators if (axis := self._wide(op)) is not None]
         self._multipliers = self._find_multipliers()
+        self._zeros = self._find_zeros()
+        self._targets = self._find_targets()
         self._pads = self._find_pads()
 
     def fill(self, lookup: Lookup, padded: Padded = ()) -> bytes:
@@ -65,6 +77,12 @@ class TfliteSkeleton:
             tensor = graph.tensors[index]
             shape = [-1 if size == len(gather.features) else size for size in tensor.shape]
             put(index, gather.cut(lookup).astype(_INTS[tensor.type]).reshape(shape))
+        for index, weight, axis in self._zeros:
+            put(index, np.zeros(graph.tensors[weight].shape[axis], np.float32))
+        for index, weight in self._targets:
+            target = model.buffers[graph.tensors[index].buffer].data.view(np.int32).copy()
+            target[-1] = graph.tensors[weight].shape[0]
+            put(index, target)
         for (index, axis), left in zip(
             self._pads, check_padded([self._padding(*each) for each in self._pads], padded), strict=True
         ):
@@ -150,12 +168,45 @@ class TfliteSkeleton:
             # Channels lie last, or second where the converter left them there: images are padded on two axes.
             axes = np.flatnonzero(pads.any(1)).tolist()
             if len(pads) > 2 and axes in ([1], [len(pads) - 1]):
-                buffers.append(schema.BufferT(data=data.copy()))
-                tensors.append(copy.copy(tensors[op.inputs[1]]))
-                tensors[-1].buffer = len(buffers) - 1
-                op.inputs = np.array([op.inputs[0], len(tensors) - 1, *op.inputs[2:]], np.int32)
-                found.append((len(tensors) - 1, axes[0]))
+                found.append((self._own(op, 1), axes[0]))
         return found
+
+    def _find_zeros(self) -> list[tuple[int, int, int]]:
+        """(bias, weight, the weight's axis of its size) of layers without a bias, which have one of zeros in a file.
+
+        Each gets one of its own: layers of a width share it.
+        """
+        tensors, buffers, found = self._graph.tensors, self._model.buffers, []
+        for op in self._graph.operators:
+            place, axis = _BIASES.get(self._code(op), (0, 0))
+            if not place or len(op.inputs) <= place or op.inputs[1] not in self._coded:
+                continue
+            bias = tensors[op.inputs[place]]
+            data = buffers[bias.buffer].data
+            if op.inputs[place] in self._coded or bias.type != _FLOAT or data is None or np.any(data):
+                continue
+            found.append((self._own(op, place), int(op.inputs[1]), axis))
+        return found
+
+    def _find_targets(self) -> list[tuple[int, int]]:
+        """(shape, weight) of transposed convolutions, which are told the shape that they give, channels last."""
+        tensors, buffers, found = self._graph.tensors, self._model.buffers, []
+        for op in self._graph.operators:
+            if self._code(op) != _OP.TRANSPOSE_CONV or op.inputs[1] not in self._coded:
+                continue
+            if buffers[tensors[op.inputs[0]].buffer].data is not None:
+                found.append((self._own(op, 0), int(op.inputs[1])))
+        return found
+
+    def _own(self, op: schema.OperatorT, place: int) -> int:
+        """Give an operator a constant of its own in the place of one that it may share; its index."""
+        tensors, buffers = self._graph.tensors, self._model.buffers
+        tensor = copy.copy(tensors[op.inputs[place]])
+        buffers.append(schema.BufferT(data=buffers[tensor.buffer].data.copy()))
+        tensor.buffer = len(buffers) - 1
+        tensors.append(tensor)
+        op.inputs = np.array([*op.inputs[:place], len(tensors) - 1, *op.inputs[place + 1 :]], np.int32)
+        return len(tensors) - 1
 
     def _padding(self, index: int, axis: int) -> tuple[int, int]:
         low, high = self._model.buffers[self._graph.tensors[index].buffer].data.view(np.int32)[2 * axis : 2 * axis + 2]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from exporter_nets import Kept, LeNet5, Mlp, MobileNet, ResNet20, images, operate, seasoned, some
@@ -218,3 +220,61 @@ def test_channels_of_zeros_are_padded_as_they_are_left(format: Format) -> None:
         template.slice(narrow, pruned, torch.rand(2, *shape))
     with pytest.raises(TemplateError, match="pads channels elsewhere"):
         template.slice(narrow, pruned, torch.rand(2, *shape), structure.graph.padded(plan)[:1])
+
+
+class Recurrent(nn.Module):
+    """The last step of two recurrent layers; `state`: what the first begins with."""
+
+    def __init__(self, kind: type[nn.RNNBase], state: float | None = None) -> None:
+        super().__init__()
+        self.body, self.fc, self.state = kind(5, 12, 2, batch_first=True), nn.Linear(12, 4), state
+
+    def forward(self, x: Tensor) -> Tensor:
+        begin = None if self.state is None else torch.full((2, x.shape[0], 12), self.state)
+        return self.fc(self.body(x, begin)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_are_sliced_and_begin_at_zero_by_themselves(kind: type[nn.RNNBase]) -> None:
+    network, x = Recurrent(kind).eval(), images(3, 7, 5)
+    structure = discover(network, (7, 5), runtime="onnxruntime", prune_inputs=False)
+    template = Template.build(network, x, "onnx")
+    for kept in ((0, 5, 7), (11,), tuple(range(12))):
+        plan = PruningPlan({group.name: kept for group in structure.groups})
+        pruned = cut(network, structure.shape, plan)
+        template.slice(cut(template.coded_network(), structure.shape, plan), pruned, x)
+
+
+@pytest.mark.parametrize("state", [0.0, 0.5])
+def test_a_state_of_ones_own_stays_unless_it_is_zero(state: float, tmp_path: Path) -> None:
+    network, x = Recurrent(nn.GRU, state).eval(), images(3, 7, 5)
+    file = EXPORTERS["onnx"].export(network, x, tmp_path / "model.onnx", {}).path
+    assert_same(network, "onnx", file.read_bytes(), x)
+    graph = onnx.load(file).graph
+    layers = [node for node in graph.node if node.op_type == "GRU"]
+    assert [bool(node.input[5]) for node in layers] == [state != 0, state != 0]
+    # What made the zeros went with them.
+    assert ("Expand" in {node.op_type for node in graph.node}) == (state != 0)
+
+
+class WithoutBias(nn.Module):
+    """Layers without bias or norm, which a TFLite file gives a bias of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 8, 3, groups=8, bias=False)
+        self.up, self.fc = nn.ConvTranspose2d(8, 8, 2, 2, bias=False), nn.Linear(8, 8, bias=False)
+        self.out = nn.Linear(8, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.up(torch.relu(self.two(torch.relu(self.one(x))))))
+        return self.out(torch.relu(self.fc(x.mean((2, 3)))))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_layers_without_a_bias_are_sliced(format: Format) -> None:
+    network, x = WithoutBias().eval(), images(2, 3, 8, 8)
+    template = Template.build(network, x, format)
+    # All of a width share one bias in the file, and each is cut to another.
+    for kept in ({"one": [0, 5, 7]}, {"one": [3], "up": [1, 2, 5], "fc": [0, 1, 2, 6, 7]}, {}):
+        slice_widths(template, network, x, kept)
