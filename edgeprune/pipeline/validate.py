@@ -191,8 +191,8 @@ class _Exam:
             f"{task.metric.show(here.values[task.metric.name])}, agreement with the host {100 * agreement:.2f} %, "
             f"{faster} ({format_speedups(speedup.low, speedup.high)}); {measured.verdict or 'not judged'}"
         )
-        operators, why = time_operators(session, alike, item.artifact.path)
-        before = time_operators(session, alike, item.baseline.path)[0] if operators else ()
+        operators, why = time_operators(session, alike, item.artifact.path, measured.median)
+        before = time_operators(session, alike, item.baseline.path, measured.against_median)[0] if operators else ()
         return Validated(
             item, alike.runtime, here, there, agreement, measured, speedup, operators, before, operators_why=why
         )

@@ -11,27 +11,30 @@ from edgeprune.devices.channel import ChannelError
 from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.replies import Operator
 
-#: Inferences that each median is taken of.
-OPERATOR_RUNS = 30
+#: Inferences that each median is taken of; of a slow file fewer, so that they take about so many seconds.
+OPERATOR_RUNS, _LEAST_RUNS, _LONG_S = 30, 3, 5.0
 _TIMEOUT_S = 900.0
 
 
-def time_operators(session: Session, settings: MeasureSettings, file: Path) -> tuple[tuple[Operator, ...], str]:
+def time_operators(
+    session: Session, settings: MeasureSettings, file: Path, latency: float
+) -> tuple[tuple[Operator, ...], str]:
     """Median seconds of each operator per inference, in a fresh process; or none, and why they cannot be had.
 
-    The profiler's own work is in them: their sum is more than an inference takes. Raises DeviceError where the device
-    is lost, in use or full.
+    `latency`: about the seconds of one inference. The profiler's own work is in what it tells: the sum is more than an
+    inference takes. Raises DeviceError where the device is lost, in use or full.
     """
+    if session.spec.unit == "instructions":
+        return (), "an emulated processor counts instructions: it has no times"
     pushed = push_patiently(session, file)
+    runs = max(_LEAST_RUNS, min(OPERATOR_RUNS, int(_LONG_S / latency)))
 
     def timed(client: ProbeClient, deadline: Deadline) -> tuple[tuple[Operator, ...] | None, str]:
         client.hello([pushed], deadline)
         if "operators" not in client.ops:
             return None, "the device does not tell times of that kind"
-        return client.operators(pushed, OPERATOR_RUNS, session.scratch("operators"), deadline)
+        return client.operators(pushed, runs, session.scratch("operators"), deadline)
 
-    if session.spec.unit == "instructions":
-        return (), "an emulated processor counts instructions: it has no times"
     try:
         found, why = in_fresh_process(session, settings, timed, timeout_s=_TIMEOUT_S)
     except ChannelError as error:
