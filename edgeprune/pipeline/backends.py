@@ -18,12 +18,14 @@ from edgeprune.core.store import RunFolder
 from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.units import format_cost
 from edgeprune.data.dataset import Dataset
+from edgeprune.devices.channel import ChannelError
 from edgeprune.exporters import EXPORTERS, export_at
 from edgeprune.models.inputs import Inputs, to_numpy
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.found import find
-from edgeprune.pipeline.records.backends import ChosenBackend, TimedBackend
-from edgeprune.profilers.alternatives import Alternative, cores_of, time_alternatives
+from edgeprune.pipeline.records.backends import Choice, ChosenBackend, TimedBackend
+from edgeprune.pipeline.rehearse import check_file
+from edgeprune.profilers.alternatives import Alternative, cores_of, is_away, time_alternatives
 from edgeprune.training.batches import Batches
 
 #: In a run's folder: what was chosen, so that a run that goes on measures as it did.
@@ -51,8 +53,12 @@ def as_chosen(folder: RunFolder, config: RunConfig) -> RunConfig:
 
 
 def with_backend(config: RunConfig, chosen: ChosenBackend) -> RunConfig:
-    """The settings, with what was chosen in the place of what is left open."""
-    return replace(config, runtime=chosen.runtime, threads=chosen.threads)
+    """The settings, with what was chosen in the place of what is left open; what is given stays."""
+    return replace(
+        config,
+        runtime=chosen.runtime if config.runtime == AUTO else config.runtime,
+        threads=chosen.threads if config.threads == AUTO else config.threads,
+    )
 
 
 def choose_backend(config: RunConfig, dataset: Dataset, session: Session, progress: Progress) -> ChosenBackend:
@@ -66,8 +72,11 @@ def choose_backend(config: RunConfig, dataset: Dataset, session: Session, progre
     Raises UsageError and its children for what cannot be used; ExportError, DeviceError where nothing is left.
     """
     rows = [row for row in map(runtime_for, config.exported) if config.runtime in (AUTO, row.name)]
-    network = find(config, Silent(), rows[0].name, dataset, prunes=False).network.eval()
-    inputs = Batches(dataset.validation, dataset.preprocessing).inputs(slice(0, _EXAMPLES))
+    known = find(config, Silent(), rows[0].name, dataset, prunes=False)
+    network = known.network.eval()
+    # As the network takes them, which need not be as they came.
+    inputs = Batches(known.dataset.validation, known.dataset.preprocessing).inputs(slice(0, _EXAMPLES))
+    precisions = config.precisions if config.precision == AUTO else config.precisions[:1]
     timed: list[TimedBackend] = []
     errors: list[EdgepruneError] = []
     ways: list[tuple[Precision, Alternative]] = []
@@ -80,10 +89,12 @@ def choose_backend(config: RunConfig, dataset: Dataset, session: Session, progre
         for row in rows:
             try:
                 threads = _threads(config.threads, session, row.name)
-            except RuntimeMissing as error:
-                missing(error, row.name, config.precisions[0])
+            except (ChannelError, RuntimeMissing) as error:
+                if is_away(error):
+                    raise
+                missing(error, row.name, precisions[0])
                 continue
-            for precision, file in _files(network, inputs, row, config.precisions, folder):
+            for precision, file in _files(network, inputs, row, precisions, folder):
                 if isinstance(file, ExportError):
                     missing(file, row.name, precision)
                 else:
@@ -97,11 +108,13 @@ def choose_backend(config: RunConfig, dataset: Dataset, session: Session, progre
         timed.append(replace(each, latency=latency.value, interval=(latency.low, latency.high)))
     for each in timed:
         progress.say(_line(each))
-    best = fastest(timed, config.precisions if config.precision == AUTO else config.precisions[:1])
+    best = fastest(timed)
     if best is None or best.threads is None:
         raise errors[0]
     progress.say(f"measured with --runtime {best.runtime} --threads {best.threads}")
-    return ChosenBackend(runtime=best.runtime, threads=best.threads, timed=tuple(timed))
+    both: tuple[Choice, ...] = ("runtime", "threads")
+    asked = [name for name in both if getattr(config, name) == AUTO]
+    return ChosenBackend(runtime=best.runtime, threads=best.threads, chosen=tuple(asked), timed=tuple(timed))
 
 
 def _threads(asked: int | Literal["auto"] | None, session: Session, runtime: RuntimeName) -> list[int]:
@@ -119,6 +132,7 @@ def _files(
     with torch.random.fork_rng():
         try:
             whole = EXPORTERS[row.format.name].export(network, inputs[:2], folder / f"fp32{row.format.suffix}", {})
+            check_file(network, whole, to_numpy(inputs))
         except ExportError as error:
             yield "fp32", error
             return
@@ -133,9 +147,9 @@ def _files(
                 yield precision, error
 
 
-def fastest(timed: Sequence[TimedBackend], judged: Sequence[Precision]) -> TimedBackend | None:
-    """The one to measure with, of those of the `judged` precisions; None where none of them was timed."""
-    able = [(each.latency, each) for each in timed if each.latency is not None and each.precision in judged]
+def fastest(timed: Sequence[TimedBackend]) -> TimedBackend | None:
+    """The one to measure with; None where none was timed."""
+    able = [(each.latency, each) for each in timed if each.latency is not None]
     fastest = min((latency for latency, _ in able), default=0.0)
     close = [(each.threads or 1, latency, each) for latency, each in able if latency <= _SAME * fastest]
     return min(close, key=lambda one: one[:2])[2] if close else None

@@ -87,7 +87,7 @@ class Prepared:
     def measured_by(self, backend: ChosenBackend) -> Prepared:
         """With the runtime and the threads that were chosen on the device."""
         why = f"of {len(backend.timed)} that were timed there"
-        chosen = {"runtime": Setting(backend.runtime, why), "threads": Setting(backend.threads, why)}
+        chosen: dict[str, Setting] = {name: Setting(getattr(backend, name), why) for name in backend.chosen}
         return replace(self, backend=backend, settled=replace(self.settled, options={**self.settled.options, **chosen}))
 
     @property

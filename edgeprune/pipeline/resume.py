@@ -10,6 +10,7 @@ from pydantic import Field
 
 from edgeprune.core.errors import UsageError
 from edgeprune.core.store import RunFolder, TrialStore
+from edgeprune.pipeline.backends import as_chosen
 from edgeprune.pipeline.bounds import PARSERS, SEARCHES, read_bounds
 from edgeprune.pipeline.config import RunConfig, to_plain
 from edgeprune.pipeline.front import FrontResult
@@ -50,7 +51,7 @@ def more_is_asked(folder: RunFolder, config: RunConfig) -> bool:
 
     Raises UsageError where it was made with other settings than these, or has more than is asked.
     """
-    earlier, tuned = stored_config(folder), check_tuned(folder)
+    earlier, tuned = as_chosen(folder, stored_config(folder)), check_tuned(folder)
     TrialStore.check(folder / "trials.sqlite")
     more = False
     for field in fields(RunConfig):

@@ -124,7 +124,7 @@ def _owned(
     """The job, in a folder that is this process's alone."""
 
     def note(stage: str) -> None:
-        folder.write_json("result.json", to_json(header(config, "running", stage)))
+        folder.write_json("result.json", to_json(header(as_chosen(folder, config), "running", stage)))
 
     watch = Telling(progress, folder, note)
     watch.say(f"run folder {folder.path}")
@@ -330,7 +330,7 @@ def check_unit(budget: Budget, spec: DeviceSpec) -> None:
 def _keep(config: RunConfig, folder: RunFolder, watch: Telling, status: Status, why: str, code: int) -> None:
     """Say in result.json how the run ended; a full disk must not hide the error that is on its way."""
     try:
-        ended = EndedEarly(status=status, stage=watch.current, config=to_plain(config), error=why)
+        ended = EndedEarly(status=status, stage=watch.current, config=to_plain(as_chosen(folder, config)), error=why)
         folder.write_json("result.json", to_json(ended))
         folder.log(f"{status}: {why}")
     except EdgepruneError:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from edgeprune.core.errors import StorageError, UsageError
 from edgeprune.core.reading import Source
+from edgeprune.core.runtimes import AUTO
 from edgeprune.core.schema import FRONT_SCHEMA, RESULT_SCHEMA, read_record, read_stamped
 from edgeprune.core.store import START_ANEW, RunFolder
 from edgeprune.pipeline.config import DEFAULT, GIVEN, RunConfig, Setting, as_options, make_config
@@ -19,6 +20,7 @@ from edgeprune.pipeline.records.front import Front, Reached
 from edgeprune.pipeline.records.result import Ended, Result
 
 #: What to do with a run of another version.
+_KNOWN = (GIVEN, DEFAULT)
 _ANOTHER = "start a new run, or continue this one with the version that began it"
 
 
@@ -51,7 +53,9 @@ def repeated(path: Path, *, changed: bool = False) -> dict[str, Any]:
     given = {name: value for name, value in said.config.items() if value is not None}
     settled = said.settled
     if changed:
-        settled = {name: each for name, each in settled.items() if each.why in (GIVEN, DEFAULT)}
+        # What was chosen on the device stands in the settings, too; it is chosen anew.
+        given |= {name: AUTO for name in ("runtime", "threads") if name in settled and settled[name].why not in _KNOWN}
+        settled = {name: each for name, each in settled.items() if each.why in _KNOWN}
     values = given | as_options(settled)
     values.pop("name", None)
     make_config(values, str(path))

@@ -17,7 +17,7 @@ from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName, runtime_for
 from edgeprune.core.session import Session
-from edgeprune.core.units import format_speedup, format_speedups
+from edgeprune.core.units import format_speedups
 from edgeprune.devices.channel import ChannelError
 from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.export import Exported
@@ -28,6 +28,7 @@ from edgeprune.profilers.ports import Feeding
 from edgeprune.profilers.predict import predict_on_device
 from edgeprune.profilers.replies import Operator
 from edgeprune.profilers.statistics import Interval, quotient_interval
+from edgeprune.report.table import faster
 from edgeprune.tasks.judging import Judged, judge
 from edgeprune.tasks.metrics import Answers
 from edgeprune.training.batches import Batches, InParts
@@ -185,14 +186,16 @@ class _Exam:
         here = self._judged(ours, interval=item.artifact.precision != "fp32")
         there = self._judged(theirs)
         agreement = task.agreement(ours[0], self._answers[0])
-        faster = format_speedup(speedup.value, measured.unit)
+        told = faster(speedup.value, speedup.low, speedup.high, measured.unit)
         self._progress.say(
             f"{what} on {session.spec.name} ({alike.runtime}): {task.metric.title} "
             f"{task.metric.show(here.values[task.metric.name])}, agreement with the host {100 * agreement:.2f} %, "
-            f"{faster} ({format_speedups(speedup.low, speedup.high)}); {measured.verdict or 'not judged'}"
+            f"{told} ({format_speedups(speedup.low, speedup.high)}); {measured.verdict or 'not judged'}"
         )
         operators, why = time_operators(session, alike, item.artifact.path, measured.median)
-        before = time_operators(session, alike, item.baseline.path, measured.against_median)[0] if operators else ()
+        before: tuple[Operator, ...] = ()
+        if operators:
+            before, why = time_operators(session, alike, item.baseline.path, measured.against_median)
         return Validated(
             item, alike.runtime, here, there, agreement, measured, speedup, operators, before, operators_why=why
         )

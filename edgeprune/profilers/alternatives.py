@@ -32,6 +32,11 @@ class Alternative:
     threads: int
 
 
+def is_away(error: DeviceError) -> bool:
+    """Whether an error is of the device, and not of the file or the runtime that were tried on it."""
+    return isinstance(error, ChannelError) and error.kind in ("lost", "busy", "full")
+
+
 def cores_of(session: Session, runtime: RuntimeName) -> int:
     """Cores that a process may use there; one where the device does not tell. Raises DeviceError."""
 
@@ -52,9 +57,10 @@ def time_alternatives(
 
     Raises DeviceError where the device is lost, in use or full.
     """
-    works = [_Work(session, each) for each in alternatives]
+    works: list[_Work] = []
     count = _EMULATED_PROCESSES if session.spec.unit == "instructions" else _PROCESSES
     try:
+        works += (_Work(session, each) for each in alternatives)
         with progress.bar("timing runtimes and threads", count * len(works)) as bar:
             for _ in range(count):
                 for work in works:
@@ -86,7 +92,7 @@ class _Work:
             try:
                 self._medians.append(in_fresh_process(self._session, self._settings, timed, timeout_s=_TIMEOUT_S))
             except (ChannelError, RuntimeMissing) as error:
-                if isinstance(error, ChannelError) and error.kind in ("lost", "busy", "full"):
+                if is_away(error):
                     raise
                 self._error = error
         return f"{self._alternative.runtime}, {self._alternative.threads} threads"

@@ -9,16 +9,20 @@ from pathlib import Path
 import pytest
 
 import edgeprune
-from edgeprune.core.errors import DeviceError, RuntimeMissing, UsageError
+from edgeprune.core.artifact import Artifact
+from edgeprune.core.errors import DeviceError, ExportError, RuntimeMissing, UsageError
+from edgeprune.core.measurement import FailureKind
+from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Silent
 from edgeprune.core.runtimes import Precision, RuntimeName
 from edgeprune.core.session import DeviceSpec
-from edgeprune.core.store import TrialStore
+from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.devices import find_device, open_session
-from edgeprune.pipeline.backends import choose_backend, fastest
+from edgeprune.devices.channel import ChannelError
+from edgeprune.pipeline.backends import as_chosen, choose_backend, fastest
 from edgeprune.pipeline.config import RunConfig, make_config
 from edgeprune.pipeline.found import data_as_given
-from edgeprune.pipeline.records.backends import TimedBackend
+from edgeprune.pipeline.records.backends import ChosenBackend, TimedBackend
 
 QUICK = {"episodes": 4, "train_epochs": 2, "finetune_epochs": 1, "finalists": 1, "search_steps": 2, "processes": 3}
 
@@ -31,17 +35,15 @@ def timed(runtime: RuntimeName, threads: int, latency: float | None, precision: 
 def test_the_fastest_is_taken_and_of_those_as_fast_the_one_with_fewest_threads() -> None:
     one, two, four = (timed("onnxruntime", *each) for each in ((1, 1.0), (2, 0.8), (4, 0.77)))
     lite = timed("litert", 2, 0.79)
-    assert fastest([four, one, two], ["fp32"]) == two, "4 % are not worth two cores more"
-    assert fastest([four, one, two, lite], ["fp32"]) == lite, "of as many threads the faster"
-    assert fastest([one, timed("litert", 4, 0.5)], ["fp32"]) == timed("litert", 4, 0.5)
+    assert fastest([four, one, two]) == two, "4 % are not worth two cores more"
+    assert fastest([four, one, two, lite]) == lite, "of as many threads the faster"
+    assert fastest([one, timed("litert", 4, 0.5)]) == timed("litert", 4, 0.5)
 
 
-def test_only_what_is_searched_at_is_compared_and_what_failed_is_not() -> None:
-    whole, eight = timed("onnxruntime", 1, 1.0), timed("litert", 1, 0.5, "int8")
-    assert fastest([whole, eight], ["fp32"]) == whole
-    assert fastest([whole, eight], ["fp32", "int8"]) == eight
-    assert fastest([timed("litert", 1, None), whole], ["fp32"]) == whole
-    assert fastest([timed("litert", 1, None)], ["fp32"]) is None
+def test_what_could_not_be_timed_is_not_taken() -> None:
+    whole = timed("onnxruntime", 1, 1.0)
+    assert fastest([timed("litert", 1, None), whole]) == whole
+    assert fastest([timed("litert", 1, None)]) is None
 
 
 @pytest.fixture
@@ -123,3 +125,64 @@ def test_an_emulated_processor_gets_one_thread(tmp_path: Path, simulated: str, m
 def test_what_is_neither_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         make_config(wrong, "here")
+
+
+def chosen_for(config: RunConfig, device: str) -> ChosenBackend:
+    with open_session(find_device(device)) as session:
+        return choose_backend(config, data_as_given(config, Silent()), session, Silent())
+
+
+@pytest.mark.parametrize("name", ["tokens.py", "lstm.py", "two_sensors.py"])
+def test_inputs_are_given_as_the_network_takes_them(name: str, simulated: str) -> None:
+    file = Path(__file__).parents[2] / "examples" / name
+    config = RunConfig(data=f"{file}:data", model=f"{file}:Net", runtime="auto", threads=1, formats="onnx")
+    (only,) = chosen_for(config, simulated).timed
+    assert (only.runtime, only.why) == ("onnxruntime", "")
+
+
+def test_only_the_precision_that_is_searched_at_is_timed(simulated: str) -> None:
+    config = RunConfig(precision="fp32,int8", runtime="auto", threads=1, formats="onnx")
+    assert [each.precision for each in chosen_for(config, simulated).timed] == ["fp32"]
+
+
+@pytest.mark.parametrize("kind", ["crashed", "refused", "lost"])
+def test_a_runtime_that_dies_at_once_is_left_out(
+    kind: FailureKind, simulated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cores(_: object, runtime: RuntimeName) -> int:
+        if runtime == "onnxruntime":
+            raise ChannelError(kind, "the probe died with SIGILL")
+        return 2
+
+    monkeypatch.setattr("edgeprune.pipeline.backends.cores_of", cores)
+    config = RunConfig(runtime="auto", threads="auto")
+    if kind == "lost":
+        with pytest.raises(ChannelError):
+            chosen_for(config, simulated)
+        return
+    chosen = chosen_for(config, simulated)
+    assert (chosen.runtime, chosen.threads, chosen.chosen) == ("litert", 1, ("runtime", "threads"))
+    assert "SIGILL" in chosen.timed[0].why
+
+
+def test_a_file_that_answers_otherwise_is_left_out(simulated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(_: object, artifact: Artifact, __: object) -> None:
+        if artifact.format == "onnx":
+            raise ExportError("it differs")
+
+    monkeypatch.setattr("edgeprune.pipeline.backends.check_file", check)
+    chosen = chosen_for(RunConfig(runtime="auto", threads=1), simulated)
+    assert (chosen.runtime, chosen.timed[0].why) == ("litert", "it differs")
+
+
+def test_what_was_given_stays_beside_what_was_chosen(tmp_path: Path) -> None:
+    found = ChosenBackend(runtime="litert", threads=1, chosen=("runtime", "threads"), timed=())
+    RunFolder(tmp_path).write_json("backends.json", to_json(found))
+    for runtime, threads, expected in (
+        ("auto", "auto", ("litert", 1)),
+        ("onnxruntime", "auto", ("onnxruntime", 1)),
+        ("auto", 4, ("litert", 4)),
+        ("onnxruntime", 4, ("onnxruntime", 4)),
+    ):
+        config = as_chosen(RunFolder(tmp_path), RunConfig(runtime=runtime, threads=threads))  # type: ignore[arg-type]
+        assert (config.runtime, config.threads) == expected

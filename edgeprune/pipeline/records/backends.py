@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgeprune.core.kinds import Unit
 from edgeprune.core.runtimes import Precision, RuntimeName
 from edgeprune.pipeline.records.figures import Count, Ends
+
+Choice = Literal["runtime", "threads"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,10 @@ class TimedBackend:
     #: Why it could not be had; "" where it could.
     why: str = ""
 
+    def __post_init__(self) -> None:
+        if (self.latency is None) != (self.interval is None):
+            raise ValueError("expected a latency with its interval, or neither")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenBackend:
@@ -31,4 +38,6 @@ class ChosenBackend:
 
     runtime: RuntimeName
     threads: Count
+    #: Which of both were left to choose; the other was given.
+    chosen: tuple[Choice, ...]
     timed: tuple[TimedBackend, ...]

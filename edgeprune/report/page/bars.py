@@ -87,7 +87,7 @@ def operator_bars(result: Result) -> Bars | None:
     )
     sums = [format_cost(sum(side.values()), "s") for side in (before, after)]
     text = (
-        f"{file_title(file)}, median seconds per inference by {file['runtime']}'s own profiler, whose work is in them: "
+        f"{file_title(file)}, seconds per inference by {file['runtime']}'s own profiler, whose work is in them: "
         f"{sums[0]} in all before, {sums[1]} after. Shares are what counts here, latency is measured without it."
     )
     keys = (Key("box kept", "pruned"), Key("tick", "unpruned"))
