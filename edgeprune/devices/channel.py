@@ -37,6 +37,11 @@ class ChannelError(DeviceError):
         return Failure(self.kind, self.message, self.retryable, self.hint)
 
 
+def is_away(error: DeviceError) -> bool:
+    """Whether an error is of the device as a whole, and not of the file or the runtime that were tried on it."""
+    return isinstance(error, ChannelError) and error.kind in ("lost", "busy", "full")
+
+
 def read_answer(line: bytes, number: int) -> dict[str, Any]:
     """One line of the probe as its answer to request `number`. Raises ChannelError("garbled")."""
     try:

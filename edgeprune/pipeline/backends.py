@@ -18,14 +18,14 @@ from edgeprune.core.store import RunFolder
 from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.units import format_cost
 from edgeprune.data.dataset import Dataset
-from edgeprune.devices.channel import ChannelError
+from edgeprune.devices.channel import ChannelError, is_away
 from edgeprune.exporters import EXPORTERS, export_at
 from edgeprune.models.inputs import Inputs, to_numpy
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.found import find
 from edgeprune.pipeline.records.backends import Choice, ChosenBackend, TimedBackend
 from edgeprune.pipeline.rehearse import check_file
-from edgeprune.profilers.alternatives import Alternative, cores_of, is_away, time_alternatives
+from edgeprune.profilers.alternatives import Alternative, cores_of, time_alternatives
 from edgeprune.training.batches import Batches
 
 #: In a run's folder: what was chosen, so that a run that goes on measures as it did.
@@ -150,8 +150,8 @@ def _files(
 def fastest(timed: Sequence[TimedBackend]) -> TimedBackend | None:
     """The one to measure with; None where none was timed."""
     able = [(each.latency, each) for each in timed if each.latency is not None]
-    fastest = min((latency for latency, _ in able), default=0.0)
-    close = [(each.threads or 1, latency, each) for latency, each in able if latency <= _SAME * fastest]
+    least = min((latency for latency, _ in able), default=0.0)
+    close = [(each.threads or 1, latency, each) for latency, each in able if latency <= _SAME * least]
     return min(close, key=lambda one: one[:2])[2] if close else None
 
 

@@ -14,7 +14,7 @@ from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.errors import UsageError, did_you_mean
 from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.reading import Source, first_fault, short
-from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, Format, Precision
+from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, Format, Precision, RuntimeName
 from edgeprune.core.units import refuse_unit
 from edgeprune.pipeline.bounds import BOUNDED, PARSERS, Bounded, read_bounds, read_drop
 from edgeprune.pipeline.checks import check
@@ -78,7 +78,7 @@ class RunConfig:
         "job",
     )
     device: str = _option("local", "where it is measured and validated", "job", "NAME")
-    runtime: Literal["onnxruntime", "litert", "auto"] | None = _option(
+    runtime: Literal[RuntimeName, "auto"] | None = _option(
         None,
         "the runtime that is measured while searching; auto: the one that runs the unpruned network fastest there "
         "[the device's own setting, else onnxruntime]",

@@ -19,8 +19,9 @@ from edgeprune.pipeline.config import DEFAULT, GIVEN, RunConfig, Setting, as_opt
 from edgeprune.pipeline.records.front import Front, Reached
 from edgeprune.pipeline.records.result import Ended, Result
 
-#: What to do with a run of another version.
+#: Why a setting has its value, where nothing was worked out, tried or measured for it.
 _KNOWN = (GIVEN, DEFAULT)
+#: What to do with a run of another version.
 _ANOTHER = "start a new run, or continue this one with the version that began it"
 
 

@@ -14,7 +14,7 @@ from edgeprune.core.measurement import MeasureSettings
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RuntimeName
 from edgeprune.core.session import Session
-from edgeprune.devices.channel import ChannelError
+from edgeprune.devices.channel import ChannelError, is_away
 from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.statistics import Interval, quotient_interval
 
@@ -30,11 +30,6 @@ class Alternative:
     file: Path
     runtime: RuntimeName
     threads: int
-
-
-def is_away(error: DeviceError) -> bool:
-    """Whether an error is of the device, and not of the file or the runtime that were tried on it."""
-    return isinstance(error, ChannelError) and error.kind in ("lost", "busy", "full")
 
 
 def cores_of(session: Session, runtime: RuntimeName) -> int:

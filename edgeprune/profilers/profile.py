@@ -14,7 +14,7 @@ from edgeprune.core.kinds import Unit
 from edgeprune.core.measurement import Failure, MeasureSettings
 from edgeprune.core.progress import Bar, Progress, Silent
 from edgeprune.core.session import Session
-from edgeprune.devices.channel import ChannelError
+from edgeprune.devices.channel import ChannelError, is_away
 from edgeprune.profilers.client import ProbeClient, in_fresh_process, push_patiently
 from edgeprune.profilers.external import external_files
 from edgeprune.profilers.fresh import Collector, cool_down, median_or_none, memory_processes, race_fresh
@@ -173,7 +173,7 @@ class _Work:
             try:
                 note = work()
             except ChannelError as error:
-                if error.kind in ("lost", "busy", "full"):
+                if is_away(error):
                     raise
                 self.failure = error.failure()
         bar.advance(1 if foreseen else 0, note)

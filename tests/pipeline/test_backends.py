@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ from edgeprune.core.store import RunFolder, TrialStore
 from edgeprune.devices import find_device, open_session
 from edgeprune.devices.channel import ChannelError
 from edgeprune.pipeline.backends import as_chosen, choose_backend, fastest
-from edgeprune.pipeline.config import RunConfig, make_config
+from edgeprune.pipeline.config import RunConfig, make_config, to_plain
 from edgeprune.pipeline.found import data_as_given
 from edgeprune.pipeline.records.backends import ChosenBackend, TimedBackend
+from edgeprune.pipeline.resume import more_is_asked
 
 QUICK = {"episodes": 4, "train_epochs": 2, "finetune_epochs": 1, "finalists": 1, "search_steps": 2, "processes": 3}
 
@@ -186,3 +188,21 @@ def test_what_was_given_stays_beside_what_was_chosen(tmp_path: Path) -> None:
     ):
         config = as_chosen(RunFolder(tmp_path), RunConfig(runtime=runtime, threads=threads))  # type: ignore[arg-type]
         assert (config.runtime, config.threads) == expected
+
+
+def test_a_run_that_was_killed_before_its_settings_were_written_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "killed")
+    folder.path.mkdir()
+    open_still = RunConfig(runs_dir=tmp_path, name="killed", runtime="auto", threads="auto")
+    folder.write_json("config.json", to_plain(open_still))
+    folder.write_json(
+        "backends.json", to_json(ChosenBackend(runtime="litert", threads=2, chosen=("runtime",), timed=()))
+    )
+    assert not more_is_asked(folder, as_chosen(folder, open_still))
+    with pytest.raises(UsageError, match="made with --runtime litert, not onnxruntime"):
+        more_is_asked(folder, as_chosen(folder, replace(open_still, runtime="onnxruntime")))
+
+
+def test_a_latency_comes_with_its_interval() -> None:
+    with pytest.raises(ValueError, match="latency with its interval"):
+        TimedBackend(runtime="litert", threads=1, precision="fp32", latency=1.0)

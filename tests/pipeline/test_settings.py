@@ -166,6 +166,17 @@ def test_what_was_worked_out_is_worked_out_again_where_something_changes(tmp_pat
     assert make_config(values | {"finetune_minutes": 5.0, "method": "random"}, "it").finetune_minutes == 5.0
 
 
+def test_what_was_chosen_on_a_device_is_chosen_anew_where_something_changes(tmp_path: Path) -> None:
+    said = {
+        "runtime": {"value": "litert", "why": "of 6 that were timed there"},
+        "threads": {"value": 2, "why": "given"},
+    }
+    path = written(tmp_path, settled=said)
+    assert (repeated(path)["runtime"], repeated(path)["threads"]) == ("litert", 2)
+    values = repeated(path, changed=True)
+    assert (values["runtime"], values["threads"]) == ("auto", 2)
+
+
 def test_so_does_one_of_a_run_that_did_not_get_far(tmp_path: Path) -> None:
     assert make_config(repeated(written(tmp_path, status="failed")), "it") == RunConfig(seed=3, max_latency="0.5x")
 
