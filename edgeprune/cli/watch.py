@@ -26,8 +26,6 @@ from edgeprune.pipeline.runs import find_run, resume_command
 EVERY_S = 1.0
 #: Looks in a row that must find nobody at a run before it counts as dead: one may fall between two owners.
 _SURE = 3
-#: The stages of a run, in order.
-STAGES = ("prepare", "search", "fine-tune", "export", "validate")
 _WIDTH = 20
 
 
@@ -110,7 +108,7 @@ def _line(look: Look) -> str:
 
 def _stage(look: Look) -> str:
     stage = look.run.stage
-    place = f" ({STAGES.index(stage) + 1} of {len(STAGES)})" if stage in STAGES else ""
+    place = f" ({look.stages.index(stage) + 1} of {len(look.stages)})" if stage in look.stages else ""
     since = "" if look.status is None else f", the run began {_span(look.status.seconds)} before"
     return f"{stage or 'start'}{place}{since}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 import tomllib
 from collections.abc import Iterator
@@ -34,6 +35,10 @@ MAX_DIGITS = 19
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 3, 3
+
+#: How pydantic calls one of several types that a value may have, and how it begins what it says of each.
+_TYPE = re.compile(r"int|float|bool|str|literal\[.*\]")
+_WISH = "Input should be "
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +148,22 @@ def short(value: Any) -> str:
 
 def first_fault(error: ValidationError) -> str:
     """The first thing that is wrong, and how many more there are: `latency.unit: Input should be 's' (got 3)`."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part)[:60] for part in first["loc"])
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    where, said = first["loc"], str(first["msg"])
+    # A value that may be of several types is told once for each of them, by a name of the type behind the place.
+    alike = [first]
+    if where and _TYPE.fullmatch(str(where[-1])):
+        where = where[:-1]
+        alike = [one for one in faults if one["loc"][:-1] == where and _TYPE.fullmatch(str(one["loc"][-1]))]
+        wishes = (str(one["msg"]).removeprefix(_WISH).split(", ")[0] for one in alike)
+        said = _WISH + " or ".join(dict.fromkeys(wishes))
     missing = first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument")
     got = "" if missing else f" (got {short(first['input'])})"
-    more = f", and {error.error_count() - 1} more faults" if error.error_count() > 1 else ""
-    return f"{where}: {first['msg']}{got}{more}" if where else f"{first['msg']}{got}{more}"
+    left = len(faults) - len(alike)
+    more = f", and {left} more fault{'s' if left > 1 else ''}" if left else ""
+    place = ".".join(str(part)[:60] for part in where)
+    return f"{place}: {said}{got}{more}" if place else f"{said}{got}{more}"
 
 
 def reason(fault: BaseException) -> str:

@@ -50,6 +50,8 @@ CREATE TABLE evaluations (plan_key TEXT PRIMARY KEY, accuracy REAL NOT NULL, ncr
 
 #: Where a run is, for whoever watches it.
 STATUS = "status.json"
+#: What `--runtime auto` and `--threads auto` chose, so that a run that goes on measures as it did.
+BACKENDS = "backends.json"
 #: Folder of the files that candidates are measured as, while a search goes on.
 CANDIDATES = "candidates"
 #: What a damaged run needs; a run cannot be continued on figures that are not its own.

@@ -14,7 +14,7 @@ from edgeprune.core.errors import DeviceError, EdgepruneError, ExportError, Runt
 from edgeprune.core.progress import Progress, Silent
 from edgeprune.core.runtimes import AUTO, Precision, Runtime, RuntimeName, runtime_for
 from edgeprune.core.session import Session
-from edgeprune.core.store import RunFolder
+from edgeprune.core.store import BACKENDS, RunFolder
 from edgeprune.core.temporary import temporary_folder
 from edgeprune.core.units import format_cost
 from edgeprune.data.dataset import Dataset
@@ -28,8 +28,6 @@ from edgeprune.pipeline.rehearse import check_file
 from edgeprune.profilers.alternatives import Alternative, cores_of, time_alternatives
 from edgeprune.training.batches import Batches
 
-#: In a run's folder: what was chosen, so that a run that goes on measures as it did.
-BACKENDS = "backends.json"
 #: Within this factor of the fastest, fewer threads are the better choice: they leave cores to the application.
 _SAME = 1.05
 #: Examples that int8 ranges are taken from: only times matter here.

@@ -10,7 +10,7 @@ from edgeprune.core.errors import BudgetError, EdgepruneError
 from edgeprune.core.measurement import Measurement
 from edgeprune.core.runtimes import RUNTIMES
 from edgeprune.core.schema import STATUS_SCHEMA, read_record
-from edgeprune.core.store import STATUS, RunFolder, TrialStore
+from edgeprune.core.store import BACKENDS, STATUS, RunFolder, TrialStore
 from edgeprune.core.trial import Trial
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.records.listed import Listed
@@ -18,6 +18,9 @@ from edgeprune.pipeline.records.search import Reference
 from edgeprune.pipeline.records.status import RunStatus
 from edgeprune.pipeline.runs import stand
 from edgeprune.pipeline.stored import stored_config
+
+#: The stages of a run, in order; the first only where it chooses a runtime or threads.
+STAGES = ("choose", "prepare", "search", "fine-tune", "export", "validate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Look:
     run: Listed
     #: What status.json says; None where it cannot be read.
     status: RunStatus | None
+    #: The stages that it goes through, in order.
+    stages: tuple[str, ...]
     #: Trials so far, and how many of them could not be measured.
     trials: int
     failed: int
@@ -79,7 +84,15 @@ class Follower:
         with contextlib.suppress(EdgepruneError):
             self._read_trials()
         failed = sum(not isinstance(trial.candidate.cost, Measurement) for trial in self._trials)
-        return Look(run=run, status=status, trials=len(self._trials), failed=failed, best=self._best())
+        chooses = run.stage == STAGES[0] or (self.folder / BACKENDS).exists()
+        return Look(
+            run=run,
+            status=status,
+            stages=STAGES if chooses else STAGES[1:],
+            trials=len(self._trials),
+            failed=failed,
+            best=self._best(),
+        )
 
     def close(self) -> None:
         """Close the file of trials."""

@@ -20,10 +20,10 @@ from edgeprune.core.plain import to_json
 from edgeprune.core.progress import Progress, Silent
 from edgeprune.core.runtimes import AUTO, FORMATS, PRECISIONS, RUNTIMES
 from edgeprune.core.session import DeviceSpec, Session
-from edgeprune.core.store import RunFolder
+from edgeprune.core.store import BACKENDS, RunFolder
 from edgeprune.core.text import shorten
 from edgeprune.devices import find_device, open_session
-from edgeprune.pipeline.backends import BACKENDS, as_chosen, choose_backend, chosen_backend, leaves_open
+from edgeprune.pipeline.backends import as_chosen, choose_backend, chosen_backend, leaves_open
 from edgeprune.pipeline.bounds import FRONT, PICTURE, REPORT
 from edgeprune.pipeline.candidates import RunIdentity
 from edgeprune.pipeline.config import RunConfig, make_config, to_plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -71,6 +72,24 @@ def test_a_run_is_followed_to_its_end(watched: Watch, monkeypatch: pytest.Monkey
     assert "met      latency 0.5x, accuracy 90.00 %, model.onnx" in lines
     assert lines[-1].endswith("edgeprune runs show runs/r prints all of it; the run's exit status is 0")
     assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize(
+    ("stage", "chosen", "place"),
+    [
+        ("prepare", False, "prepare (1 of 5)"),
+        ("choose", False, "choose (1 of 6)"),
+        ("prepare", True, "prepare (2 of 6)"),
+        ("validate", True, "validate (6 of 6)"),
+    ],
+)
+def test_a_run_that_chooses_a_runtime_has_a_stage_more(tmp_path: Path, stage: str, chosen: bool, place: str) -> None:
+    folder = begun(tmp_path, "r", stage=stage)
+    write_status(folder, stage=stage)
+    if chosen:
+        (folder / "backends.json").write_text("{}")
+    with contextlib.closing(RunFolder(folder).own()), contextlib.closing(Follower(folder)) as follower:
+        assert watch._lines(follower.look())[1].startswith(f"stage    {place}, the run began")
 
 
 def test_a_terminal_is_redrawn(tmp_path: Path) -> None:

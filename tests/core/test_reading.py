@@ -62,7 +62,7 @@ def test_values_of_a_type_come_back_and_others_are_refused(tmp_path: Path) -> No
     (tmp_path / "plan.json").write_text('{"kept": {"fc1": [0, 2]}}')
     assert source(tmp_path / "plan.json").read_json(PruningPlan) == PruningPlan({"fc1": (0, 2)})
     (tmp_path / "plan.json").write_text('{"kept": {"fc1": [0, "x"], "fc2": 3}}')
-    with pytest.raises(StorageError, match=r"kept\.fc1\.1: .* \(got 'x'\), and 1 more faults"):
+    with pytest.raises(StorageError, match=r"kept\.fc1\.1: .* \(got 'x'\), and 1 more fault; "):
         source(tmp_path / "plan.json").read_json(PruningPlan)
 
 

@@ -43,6 +43,11 @@ def test_budget_is_parsed() -> None:
         ({"finetune_minutes": 1e308}, "--finetune-minutes must be above 0 and at most 1,000,000"),
         ({"runs_dir": "a\0b"}, "--runs-dir must be without a null character"),
         ({"seed": [[[[1]]]]}, r"f: seed: .*integer"),
+        ({"threads": "many"}, r"f: threads: Input should be a valid integer or 'auto' \(got 'many'\)"),
+        (
+            {"threads": 2.5, "episodes": "x", "seed": "y"},
+            r"f: threads: .* or 'auto' \(got 2.5\), and 2 more faults",
+        ),
         ({"beta": -1}, "--beta must be between 0 and 1,000,000"),
         ({"max_drop": "few"}, "--max-drop must be 0 or more, got 'few'; write 1 for a point .* or 5% for an error"),
         ({"max_drop": "-5%"}, "--max-drop must be 0 or more, got '-5%'"),
