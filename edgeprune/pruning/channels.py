@@ -80,7 +80,11 @@ def follow(network: nn.Module, shape: Shape) -> Graph:
     inputs = cast(made(shape, 2, partial(torch.rand, generator=torch.Generator().manual_seed(0))), input_dtype(network))
     labelled = label(network, inputs)
     makers = [side for side, roles in labelled.roles.items() if "makes" in roles and side in labelled.axes]
-    bare = tuple(side for side in makers if neurons_of(network.get_submodule(side.layer)) is None)
+    # Values that are never trained are no neurons: a fixed filter that blurs, a table of sines.
+    trained = {name for name, _ in network.named_parameters()}
+    bare = tuple(
+        side for side in makers if side.tensor in trained and neurons_of(network.get_submodule(side.layer)) is None
+    )
     return Graph(labelled, _groups(labelled, makers), bare)
 
 

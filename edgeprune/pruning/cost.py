@@ -117,6 +117,13 @@ def weighted(network: nn.Module, name: str) -> Weighted:
     return module
 
 
+def tensor_of(network: nn.Module, name: str) -> Tensor:
+    """The parameter or buffer `name`. Raises AttributeError where there is none."""
+    owner, _, leaf = name.rpartition(".")
+    tensor: Tensor = getattr(network.get_submodule(owner), leaf)
+    return tensor
+
+
 def _run(network: nn.Module, shape: Shape, count: int) -> Work:
     counter = _Counter(network)
     # The fused path of attention and encoder layers is one opaque operation: the plain one does the same work.

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.models.inputs import Inputs, ask
-from edgeprune.pruning.cost import weighted
+from edgeprune.pruning.cost import tensor_of, weighted
 from edgeprune.pruning.criteria import RIDGE, Ranking, augmented, blocks, cholesky
 from edgeprune.pruning.structure import Consumer, Coupling, Structure
 from edgeprune.tasks.objectives import objective_of
@@ -166,7 +166,7 @@ def _norm(network: nn.Module, coupling: Coupling, power: int) -> Tensor:
     """The norm of each channel's weights (channels,)."""
     total = torch.zeros(coupling.group.channels, dtype=torch.float64)
     for each in coupling.rows:
-        values = network.get_parameter(each.tensor).detach().double().abs().pow(power).movedim(each.axis, 0).flatten(1)
+        values = tensor_of(network, each.tensor).detach().double().abs().pow(power).movedim(each.axis, 0).flatten(1)
         sums = values.sum(1)
         total += torch.stack([sums[list(places)].sum() for places in each.places])
     if not coupling.rows:

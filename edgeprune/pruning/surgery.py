@@ -17,7 +17,7 @@ from edgeprune.pruning.axes.calls import Change, Corrections, correct
 from edgeprune.pruning.axes.follow import Twin
 from edgeprune.pruning.axes.labels import Numbers
 from edgeprune.pruning.channels import Graph, follow
-from edgeprune.pruning.cost import input_dtype, weighted
+from edgeprune.pruning.cost import input_dtype, tensor_of, weighted
 from edgeprune.pruning.inputs import SelectedInputs, flat_input_layer
 from edgeprune.pruning.removal import remove
 from edgeprune.pruning.structure import Coupling, Criterion, Structure
@@ -57,7 +57,7 @@ def ignore(network: nn.Module, coupling: Coupling, kept: Collection[int]) -> Non
     for each in coupling.columns:
         gone = [place for channel, places in enumerate(each.places) if channel not in kept for place in places]
         with torch.no_grad():
-            network.get_parameter(each.tensor).index_fill_(each.axis, torch.tensor(gone, dtype=torch.int64), 0.0)
+            tensor_of(network, each.tensor).index_fill_(each.axis, torch.tensor(gone, dtype=torch.int64), 0.0)
 
 
 def cut(network: nn.Module, shape: Shape, plan: PruningPlan, graph: Graph | None = None) -> nn.Module:

@@ -17,7 +17,7 @@ from edgeprune.core.text import first_line
 from edgeprune.models.inputs import ask, made
 from edgeprune.pruning.axes.tracker import OUTPUT
 from edgeprune.pruning.channels import Graph
-from edgeprune.pruning.cost import Work, count_parameters, neurons_of, weighted, work
+from edgeprune.pruning.cost import Work, count_parameters, neurons_of, tensor_of, weighted, work
 from edgeprune.pruning.graph import Found
 from edgeprune.pruning.held import Held
 from edgeprune.pruning.removal import remove
@@ -73,7 +73,9 @@ class Trials:
         eligible: list[Coupling] = []
         for each in every:
             coupling = self._refitted(each.coupling)
-            why = self._held.why(each.cut) or each.held or _unread(each) or self._unfit(coupling)
+            why = (
+                self._held.why(each.cut) or self._given(coupling) or each.held or _unread(each) or self._unfit(coupling)
+            )
             if each.held == OUTPUT:
                 self.outputs.extend(coupling.makers)
             elif why is not None:
@@ -176,6 +178,13 @@ class Trials:
             own = (f"{consumer.layer}.{leaf}" for leaf, _ in module.named_parameters())
             readers.append(replace(consumer, refit=not any(name in self._held.values for name in own)))
         return replace(coupling, consumers=tuple(readers), columns=tuple(columns))
+
+    def _given(self, coupling: Coupling) -> str | None:
+        """Why channels stay that buffers alone make: nobody trains them."""
+        makers = [each.tensor for each in coupling.rows]
+        if any(isinstance(tensor_of(self._network, name), nn.Parameter) for name in makers):
+            return None
+        return f"{makers[0]} is a buffer, whose values are given and not trained" if makers else None
 
     def _unfit(self, coupling: Coupling) -> str | None:
         """Why a group need not be tried, or None."""

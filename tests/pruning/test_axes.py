@@ -351,10 +351,16 @@ def test_what_goes_together(network: nn.Module, groups: dict[str, int]) -> None:
     ("do", "why"),
     [
         (lambda x: x.softmax(1), "a softmax over channels needs all of them"),
-        (lambda x: x.cumsum(1), "a running sum over channels needs all of them"),
-        (lambda x: x - x.amax(1, keepdim=True), "a maximum or a spread over channels needs all of them"),
-        (lambda x: x + torch.fft.fft(x, dim=1).real, "is not followed"),
-        (lambda x: x + x.sort(1).values, "the operation sort is not followed"),
+        (lambda x: x.cumsum(1), "the operation cumsum runs along channels and needs all of them"),
+        (lambda x: x + x.argmax(1, keepdim=True), "the place of a channel among all of them is asked for"),
+        (lambda x: x + torch.fft.fft(x, dim=1).real, "the operation fft_r2c runs along channels and needs all of them"),
+        (lambda x: x + x.sort(1).values, "the operation sort runs along channels and needs all of them"),
+        (lambda x: x.gather(1, torch.zeros(len(x), 16, 6, 6, dtype=torch.int64)), "the operation gather runs along"),
+        (lambda x: x.roll(1, 1), "it is rolled"),
+        (lambda x: F.local_response_norm(x, 3), "a pool runs over it"),
+        (lambda x: x * x.diagonal(dim1=1, dim2=2).mean((1, 2))[:, None, None, None], "it is picked by its number"),
+        (lambda x: x + x.sort(stable=True, dim=1).values.sort(2).values, "the operation sort runs along"),
+        (lambda x: x * torch.cdist(x.flatten(2), x.flatten(2)).mean((1, 2))[:, None, None, None], "is not followed"),
     ],
 )
 def test_what_needs_all_channels_is_named_and_the_rest_is_pruned(do: Callable[[Tensor], Tensor], why: str) -> None:
@@ -369,9 +375,19 @@ def test_what_needs_all_channels_is_named_and_the_rest_is_pruned(do: Callable[[T
         lambda x: x * x.mean(1, keepdim=True),
         lambda x: x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6),
         lambda x: x.mean((2, 3), keepdim=True) + x,
+        lambda x: x - x.amax(1, keepdim=True),
+        lambda x: x + x.min(1, keepdim=True).values,
+        lambda x: x * (x.sum(1, keepdim=True) - x.logsumexp(1, keepdim=True)),
+        lambda x: (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-6),
+        lambda x: x / torch.sqrt(x.var(1, unbiased=False, keepdim=True) + 1e-6),
+        lambda x: x * torch.var_mean(x, 1, keepdim=True)[0],
+        lambda x: F.normalize(x + 1, dim=1),
+        lambda x: x / (x.norm(p=1, dim=1, keepdim=True) + 1),
+        lambda x: x * x.mean() + x.max() + x.std(),
+        lambda x: x + x.sum(1, keepdim=True).expand(-1, 16, -1, -1),
     ],
 )
-def test_means_over_channels_are_those_of_what_is_left(do: Callable[[Tensor], Tensor]) -> None:
+def test_what_is_reduced_over_channels_is_what_is_left(do: Callable[[Tensor], Tensor]) -> None:
     assert proven(Body(do), (3, 8, 8)) == {"conv": 16, "next": 12}
 
 
@@ -454,3 +470,89 @@ def test_every_criterion_ranks_what_no_layer_reads(kind: str) -> None:
     }[kind]()
     criterion = Ranked(network, structure, ranking, grams if kind == "reconstruction" else None)
     prune(criterion, structure, criterion.plan({"rnn": 3}), check=True)
+
+
+def test_buffers_are_narrowed_with_what_they_filter_and_are_no_channels_of_their_own() -> None:
+    class Blurred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("waves", torch.randn(9, 3, 3, 3))
+            self.register_buffer("blur", torch.full((16, 1, 3, 3), 1 / 9))
+            self.register_buffer("mix", torch.randn(6, 16))
+            self.conv, self.next, self.head = nn.Conv2d(9, 16, 3), nn.Conv2d(6, 12, 1), nn.Linear(12, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(F.conv2d(x, self.waves).abs()).relu()
+            x = F.conv2d(x, self.blur, padding=1, groups=16)  # A number that is right for all channels alone.
+            x = F.conv2d(x, self.blur[: x.shape[1]], None, 1, 1, 1, x.shape[1])
+            return self.head(self.next((x.movedim(1, -1) @ self.mix.T).movedim(-1, 1)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    assert proven(Blurred(), (3, 8, 8)) == {"conv": 16, "next": 12}
+    structure = found(Blurred(), (3, 8, 8))
+    assert structure.frozen["waves"] == "waves is a buffer, whose values are given and not trained"
+    # Rows of layers alone are neurons: sixteen and twelve channels, and the inputs.
+    assert structure.neurons(Blurred()) == 16 + 12 + structure.inputs
+    assert set(rankings.l1(Blurred(), structure).order) == {"conv", "next"}
+
+
+class Standardised(nn.Conv2d):
+    """With weights of mean 0 and spread 1 for each filter (Qiao et al. 2019)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        weight = weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+def test_weights_that_are_standardised() -> None:
+    layers = (Standardised(3, 16, 3), nn.GroupNorm(4, 16), nn.Sigmoid(), Standardised(16, 24, 3))
+    assert proven(wrapped(*layers), (3, 8, 8)) == {"0": 4, "3": 24}
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda x: F.pad(x, (1, 1, 1, 1), "reflect"),
+        lambda x: F.pad(x, (1, 1, 1, 1), "replicate"),
+        lambda x: F.pad(x, (1, 1, 1, 1), "circular"),
+        lambda x: torch.rot90(x, 1, (2, 3)) + x.sort(2).values + x.cumsum(3) + torch.fft.rfft2(x).abs().mean(),
+        lambda x: F.grid_sample(x, torch.full((len(x), 4, 4, 2), 0.1), align_corners=False),
+        lambda x: F.interpolate(x, size=3, mode="bilinear", antialias=True),
+        lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
+        lambda x: x * x.flatten(2).topk(3, dim=2).values.mean(2)[..., None, None],
+        lambda x: x - x.flatten(2).median(2).values[..., None, None],
+        lambda x: x.gather(2, x.argmax(2, keepdim=True)) + x.unfold(2, 3, 1).mean((2, 4))[:, :, None],
+        lambda x: torch.zeros_like(x).scatter_add(2, torch.zeros(x.shape, dtype=torch.int64), x),
+        lambda x: x.tril() + x.diagonal(dim1=2, dim2=3)[..., None] + x.prod(2, keepdim=True),
+        lambda x: x * (x > 0.5).any(1, keepdim=True) + F.logsigmoid(x) + F.rrelu(x),
+        lambda x: x * torch.einsum("nc,nc->n", x.mean((2, 3)), x.amax((2, 3)))[:, None, None, None],
+        lambda x: x + x.new_full((len(x), 16, 6, 6), 0.5) + torch.full((16, 1, 1), 0.1),
+    ],
+)
+def test_what_runs_beside_channels_leaves_them_alone(do: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    assert proven(Body(do), (3, 8, 8)) == {"conv": 16, "next": 12}
+
+
+def test_a_place_that_is_written_to() -> None:
+    def written(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, :, 0] = 0
+        x[:, :, :, 1] = x[:, :, :, 2]
+        return x
+
+    assert proven(Body(written), (3, 8, 8)) == {"conv": 16, "next": 12}
+
+
+def test_channels_that_are_shuffled() -> None:
+    assert proven(Body(lambda x: F.channel_shuffle(x, 4)), (3, 8, 8)) == {"conv": 4, "next": 12}
+
+
+def test_neighbourhoods_that_are_unfolded_and_folded() -> None:
+    def unfolded(x: Tensor) -> Tensor:
+        places = F.unfold(x, 3, padding=1).view(-1, 16, 9, 36)
+        return (places * places.softmax(2)).sum(2).view(-1, 16, 6, 6)
+
+    assert proven(Body(unfolded), (3, 8, 8)) == {"conv": 16, "next": 12}
+    assert proven(Body(lambda x: F.fold(F.unfold(x, 2), 6, 2)), (3, 8, 8)) == {"conv": 16, "next": 12}

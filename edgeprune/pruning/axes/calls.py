@@ -61,6 +61,8 @@ class Recorder(TorchFunctionMode):
         if (function := _FUNCTIONS.get(func)) is None:
             return out
         where = self._places.now(function)
+        if function == "convolve" and _groups(args, kwargs or {}) != args[0].shape[1]:
+            return out
         made = [each for each in tree_leaves(out) if isinstance(each, Tensor)]
         for each in made if function in ("zeros", "expand") else ():
             # What was asked for in some size follows what it meets, and is asked for in that size.
@@ -297,6 +299,18 @@ def _attention(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Argu
     return args, kwargs
 
 
+def _groups(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    groups: int = args[6] if len(args) > 6 else kwargs.get("groups", 1)
+    return groups
+
+
+def _convolve(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
+    if (left := change.before[1]) is None:
+        return args, kwargs
+    # A filter for each channel, as many as there are.
+    return (args, kwargs | {"groups": _count(left)}) if len(args) < 7 else ([*args[:6], _count(left)], kwargs)
+
+
 def _scale(change: Change, args: list[Any], kwargs: dict[str, Any]) -> _Arguments:
     factor = change.call.factor
     return args if factor is None else [args[0], factor, *args[2:]], kwargs
@@ -306,7 +320,11 @@ _FUNCTIONS: Mapping[Any, str] = {
     **dict.fromkeys((Tensor.view, Tensor.reshape, torch.reshape), "view"),
     Tensor.expand: "expand",
     **dict.fromkeys(
-        (torch.zeros, torch.ones, torch.empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_empty), "zeros"
+        (
+            *(torch.zeros, torch.ones, torch.empty, torch.full),
+            *(Tensor.new_zeros, Tensor.new_ones, Tensor.new_empty, Tensor.new_full),
+        ),
+        "zeros",
     ),
     **dict.fromkeys((Tensor.unflatten, torch.unflatten), "unflatten"),
     **dict.fromkeys((Tensor.split, torch.split, Tensor.split_with_sizes), "split"),
@@ -314,6 +332,7 @@ _FUNCTIONS: Mapping[Any, str] = {
     F.pad: "pad",
     Tensor.__getitem__: "item",
     F.scaled_dot_product_attention: "attention",
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), "convolve"),
     # Scales worked out from a width.
     **dict.fromkeys(
         (
@@ -333,5 +352,6 @@ _CORRECT: Mapping[str, Callable[[Change, list[Any], dict[str, Any]], _Arguments]
     "pad": _pad,
     "item": _item,
     "attention": _attention,
+    "convolve": _convolve,
     "scale": _scale,
 }

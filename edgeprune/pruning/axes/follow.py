@@ -21,7 +21,7 @@ from edgeprune.models.inputs import Inputs, ask
 from edgeprune.pruning.axes.calls import Recorder
 from edgeprune.pruning.axes.labels import RIGID, Axis, Labelled, Numbers, Side, among
 from edgeprune.pruning.axes.layers import LAYERS
-from edgeprune.pruning.axes.reductions import REDUCTIONS, over
+from edgeprune.pruning.axes.reductions import AGAIN, REDUCTIONS, over
 from edgeprune.pruning.axes.shapes import SHAPES
 from edgeprune.pruning.axes.tracker import Rule, Tracker
 
@@ -99,8 +99,38 @@ class _Narrowed(Tracker):  # type: ignore[no-untyped-call]
     def follow(self, func: Any, out: Any, args: Any, kwargs: Any) -> None:
         """Pass labels on, and put right what looked at too much."""
         super().follow(func, out, args, kwargs)
-        if (again := _AGAIN.get(func._schema.name.split("::")[1])) is not None:
-            again(self, out, *args, **kwargs)
+        name = func._schema.name.split("::")[1]
+        if (norm := _NORMS.get(name)) is not None:
+            norm(self, out, *args, **kwargs)
+        elif name in AGAIN:
+            self._reduce_again(func, out, args, kwargs)
+        elif name in _READERS:
+            self._read_again(func, out, args)
+
+    def _read_again(self, func: Any, out: Tensor, args: Any) -> None:
+        """What reads channels that are gone reads nothing, though it is no weight that was set to zero: one that was
+        worked out, and has a mean of zero; keys, by queries."""
+        place, axis = _READERS[func._schema.name.split("::")[1]]
+        if func._schema.name == "aten::convolution" and args[6]:
+            axis = 0
+        weight = args[place]
+        if (left := self.left(self.of(weight)[axis])) is None:
+            return
+        rest = torch.zeros_like(weight).index_copy_(axis, left, weight.index_select(axis, left))
+        if not torch.equal(rest, weight):
+            out.copy_(func(*args[:place], rest, *args[place + 1 :]))
+
+    def _reduce_again(self, func: Any, out: Any, args: Any, kwargs: Any) -> None:
+        """What is reduced is what is left, along every axis that goes."""
+        given = dict(zip((each.name for each in func._schema.arguments), args, strict=False))
+        x, dims = args[0], given.get("dim")
+        left = {dim: places for dim in over(x, dims) if (places := self.left(self.of(x)[dim])) is not None}
+        if not left:
+            return
+        for dim, places in left.items():
+            x = x.index_select(dim, places)
+        for whole, part in zip(tree_leaves(out), tree_leaves(func(x, *args[1:], **kwargs)), strict=True):
+            whole.copy_(part)
 
     def left(self, axis: Axis) -> Tensor | None:
         """Places that are not gone; None where all are left."""
@@ -126,10 +156,8 @@ def _group_norm(
         out[0].zero_()[:, left] = torch.native_group_norm(x[:, left], w, b, n, len(left), hw, 1, eps)[0]
 
 
-def _mean(t: _Narrowed, out: Any, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> None:
-    for dim in over(x, dims):
-        if (left := t.left(t.of(x)[dim])) is not None:
-            out.copy_(x.index_select(dim, left).mean(over(x, dims), keepdim))
-
-
-_AGAIN: Mapping[str, Any] = {"native_layer_norm": _layer_norm, "native_group_norm": _group_norm, "mean": _mean}
+#: Where the second factor of a product stands among its arguments, and its axis that is summed over.
+_READERS: Mapping[str, tuple[int, int]] = {
+    **{"convolution": (1, 1), "mm": (1, 0), "addmm": (2, 0), "bmm": (1, 1), "baddbmm": (2, 1)}
+}
+_NORMS: Mapping[str, Any] = {"native_layer_norm": _layer_norm, "native_group_norm": _group_norm}

@@ -14,6 +14,7 @@ from edgeprune.pruning.axes.tracker import Rule, Tracker
 
 _READS = "it reads what stays"
 _MEETS = "it meets what stays"
+_POOL, _RESIZE = "a pool", "an interpolation"
 
 
 def _convolution(
@@ -95,6 +96,8 @@ def _contract(t: Tracker, a: Tensor, b: Tensor) -> None:
         t.role(makes, "makes")
     if not weights:
         t.contracted(one)
+        # What is gone is no summand: the twin sees to that.
+        t.looks_at_all |= one is not None
 
 
 def _is_weight(t: Tracker, tensor: Tensor) -> bool:
@@ -158,13 +161,13 @@ def _group_norm(
 # Pools, and what else looks at places of an image
 
 
-def _over(last: int) -> Rule:
-    """The last axes are run over."""
+def _over(last: int, what: str) -> Rule:
+    """The last axes are run over by `what`."""
 
     def rule(t: Tracker, out: Any, x: Tensor, *_: Any, **__: Any) -> None:
         axes = list(t.of(x))
         for place in range(x.ndim - last, x.ndim):
-            t.hold(axes[place], t.here("a pool runs over it"))
+            t.hold(axes[place], t.here(f"{what} runs over it"))
             axes[place] = None
         for each in tree_leaves(out):
             if isinstance(each, Tensor) and each.ndim == x.ndim:
@@ -190,12 +193,16 @@ LAYERS: Mapping[str, Rule] = {
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
     **{
-        f"{kind}{last}d{more}": _over(last)
+        f"{kind}{last}d{more}": _over(last, what)
         for last in (1, 2, 3)
-        for kind, more in (
-            *((kind, "") for kind in ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool")),
-            *(("max_pool", "_with_indices"), ("upsample_nearest", ""), ("upsample_nearest_exact", "")),
-            *(("upsample_linear", ""), ("upsample_bilinear", ""), ("upsample_trilinear", ""), ("upsample_bicubic", "")),
+        for kind, what, more in (
+            *((kind, _POOL, "") for kind in ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool")),
+            *(("max_pool", _POOL, "_with_indices"), ("max_unpool", _POOL, "")),
+            *((f"{kind}_pad", "padding", "") for kind in ("reflection", "replication")),
+            *((f"upsample_{kind}", _RESIZE, "") for kind in ("nearest", "nearest_exact", "linear", "trilinear")),
+            *((f"upsample_{kind}", _RESIZE, more) for kind in ("bilinear", "bicubic") for more in ("", "_aa")),
         )
     },
+    "grid_sampler_2d": _over(2, _RESIZE),
+    "grid_sampler_3d": _over(3, _RESIZE),
 }

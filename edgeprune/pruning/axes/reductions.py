@@ -19,15 +19,15 @@ def over(x: Tensor, dims: Any) -> list[int]:
     return [each % x.ndim for each in ([dims] if isinstance(dims, int) else dims)]
 
 
-def _reduce(t: Tracker, out: Any, x: Tensor, dims: Any, keepdim: bool, why: str) -> None:
+def _reduce(t: Tracker, out: Any, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> None:
     gone = over(x, dims)
     axes: list[Axis] = []
     for place, axis in enumerate(t.of(x)):
         if place not in gone:
             axes.append(axis)
             continue
-        if why:
-            t.hold(axis, t.here(why))
+        # With fewer channels it is that of those that are left: the twin sees them alone.
+        t.looks_at_all |= axis is not None
         if keepdim:
             axes.append(None)
     for each in tree_leaves(out):
@@ -35,25 +35,28 @@ def _reduce(t: Tracker, out: Any, x: Tensor, dims: Any, keepdim: bool, why: str)
             t.set(each, axes)
 
 
-def _mean(t: Tracker, out: Any, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> None:
-    labelled = [dim for dim in over(x, dims) if t.of(x)[dim] is not None]
-    t.looks_at_all |= bool(labelled)
-    _reduce(
-        t,
-        out,
-        x,
-        dims,
-        keepdim,
-        "a mean over two axes that could be narrowed is not followed" if len(labelled) > 1 else "",
-    )
-
-
 def _sum(t: Tracker, out: Any, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> None:
-    _reduce(t, out, x, dims, keepdim, "a sum over channels is not followed")
+    for dim in over(x, dims):
+        t.contracted(t.of(x)[dim])
+    _reduce(t, out, x, dims, keepdim)
 
 
-def _extreme(t: Tracker, out: Any, x: Tensor, dims: Any = None, keepdim: bool = False, *_: Any, **__: Any) -> None:
-    _reduce(t, out, x, dims, keepdim, "a maximum or a spread over channels needs all of them")
+def _spread(
+    t: Tracker, out: Any, x: Tensor, dims: Any = None, _unbiased: bool = True, keepdim: bool = False, **_: Any
+) -> None:
+    _reduce(t, out, x, dims, keepdim)
+
+
+def _norm(
+    t: Tracker, out: Any, x: Tensor, _order: float = 2, dims: Any = None, keepdim: bool = False, **_: Any
+) -> None:
+    _reduce(t, out, x, dims, keepdim)
+
+
+def _place(t: Tracker, out: Any, x: Tensor, dims: Any = None, keepdim: bool = False, **_: Any) -> None:
+    for dim in over(x, dims):
+        t.hold(t.of(x)[dim], t.here("the place of a channel among all of them is asked for"))
+    _reduce(t, out, x, dims, keepdim)
 
 
 def _softmax(t: Tracker, out: Any, x: Tensor, dim: int, *_: Any) -> None:
@@ -62,24 +65,19 @@ def _softmax(t: Tracker, out: Any, x: Tensor, dim: int, *_: Any) -> None:
     t.set(out, t.of(x))
 
 
-def _running(t: Tracker, out: Any, x: Tensor, dim: int, **_: Any) -> None:
-    t.hold(t.of(x)[dim], t.here("a running sum over channels needs all of them"))
-    t.set(out, t.of(x))
-
-
-def _vector_norm(
-    t: Tracker, out: Any, x: Tensor, _order: float = 2, dims: Any = None, keepdim: bool = False, **_: Any
-) -> None:
-    _extreme(t, out, x, dims, keepdim)
-
+#: Reductions that the twin carries out again with what is left.
+AGAIN: Mapping[str, Rule] = {
+    **dict.fromkeys(("mean", "amax", "amin", "max", "min", "logsumexp", "median", "prod", "any", "all"), _reduce),
+    **dict.fromkeys(("var", "std", "var_mean", "std_mean"), _spread),
+    "sum": _sum,
+    "linalg_vector_norm": _norm,
+}
 
 REDUCTIONS: Mapping[str, Rule] = {
-    "mean": _mean,
-    "sum": _sum,
-    **dict.fromkeys(("amax", "amin", "max", "min", "var", "std", "argmax", "logsumexp"), _extreme),
-    "linalg_vector_norm": _vector_norm,
+    **AGAIN,
+    "argmax": _place,
+    "argmin": _place,
     "softmax": _softmax,
     "log_softmax": _softmax,
     "safe_softmax": _softmax,
-    "cumsum": _running,
 }

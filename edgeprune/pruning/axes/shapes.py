@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -277,7 +278,86 @@ def blocks(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[tuple[li
         yield source, target
 
 
+def _along(name: str, number: int = 0, *, more: int = 0) -> Rule:
+    """The operation `name` runs along axes that the argument `number` behind the tensor tells, and leaves the others as
+    they are; `more` axes come behind them."""
+
+    def rule(t: Tracker, out: Any, x: Tensor, *given: Any, dim: Any = -1, **_: Any) -> None:
+        dims = given[number] if len(given) > number else dim
+        along = {each % x.ndim for each in ([dims] if isinstance(dims, int) else dims)}
+        axes = list(t.of(x))
+        for place in along:
+            t.hold(axes[place], t.here(f"the operation {name} runs along channels and needs all of them"))
+            axes[place] = None
+        for other in (each for each in given if isinstance(each, Tensor) and each.ndim == x.ndim):
+            for place in set(range(x.ndim)) - along:
+                if other.shape[place] == x.shape[place]:
+                    axes[place] = t.same(axes[place], t.of(other)[place], t.here("it meets what stays"))
+        for each in tree_leaves(out):
+            if all(each.shape[place] == x.shape[place] for place in set(range(x.ndim)) - along):
+                t.set(each, [*axes, *[None] * more])
+            else:
+                for axis in axes:
+                    t.hold(axis, t.here(_PICKED))
+
+    return rule
+
+
+def _diagonal(t: Tracker, out: Tensor, x: Tensor, _offset: int = 0, one: int = 0, two: int = 1) -> None:
+    axes = list(t.of(x))
+    for place in sorted((one % x.ndim, two % x.ndim), reverse=True):
+        t.hold(axes.pop(place), t.here(_PICKED))
+    t.set(out, [*axes, None])
+
+
+def _triangle(t: Tracker, out: Tensor, x: Tensor, *_: Any) -> None:
+    for axis in t.of(x)[-2:]:
+        t.hold(axis, t.here(_PICKED))
+    t.set(out, [*t.of(x)[:-2], None, None])
+
+
+def _shuffle(t: Tracker, out: Tensor, x: Tensor, groups: int) -> None:
+    axes = list(t.of(x))
+    if (axis := axes[1]) is not None:
+        axes[1] = np.repeat(t.alike(axis.reshape(groups, -1)), groups)
+    t.set(out, axes)
+
+
+def _fresh(t: Tracker, out: Tensor, *_: Any, **__: Any) -> None:
+    """What will be written into follows what is written."""
+    t.set(out, [t.fresh(size) for size in out.shape])
+
+
+def _unfold(t: Tracker, out: Tensor, x: Tensor, kernel: Sequence[int], *_: Any) -> None:
+    """(N, C, H, W) to (N, C * places of the kernel, L)."""
+    for axis in t.of(x)[2:]:
+        t.hold(axis, t.here("a kernel runs over it"))
+    channels = t.of(x)[1]
+    t.set(out, [t.of(x)[0], None if channels is None else np.repeat(channels, math.prod(kernel)), None])
+
+
+def _fold(t: Tracker, out: Tensor, x: Tensor, _size: Any, kernel: Sequence[int], *_: Any) -> None:
+    axis = t.of(x)[1]
+    channels = None if axis is None else t.alike(axis.reshape(-1, math.prod(kernel)).T)
+    t.set(out, [t.of(x)[0], channels, *[None] * (out.ndim - 2)])
+
+
 SHAPES: Mapping[str, Rule] = {
+    **{
+        name: _along(name)
+        for name in (
+            *("sort", "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "fft_r2c", "fft_c2c", "fft_c2r"),
+            *("gather", "scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy"),
+        )
+    },
+    "topk": _along("topk", 1),
+    "rot90": _along("rot90", 1),
+    "unfold": _along("unfold", more=1),
+    "diagonal": _diagonal,
+    **dict.fromkeys(("tril", "triu"), _triangle),
+    "channel_shuffle": _shuffle,
+    "im2col": _unfold,
+    "col2im": _fold,
     "as_strided": _as_strided,
     "permute": _permute,
     "t": _t,
@@ -302,17 +382,19 @@ SHAPES: Mapping[str, Rule] = {
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "chunk", "unsafe_chunk"), _split),
     **dict.fromkeys(("view", "unsafe_view", "reshape", "reshape_alias", "flatten", "view_as"), _view),
     "copy": _copy,
+    "new_empty": _fresh,
     **dict.fromkeys(
         (
             *("clone", "detach", "alias", "contiguous", "lift_fresh", "to_copy", "native_dropout", "dropout"),
-            *("hardswish", "hardsigmoid", "gelu", "silu"),
+            *("hardswish", "hardsigmoid", "gelu", "silu", "rrelu_with_noise"),
+            *("log_sigmoid_forward", "fill", "bucketize"),
         ),
         _keep,
     ),
     **dict.fromkeys(
         (
             *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
-            *("new_zeros", "new_ones", "new_full", "new_empty"),
+            *("new_zeros", "new_ones", "new_full"),
         ),
         _free,
     ),

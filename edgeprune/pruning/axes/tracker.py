@@ -212,7 +212,8 @@ class Tracker(TorchDispatchMode):
                 self.set(each, [np.full(size, FREE) for size in each.shape])
         elif torch.Tag.pointwise in func.tags and rule is None:
             self.pointwise(tensors, _tensors(out))
-        elif not any(axis is not None for each in tensors for axis in self.of(each)):
+        elif name != "expand" and not any(axis is not None for each in tensors for axis in self.of(each)):
+            # One place that is repeated follows what it meets, whatever made it.
             pass
         elif rule is None:
             self._unfollowed(name, tensors)
