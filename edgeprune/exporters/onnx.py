@@ -58,7 +58,10 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
         raise ExportError("cannot export to ONNX: the example batch has fewer than 2 images", "give 2 or more")
     given = tensors_of(mapped(cast(example, torch.float32), lambda x: x.detach().cpu()))
     names = output_names(network, example, given)
-    with converting("cannot export to ONNX"), operators_known(), torch.no_grad():
+    # An optional package orders products of three and more factors by their sizes, which makes a number of the batch;
+    # without it torch goes from left to right.
+    ordered = torch.backends.opt_einsum.flags(enabled=False)
+    with converting("cannot export to ONNX"), operators_known(), ordered, torch.no_grad():
         program = torch.onnx.export(
             network.cpu().float(),
             given,

@@ -2,7 +2,8 @@
 
 `x * gate.expand_as(x)`, as squeeze-and-excitation is often written, repeats what a product repeats by itself; a maximum
 over everything is asked for as an adaptive pool. Both are refused by litert-torch 0.10, which also forgets the shape of
-what is expanded between convolutions, and answers something else.
+what is expanded between convolutions, and answers something else. Tables that a forward works out of nothing but
+numbers (`torch.arange`, `torch.eye`) it makes of operations that no runtime knows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, Node
+from torch._ops import OpOverload
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_arg
 
 _ATEN = torch.ops.aten
 _EXPAND = (_ATEN.expand.default, _ATEN.expand_as.default)
@@ -21,7 +24,19 @@ _BROADCASTING = (
     _ATEN.mul.Tensor, _ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.div.Tensor, _ATEN.maximum.default,
     _ATEN.minimum.default, _ATEN.mul_.Tensor, _ATEN.add_.Tensor,
 )  # fmt: skip
-_POOL = _ATEN.adaptive_max_pool2d.default
+#: Adaptive pools of a maximum, with the pool of windows that they come to.
+_POOLS = {
+    _ATEN.adaptive_max_pool1d.default: _ATEN.max_pool1d.default,
+    _ATEN.adaptive_max_pool2d.default: _ATEN.max_pool2d.default,
+}
+#: Convolutions whose padding is a word, and the same with numbers.
+_PADDED = {
+    _ATEN.conv1d.padding: _ATEN.conv1d.default,
+    _ATEN.conv2d.padding: _ATEN.conv2d.default,
+    _ATEN.conv3d.padding: _ATEN.conv3d.default,
+}
+#: Values of a tensor that is worked out before the conversion, at most.
+_LARGEST = 1 << 20
 
 
 def simplified(network: nn.Module, given: tuple[Tensor, ...]) -> nn.Module | None:
@@ -32,12 +47,41 @@ def simplified(network: nn.Module, given: tuple[Tensor, ...]) -> nn.Module | Non
     program = torch.export.export(network, given)
     module = program.module()
     graph: Graph = module.graph
-    changed = [_without(graph, node) for node in list(graph.nodes)]
+    changed = _fold_constants(module)
+    graph.eliminate_dead_code()
+    changed += [_without(graph, node) for node in list(graph.nodes)]
     if not any(changed):
         return None
     graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def _fold_constants(module: GraphModule) -> list[bool]:
+    """Put what follows from numbers alone into buffers; for each such tensor True."""
+    known: dict[Node, Tensor] = {}
+    for node in module.graph.nodes:
+        if not isinstance(node.target, OpOverload) or torch.Tag.nondeterministic_seeded in node.target.tags:
+            continue
+        if node.target._schema.is_mutable and any(each in known for each in node.all_input_nodes):
+            # A table that is written into, under whatever name.
+            return []
+        made = node.meta.get("val")
+        if (
+            isinstance(made, Tensor)
+            and made.numel() <= _LARGEST
+            and all(each in known for each in node.all_input_nodes)
+        ):
+            args, kwargs = map_arg((node.args, node.kwargs), lambda each: known[each].clone())
+            known[node] = node.target(*args, **kwargs)
+    folded = [node for node in known if any(user not in known for user in node.users)]
+    for number, node in enumerate(folded):
+        module.register_buffer(f"_constant_{number}", known[node].contiguous())
+        with module.graph.inserting_before(node):
+            constant = module.graph.get_attr(f"_constant_{number}")
+        constant.meta["val"] = known[node]
+        node.replace_all_uses_with(constant)
+    return [True for _ in folded]
 
 
 def _without(graph: Graph, node: Node) -> bool:
@@ -50,14 +94,36 @@ def _without(graph: Graph, node: Node) -> bool:
             zeros = graph.call_function(_ATEN.zeros.default, (list(node.meta["val"].shape),))
             node.replace_all_uses_with(graph.call_function(_ATEN.add.Tensor, (node.args[0], zeros)))
         return True
-    if node.target is _POOL and list(_sizes(node)) == [1, 1] and all(_first(user) for user in node.users):
+    if node.target in _POOLS and (kernel := _kernel(node)) is not None and all(_first(user) for user in node.users):
         with graph.inserting_before(node):
-            highest = graph.call_function(_ATEN.amax.default, (node.args[0], [-2, -1], True))
+            if set(_sizes(node)) == {1}:
+                over = list(range(-len(kernel), 0))
+                highest = graph.call_function(_ATEN.amax.default, (node.args[0], over, True))
+            else:
+                highest = graph.call_function(_POOLS[node.target], (node.args[0], kernel, kernel))
         for user in list(node.users):
             user.replace_all_uses_with(highest)
             graph.erase_node(user)
         return True
+    if node.target in _PADDED and node.args[4:5] == ("same",):
+        _pad_before(graph, node)
+        return True
     return False
+
+
+def _pad_before(graph: Graph, node: Node) -> None:
+    """Padding of a convolution by a word, in numbers."""
+    assert isinstance(node.target, OpOverload)
+    x, weight, bias, stride, _, *more = node.args
+    dilation = (more or [[1]])[0]
+    sizes = weight.meta["val"].shape[2:]  # type: ignore[union-attr]
+    steps = list(dilation) * (1 if len(dilation) == len(sizes) else len(sizes))  # type: ignore[arg-type]
+    sides = [(total // 2, total - total // 2) for total in (d * (k - 1) for d, k in zip(steps, sizes, strict=True))]
+    with graph.inserting_before(node):
+        pad = [each for side in reversed(sides) for each in side]
+        padded = graph.call_function(_ATEN.constant_pad_nd.default, (x, pad))
+        args = (padded, weight, bias, stride, [0] * len(sizes), *more)
+        node.replace_all_uses_with(graph.call_function(_PADDED[node.target], args))
 
 
 def _repeats(user: Node, expanded: Node) -> bool:
@@ -70,7 +136,15 @@ def _repeats(user: Node, expanded: Node) -> bool:
 
 
 def _sizes(pool: Node) -> Any:
-    return pool.args[1] if isinstance(pool.args[1], list | tuple) else [pool.args[1]] * 2
+    return pool.args[1] if isinstance(pool.args[1], list | tuple) else [pool.args[1]]
+
+
+def _kernel(pool: Node) -> list[int] | None:
+    """That of a pool with windows of one size that do not overlap; None where they would."""
+    sizes = _sizes(pool)
+    given = pool.args[0].meta["val"].shape[-len(sizes) :]  # type: ignore[union-attr]
+    windows = [divmod(own, size) for own, size in zip(given, sizes, strict=True)]
+    return None if any(rest for _, rest in windows) else [whole for whole, _ in windows]
 
 
 def _first(user: Node) -> bool:

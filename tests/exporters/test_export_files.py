@@ -79,6 +79,19 @@ def test_onnx_batch_is_dynamic(tmp_path: Path) -> None:
         np.testing.assert_allclose(logits, network(x).detach().numpy(), atol=1e-5)
 
 
+class _Contracted(nn.Module):
+    """Three factors in one product, as attention without softmax has them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.view(x.shape[0], 4, 5)
+        return torch.einsum("nij,njk,nk->ni", x, x.transpose(1, 2), x.sum(2))
+
+
+def test_the_batch_of_a_product_of_three_is_dynamic(tmp_path: Path) -> None:
+    artifact = EXPORTERS["onnx"].export(_Contracted().eval(), images(2, 20), tmp_path / "net.onnx", {})
+    assert check_parity(_Contracted(), artifact, images(5, 20).numpy()).max_abs < 1e-5
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_exports_are_deterministic_and_tell_no_paths(format: Format, tmp_path: Path, exported) -> None:
     artifact = EXPORTERS[format].export(again(), images(2, 20), tmp_path / f"net.{format}", METADATA)
@@ -307,6 +320,44 @@ def test_gates_that_are_expanded_and_pools_of_a_maximum(how: str, tmp_path: Path
     torch.manual_seed(0)
     net, x = _Gated(how).eval(), torch.randn(5, 1, 12, 12)
     file = EXPORTERS["tflite"].export(net, x, tmp_path / "gated.tflite", {})
+    assert check_parity(net, file, x.numpy()).max_abs < 1e-5
+
+
+class _Tables(nn.Module):
+    """What a forward works out of numbers alone: places of an image (CoordConv), a unit matrix (PointNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 4, 3), nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, _, h, w = x.shape
+        rows = torch.linspace(-1, 1, h).view(1, 1, h, 1).expand(n, 1, h, w)
+        columns = torch.arange(w).float().expand(n, 1, h, w) / w
+        x = F.adaptive_max_pool2d(self.conv(torch.cat([x, rows, columns], 1)), 4).flatten(2)
+        x = F.adaptive_max_pool1d(x, 8) + F.adaptive_max_pool1d(x, 1)
+        return self.out((x @ x.transpose(1, 2) + torch.eye(4)).flatten(1))
+
+
+def test_tables_and_pools_with_windows_of_one_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = _Tables().eval(), torch.randn(5, 1, 10, 10)
+    file = EXPORTERS["tflite"].export(net, x, tmp_path / "tables.tflite", {})
+    assert check_parity(net, file, x.numpy()).max_abs < 1e-5
+
+
+def test_a_pool_with_windows_that_overlap_is_named(tmp_path: Path) -> None:
+    pool = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveMaxPool2d(3)).eval()
+    with pytest.raises(ExportError, match=r"aten\.adaptive_max_pool2d"):
+        EXPORTERS["tflite"].export(pool, torch.randn(2, 1, 12, 12), tmp_path / "pool.tflite", {})
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv1d(3, 4, 8, padding="same", dilation=2), nn.Conv2d(3, 4, (4, 3), padding="same", bias=False)]
+)
+def test_padding_by_a_word_that_is_not_the_same_on_both_sides(layer: nn.Module, tmp_path: Path) -> None:
+    net, x = nn.Sequential(layer, nn.ReLU()).eval(), torch.randn(2, 3, 20, *([9] if layer.weight.ndim == 4 else []))
+    file = EXPORTERS["tflite"].export(net, x, tmp_path / "padded.tflite", {})
     assert check_parity(net, file, x.numpy()).max_abs < 1e-5
 
 
