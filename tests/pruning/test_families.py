@@ -17,6 +17,10 @@ from edgeprune.pruning.surgery import cut
 DEAR = {
     # Its norm looks at neighbouring channels: the first convolution stays.
     "alexnet_lrn": 0.95,
+    # Its waves are a buffer.
+    "mel": 0.7,
+    # What makes its kernels stays: a quarter of the channels each share one.
+    "involution": 0.46,
     # One group, half of which is left.
     "fasttext_mean": 0.55,
 }
