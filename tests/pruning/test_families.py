@@ -23,6 +23,7 @@ DEAR = {
     "involution": 0.46,
     # One group, half of which is left.
     "fasttext_mean": 0.55,
+    "graphattention": 0.5,
 }
 
 
