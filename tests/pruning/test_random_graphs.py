@@ -136,7 +136,51 @@ class Padded(nn.Module):
         return self.two(F.relu(x + self.one(x)))
 
 
-BLOCKS = (Residual, Concatenated, Split, Chunked, Grouped, Depthwise, Normed, Excited, Heads, Padded)
+class Reduced(nn.Module):
+    """The largest, the spread and the sum over channels."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(width, inner, 1), nn.Conv2d(inner, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.one(x)
+        gate = torch.sigmoid(y.amax(1, keepdim=True) - y.var(1, correction=0, keepdim=True))
+        return x * gate + self.two(y / ((y * y).sum(1, keepdim=True) + 1))
+
+
+class Around(nn.Module):
+    """A filter in a buffer over what is padded by reflection, and neighbourhoods."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.register_buffer("blur", torch.rand(width, 1, 3, 3))
+        self.inner, self.one = inner, nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        y = F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), self.blur, groups=x.shape[1])
+        side = 2 * self.inner - 1
+        near = F.unfold(y, side, padding=side // 2).view(n, -1, side * side, h * w)
+        return x + self.one((near * near.softmax(2)).mean(2).view(n, -1, h, w))
+
+
+class Standardised(nn.Module):
+    """Kernels whose mean is taken away, behind channels that are not zero where their weights are."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(width, inner, 3, padding=1), nn.Conv2d(inner, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.two.weight - self.two.weight.mean((1, 2, 3), keepdim=True)
+        return x + F.conv2d(torch.sigmoid(self.one(x)), weight / weight.std((1, 2, 3), keepdim=True), padding=1)
+
+
+BLOCKS = (
+    *(Residual, Concatenated, Split, Chunked, Grouped, Depthwise, Normed, Excited, Heads, Padded),
+    *(Reduced, Around, Standardised),
+)
 
 
 @st.composite
