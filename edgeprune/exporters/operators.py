@@ -13,6 +13,9 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 #: By what is registered, and for which opset.
 _REGISTRIES: dict[Any, Any] = {}
@@ -29,6 +32,26 @@ def operators_known() -> Iterator[None]:
         patch.object(listing, "_materialize_cpp_cia_ops", _once(listing._materialize_cpp_cia_ops)),
     ):
         yield
+
+
+class FourAxes(TorchFunctionMode):
+    """Attention over sequences without an axis of heads, or with several, which torch's ONNX exporter refuses."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention or len(args) < 3 or args[0].ndim in (2, 4):
+            return func(*args, **kwargs)
+        (query, key, value, *rest), lead = args, args[0].shape[:-2]
+        mask = rest.pop(0) if rest else kwargs.pop("attn_mask", None)
+        if mask is not None and mask.ndim > 2:
+            mask = _four(mask.expand(*lead, *mask.shape[-2:]))
+        out = func(_four(query), _four(key), _four(value), mask, *rest, **kwargs)
+        return out.reshape(*lead, *out.shape[-2:])
+
+
+def _four(x: Tensor) -> Tensor:
+    """(batch, ..., length, width) with one axis between the batch and the sequence."""
+    return x.unsqueeze(1) if x.ndim == 3 else x.flatten(1, -3)
 
 
 def _remembered(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,13 +3,14 @@
 `x * gate.expand_as(x)`, as squeeze-and-excitation is often written, repeats what a product repeats by itself; a maximum
 over everything is asked for as an adaptive pool. Both are refused by litert-torch 0.10, which also forgets the shape of
 what is expanded between convolutions, and answers something else. Tables that a forward works out of nothing but
-numbers (`torch.arange`, `torch.eye`) it makes of operations that no runtime knows.
+numbers (`torch.arange`, `torch.eye`) it makes of operations that no runtime knows, and transposed convolutions whose
+padding is not half of what kernel and stride make (3, stride 2, padding 1) it takes for malformed.
 """
 
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,12 @@ _POOLS = {
     _ATEN.adaptive_max_pool1d.default: _ATEN.max_pool1d.default,
     _ATEN.adaptive_max_pool2d.default: _ATEN.max_pool2d.default,
 }
+_TRANSPOSED = (
+    _ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input, _ATEN.conv_transpose3d.input,
+)  # fmt: skip
+_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_DEFAULTS = {"padding": 0, "output_padding": 0, "stride": 1, "dilation": 1}
+_REPEAT = (_ATEN.repeat.default, _ATEN.tile.default)
 #: Convolutions whose padding is a word, and the same with numbers.
 _PADDED = {
     _ATEN.conv1d.padding: _ATEN.conv1d.default,
@@ -105,10 +112,54 @@ def _without(graph: Graph, node: Node) -> bool:
             user.replace_all_uses_with(highest)
             graph.erase_node(user)
         return True
+    if node.target in _TRANSPOSED:
+        return _cut_behind(graph, node)
+    if node.target in _REPEAT:
+        _repeat(graph, node)
+        return True
     if node.target in _PADDED and node.args[4:5] == ("same",):
         _pad_before(graph, node)
         return True
     return False
+
+
+def _cut_behind(graph: Graph, node: Node) -> bool:
+    """A transposed convolution makes all its places; what its padding takes away is cut off behind it."""
+    given: dict[str, Any] = dict(zip(_ARGUMENTS, node.args, strict=False))
+    shape = list(node.meta["val"].shape)
+    places = range(2, len(shape))
+    pad, more, stride, dilation = (
+        [*each] * (1 if len(each) == len(places) else len(places))
+        for each in (given.get(name, [default]) for name, default in _DEFAULTS.items())
+    )
+    # Beyond all places there is the bias alone, which would have to come later.
+    if not any(pad) or any(after > before for after, before in zip(more, pad, strict=True)):
+        return False
+    zero = [0] * len(places)
+    args = (*node.args[:3], stride, zero, zero, given.get("groups", 1), dilation)
+    with graph.inserting_before(node):
+        whole = graph.call_function(node.target, args)  # type: ignore[arg-type]
+        for axis, start in zip(places, pad, strict=True):
+            whole = graph.call_function(_ATEN.slice.Tensor, (whole, axis, start, start + shape[axis]))
+    node.replace_all_uses_with(whole)
+    return True
+
+
+def _repeat(graph: Graph, node: Node) -> None:
+    """Copies one behind the other; of a single place by what it is added to."""
+    x, shape = cast(Node, node.args[0]), list(node.meta["val"].shape)
+    given = list(x.meta["val"].shape)
+    given = [1] * (len(shape) - len(given)) + given
+    with graph.inserting_before(node):
+        if len(given) > x.meta["val"].ndim:
+            x = graph.call_function(_ATEN.view.default, (x, given))
+        for axis, (own, whole) in enumerate(zip(given, shape, strict=True)):
+            if own > 1 and whole > own:
+                x = graph.call_function(_ATEN.cat.default, ([x] * (whole // own), axis))
+        if any(own == 1 and whole > 1 for own, whole in zip(given, shape, strict=True)):
+            zeros = graph.call_function(_ATEN.zeros.default, (shape,), {"dtype": node.meta["val"].dtype})
+            x = graph.call_function(_ATEN.add.Tensor, (x, zeros))
+    node.replace_all_uses_with(x)
 
 
 def _pad_before(graph: Graph, node: Node) -> None:

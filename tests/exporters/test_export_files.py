@@ -92,6 +92,30 @@ def test_the_batch_of_a_product_of_three_is_dynamic(tmp_path: Path) -> None:
     assert check_parity(_Contracted(), artifact, images(5, 20).numpy()).max_abs < 1e-5
 
 
+class _Attention(nn.Module):
+    def __init__(self, axes: tuple[int, ...], mask: str) -> None:
+        super().__init__()
+        self.axes, self.mask, self.qkv, self.out = axes, mask, nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x.view(x.shape[0], *self.axes, 4)).chunk(3, -1)
+        near = torch.ones(self.axes[-1], self.axes[-1], dtype=torch.bool).tril()
+        masks = {"": {}, "causal": {"is_causal": True}, "given": {"attn_mask": near}}
+        masks["wide"] = {"attn_mask": torch.where(near.expand(*self.axes[:-1], *near.shape), 0.0, -1.0)}
+        return self.out(F.scaled_dot_product_attention(q, k, v, **masks[self.mask]).flatten(1, -2).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("axes", "mask"),
+    [((6,), ""), ((6,), "causal"), ((6,), "given"), ((2, 3), "wide"), ((2, 3, 4), "causal"), ((2, 3, 4), "wide")],
+)
+def test_attention_with_any_number_of_axes(axes: tuple[int, ...], mask: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = _Attention(axes, mask).eval(), torch.randn(5, 4 * int(np.prod(axes)))
+    file = EXPORTERS["onnx"].export(net, x[:2], tmp_path / "net.onnx", {})
+    assert check_parity(net, file, x.numpy()).max_abs < 1e-5
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_exports_are_deterministic_and_tell_no_paths(format: Format, tmp_path: Path, exported) -> None:
     artifact = EXPORTERS[format].export(again(), images(2, 20), tmp_path / f"net.{format}", METADATA)
@@ -358,6 +382,40 @@ def test_a_pool_with_windows_that_overlap_is_named(tmp_path: Path) -> None:
 def test_padding_by_a_word_that_is_not_the_same_on_both_sides(layer: nn.Module, tmp_path: Path) -> None:
     net, x = nn.Sequential(layer, nn.ReLU()).eval(), torch.randn(2, 3, 20, *([9] if layer.weight.ndim == 4 else []))
     file = EXPORTERS["tflite"].export(net, x, tmp_path / "padded.tflite", {})
+    assert check_parity(net, file, x.numpy()).max_abs < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "more", "groups"),
+    [(3, 2, 1, 1, 1), (5, 2, 2, 1, 2), (3, 2, 1, 0, 1), (6, 3, 1, 1, 1)],
+)
+@pytest.mark.parametrize("axes", [1, 2])
+def test_transposed_convolutions(
+    kernel: int, stride: int, padding: int, more: int, groups: int, axes: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    first, wide = (nn.Conv1d, nn.ConvTranspose1d) if axes == 1 else (nn.Conv2d, nn.ConvTranspose2d)
+    layer = wide(8, 4, kernel, stride, padding, more, groups)
+    net, x = nn.Sequential(first(3, 8, 3), nn.ReLU(), layer, nn.ReLU()).eval(), torch.randn(2, 3, *[9] * axes)
+    file = EXPORTERS["tflite"].export(net, x, tmp_path / "wide.tflite", {})
+    assert check_parity(net, file, x.numpy()).max_abs < 1e-5
+
+
+class _Repeated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 4, 3), nn.Conv2d(16, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        places = x.mean((2, 3), keepdim=True).repeat(1, 2, x.shape[2], x.shape[3])
+        return self.out(torch.cat([x.tile(2, 1, 1), places], 1))
+
+
+def test_what_is_repeated(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = _Repeated().eval(), torch.randn(3, 3, 10, 10)
+    file = EXPORTERS["tflite"].export(net, x, tmp_path / "repeated.tflite", {})
     assert check_parity(net, file, x.numpy()).max_abs < 1e-5
 
 
