@@ -351,7 +351,7 @@ def test_what_goes_together(network: nn.Module, groups: dict[str, int]) -> None:
     ("do", "why"),
     [
         (lambda x: x.softmax(1), "a softmax over channels needs all of them"),
-        (lambda x: x.cumsum(1), "the operation cumsum runs along channels and needs all of them"),
+        (lambda x: x.cumsum(1), "a running sum over channels needs all of them"),
         (lambda x: x + x.argmax(1, keepdim=True), "the place of a channel among all of them is asked for"),
         (lambda x: x + torch.fft.fft(x, dim=1).real, "the operation fft_r2c runs along channels and needs all of them"),
         (lambda x: x + x.sort(1).values, "the operation sort runs along channels and needs all of them"),

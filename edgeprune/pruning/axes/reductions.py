@@ -65,6 +65,11 @@ def _softmax(t: Tracker, out: Any, x: Tensor, dim: int, *_: Any) -> None:
     t.set(out, t.of(x))
 
 
+def _running(t: Tracker, out: Any, x: Tensor, dim: int, **_: Any) -> None:
+    t.hold(t.of(x)[dim], t.here("a running sum over channels needs all of them"))
+    t.set(out, t.of(x))
+
+
 #: Reductions that the twin carries out again with what is left.
 AGAIN: Mapping[str, Rule] = {
     **dict.fromkeys(("mean", "amax", "amin", "max", "min", "logsumexp", "median", "prod", "any", "all"), _reduce),
@@ -80,4 +85,5 @@ REDUCTIONS: Mapping[str, Rule] = {
     "softmax": _softmax,
     "log_softmax": _softmax,
     "safe_softmax": _softmax,
+    "cumsum": _running,
 }

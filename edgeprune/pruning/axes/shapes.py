@@ -346,7 +346,7 @@ SHAPES: Mapping[str, Rule] = {
     **{
         name: _along(name)
         for name in (
-            *("sort", "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "fft_r2c", "fft_c2c", "fft_c2r"),
+            *("sort", "cumprod", "cummax", "cummin", "logcumsumexp", "fft_r2c", "fft_c2c", "fft_c2r"),
             *("gather", "scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy"),
         )
     },
