@@ -57,7 +57,7 @@ class Template:
 
         `input_layer` names the linear layer that candidates may replace by a SelectedInputs: the network is exported
         twice then, with and without a gather before that layer, since converters drop a gather of everything.
-        Raises TemplateError where the exported file cannot be sliced, ExportError where there is none.
+        Raises TemplateError where that cannot be exported, or the file not be sliced.
         """
         pairs = find_batchnorm_pairs(network)
         # The others are a product and a sum: their statistics, with codes, would be arithmetic to a converter.
@@ -70,7 +70,13 @@ class Template:
             if wrapped is not None:
                 _wrap(probe, wrapped)
             atlas = Atlas(known, _label_gathers(probe))
-            skeletons.append((EXPORTERS[format].skeleton(probe, example, atlas), atlas))
+            try:
+                skeletons.append((EXPORTERS[format].skeleton(probe, example, atlas), atlas))
+            except TemplateError:
+                raise
+            except ExportError as error:
+                # The same network with its own weights may well be exported.
+                raise TemplateError(f"cannot slice: with other numbers as weights, {error.message}") from error
             atlas.check_complete(coded)
         template = cls(format, coded, (pairs, lone), skeletons)
         # The converter's graph with the real weights back in place must compute what the network does.

@@ -169,6 +169,25 @@ def test_arithmetic_on_weights_is_refused() -> None:
         Template.build(Scaled().eval(), images(2, 6), "tflite")
 
 
+class _Waves(nn.Module):
+    """Large multiples of its activations, of which codes in the place of weights leave no right figure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(2, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.sin(30 * self.two(torch.sin(30 * self.one(x)))))
+
+
+def test_what_cannot_be_exported_with_codes_is_not_sliced_and_no_more(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, x = _Waves().eval(), torch.rand(2, 2)
+    EXPORTERS["tflite"].export(network, x, tmp_path / "real.tflite", {})
+    with pytest.raises(TemplateError, match="with other numbers as weights"):
+        Template.build(network, x, "tflite")
+
+
 def test_too_many_parameters_are_refused(monkeypatch) -> None:
     monkeypatch.setattr(codes_module, "MAX_CODES", 100)
     with pytest.raises(TemplateError, match="parameters are more than 100"):
