@@ -38,14 +38,14 @@ class FourAxes(TorchFunctionMode):
     """Attention over sequences without an axis of heads, or with several, which torch's ONNX exporter refuses."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention or len(args) < 3 or args[0].ndim in (2, 4):
-            return func(*args, **kwargs)
-        (query, key, value, *rest), lead = args, args[0].shape[:-2]
-        mask = rest.pop(0) if rest else kwargs.pop("attn_mask", None)
-        if mask is not None and mask.ndim > 2:
-            mask = _four(mask.expand(*lead, *mask.shape[-2:]))
-        out = func(_four(query), _four(key), _four(value), mask, *rest, **kwargs)
+        given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False))
+        given |= kwargs or {}
+        if func is not F.scaled_dot_product_attention or given["query"].ndim in (2, 4):
+            return func(*args, **(kwargs or {}))
+        lead = given["query"].shape[:-2]
+        if (mask := given.get("attn_mask")) is not None and mask.ndim > 2:
+            given["attn_mask"] = _four(mask.expand(*lead, *mask.shape[-2:]))
+        out = func(**given | {name: _four(given[name]) for name in ("query", "key", "value")})
         return out.reshape(*lead, *out.shape[-2:])
 
 

@@ -132,8 +132,12 @@ def _cut_behind(graph: Graph, node: Node) -> bool:
         [*each] * (1 if len(each) == len(places) else len(places))
         for each in (given.get(name, [default]) for name, default in _DEFAULTS.items())
     )
+    kernel = given["weight"].meta["val"].shape[2:]
+    sides = list(zip(pad, more, stride, dilation, kernel, strict=True))
+    if all(2 * p == d * (k - 1) + 1 - s and not o for p, o, s, d, k in sides):
+        return False  # As the converter would have it.
     # Beyond all places there is the bias alone, which would have to come later.
-    if not any(pad) or any(after > before for after, before in zip(more, pad, strict=True)):
+    if not any(pad) or any(o > p for p, o, *_ in sides):
         return False
     zero = [0] * len(places)
     args = (*node.args[:3], stride, zero, zero, given.get("groups", 1), dilation)

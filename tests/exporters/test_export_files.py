@@ -102,7 +102,7 @@ class _Attention(nn.Module):
         near = torch.ones(self.axes[-1], self.axes[-1], dtype=torch.bool).tril()
         masks = {"": {}, "causal": {"is_causal": True}, "given": {"attn_mask": near}}
         masks["wide"] = {"attn_mask": torch.where(near.expand(*self.axes[:-1], *near.shape), 0.0, -1.0)}
-        return self.out(F.scaled_dot_product_attention(q, k, v, **masks[self.mask]).flatten(1, -2).mean(1))
+        return self.out(F.scaled_dot_product_attention(q, k, value=v, **masks[self.mask]).flatten(1, -2).mean(1))
 
 
 @pytest.mark.parametrize(

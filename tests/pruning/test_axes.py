@@ -527,6 +527,7 @@ def test_weights_that_are_standardised() -> None:
         lambda x: x.tril() + x.diagonal(dim1=2, dim2=3)[..., None] + x.prod(2, keepdim=True),
         lambda x: x * (x > 0.5).any(1, keepdim=True) + F.logsigmoid(x) + F.rrelu(x),
         lambda x: x * torch.einsum("nc,nc->n", x.mean((2, 3)), x.amax((2, 3)))[:, None, None, None],
+        lambda x: F.conv2d(input=x, weight=torch.ones(16, 1, 3, 3), padding=1, groups=x.shape[1]),
         lambda x: x + x.new_full((len(x), 16, 6, 6), 0.5) + torch.full((16, 1, 1), 0.1),
     ],
 )

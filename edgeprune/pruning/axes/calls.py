@@ -61,7 +61,7 @@ class Recorder(TorchFunctionMode):
         if (function := _FUNCTIONS.get(func)) is None:
             return out
         where = self._places.now(function)
-        if function == "convolve" and _groups(args, kwargs or {}) != args[0].shape[1]:
+        if function == "convolve" and not (args and _groups(args, kwargs or {}) == args[0].shape[1]):
             return out
         made = [each for each in tree_leaves(out) if isinstance(each, Tensor)]
         for each in made if function in ("zeros", "expand") else ():

@@ -84,7 +84,9 @@ class _Narrowed(Tracker):  # type: ignore[no-untyped-call]
     def __init__(self, network: nn.Module, labelled: Labelled, gone: Numbers) -> None:
         super().__init__(network, RULES, labelled.heads)
         self._gone, self._known = gone, iter(labelled.asked)
+        self._stored: set[int] = set()
         for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            self._stored.add(_storage(tensor))
             self.set(tensor, [labelled.axes.get(Side(name, axis)) for axis in range(tensor.ndim)])
 
     def fresh(self, size: int) -> NDArray[np.int64]:
@@ -114,7 +116,8 @@ class _Narrowed(Tracker):  # type: ignore[no-untyped-call]
         if func._schema.name == "aten::convolution" and args[6]:
             axis = 0
         weight = args[place]
-        if (left := self.left(self.of(weight)[axis])) is None:
+        if (left := self.left(self.of(weight)[axis])) is None or _storage(weight) in self._stored:
+            # The weights themselves are the masked network's: that they are zero there is what is to be proven.
             return
         rest = torch.zeros_like(weight).index_copy_(axis, left, weight.index_select(axis, left))
         if not torch.equal(rest, weight):
@@ -140,6 +143,10 @@ class _Narrowed(Tracker):  # type: ignore[no-untyped-call]
         return torch.from_numpy(np.flatnonzero(~gone)) if gone.any() else None
 
 
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
 def _layer_norm(t: _Narrowed, out: Any, x: Tensor, shape: Sequence[int], w: Any, b: Any, eps: float) -> None:
     left = t.left(t.of(x)[-1])
     if left is not None and len(shape) == 1:
@@ -158,6 +165,6 @@ def _group_norm(
 
 #: Where the second factor of a product stands among its arguments, and its axis that is summed over.
 _READERS: Mapping[str, tuple[int, int]] = {
-    **{"convolution": (1, 1), "mm": (1, 0), "addmm": (2, 0), "bmm": (1, 1), "baddbmm": (2, 1)}
-}
+    "convolution": (1, 1), "mm": (1, 0), "addmm": (2, 0), "bmm": (1, 1), "baddbmm": (2, 1),
+}  # fmt: skip
 _NORMS: Mapping[str, Any] = {"native_layer_norm": _layer_norm, "native_group_norm": _group_norm}
