@@ -20,7 +20,7 @@ from edgeprune.core.errors import ExportError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.quiet import converting
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
-from edgeprune.exporters.operators import FourAxes, operators_known
+from edgeprune.exporters.operators import FourAxes, open_lengths, operators_known
 from edgeprune.models.inputs import OUTPUT, Inputs, cast, mapped, names_of, outputs_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
@@ -61,7 +61,10 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
     # An optional package orders products of three and more factors by their sizes, which makes a number of the batch;
     # without it torch goes from left to right.
     ordered = torch.backends.opt_einsum.flags(enabled=False)
-    with converting("cannot export to ONNX"), operators_known(), ordered, FourAxes(), torch.no_grad():
+    with (
+        converting("cannot export to ONNX"), operators_known(), ordered, FourAxes(), open_lengths(network),
+        torch.no_grad(),
+    ):  # fmt: skip
         program = torch.onnx.export(
             network.cpu().float(),
             given,
@@ -80,7 +83,7 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
     if not all(value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input):
         raise ExportError(
             "cannot export to ONNX: the batch dimension was frozen",
-            "take the batch size from x.shape[0] in forward, not from len(x) and not as a number",
+            "take the batch size from x.shape[0] in forward, not as a number",
         )
     _strip(model)
     _start_at_zero(model.graph)

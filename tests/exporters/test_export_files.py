@@ -92,6 +92,31 @@ def test_the_batch_of_a_product_of_three_is_dynamic(tmp_path: Path) -> None:
     assert check_parity(_Contracted(), artifact, images(5, 20).numpy()).max_abs < 1e-5
 
 
+def _rows(x: Tensor) -> Tensor:
+    return x.view(len(x), -1)
+
+
+class _Measured(nn.Module):
+    """Of PyTorch's first examples: the batch is the length of a tensor; so is that of a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(len(x), 2, 4)
+        assert len(self.parts) == 2
+        for place in range(len(self.parts)):
+            x = self.parts[place](_rows(x))
+        return x
+
+
+def test_the_length_of_a_tensor_is_its_batch(tmp_path: Path) -> None:
+    artifact = EXPORTERS["onnx"].export(net := _Measured().eval(), images(2, 8), tmp_path / "net.onnx", {})
+    assert check_parity(net, artifact, images(5, 8).numpy()).max_abs < 1e-5
+    assert "len" not in globals()
+
+
 class _Attention(nn.Module):
     def __init__(self, axes: tuple[int, ...], mask: str) -> None:
         super().__init__()
