@@ -57,7 +57,7 @@ class Counted(nn.Module):
         super().__init__()
         self.body, self.token = body(), nn.Parameter(torch.zeros(1, 10))
     def forward(self, x):
-        return self.body(x) + self.token.expand(len(x), -1)
+        return self.body(x) + self.token.expand(int(x.shape[0]), -1)
 
 class Helped(nn.Module):
     def __init__(self):
