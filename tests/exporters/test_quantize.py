@@ -155,3 +155,16 @@ def test_what_one_range_hides_is_seen_where_it_stays_in_float(kind: Format, tmp_
     assert found[second] > plain / 2
     # All in float is the float file's answer.
     assert off(frozenset().union(*(unit.operators for unit in calibrated.units))) < 1e-5
+
+
+def test_what_the_quantizer_fails_at_stays_in_float(tmp_path: Path) -> None:
+    # It takes the bias of a transposed convolution for one of a layer with another shape.
+    down = nn.Sequential(
+        nn.Conv2d(1, 64, 4, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 4, 2, 1), nn.ReLU(), nn.Conv2d(64, 12, 1)
+    )
+    wider = (nn.ConvTranspose2d(12, 36, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(36, 20, 4, 2, 1))
+    up = (*wider, nn.BatchNorm2d(20), nn.ReLU(), nn.Conv2d(20, 1, 3, padding=1))
+    source, lower, examples = made(nn.Sequential(down, *up), "tflite", "int8", tmp_path)
+    wanted, found = run_model("tflite", source, examples), run_model("tflite", lower, examples)
+    assert np.abs(wanted - found).max() < OFF["int8"] * np.ptp(wanted)
+    assert lower.stat().st_size < 0.8 * source.stat().st_size
