@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,8 @@ from edgeprune.core.quiet import converting
 from edgeprune.core.runtimes import Precision
 from edgeprune.exporters.units import Operator, units_of
 
-#: How the quantizer names the kind of operators that it fails at, and how often it may: see `_static`.
+#: How the quantizer names the kind of operators that it fails at.
 _REFUSED = re.compile(r"TFLOperationName\.([A-Z0-9_]+)")
-_TRIES = 2
 _Ranges = dict[str, dict[str, Array]]
 _CODES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 #: What computes nothing: to keep one of them in float32 changes nothing.
@@ -121,17 +119,16 @@ def _quantized(packed: bytearray, recipe: Any, ranges: _Ranges | None) -> schema
 
 
 def _static(packed: bytearray, floats: Sequence[str], ranges: _Ranges) -> schema.ModelT:
-    """The int8 model. Kinds of operators that the quantizer fails at, which it names, get one scale for all channels
-    (transposed convolutions with a bias need that), or stay in float32."""
-    refused: Counter[str] = Counter()
+    """The int8 model. Kinds of operators that the quantizer fails at, which it names, stay in float32."""
+    refused: list[str] = []
     while True:
         try:
             return _quantized(packed, _recipe("int8", floats, refused), ranges)
         except ValueError as error:
             named = _REFUSED.search(str(error))
-            if named is None or refused[named[1]] == _TRIES:
+            if named is None or named[1] in refused:
                 raise
-            refused[named[1]] += 1
+            refused.append(named[1])
 
 
 def _check_smaller(model: schema.ModelT, before: schema.ModelT) -> None:
@@ -151,26 +148,17 @@ def _written(model: schema.ModelT, before: schema.ModelT, path: Path, metadata: 
     return describe_tflite(path)
 
 
-def _recipe(precision: Precision, floats: Iterable[str] = (), refused: Mapping[str, int] = MappingProxyType({})) -> Any:
-    """What the quantizer is to do with every operator that it knows; those of the scopes `floats` stay as they are.
-
-    `refused`: how often it failed at operators of a kind.
-    """
+def _recipe(precision: Precision, floats: Iterable[str] = (), refused: Iterable[str] = ()) -> Any:
+    """What the quantizer is to do with every operator that it knows; those of the scopes `floats`, and of the kinds
+    `refused`, stay as they are."""
     types = importlib.import_module("ai_edge_quantizer.qtyping")
     names = importlib.import_module("ai_edge_quantizer.algorithm_manager").AlgorithmName
     recipe = importlib.import_module("ai_edge_quantizer.recipe_manager").RecipeManager()
     every, operators = ".*", types.TFLOperationName
     if precision == "int8":
         recipe.add_static_config(every, operators.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
-        for kind, times in refused.items():
-            if times < _TRIES:
-                recipe.add_static_config(
-                    every, operators[kind], 8, 8, weight_granularity=types.QuantGranularity.TENSORWISE
-                )
-            else:
-                recipe.add_quantization_config(every, operators[kind], algorithm_key=names.NO_QUANTIZE)
-        for end in (operators.INPUT, operators.OUTPUT):
-            recipe.add_quantization_config(every, end, algorithm_key=names.NO_QUANTIZE)
+        for kind in (operators.INPUT, operators.OUTPUT, *(operators[each] for each in refused)):
+            recipe.add_quantization_config(every, kind, algorithm_key=names.NO_QUANTIZE)
         for scope in floats:
             recipe.add_quantization_config(
                 f"^{re.escape(scope)}$", operators.ALL_SUPPORTED, algorithm_key=names.NO_QUANTIZE
