@@ -20,7 +20,8 @@ from edgeprune.core.errors import ExportError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.quiet import converting
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
-from edgeprune.exporters.operators import FourAxes, open_lengths, operators_known
+from edgeprune.exporters.operators import operators_known
+from edgeprune.exporters.tracing import traceable
 from edgeprune.models.inputs import OUTPUT, Inputs, cast, mapped, names_of, outputs_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
@@ -58,13 +59,7 @@ def convert_onnx(network: nn.Module, example: Inputs) -> onnx.ModelProto:
         raise ExportError("cannot export to ONNX: the example batch has fewer than 2 images", "give 2 or more")
     given = tensors_of(mapped(cast(example, torch.float32), lambda x: x.detach().cpu()))
     names = output_names(network, example, given)
-    # An optional package orders products of three and more factors by their sizes, which makes a number of the batch;
-    # without it torch goes from left to right.
-    ordered = torch.backends.opt_einsum.flags(enabled=False)
-    with (
-        converting("cannot export to ONNX"), operators_known(), ordered, FourAxes(), open_lengths(network),
-        torch.no_grad(),
-    ):  # fmt: skip
+    with converting("cannot export to ONNX"), operators_known(), traceable(network), torch.no_grad():
         program = torch.onnx.export(
             network.cpu().float(),
             given,

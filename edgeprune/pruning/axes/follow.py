@@ -21,11 +21,12 @@ from edgeprune.models.inputs import Inputs, ask
 from edgeprune.pruning.axes.calls import Recorder
 from edgeprune.pruning.axes.labels import RIGID, Axis, Labelled, Numbers, Side, among
 from edgeprune.pruning.axes.layers import LAYERS
+from edgeprune.pruning.axes.places import PLACES
 from edgeprune.pruning.axes.reductions import AGAIN, REDUCTIONS, over
 from edgeprune.pruning.axes.shapes import SHAPES
 from edgeprune.pruning.axes.tracker import Rule, Tracker
 
-RULES: Mapping[str, Rule] = {**LAYERS, **REDUCTIONS, **SHAPES}
+RULES: Mapping[str, Rule] = {**LAYERS, **PLACES, **REDUCTIONS, **SHAPES}
 
 
 def label(network: nn.Module, inputs: Inputs) -> Labelled:
@@ -107,12 +108,11 @@ class _Narrowed(Tracker):  # type: ignore[no-untyped-call]
         elif name in AGAIN:
             self._reduce_again(func, out, args, kwargs)
         elif name in _READERS:
-            self._read_again(func, out, args)
+            self._read_again(func, out, args, *_READERS[name])
 
-    def _read_again(self, func: Any, out: Tensor, args: Any) -> None:
+    def _read_again(self, func: Any, out: Tensor, args: Any, place: int, axis: int) -> None:
         """What reads channels that are gone reads nothing, though it is no weight that was set to zero: one that was
         worked out, and has a mean of zero; keys, by queries."""
-        place, axis = _READERS[func._schema.name.split("::")[1]]
         if func._schema.name == "aten::convolution" and args[6]:
             axis = 0
         weight = args[place]

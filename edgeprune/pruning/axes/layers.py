@@ -1,4 +1,4 @@
-"""What layers do to labels: convolutions, products, embeddings, norms and pools."""
+"""What layers do to labels: convolutions, products, embeddings, and norms."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from edgeprune.pruning.axes.labels import RIGID, Axis
-from edgeprune.pruning.axes.tracker import Rule, Tracker
+from edgeprune.pruning.axes.tracker import MEETS, Rule, Tracker
 
 _READS = "it reads what stays"
-_MEETS = "it meets what stays"
-_POOL, _RESIZE = "a pool", "an interpolation"
 
 
 def _convolution(
@@ -73,7 +70,7 @@ def _bmm(t: Tracker, out: Tensor, a: Tensor, b: Tensor) -> None:
             # Values of heads must go with their queries and keys.
             for axis in t.of(other)[1:]:
                 t.contracted(axis)
-    batch = t.same(t.of(a)[0], t.of(b)[0], t.here(_MEETS))
+    batch = t.same(t.of(a)[0], t.of(b)[0], t.here(MEETS))
     t.set(out, [batch, t.of(a)[1], t.of(b)[2]])
 
 
@@ -131,7 +128,7 @@ def _beside(t: Tracker, axes: Sequence[Axis], *beside: Tensor | None) -> None:
     for each in beside:
         if each is not None:
             for axis, own in zip(axes, t.of(each), strict=True):
-                t.same(axis, own, t.here(_MEETS))
+                t.same(axis, own, t.here(MEETS))
 
 
 def _batch_norm(t: Tracker, out: Any, x: Tensor, w: Any, b: Any, mean: Any, var: Any, *_: Any) -> None:
@@ -158,24 +155,6 @@ def _group_norm(
     t.set(out[0], t.of(x))
 
 
-# Pools, and what else looks at places of an image
-
-
-def _over(last: int, what: str) -> Rule:
-    """The last axes are run over by `what`."""
-
-    def rule(t: Tracker, out: Any, x: Tensor, *_: Any, **__: Any) -> None:
-        axes = list(t.of(x))
-        for place in range(x.ndim - last, x.ndim):
-            t.hold(axes[place], t.here(f"{what} runs over it"))
-            axes[place] = None
-        for each in tree_leaves(out):
-            if isinstance(each, Tensor) and each.ndim == x.ndim:
-                t.set(each, axes)
-
-    return rule
-
-
 LAYERS: Mapping[str, Rule] = {
     "convolution": _convolution,
     "mm": _mm,
@@ -192,17 +171,4 @@ LAYERS: Mapping[str, Rule] = {
     "native_batch_norm_legit_no_training": _batch_norm,
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
-    **{
-        f"{kind}{last}d{more}": _over(last, what)
-        for last in (1, 2, 3)
-        for kind, what, more in (
-            *((kind, _POOL, "") for kind in ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool")),
-            *(("max_pool", _POOL, "_with_indices"), ("max_unpool", _POOL, "")),
-            *((f"{kind}_pad", "padding", "") for kind in ("reflection", "replication")),
-            *((f"upsample_{kind}", _RESIZE, "") for kind in ("nearest", "nearest_exact", "linear", "trilinear")),
-            *((f"upsample_{kind}", _RESIZE, more) for kind in ("bilinear", "bicubic") for more in ("", "_aa")),
-        )
-    },
-    "grid_sampler_2d": _over(2, _RESIZE),
-    "grid_sampler_3d": _over(3, _RESIZE),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.pruning.axes.labels import FREE, RIGID, Axis
-from edgeprune.pruning.axes.tracker import Rule, Tracker
-
-_PICKED = "it is picked by its number"
+from edgeprune.pruning.axes.tracker import MEETS, PICKED, Rule, Tracker
 
 
 def _keep(t: Tracker, out: Any, x: Tensor, *_: Any, **__: Any) -> None:
@@ -86,20 +83,20 @@ def _select(t: Tracker, out: Tensor, x: Tensor, dim: int, index: int) -> None:
     axes = list(t.of(x))
     axis = axes.pop(dim % x.ndim)
     if axis is not None:
-        t.hold(axis[[index]], t.here(_PICKED))
+        t.hold(axis[[index]], t.here(PICKED))
     t.set(out, axes)
 
 
 def _unbind(t: Tracker, out: Sequence[Tensor], x: Tensor, dim: int = 0) -> None:
     axes = list(t.of(x))
-    t.hold(axes.pop(dim % x.ndim), t.here(_PICKED))
+    t.hold(axes.pop(dim % x.ndim), t.here(PICKED))
     for each in out:
         t.set(each, axes)
 
 
 def _index_select(t: Tracker, out: Tensor, x: Tensor, dim: int, _index: Tensor) -> None:
     axes = list(t.of(x))
-    t.hold(axes[dim], t.here(_PICKED))
+    t.hold(axes[dim], t.here(PICKED))
     axes[dim] = None
     t.set(out, axes)
 
@@ -108,12 +105,12 @@ def _index(t: Tracker, out: Tensor, x: Tensor, indices: Sequence[Tensor | None])
     own = list(t.of(x))
     taken = [place for place, index in enumerate(indices) if index is not None]
     for place in taken:
-        t.hold(own[place], t.here(_PICKED))
+        t.hold(own[place], t.here(PICKED))
     if taken == list(range(taken[0], taken[-1] + 1)):
         rest = own[taken[-1] + 1 :]
         t.set(out, [*own[: taken[0]], *[None] * (out.ndim - taken[0] - len(rest)), *rest])
     else:
-        t.hold_all(x, t.here(_PICKED))
+        t.hold_all(x, t.here(PICKED))
 
 
 def _split(t: Tracker, out: Sequence[Tensor], x: Tensor, size: Any, dim: int = 0) -> None:
@@ -152,7 +149,7 @@ def _cat(t: Tracker, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> No
             continue
         found = own[0]
         for other in own[1:]:
-            found = t.same(found, other, t.here("it meets what stays"))
+            found = t.same(found, other, t.here(MEETS))
         axes.append(found)
     t.set(out, axes)
 
@@ -278,44 +275,6 @@ def blocks(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[tuple[li
         yield source, target
 
 
-def _along(name: str, number: int = 0, *, more: int = 0) -> Rule:
-    """The operation `name` runs along axes that the argument `number` behind the tensor tells, and leaves the others as
-    they are; `more` axes come behind them."""
-
-    def rule(t: Tracker, out: Any, x: Tensor, *given: Any, dim: Any = -1, **_: Any) -> None:
-        dims = given[number] if len(given) > number else dim
-        along = {each % x.ndim for each in ([dims] if isinstance(dims, int) else dims)}
-        axes = list(t.of(x))
-        for place in along:
-            t.hold(axes[place], t.here(f"the operation {name} runs along channels and needs all of them"))
-            axes[place] = None
-        for other in (each for each in given if isinstance(each, Tensor) and each.ndim == x.ndim):
-            for place in set(range(x.ndim)) - along:
-                if other.shape[place] == x.shape[place]:
-                    axes[place] = t.same(axes[place], t.of(other)[place], t.here("it meets what stays"))
-        for each in tree_leaves(out):
-            if all(each.shape[place] == x.shape[place] for place in set(range(x.ndim)) - along):
-                t.set(each, [*axes, *[None] * more])
-            else:
-                for axis in axes:
-                    t.hold(axis, t.here(_PICKED))
-
-    return rule
-
-
-def _diagonal(t: Tracker, out: Tensor, x: Tensor, _offset: int = 0, one: int = 0, two: int = 1) -> None:
-    axes = list(t.of(x))
-    for place in sorted((one % x.ndim, two % x.ndim), reverse=True):
-        t.hold(axes.pop(place), t.here(_PICKED))
-    t.set(out, [*axes, None])
-
-
-def _triangle(t: Tracker, out: Tensor, x: Tensor, *_: Any) -> None:
-    for axis in t.of(x)[-2:]:
-        t.hold(axis, t.here(_PICKED))
-    t.set(out, [*t.of(x)[:-2], None, None])
-
-
 def _shuffle(t: Tracker, out: Tensor, x: Tensor, groups: int) -> None:
     axes = list(t.of(x))
     if (axis := axes[1]) is not None:
@@ -328,36 +287,8 @@ def _fresh(t: Tracker, out: Tensor, *_: Any, **__: Any) -> None:
     t.set(out, [t.fresh(size) for size in out.shape])
 
 
-def _unfold(t: Tracker, out: Tensor, x: Tensor, kernel: Sequence[int], *_: Any) -> None:
-    """(N, C, H, W) to (N, C * places of the kernel, L)."""
-    for axis in t.of(x)[2:]:
-        t.hold(axis, t.here("a kernel runs over it"))
-    channels = t.of(x)[1]
-    t.set(out, [t.of(x)[0], None if channels is None else np.repeat(channels, math.prod(kernel)), None])
-
-
-def _fold(t: Tracker, out: Tensor, x: Tensor, _size: Any, kernel: Sequence[int], *_: Any) -> None:
-    axis = t.of(x)[1]
-    channels = None if axis is None else t.alike(axis.reshape(-1, math.prod(kernel)).T)
-    t.set(out, [t.of(x)[0], channels, *[None] * (out.ndim - 2)])
-
-
 SHAPES: Mapping[str, Rule] = {
-    **{
-        name: _along(name)
-        for name in (
-            *("sort", "cumprod", "cummax", "cummin", "logcumsumexp", "fft_r2c", "fft_c2c", "fft_c2r"),
-            *("gather", "scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy"),
-        )
-    },
-    "topk": _along("topk", 1),
-    "rot90": _along("rot90", 1),
-    "unfold": _along("unfold", more=1),
-    "diagonal": _diagonal,
-    **dict.fromkeys(("tril", "triu"), _triangle),
     "channel_shuffle": _shuffle,
-    "im2col": _unfold,
-    "col2im": _fold,
     "as_strided": _as_strided,
     "permute": _permute,
     "t": _t,

@@ -29,8 +29,9 @@ from torch.utils._pytree import tree_leaves
 from edgeprune.models.inputs import ask
 from edgeprune.pruning.axes.labels import FREE, RIGID, Axis, Call, Labelled, Role, Side
 
-#: Why the channels of the network's answer stay.
+#: Why channels stay: those of the network's answer; beside such; where one of them is asked for.
 OUTPUT = "it is the network's output"
+MEETS, PICKED = "it meets what stays", "it is picked by its number"
 #: What an operation does to labels: called with the tracker, the results and the arguments.
 Rule = Callable[..., None]
 
@@ -236,7 +237,7 @@ class Tracker(TorchDispatchMode):
                 meeting = [self.of(each)[-back] for each in tensors if each.ndim >= back and each.shape[-back] == size]
                 found = meeting[0] if meeting else None
                 for other in meeting[1:]:
-                    found = self.same(found, other, self.here("it meets what stays"))
+                    found = self.same(found, other, self.here(MEETS))
                 axes.append(found)
             self.set(out, axes)
 
