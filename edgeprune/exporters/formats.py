@@ -38,6 +38,11 @@ class Calibrated(Protocol):
         """What of it may stay in float32."""
         ...
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What stays in float32 in all files written so far, because the quantizer fails at it."""
+        ...
+
     def write(self, path: Path, metadata: Mapping[str, Any], floats: Collection[int] = ()) -> Artifact:
         """The int8 file, of which the operators `floats` stay in float32. Raises ExportError."""
         ...

@@ -86,6 +86,8 @@ class CalibratedOnnx:
         known = [Operator(_label(node, weights), tuple(node.input), tuple(node.output)) for node in graph.node]
         #: What may stay in float32, in the order of the file.
         self.units = units_of(known, [each.name for each in graph.input])
+        #: ONNX Runtime passes over what it does not know.
+        self.refused: tuple[str, ...] = ()
         #: ONNX Runtime's record of the ranges, once they are known.
         self._ranges = b""
 

@@ -6,7 +6,7 @@ import importlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from edgeprune.core.quiet import converting
 from edgeprune.core.runtimes import Precision
 from edgeprune.exporters.units import Operator, units_of
 
-#: How the quantizer names the kind of operators that it fails at.
-_REFUSED = re.compile(r"TFLOperationName\.([A-Z0-9_]+)")
+#: How the quantizer names what it fails at: a kind of operators, and at times which of the file's operators.
+_REFUSED = re.compile(r"TFLOperationName\.([A-Z0-9_]+)(?:.*?(?:op id |index: )(\d+))?", re.DOTALL)
 _Ranges = dict[str, dict[str, Array]]
 _CODES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 #: What computes nothing: to keep one of them in float32 changes nothing.
@@ -70,15 +70,25 @@ class CalibratedTflite:
         codes = [max(each.builtinCode, each.deprecatedBuiltinCode) for each in model.operatorCodes]
         kinds = [_CODES.get(codes[each.opcodeIndex], "CUSTOM") for each in graph.operators]
         seen: Counter[str] = Counter()
-        known = []
+        self._labels, known = [], []
         for kind, each in zip(kinds, graph.operators, strict=True):
             seen[kind] += 1
-            label = None if kind in _MOVES else f"{kind} {seen[kind]}"
+            self._labels.append(f"{kind} {seen[kind]}")
+            label = None if kind in _MOVES else self._labels[-1]
             known.append(Operator(label, tuple(map(int, each.inputs)), tuple(map(int, each.outputs))))
         #: What may stay in float32, in the order of the file: operators by their kind, and which of it they are.
         self.units = units_of(known, [*map(int, graph.inputs)])
         self._scopes = ["".join(f"{_name(graph, out)};" for out in each.outputs) for each in graph.operators]
+        self._whole = len(model.subgraphs) == 1
         self._ranges: _Ranges = {}
+        #: What the quantizer fails at: operators by their place, and kinds where it does not say which of them.
+        self._failed: set[int] = set()
+        self._failed_kinds: list[str] = []
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What stays in float32 in the files written because the quantizer fails at it: operators, or all of a kind."""
+        return (*(self._labels[place] for place in sorted(self._failed)), *self._failed_kinds)
 
     def write(self, path: Path, metadata: Mapping[str, Any], floats: Collection[int] = ()) -> Artifact:
         """The int8 file, whose operators `floats` stay in float32. Raises ExportError, StorageError."""
@@ -86,10 +96,26 @@ class CalibratedTflite:
             before = _numbered(load_tflite(self._source))
             packed = pack(before)
             self._ranges = self._ranges or _ranges(bytes(packed), self._examples)
-            model = _static(packed, [self._scopes[index] for index in sorted(floats)], self._ranges)
+            model = self._static(packed, floats)
             if not floats:
                 _check_smaller(model, before)
         return _written(model, before, path, metadata)
+
+    def _static(self, packed: bytearray, floats: Collection[int]) -> schema.ModelT:
+        """The int8 model, of which the operators `floats`, and what the quantizer fails at, stay in float32."""
+        while True:
+            try:
+                scopes = [self._scopes[place] for place in sorted(self._failed.union(floats))]
+                return _quantized(packed, _recipe("int8", scopes, self._failed_kinds), self._ranges)
+            except ValueError as error:
+                named = _REFUSED.search(str(error))
+                if named is None or named[1] in self._failed_kinds:
+                    raise
+                # Places are those of one graph; which, it does not say.
+                if self._whole and named[2] and int(named[2]) not in self._failed:
+                    self._failed.add(int(named[2]))
+                else:
+                    self._failed_kinds.append(named[1])
 
 
 def quantize_tflite(source: Path, path: Path, precision: Precision, metadata: Mapping[str, Any]) -> Artifact:
@@ -116,19 +142,6 @@ def _quantized(packed: bytearray, recipe: Any, ranges: _Ranges | None) -> schema
     quantizer = importlib.import_module("ai_edge_quantizer.quantizer").Quantizer(packed)
     quantizer.load_quantization_recipe(recipe)
     return unpack(bytes(quantizer.quantize(ranges).quantized_model))
-
-
-def _static(packed: bytearray, floats: Sequence[str], ranges: _Ranges) -> schema.ModelT:
-    """The int8 model. Kinds of operators that the quantizer fails at, which it names, stay in float32."""
-    refused: list[str] = []
-    while True:
-        try:
-            return _quantized(packed, _recipe("int8", floats, refused), ranges)
-        except ValueError as error:
-            named = _REFUSED.search(str(error))
-            if named is None or named[1] in refused:
-                raise
-            refused.append(named[1])
 
 
 def _check_smaller(model: schema.ModelT, before: schema.ModelT) -> None:

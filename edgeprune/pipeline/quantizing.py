@@ -137,7 +137,8 @@ class _EightBits:
         kind, ways = source.format, []
         with temporary_folder() as work:
             calibrated = EXPORTERS[kind].calibrate(source.path, self._examples)
-            ways.append(self._way(kind, calibrated.write(work / f"plain.{kind}", said).path, EightBits()))
+            plain = calibrated.write(work / f"plain.{kind}", said).path
+            ways.append(self._way(kind, plain, EightBits(refused=calibrated.refused)))
             if ways[0].lost > self._allowed:
                 self._progress.say(
                     f"{path.name} loses {self._shown(ways[0].lost)} on validation, more than the "
@@ -149,10 +150,11 @@ class _EightBits:
                 ways.append(self._learning(kind, tuner, work, said))
             best = min(ways, key=lambda way: way.lost)
             write_bytes(path, best.file.read_bytes())
-        if len(ways) > 1:
-            how = eight_bits_words(best.how.floats, best.how.learnt)
-            self._progress.say(f"{path.name}: {how}; {self._shown(best.lost)} lost on validation")
-        return replace(describe(path), precision="int8"), best.how
+        how = best.how
+        if len(ways) > 1 or how.refused:
+            words = eight_bits_words(how.floats, how.learnt, how.refused)
+            self._progress.say(f"{path.name}: {words}; {self._shown(best.lost)} lost on validation")
+        return replace(describe(path), precision="int8"), how
 
     def _with_floats(
         self, calibrated: Calibrated, source: Artifact, plain: Path, work: Path, said: Mapping[str, Any]
@@ -177,7 +179,8 @@ class _EightBits:
         while count <= max(1, _FLOATS * len(order)):
             floats = frozenset[int]().union(*(unit.operators for unit in order[:count]))
             file = calibrated.write(work / f"floats-{count}.{kind}", said, floats).path
-            ways.append(self._way(kind, file, EightBits(floats=tuple(unit.label for unit in order[:count]))))
+            how = EightBits(floats=tuple(unit.label for unit in order[:count]), refused=calibrated.refused)
+            ways.append(self._way(kind, file, how))
             if ways[-1].lost <= self._allowed:
                 break
             count *= 2
@@ -195,7 +198,8 @@ class _EightBits:
         example = self._prepared.validation.inputs(slice(0, 2))
         source = EXPORTERS[kind].export(self._learnt, example, work / f"learnt.{kind}", dict(said))
         calibrated = EXPORTERS[kind].calibrate(source.path, self._examples)
-        return self._way(kind, calibrated.write(work / f"learnt-int8.{kind}", said).path, EightBits(learnt=amount))
+        file = calibrated.write(work / f"learnt-int8.{kind}", said).path
+        return self._way(kind, file, EightBits(learnt=amount, refused=calibrated.refused))
 
     def _way(self, kind: Format, file: Path, how: EightBits) -> _Way:
         answers = torch.from_numpy(run_model(kind, file, self._inputs))

@@ -115,18 +115,21 @@ def lower_lines(result: Result) -> list[str]:
         if item["precision"] != "fp32" and not item["validated"]:
             lines.append(f"{file_title(item)}: {item['why_not']}")
         how = item.get("eight_bits")
-        if how and (how["floats"] or how["learnt"]):
-            lines.append(f"{file_title(item)}: {eight_bits_words(how['floats'], how['learnt'])}")
+        if how and any(how.values()):
+            lines.append(f"{file_title(item)}: {eight_bits_words(**how)}")
     return lines
 
 
-def eight_bits_words(floats: Sequence[str], learnt: float) -> str:
+def eight_bits_words(floats: Sequence[str], learnt: float, refused: Sequence[str] = ()) -> str:
     """How an int8 file came about: what stays in float32, or for how many epochs the network has learnt 8 bits."""
+    words = []
     if learnt:
-        return f"trained with the rounding of 8 bits, {learnt:g} epochs"
+        words.append(f"trained with the rounding of 8 bits, {learnt:g} epochs")
     if floats:
-        return f"what these give stays in float32: {', '.join(floats)}"
-    return "all of it in 8 bits"
+        words.append(f"what these give stays in float32: {', '.join(floats)}")
+    if refused:
+        words.append(f"in float32 because the quantizer fails at it: {', '.join(refused)}")
+    return "; ".join(words) or "all of it in 8 bits"
 
 
 def _beside(result: Result) -> list[Metric]:

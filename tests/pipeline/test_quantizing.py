@@ -116,8 +116,25 @@ def test_what_costs_most_stays_in_float(able: nn.Sequential, kind: Format, layer
     assert watch.said[1].startswith(f"model-int8.{kind}: what these give stays in float32: {layer}; ")
     # So do the record and the table.
     told: Any = to_json(artifact_of(NotValidated(found, runtime_for(kind).name, "it was not there")))
-    assert told["eight_bits"] == {"floats": [layer], "learnt": 0.0}
+    assert told["eight_bits"] == {"floats": [layer], "learnt": 0.0, "refused": []}
     assert lower_lines({"artifacts": [told]})[1].endswith(f" int8: what these give stays in float32: {layer}")
+
+
+def test_what_the_quantizer_fails_at_is_told(tmp_path: Path) -> None:
+    # A norm behind it gives a transposed convolution a bias in the file, of which a wrong shape is worked out.
+    layers = (nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(16, 20, 4, 2, 1), nn.BatchNorm2d(20), nn.ReLU())
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(20 * 64, 4))
+    with torch.no_grad():
+        network.train()(TRAIN.inputs(slice(0, 64)))
+    network.eval()
+    watch = Says()
+    ((found,), _) = made(network, "tflite", tmp_path, watch)
+    assert found.eight_bits is not None
+    assert found.eight_bits.refused == ("TRANSPOSE_CONV 1",)
+    words = "in float32 because the quantizer fails at it: TRANSPOSE_CONV 1"
+    assert any(said.startswith("model-int8.tflite: ") and words in said for said in watch.said)
+    told: Any = to_json(artifact_of(NotValidated(found, runtime_for("tflite").name, "it was not there")))
+    assert lower_lines({"artifacts": [told]})[1].endswith(words)
 
 
 def test_where_that_is_not_enough_8_bits_are_learnt(able: nn.Sequential, tmp_path: Path) -> None:

@@ -29,12 +29,14 @@ class NotExported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EightBits:
-    """How an int8 file came about; neither where all of the network in 8 bits loses little enough on validation."""
+    """How an int8 file came about; nothing of it where all has 8 bits and little enough is lost on validation."""
 
     #: Layers, or operators of the file, whose output stays in float32; the most sensitive first.
     floats: tuple[str, ...] = ()
     #: Epochs (minutes, where fine-tuning has minutes) of training that knew of the rounding.
     learnt: float = 0.0
+    #: Operators of the file, or kinds of them, that stay in float32 because the format's quantizer fails at them.
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
