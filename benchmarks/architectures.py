@@ -41,13 +41,13 @@ from edgeprune.core.inputs import Shape
 from edgeprune.core.quiet import converting
 from edgeprune.core.runtimes import Format
 from edgeprune.core.text import first_line, shorten
-from edgeprune.exporters import EXPORTERS, Template
+from edgeprune.exporters import EXPORTERS
 from edgeprune.exporters.parity import compare
+from edgeprune.exporters.slicing import Slicer
 from edgeprune.models.inputs import Inputs, ask, made, tensors_of, to_numpy
 from edgeprune.models.plain import make_plain
 from edgeprune.models.weights import weights_bytes
 from edgeprune.pipeline.found import MAX_COLUMNS
-from edgeprune.pruning.channels import follow
 from edgeprune.pruning.cost import count_macs, work
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.stays import say_stays
@@ -192,11 +192,17 @@ def _made(family: Family, seed: int) -> nn.Module:
 
 def _half(structure: Structure) -> PruningPlan:
     """About half of each group's channels, without a pattern."""
+    halves = {group.name: max(group.floor, group.snap(group.channels / 2)) for group in structure.groups}
+    return _chosen(halves, structure)
+
+
+def _chosen(widths: dict[str, int], structure: Structure) -> PruningPlan:
+    """Channels without a pattern."""
     generator = torch.Generator().manual_seed(1)
     kept = {}
     for group in structure.groups:
-        width = max(group.floor, group.snap(group.channels / 2))
-        kept[group.name] = tuple(sorted(torch.randperm(group.channels, generator=generator)[:width].tolist()))
+        order = torch.randperm(group.channels, generator=generator)
+        kept[group.name] = tuple(sorted(order[: widths[group.name]].tolist()))
     return PruningPlan(kept)
 
 
@@ -215,12 +221,14 @@ def _file(pruned: nn.Module, shape: Shape, kind: Format) -> str:
 
 
 def _slice(network: nn.Module, pruned: nn.Module, structure: Structure, plan: PruningPlan, kind: Format) -> None:
-    """As `edgeprune.pipeline.candidates` does it. Raises TemplateError, ExportError."""
-    shape = structure.shape
-    example = _inputs(shape, 2)
-    template = Template.build(network, example, kind)
-    coded = cut(template.coded_network(), shape, plan, follow(template.coded_network(), shape))
-    template.slice(coded, pruned, example, structure.graph.padded(plan))
+    """As `edgeprune run` makes the files of candidates. Raises TemplateError, ExportError."""
+    example = _inputs(structure.shape, 2)
+    choose, prune = partial(_chosen, structure=structure), partial(_pruned, network, structure)
+    Slicer(network, structure, example, kind, choose, prune).slice(pruned, plan, example)
+
+
+def _pruned(network: nn.Module, structure: Structure, plan: PruningPlan) -> nn.Module:
+    return cut(network, structure.shape, plan, structure.graph)
 
 
 def _reload(family: Family, pruned: nn.Module, plan: PruningPlan) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,9 @@ class Skeleton(Protocol):
 
     def fill(self, lookup: Lookup, padded: Padded = ()) -> bytes:
         """The candidate's file. Raises TemplateError."""
+
+    def learn(self, others: Sequence[Any]) -> None:
+        """Work out what depends on widths from exports at others, skeletons too. Raises TemplateError."""
 
 
 class Calibrated(Protocol):

@@ -41,7 +41,7 @@ def export_onnx(network: nn.Module, example: Inputs, path: Path, metadata: Mappi
 
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
-    folded = fold_batchnorm(network, find_batchnorm_pairs(network))
+    folded = fold_batchnorm(network, find_batchnorm_pairs(network, example))
     model = convert_onnx(folded, example)
     # Inferred shapes of activations: kilobytes that no runtime reads, and that a sliced candidate does not have.
     del model.graph.value_info[:]

@@ -7,6 +7,7 @@ are worth. So no knowledge of the graph is needed beyond what depends on width w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 
@@ -20,6 +21,7 @@ from edgeprune.exporters.codes import Atlas, Gather, Lookup, Padded, TemplateErr
 from edgeprune.exporters.formats import EXPORTERS, Skeleton
 from edgeprune.exporters.parity import compare
 from edgeprune.models.inputs import Inputs, cast, mapped, to_numpy
+from edgeprune.pruning.attention import narrow_attention
 from edgeprune.pruning.folding import find_batchnorm_pairs, find_lone_batchnorms, fold_batchnorm, folded_state
 from edgeprune.pruning.inputs import SelectedInputs
 
@@ -59,10 +61,14 @@ class Template:
         twice then, with and without a gather before that layer, since converters drop a gather of everything.
         Raises TemplateError where that cannot be exported, or the file not be sliced.
         """
-        pairs = find_batchnorm_pairs(network)
+        pairs = find_batchnorm_pairs(network, example)
         # The others are a product and a sum: their statistics, with codes, would be arithmetic to a converter.
         lone = find_lone_batchnorms(network, pairs) if EXPORTERS[format].drops_statistics else []
         coded = fold_batchnorm(network, pairs, lone).cpu().float()
+        for module in coded.modules():
+            if isinstance(module, nn.MultiheadAttention) and module.bias_k is None and not module.add_zero_attn:
+                # Surgery makes other operators of it, at whatever widths.
+                narrow_attention(module)
         known = assign_codes(coded, [f"{name}.running_{each}" for name in lone for each in ("mean", "var")])
         skeletons = []
         for wrapped in (None, input_layer) if input_layer is not None else (None,):
@@ -83,6 +89,19 @@ class Template:
         generator = torch.Generator().manual_seed(0)
         template.slice(coded, network, mapped(example, partial(_alike, generator=generator)))
         return template
+
+    def learn(self, coded: Sequence[nn.Module], example: Inputs) -> None:
+        """Work out what else of the file depends on widths, from exports of `coded` networks, seconds each.
+
+        Each is a `coded_network` after the surgery of another plan, best one in which no two groups have one width.
+        `example` (N, ...), N >= 2. Raises TemplateError where that cannot be seen; then this template is of no use.
+        """
+        (skeleton, atlas), *gathering = self._skeletons
+        if gathering:
+            raise TemplateError("cannot slice: what depends on widths is not looked for where inputs are selected")
+        # Codes alone are looked at: nothing has to be complete.
+        made = [EXPORTERS[self.format].skeleton(each, example, Atlas(atlas.known, [])) for each in coded]
+        skeleton.learn(made)
 
     def coded_network(self) -> nn.Module:
         """A fresh copy of the coded network, batch normalisation folded, for the candidate's surgery."""

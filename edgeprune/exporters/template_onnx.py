@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
+from edgeprune.exporters.widths import Key, Learnt, Width
+
+_KIND = onnx.AttributeProto.AttributeType
+#: Larger constants are tables, which several nodes may share.
+_MOST = 4096
+#: Attributes that may depend on widths.
+_NUMBERS = (_KIND.INT, _KIND.INTS, _KIND.FLOAT, _KIND.FLOATS)
 
 
 class OnnxSkeleton:
@@ -34,6 +43,55 @@ class OnnxSkeleton:
             tensor.ClearField("raw_data")
         self._sizes = self._find_sizes()
         self._pads = self._find_pads()
+        self._learnt: Learnt | None = None
+        #: With it: constants that one node alone reads, and the weights in the order in which they are read.
+        self._parted: set[int] = set()
+        self._order: list[int] = []
+
+    def learn(self, others: Sequence[OnnxSkeleton]) -> None:
+        """Work out what depends on widths from exports at others, which are taken over. Raises TemplateError."""
+        self._learnt = Learnt([each._width() for each in (self, *others)])
+
+    def _width(self) -> Width:
+        self._part()
+        graph, numbers = self._model.graph, dict[Key, NDArray[Any]]()
+        constants = {tensor.name: index for index, tensor in enumerate(graph.initializer)}
+        # Names and places of constants change with widths: each is known by who reads it first.
+        known: dict[str, Hashable] = {each.name: ("input", place) for place, each in enumerate(graph.input)}
+        wiring = []
+        for number, node in enumerate(graph.node):
+            for place, name in enumerate(node.input):
+                index = constants.get(name, -1)
+                if index in self._coded and name not in known:
+                    known[name] = len(self._order)
+                    self._order.append(index)
+                elif index in self._parted:
+                    numbers[node.op_type, number, place] = numpy_helper.to_array(graph.initializer[index])
+            for attribute in node.attribute:
+                if attribute.type in _NUMBERS:
+                    value = onnx.helper.get_attribute_value(attribute)
+                    numbers[node.op_type, number, attribute.name] = np.asarray(value)
+            wiring.append((node.op_type, *(known.get(name, "number") for name in node.input)))
+            known |= {name: (number, place) for place, name in enumerate(node.output)}
+        return Width([self._coded[index].codes.shape for index in self._order], numbers, tuple(wiring))
+
+    def _part(self) -> None:
+        """Give every node constants of its own: what is one number at one width may be two at another."""
+        graph = self._model.graph
+        filled = {*self._coded, *self._gathers, *self._pads}
+        shared = {tensor.name: i for i, tensor in enumerate(graph.initializer) if i not in filled}
+        for number, node in enumerate(graph.node):
+            for place, name in enumerate(node.input):
+                if name in shared and math.prod(graph.initializer[shared[name]].dims) <= _MOST:
+                    tensor = graph.initializer.add()
+                    tensor.CopyFrom(graph.initializer[shared[name]])
+                    tensor.name = node.input[place] = f"{name}_{number}_{place}"
+                    self._parted.add(len(graph.initializer) - 1)
+        used = {name for node in graph.node for name in node.input}
+        for name, index in shared.items():
+            if name not in used:
+                # Places in the list are known by their numbers: it stays, with nothing in it.
+                graph.initializer[index].CopyFrom(numpy_helper.from_array(np.zeros(0, np.float32), name))
 
     def fill(self, lookup: Lookup, padded: Padded = ()) -> bytes:
         """The candidate's file. Raises TemplateError."""
@@ -49,6 +107,10 @@ class OnnxSkeleton:
             tensor = constants[index]
             tensor.dims[:] = [len(features) if size == len(gather.features) else size for size in tensor.dims]
             tensor.raw_data = features.astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).tobytes()
+        if self._learnt is not None:
+            shapes = [tuple(constants[index].dims) for index in self._order]
+            for key, array in self._learnt.numbers(shapes).items():
+                _put(model.graph, key, array)
         for index, left in zip(self._pads, check_padded([self._padding(i) for i in self._pads], padded), strict=True):
             pads = numpy_helper.to_array(constants[index]).copy()
             pads[[1, len(pads) // 2 + 1]] = left
@@ -96,6 +158,18 @@ class OnnxSkeleton:
             if name != "group" or dims[1] == 1:
                 found.append(_Size(number, position, weight, axis, dims[axis] // size))
         return found
+
+
+def _put(graph: onnx.GraphProto, key: Key, array: NDArray[Any]) -> None:
+    """Give an operand, or an attribute, of a node other numbers: the type, the number of the node, and which."""
+    _, number, which = key
+    node = graph.node[number]
+    if isinstance(which, int):
+        tensor = next(each for each in graph.initializer if each.name == node.input[which])
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    for attribute in node.attribute:
+        if attribute.name == which:
+            attribute.CopyFrom(onnx.helper.make_attribute(which, array.tolist()))
 
 
 class _Size(NamedTuple):

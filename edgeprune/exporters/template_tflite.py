@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgeprune.artifacts.tflite_file import pack
 from edgeprune.core.quiet import first_line
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
+from edgeprune.exporters.widths import Key, Learnt, Width
 
 _OP = schema.BuiltinOperator
+_NAMES = {code: name for name, code in vars(_OP).items() if isinstance(code, int)}
 _FLOAT, _INTS = schema.TensorType.FLOAT32, {schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}
-
+#: Constants that may depend on widths, unless they have more bytes than `_MOST`: those are tables.
+_PLAIN, _MOST = {**_INTS, _FLOAT: np.float32}, 16384
 
 #: By operation with weights: which operand its bias is, and which axis of the weight (operand 1) has that size.
 _BIASES = {
@@ -59,6 +63,48 @@ class TfliteSkeleton:
         self._zeros = self._find_zeros()
         self._targets = self._find_targets()
         self._pads = self._find_pads()
+        self._learnt: Learnt | None = None
+        #: With it: the weights, in the order in which they are read.
+        self._order: list[int] = []
+
+    def learn(self, others: Sequence[TfliteSkeleton]) -> None:
+        """Work out what depends on widths from exports at others, which are taken over. Raises TemplateError."""
+        self._learnt = Learnt([each._width() for each in (self, *others)])
+
+    def _width(self) -> Width:
+        graph, numbers, wiring = self._graph, dict[Key, np.ndarray[Any, Any]](), []
+        for target, output in self._reshapes:
+            # Which axis takes what is left was a guess.
+            tensor, shape = graph.tensors[target], np.array(graph.tensors[output].shape, np.int32)
+            self._model.buffers[tensor.buffer] = schema.BufferT(data=shape.view(np.uint8))
+        self._reshapes = []
+        filled = {*self._coded, *self._gathers}.union(
+            *((each[0] for each in found) for found in (self._zeros, self._targets, self._pads))
+        )
+        known: dict[int, Hashable] = {int(index): ("input", place) for place, index in enumerate(graph.inputs)}
+        for number, op in enumerate(graph.operators):
+            name, reads = _NAMES.get(self._code(op), "CUSTOM"), list[Hashable]()
+            for place, index in enumerate(map(int, op.inputs)):
+                data = None if index < 0 else self._model.buffers[graph.tensors[index].buffer].data
+                if index in self._coded and index not in known:
+                    known[index] = len(self._order)
+                    self._order.append(index)
+                reads.append(known.get(index, "number"))
+                if index not in known and index not in filled and data is not None and 0 < len(data) <= _MOST:
+                    # One of its own: what is one number at one width may be two at another.
+                    own = graph.tensors[self._own(op, place)]
+                    kind, size = own.type, tuple(own.shape if own.shape is not None else ())
+                    numbers[name, number, place] = data.view(_PLAIN[kind]).reshape(size) if kind in _PLAIN else data
+            options = {} if op.builtinOptions is None else vars(op.builtinOptions)
+            for option, value in options.items():
+                if isinstance(value, (int, float, list, np.ndarray)) and not isinstance(value, bool):
+                    numbers[name, number, option] = np.asarray(value)
+            for place, index in enumerate(map(int, op.outputs)):
+                # The shapes of what it gives: some kernels compare them with what they find.
+                numbers[name, number, ("shape", place)] = np.array(graph.tensors[index].shape, np.int32)
+                known[index] = (number, place)
+            wiring.append((name, *reads))
+        return Width([self._coded[index].codes.shape for index in self._order], numbers, tuple(wiring))
 
     def fill(self, lookup: Lookup, padded: Padded = ()) -> bytes:
         """The candidate's file. Raises TemplateError."""
@@ -93,12 +139,26 @@ class TfliteSkeleton:
             op = graph.operators[number] = copy.copy(graph.operators[number])
             op.builtinOptions = copy.copy(op.builtinOptions)
             op.builtinOptions.depthMultiplier = int(graph.tensors[weight].shape[-1])
+        if self._learnt is not None:
+            shapes = [tuple(map(int, graph.tensors[index].shape)) for index in self._order]
+            for (_, number, which), array in self._learnt.numbers(shapes).items():
+                op = graph.operators[number] = copy.copy(graph.operators[number])
+                if isinstance(which, int):
+                    put(int(op.inputs[which]), array)
+                elif isinstance(which, str):
+                    op.builtinOptions = copy.copy(op.builtinOptions)
+                    setattr(op.builtinOptions, which, array if array.ndim else array.item())
+                else:
+                    index = int(op.outputs[which[1]])
+                    graph.tensors[index] = copy.copy(graph.tensors[index])
+                    graph.tensors[index].shape = array
+            _drop_unused(model)
         data = pack(model)
-        self._settle_shapes(data)
+        self._settle_shapes(data, graph)
         return bytes(data)
 
-    def _settle_shapes(self, data: bytearray) -> None:
-        """Write the shapes that the runtime works out into the file `data`, in place."""
+    def _settle_shapes(self, data: bytearray, graph: schema.SubGraphT) -> None:
+        """Write the shapes that the runtime works out into the file `data` of `graph`, in place."""
         try:
             interpreter = Interpreter(
                 model_content=bytes(data),
@@ -111,19 +171,19 @@ class TfliteSkeleton:
             raise TemplateError(f"cannot slice: {first_line(error)}") from error
         shapes = {detail["index"]: detail["shape"] for detail in details}
         model = schema.Model.GetRootAs(data, 0)
-        graph = model.Subgraphs(0)
-        for index, tensor in enumerate(self._graph.tensors):
-            stored = graph.Tensors(index).ShapeAsNumpy()
+        written = model.Subgraphs(0)
+        for index, tensor in enumerate(graph.tensors):
+            stored = written.Tensors(index).ShapeAsNumpy()
             if not len(tensor.shape):
                 continue
             if len(stored) != len(shapes[index]):
                 raise TemplateError("cannot slice: a tensor changed its rank")
             stored[:] = shapes[index]
-        for output in self._graph.outputs:
-            if not np.array_equal(shapes[output], self._graph.tensors[output].shape):
+        for output, was in zip(graph.outputs, self._graph.outputs, strict=True):
+            if not np.array_equal(shapes[output], self._graph.tensors[was].shape):
                 raise TemplateError("cannot slice: an output changed its shape")
         for target, output in self._reshapes:
-            buffer = model.Buffers(graph.Tensors(target).Buffer()).DataAsNumpy()
+            buffer = model.Buffers(written.Tensors(target).Buffer()).DataAsNumpy()
             buffer.view(np.int32)[:] = shapes[output]
 
     def _code(self, op: schema.OperatorT) -> int:
@@ -223,3 +283,40 @@ class TfliteSkeleton:
                 elif op.builtinOptions.depthMultiplier != 1:
                     raise TemplateError("cannot slice: a depthwise convolution with a multiplier")
         return found
+
+
+def _drop_unused(model: schema.ModelT) -> None:
+    """Take out tensors that nothing reads or gives, and make equal constants one, as a converter leaves a file.
+
+    What the lists of `model` hold is not changed but replaced.
+    """
+    graph = model.subgraphs[0]
+    places, kept = {-1: -1}, list[schema.TensorT]()
+    same: dict[tuple[Any, ...], int] = {}
+    ends = [graph.inputs, graph.outputs]
+    for index in sorted({int(index) for part in (*ends, *_ends_of(graph)) for index in part} - {-1}):
+        tensor = graph.tensors[index]
+        data = model.buffers[tensor.buffer].data
+        key = (index,) if data is None else (tensor.type, tuple(tensor.shape), bytes(data))
+        places[index] = same.setdefault(key, len(kept))
+        if places[index] == len(kept):
+            kept.append(tensor)
+
+    def moved(part: Any) -> np.ndarray[Any, Any]:
+        return np.array([places[int(index)] for index in part], np.int32)
+
+    graph.tensors = kept
+    graph.inputs, graph.outputs = map(moved, ends)
+    graph.operators = [copy.copy(op) for op in graph.operators]
+    for op in graph.operators:
+        op.inputs, op.outputs = moved(op.inputs), moved(op.outputs)
+    model.signatureDefs = copy.deepcopy(model.signatureDefs)
+    for signature in model.signatureDefs or []:
+        for end in (*signature.inputs, *signature.outputs):
+            end.tensorIndex = places[end.tensorIndex]
+    read = {0, *(tensor.buffer for tensor in kept), *(entry.buffer for entry in model.metadata or [])}
+    model.buffers = [each if index in read else schema.BufferT() for index, each in enumerate(model.buffers)]
+
+
+def _ends_of(graph: schema.SubGraphT) -> list[Any]:
+    return [part for op in graph.operators for part in (op.inputs, op.outputs)]

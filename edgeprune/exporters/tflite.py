@@ -41,7 +41,7 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
 
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
-    model = convert_tflite(fold_batchnorm(network, find_batchnorm_pairs(network)), example)
+    model = convert_tflite(fold_batchnorm(network, find_batchnorm_pairs(network, example)), example)
     text = json.dumps(dict(metadata), sort_keys=True).encode()
     model.buffers.append(schema.BufferT(data=np.frombuffer(text, np.uint8)))
     entry = schema.MetadataT(name=METADATA_KEY.encode(), buffer=len(model.buffers) - 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from torch import nn
 
 from edgeprune.artifacts import describe
-from edgeprune.core.design import INPUTS, PruningPlan
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.measurement import Failure, Measurement
@@ -17,13 +18,12 @@ from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import Format, Precision
 from edgeprune.exporters import EXPORTERS, export_at
 from edgeprune.exporters.codes import TemplateError
-from edgeprune.exporters.template import Template
+from edgeprune.exporters.slicing import Slicer
 from edgeprune.models.inputs import to_numpy
 from edgeprune.pipeline.config import LossPolicy
 from edgeprune.pipeline.prepare import Prepared
-from edgeprune.pruning.channels import follow
 from edgeprune.pruning.structure import Criterion
-from edgeprune.pruning.surgery import cut, prune
+from edgeprune.pruning.surgery import prune
 
 #: Images that ranges of a candidate's 8-bit integers are taken from.
 _FEW = 4
@@ -43,23 +43,15 @@ class FileMaker:
         self.kind: Format = kind
         self._folder = folder
         self._example = prepared.validation.inputs(slice(0, 2))
-        self._template: Template | None = None
+        self._slicer: Slicer | None = None
         self._progress = progress
         self._few = to_numpy(prepared.train.inputs(slice(0, _FEW)))
         self.how: Literal["sliced", "exported"] = "sliced"
         self._made = 0
         structure = prepared.structure
-        gathers = any(group.name == INPUTS for group in structure.groups)
+        pruned = partial(prune, criterion, structure)
         try:
-            input_layer = structure.input_layer if gathers else None
-            self._template = Template.build(prepared.network, self._example, kind, input_layer=input_layer)
-            # Batch normalisation is folded in there: its layers have other parameters.
-            self._coded_graph = follow(self._template.coded_network(), structure.shape)
-            # The narrowest candidate and one of odd widths stand for all: both must compute what their networks do.
-            for share in (0.0, 0.55):
-                widths = {group.name: group.snap(share * group.channels) for group in structure.groups}
-                plan = criterion.plan(widths)
-                self._slice(prune(criterion, structure, plan), plan, check=True)
+            self._slicer = Slicer(prepared.network, structure, self._example, kind, criterion.plan, pruned)
         except TemplateError as error:
             self._give_up(error)
 
@@ -81,23 +73,17 @@ class FileMaker:
 
     def _write(self, path: Path, pruned: nn.Module, plan: PruningPlan) -> None:
         """The float32 file."""
-        if self._template is not None:
+        if self._slicer is not None:
             try:
-                write_bytes(path, self._slice(pruned, plan))
+                write_bytes(path, self._slicer.slice(pruned, plan))
                 return
             except TemplateError as error:
                 self._give_up(error)
         EXPORTERS[self.kind].export(pruned, self._example, path, {})
 
     def _give_up(self, error: TemplateError) -> None:
-        self._template, self.how = None, "exported"
+        self._slicer, self.how = None, "exported"
         self._progress.say(f"every candidate is exported for itself, which is slower: {error.message}")
-
-    def _slice(self, pruned: nn.Module, plan: PruningPlan, *, check: bool = False) -> bytes:
-        assert self._template is not None
-        coded = cut(self._template.coded_network(), self._prepared.structure.shape, plan, self._coded_graph)
-        padded = self._prepared.structure.graph.padded(plan)
-        return self._template.slice(coded, pruned, self._example if check else None, padded)
 
 
 @dataclass(frozen=True, slots=True)

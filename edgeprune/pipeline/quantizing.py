@@ -194,7 +194,8 @@ class _EightBits:
             self._progress.say("that is not enough: the network is trained with the rounding of 8 bits")
             rounded = rounding(self._network, self._prepared.train, CALIBRATION)
             short = replace(regime.of(amount), learning_rate=regime.learning_rate * _RATE)
-            self._learnt = learnt(self._network, tuner.by(short)(rounded, "learning 8 bits").network)
+            tuned = tuner.by(short)(rounded, "learning 8 bits").network
+            self._learnt = learnt(self._network, tuned, self._prepared.train)
         example = self._prepared.validation.inputs(slice(0, 2))
         source = EXPORTERS[kind].export(self._learnt, example, work / f"learnt.{kind}", dict(said))
         calibrated = EXPORTERS[kind].calibrate(source.path, self._examples)

@@ -3,54 +3,88 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from edgeprune.models.inputs import Inputs, cast, mapped, tensors_of
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+#: What reads no values of a tensor.
+_LOOKS = {
+    *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "layout", "requires_grad")),
+    *(Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_floating_point, Tensor.__len__),
+}
 #: What follows the channels of an input that each takes.
 _SIDES: dict[type[nn.Module], tuple[int, ...]] = {nn.BatchNorm1d: (), nn.BatchNorm2d: (3, 3), nn.BatchNorm3d: (3, 3, 3)}
 _NORMS = tuple(_SIDES)
 
 
-def find_batchnorm_pairs(network: nn.Module) -> list[tuple[str, str]]:
+def find_batchnorm_pairs(network: nn.Module, example: Inputs) -> list[tuple[str, str]]:
     """Names of (layer, batch normalisation) modules that may become one layer, in call order.
 
-    Only where the layer's output goes to that normalisation alone and both are called once. Empty where torch.fx
-    cannot trace the network: then nothing is folded, which is slower but right.
+    Only where the layer's output goes to that normalisation alone and both are called once. The network is watched
+    while it answers `example` (N, ...), as an export does. Where it cannot answer, nothing is folded.
     """
-    try:
-        graph = _Tracer().trace(deepcopy(network).eval())
-    except Exception:  # noqa: BLE001 - tracing runs the user's forward on proxies, which may raise anything
-        return []
     modules = dict(network.named_modules())
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    pairs = []
-    for node in graph.nodes:
-        if node.op != "call_module" or calls[node.target] != 1:
-            continue
-        norm = modules.get(str(node.target))
-        source = node.args[0] if node.args else None
-        if not isinstance(norm, _NORMS) or norm.running_mean is None or not isinstance(source, fx.Node):
-            continue
-        if source.op != "call_module" or calls[source.target] != 1 or set(source.users) != {node}:
-            continue
-        layer = modules.get(str(source.target))
-        fits = isinstance(layer, _CONVS) or (
-            isinstance(layer, nn.Linear)
-            and isinstance(norm, nn.BatchNorm1d)
-            and layer.out_features == norm.num_features
-        )
-        if fits and (type(norm) in _NORMS or _begins_with_itself(norm)):
-            pairs.append((str(source.target), str(node.target)))
-    return pairs
+    return [pair for pair in _watched(network, example) if _fits(*(modules[name] for name in pair))]
+
+
+def _fits(layer: nn.Module, norm: nn.Module) -> bool:
+    """Whether a layer can take in the batch normalisation of its output."""
+    if not isinstance(norm, _NORMS) or norm.running_mean is None:
+        return False
+    if isinstance(layer, nn.Linear):
+        fits = isinstance(norm, nn.BatchNorm1d) and layer.out_features == norm.num_features
+    else:
+        # In groups a transposed convolution's output channels are no axis of its weight.
+        fits = isinstance(layer, _CONVS) or (isinstance(layer, _TRANSPOSED) and layer.groups == 1)
+    return fits and (type(norm) in _NORMS or _begins_with_itself(norm))
+
+
+def _watched(network: nn.Module, example: Inputs) -> list[tuple[str, str]]:
+    """(layer, normalisation) whose output only that normalisation reads, each called once."""
+    network = deepcopy(network).cpu().float().eval()
+    uses, calls = _Uses(), Counter[str]()
+    read: list[tuple[int, str]] = []
+
+    def makes(name: str) -> Callable[..., None]:
+        def seen(_: nn.Module, __: Any, output: Any) -> None:
+            calls[name] += 1
+            uses.made[id(output)] = (name, output)
+
+        return seen
+
+    def reads(name: str) -> Callable[..., None]:
+        def seen(_: nn.Module, args: tuple[Any, ...]) -> None:
+            calls[name] += 1
+            read.extend((id(each), name) for each in args[:1] if id(each) in uses.made)
+
+        return seen
+
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Linear, *_CONVS, *_TRANSPOSED)):
+            module.register_forward_hook(makes(name))
+        elif isinstance(module, _NORMS):
+            module.register_forward_pre_hook(reads(name))
+    inputs = mapped(cast(example, torch.float32), lambda x: x.detach().cpu())
+    try:
+        with torch.no_grad(), uses:
+            answer = network(*tensors_of(inputs))
+    except Exception:  # noqa: BLE001 - it is the user's code; whoever exports it says what is wrong with it
+        return []
+    uses.note(answer)
+    pairs = [(uses.made[made][0], name) for made, name in read if uses.seen[made] == 1]
+    return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1]
 
 
 def find_lone_batchnorms(network: nn.Module, pairs: list[tuple[str, str]]) -> list[str]:
@@ -97,11 +131,22 @@ def folded_state(network: nn.Module, pairs: list[tuple[str, str]], lone: Sequenc
     return state
 
 
-class _Tracer(fx.Tracer):
-    """Does not look into classes derived from batch normalisation: timm's hold the activation too."""
+class _Uses(TorchFunctionMode):
+    """Counts what is done with each tensor of `made`; to look at its shape is nothing."""
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _NORMS) or super().is_leaf_module(m, module_qualified_name)
+    def __init__(self) -> None:
+        super().__init__()
+        #: By the identity of a layer's output: the layer's name, and the output, which so remains.
+        self.made: dict[int, tuple[str, Tensor]] = {}
+        self.seen: Counter[int] = Counter()
+
+    def note(self, values: Any) -> None:
+        self.seen.update(id(each) for each in tree_leaves(values) if id(each) in self.made)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in _LOOKS:
+            self.note((args, kwargs))
+        return func(*args, **(kwargs or {}))
 
 
 class _PassThrough(TorchFunctionMode):
@@ -151,7 +196,7 @@ def _begins_with_itself(norm: nn.Module) -> bool:
 def _layer(network: nn.Module, name: str) -> tuple[str, nn.Module]:
     """The weighted layer `name`, also where surgery has meanwhile wrapped it into a SelectedInputs."""
     module = network.get_submodule(name)
-    if isinstance(module, (nn.Linear, *_CONVS)):
+    if isinstance(module, (nn.Linear, *_CONVS, *_TRANSPOSED)):
         return name, module
     return f"{name}.linear", network.get_submodule(f"{name}.linear")
 
@@ -174,6 +219,7 @@ def _alone(norm: nn.Module) -> dict[str, Tensor]:
 def _fuse(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight and bias of `layer` with `norm`, at its running statistics, behind it."""
     fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
+    transposed = {"transpose": True} if isinstance(layer, _TRANSPOSED) else {}
     with torch.no_grad():
         plain = torch.ones_like(norm.running_mean)  # type: ignore[arg-type]
         # A batch norm without weights of its own (affine=False) scales by 1 and shifts by 0.
@@ -187,5 +233,6 @@ def _fuse(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
             norm.eps,  # type: ignore[arg-type]
             scale,  # type: ignore[arg-type]
             shift,  # type: ignore[arg-type]
+            **transposed,
         )
     return weight.detach(), bias.detach()

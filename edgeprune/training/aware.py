@@ -36,7 +36,7 @@ def rounding(network: nn.Module, batches: Batches, images: int) -> nn.Module:
     Weights have a scale for each output channel, symmetric; inputs one for all, from the least to the greatest value
     that the first `images` of `batches` give. It is trained like any other network, and `learnt` makes it a plain one.
     """
-    copy = _folded(network)
+    copy = _folded(network, batches)
     layers = _layers(copy)
     for layer in layers.values():
         layer.add_module(_ROUNDED, _Input())
@@ -48,9 +48,12 @@ def rounding(network: nn.Module, batches: Batches, images: int) -> nn.Module:
     return copy
 
 
-def learnt(network: nn.Module, trained: nn.Module) -> nn.Module:
-    """The plain network, batch norms folded, with the weights of `trained`, which `rounding` made of `network`."""
-    plain = _folded(network)
+def learnt(network: nn.Module, trained: nn.Module, batches: Batches) -> nn.Module:
+    """The plain network, batch norms folded, with the weights of `trained`.
+
+    `rounding` made that of `network` and `batches`.
+    """
+    plain = _folded(network, batches)
     rounded = _layers(trained)
     state: dict[str, Tensor] = {}
     for name, tensor in trained.state_dict().items():
@@ -102,8 +105,8 @@ def _round(layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(layer, _ROUNDED)(given[0]), *given[1:])
 
 
-def _folded(network: nn.Module) -> nn.Module:
-    pairs = find_batchnorm_pairs(network)
+def _folded(network: nn.Module, batches: Batches) -> nn.Module:
+    pairs = find_batchnorm_pairs(network, batches.inputs(slice(0, 2)))
     copy = fold_batchnorm(network, pairs)
     # Folding freezes what it makes.
     for name, _ in pairs:

@@ -72,7 +72,7 @@ class Teacher:
         if not convolutional(network):
             return there
         try:
-            pairs = find_batchnorm_pairs(network)
+            pairs = find_batchnorm_pairs(network, x[:_IMAGES])
             folded = place.copy(fold_batchnorm(network, pairs))
             found, wanted = ask(folded, x[:_IMAGES]), ask(there, x[:_IMAGES])
         except Exception:  # noqa: BLE001 - a forward that looks into its batch norms may raise anything without them

@@ -31,21 +31,55 @@ class Shared(nn.Module):
         return self.nd(self.d(self.nc(self.c(y))))
 
 
-class Branching(nn.Module):
-    def __init__(self) -> None:
+class Growing(nn.Module):
+    """As in YOLO's C2f, a list grows while it is gone through; the shape of what a layer gives is asked for."""
+
+    def __init__(self, *, twice: bool = False) -> None:
         super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.convs = nn.ModuleList(nn.Conv2d(3 * (n + 1), 3, 1) for n in range(3))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(3))
+        self.up, self.norm, self.twice = nn.ConvTranspose2d(12, 4, 2, 2), nn.BatchNorm2d(4), twice
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x)) if x.sum() > 0 else x
+        found = [x]
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            y = conv(torch.cat(found, 1))
+            assert y.shape[1] == 3
+            found += [norm(y) + y if self.twice else norm(y)]
+        return self.norm(self.up(torch.cat(found, 1)))
 
 
 def test_only_exclusive_pairs_are_found() -> None:
-    assert find_batchnorm_pairs(Shared()) == [("c", "nc")]
+    assert find_batchnorm_pairs(Shared(), images(2, 3, 4, 4)) == [("c", "nc")]
 
 
-def test_untraceable_networks_have_no_pairs() -> None:
-    assert find_batchnorm_pairs(Branching()) == []
+def test_a_forward_may_be_any_code() -> None:
+    network, x = seasoned(Growing()).eval(), images(2, 3, 4, 4)
+    found = find_batchnorm_pairs(network, x)
+    assert found == [*((f"convs.{n}", f"norms.{n}") for n in range(3)), ("up", "norm")]
+    torch.testing.assert_close(fold_batchnorm(network, found)(x), network(x), atol=1e-5, rtol=1e-5)
+    assert find_batchnorm_pairs(Growing(twice=True), x) == [("up", "norm")]
+    # What a layer gives may be an output besides.
+    assert find_batchnorm_pairs(Both(), x) == []
+
+
+def test_a_network_that_cannot_answer_has_no_pairs() -> None:
+    assert find_batchnorm_pairs(Growing(), images(2, 4, 4, 4)) == []
+
+
+def test_in_groups_a_transposed_convolution_is_not_folded() -> None:
+    network = nn.Sequential(nn.ConvTranspose2d(4, 6, 2, groups=2), nn.BatchNorm2d(6))
+    assert find_batchnorm_pairs(network, images(2, 4, 3, 3)) == []
+
+
+class Both(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.conv(x)
+        return {"before": y, "after": self.norm(y)}
 
 
 class NormAct(nn.BatchNorm2d):
@@ -75,7 +109,7 @@ class Derived(nn.Module):
 
 def test_a_norm_without_a_layer_before_it_takes_its_statistics_in() -> None:
     network = seasoned(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).eval()
-    pairs = find_batchnorm_pairs(network)
+    pairs = find_batchnorm_pairs(network, images(2, 3, 6, 6))
     lone = find_lone_batchnorms(network, pairs)
     assert (pairs, lone) == ([("2", "3")], ["1"])
     folded, x = fold_batchnorm(network, pairs, lone), images(2, 3, 6, 6)
@@ -89,7 +123,7 @@ def test_a_norm_without_a_layer_before_it_takes_its_statistics_in() -> None:
 
 def test_what_a_derived_class_does_besides_stays() -> None:
     network, x = seasoned(Derived()).eval(), images(2, 3, 12, 12)
-    found = find_batchnorm_pairs(network)
+    found = find_batchnorm_pairs(network, x)
     # The third normalises something else than what its convolution gives.
     assert found == [("one", "norm1"), ("two", "norm2")]
     folded = fold_batchnorm(network, found)
@@ -125,7 +159,7 @@ def test_folding_keeps_the_function(network: nn.Module, x: Tensor, pairs: int) -
     if not isinstance(network[-1] if isinstance(network, nn.Sequential) else None, nn.BatchNorm1d):
         seasoned(network)
     network.train()
-    found = find_batchnorm_pairs(network)
+    found = find_batchnorm_pairs(network, x)
     assert len(found) == pairs
     folded = fold_batchnorm(network, found)
     assert network.training

@@ -18,11 +18,13 @@ from edgeprune.core.design import PruningPlan
 from edgeprune.core.runtimes import Format
 from edgeprune.exporters import EXPORTERS, Template, TemplateError
 from edgeprune.exporters import codes as codes_module
+from edgeprune.exporters.slicing import Slicer
 from edgeprune.models.zoo import build
 from edgeprune.pruning.channels import follow
 from edgeprune.pruning.folding import find_batchnorm_pairs, find_lone_batchnorms
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.inputs import SelectedInputs
+from edgeprune.pruning.structure import Structure
 from edgeprune.pruning.surgery import cut
 
 FORMATS: tuple[Format, ...] = ("onnx", "tflite")
@@ -150,7 +152,7 @@ class NormApart(nn.Module):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_norm_that_no_layer_takes_in_is_sliced(format: Format) -> None:
     network, x = seasoned(NormApart()), images(2, 3, 16, 16)
-    assert find_lone_batchnorms(network, find_batchnorm_pairs(network)) == ["norm", "last"]
+    assert find_lone_batchnorms(network, find_batchnorm_pairs(network, x)) == ["norm", "last"]
     template = Template.build(network, x, format)
     for kept in ({"one": [0, 5, 7]}, {"one": [3], "two": [1, 2, 5]}, {}):
         slice_widths(template, network, x, kept)
@@ -297,3 +299,73 @@ def test_layers_without_a_bias_are_sliced(format: Format) -> None:
     # All of a width share one bias in the file, and each is cut to another.
     for kept in ({"one": [0, 5, 7]}, {"one": [3], "up": [1, 2, 5], "fc": [0, 1, 2, 6, 7]}, {}):
         slice_widths(template, network, x, kept)
+
+
+class Shuffled(nn.Module):
+    """Channels are split, shuffled and looked at in groups: sizes that stand in the file as numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 16, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(16, 12, 1)
+        self.norm, self.head = nn.GroupNorm(4, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.one(x).relu().chunk(2, 1)
+        x = torch.cat((left, self.two(right).relu()), 1)
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.head(self.norm(self.three(x)).relu().mean((2, 3)))
+
+
+class Attentive(nn.Module):
+    """Two heads of self-attention: heads, their width and the stream can be narrowed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.embed, self.norm = nn.Linear(6, 16), nn.LayerNorm(16)
+        self.up, self.down, self.head = nn.Linear(16, 24), nn.Linear(24, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        y = self.norm(x)
+        x = x + self.attend(y, y, y, need_weights=False)[0]
+        return self.head((x + self.down(self.up(x).relu())).mean(1))
+
+
+def slicer_of(network: nn.Module, shape: tuple[int, ...], format: Format) -> tuple[Slicer, Structure]:
+    structure = discover(network, shape, runtime="onnxruntime", multiple_of=1, prune_inputs=False)
+
+    def prune(plan: PruningPlan) -> nn.Module:
+        return cut(network, shape, plan, structure.graph)
+
+    def first(widths: dict[str, int]) -> PruningPlan:
+        return PruningPlan({name: tuple(range(width)) for name, width in widths.items()})
+
+    return Slicer(network, structure, images(2, *shape), format, first, prune), structure
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "format"),
+    [
+        (Shuffled, (3, 8, 8), "onnx"),
+        (Attentive, (5, 6), "onnx"),
+        pytest.param(Shuffled, (3, 8, 8), "tflite", marks=pytest.mark.soak),
+        pytest.param(lambda: Recurrent(nn.LSTM), (7, 5), "tflite", marks=pytest.mark.soak),
+    ],
+)
+def test_numbers_that_follow_from_widths_are_learnt_from_other_exports(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], format: Format, tmp_path: Path
+) -> None:
+    network = make().eval()
+    slicer, structure = slicer_of(network, shape, format)
+    for step in (2, 3):
+        kept = {g.name: tuple(range(0, g.channels, step)) for g in structure.groups}
+        plan = PruningPlan({g.name: kept[g.name] for g in structure.groups if len(kept[g.name]) >= g.floor})
+        pruned = cut(network, shape, plan, structure.graph)
+        data = slicer.slice(pruned, plan)
+        x = images(3, *shape)
+        assert_same(pruned, format, data, x)
+        whole = EXPORTERS[format].export(pruned, x, tmp_path / f"model.{format}", {}).path
+        # Nothing of the unpruned network is carried along.
+        assert len(data) < 1.3 * whole.stat().st_size

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from handmade import ScaledLayer
 from torch import nn
 
 from edgeprune.artifacts import describe, read_metadata
@@ -121,17 +122,11 @@ def test_what_costs_most_stays_in_float(able: nn.Sequential, kind: Format, layer
 
 
 def test_what_the_quantizer_fails_at_is_told(tmp_path: Path) -> None:
-    # A norm behind it gives a transposed convolution a bias in the file, of which a wrong shape is worked out.
-    layers = (nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(16, 20, 4, 2, 1), nn.BatchNorm2d(20), nn.ReLU())
-    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(20 * 64, 4))
-    with torch.no_grad():
-        network.train()(TRAIN.inputs(slice(0, 64)))
-    network.eval()
     watch = Says()
-    ((found,), _) = made(network, "tflite", tmp_path, watch)
+    ((found,), _) = made(ScaledLayer().eval(), "tflite", tmp_path, watch)
     assert found.eight_bits is not None
-    assert found.eight_bits.refused == ("TRANSPOSE_CONV 1",)
-    words = "in float32 because the quantizer fails at it: TRANSPOSE_CONV 1"
+    assert found.eight_bits.refused == ("FULLY_CONNECTED 2",)
+    words = "in float32 because the quantizer fails at it: FULLY_CONNECTED 2"
     assert any(said.startswith("model-int8.tflite: ") and words in said for said in watch.said)
     told: Any = to_json(artifact_of(NotValidated(found, runtime_for("tflite").name, "it was not there")))
     assert lower_lines({"artifacts": [told]})[1].endswith(words)

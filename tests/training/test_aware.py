@@ -76,7 +76,7 @@ def test_it_computes_on_a_grid_of_256_values(able: nn.Module) -> None:
 
 def test_what_is_learnt_is_a_plain_network(able: nn.Module) -> None:
     rounded = rounding(able, batches(), 600)
-    plain = learnt(able, rounded)
+    plain = learnt(able, rounded, batches())
     assert {type(module).__name__ for module in plain.modules()} <= {
         "Sequential", "Conv2d", "Identity", "ReLU", "Flatten", "Linear"
     }  # fmt: skip
@@ -90,7 +90,7 @@ def test_what_rounding_breaks_is_learnt_again(able: nn.Module, place: Place) -> 
     whole = score(odd, data)
     broken = rounding(odd, data, 600)
     assert score(broken, data) < whole - 0.1
-    better = learnt(odd, fit(broken, data, 4, place))
+    better = learnt(odd, fit(broken, data, 4, place), data)
     assert score(rounding(better, data, 600), data) > score(broken, data) + 0.1
 
 
