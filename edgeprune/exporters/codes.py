@@ -145,15 +145,23 @@ class Atlas:
                 return gather
         return None
 
-    def check_complete(self, network: nn.Module) -> None:
-        """Raises TemplateError unless every code of the coded `network`, and every gather, was found in the file."""
+    def missing(self, network: nn.Module) -> list[str]:
+        """Names of the coded `network`'s tensors that are not in the file: dropped, or arithmetic was done on them.
+
+        Raises TemplateError where a part of one is missing, or a gather.
+        """
+        found = []
         for name, tensor in network.state_dict().items():
             if name in self.known.plain or not tensor.is_floating_point():
                 continue
-            if not self._seen[decode(tensor.numpy())].all():
-                raise TemplateError(f"cannot slice: the converter does arithmetic on '{name}' or drops it")
+            seen = self._seen[decode(tensor.numpy())]
+            if seen.any() and not seen.all():
+                raise TemplateError(f"cannot slice: the converter does arithmetic on '{name}'")
+            if not seen.all():
+                found.append(name)
         if sorted(set(self._found)) != list(range(len(self.gathers))):
             raise TemplateError("cannot slice: the converter rewrote the input gather")
+        return found
 
 
 class Lookup:

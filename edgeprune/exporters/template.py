@@ -70,7 +70,7 @@ class Template:
                 # Surgery makes other operators of it, at whatever widths.
                 narrow_attention(module)
         known = assign_codes(coded, [f"{name}.running_{each}" for name in lone for each in ("mean", "var")])
-        skeletons = []
+        skeletons, missing = [], list[str]()
         for wrapped in (None, input_layer) if input_layer is not None else (None,):
             probe = deepcopy(coded)
             if wrapped is not None:
@@ -83,11 +83,18 @@ class Template:
             except ExportError as error:
                 # The same network with its own weights may well be exported.
                 raise TemplateError(f"cannot slice: with other numbers as weights, {error.message}") from error
-            atlas.check_complete(coded)
+            missing += atlas.missing(coded)
         template = cls(format, coded, (pairs, lone), skeletons)
         # The converter's graph with the real weights back in place must compute what the network does.
         generator = torch.Generator().manual_seed(0)
-        template.slice(coded, network, mapped(example, partial(_alike, generator=generator)))
+        try:
+            template.slice(coded, network, mapped(example, partial(_alike, generator=generator)))
+        except TemplateError as error:
+            if not missing:
+                raise
+            # What nothing reads may be dropped; here it was not that.
+            message = f"cannot slice: the converter does arithmetic on '{missing[0]}' or drops it"
+            raise TemplateError(message) from error
         return template
 
     def learn(self, coded: Sequence[nn.Module], example: Inputs) -> None:

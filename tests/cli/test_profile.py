@@ -40,8 +40,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 def test_two_files_side_by_side(runs: Runs, tmp_path: Path) -> None:
     asked = ("--per-operator", "--throughput", "--csv", "raw.csv", "--histogram", "raw.png")
-    quick = ("--processes", "2", "--min-seconds", "0.05")
-    code, out, err = runs("profile", "half.onnx", *quick, "--against", "full.onnx", *asked)
+    code, out, err = runs("profile", "half.onnx", *QUICK, "--against", "full.onnx", *asked)
     assert code == 0, err
     for word in ("median", "p90", "load", "first run", "heap", "throughput", "half.onnx against full.onnx", "Gemm"):
         assert word in out
@@ -52,13 +51,12 @@ def test_two_files_side_by_side(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_json_is_an_interface(runs: Runs) -> None:
-    code, out, err = runs("profile", "half.onnx", "full.onnx", *QUICK, "--against", "full.onnx", "--json")
+    code, out, err = runs("profile", "half.onnx", *QUICK, "--against", "full.onnx", "--json")
     assert (code, err) == (0, "")
     told = json.loads(out)
     assert told["schema"] == 1
     assert set(told) == {"schema", "edgeprune", "device", "profiles", "against", "comparisons"}
-    half, full, against = told["profiles"]
-    assert full["sha256"] == against["sha256"]
+    half, full = told["profiles"]
     assert half["bytes"] < full["bytes"]
     assert half["unit"] == "s"
     assert len(half["samples"]) == len(half["process"]) == half["count"] >= 2 * 20
@@ -67,10 +65,9 @@ def test_json_is_an_interface(runs: Runs) -> None:
     assert half["p99"] is None  # 40 runs do not tell
     assert len(half["states"]) == 4
     assert half["verdict"] in {"stable", "noisy", "busy"}
-    first, second = told["comparisons"]
-    assert first["memory"] < 1
-    assert first["latency"]["low"] <= first["latency"]["value"] <= first["latency"]["high"]
-    assert second["bytes"] == 1
+    (only,) = told["comparisons"]
+    assert only["memory"] < 1
+    assert only["latency"]["low"] <= only["latency"]["value"] <= only["latency"]["high"]
 
 
 def test_a_refused_file_is_one_line_and_the_others_go_on(runs: Runs, tmp_path: Path) -> None:
@@ -136,7 +133,8 @@ def test_a_picture_that_cannot_be_written_is_one_line(runs: Runs) -> None:
 def test_files_of_one_name_are_told_apart(runs: Runs) -> None:
     Path("other").mkdir()
     shutil.copy("half.onnx", "other/half.onnx")
-    code, out, _ = runs("profile", "half.onnx", "other/half.onnx", *QUICK, "--quiet")
+    quick = ("--min-seconds", "0", "--processes", "1")
+    code, out, _ = runs("profile", "half.onnx", "other/half.onnx", *quick, "--quiet")
     assert code == 0
     assert "\nother/half.onnx: " in out
 

@@ -414,7 +414,7 @@ def test_padding_by_a_word_that_is_not_the_same_on_both_sides(layer: nn.Module, 
     ("kernel", "stride", "padding", "more", "groups"),
     [(3, 2, 1, 1, 1), (5, 2, 2, 1, 2), (3, 2, 1, 0, 1), (6, 3, 1, 1, 1)],
 )
-@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("axes", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_transposed_convolutions(
     kernel: int, stride: int, padding: int, more: int, groups: int, axes: int, tmp_path: Path
 ) -> None:

@@ -171,6 +171,13 @@ def test_arithmetic_on_weights_is_refused() -> None:
         Template.build(Scaled().eval(), images(2, 6), "tflite")
 
 
+def test_what_nothing_reads_is_dropped_and_the_rest_sliced() -> None:
+    network, x = Mlp(20, 8, 6).eval(), images(2, 20)
+    network.spare = nn.Linear(3, 3)
+    template = Template.build(network, x, "onnx")
+    slice_widths(template, network, x, {"fc1": [0, 5, 7]})
+
+
 class _Waves(nn.Module):
     """Large multiples of its activations, of which codes in the place of weights leave no right figure."""
 

@@ -1,4 +1,4 @@
-"""A tenth of `benchmarks/fuzz.py`: no reader raises anything but our own errors, each in one line with what to do."""
+"""A twentieth of `benchmarks/fuzz.py`: readers raise nothing but our own errors, each in one line with what to do."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 
 def test_mutated_files_over_all_readers() -> None:
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--files", "2000", "--seed", "1"], capture_output=True, text=True, check=False
+        [sys.executable, SCRIPT, "--files", "1000", "--seed", "1"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     last = done.stdout.strip().splitlines()[-1].split()
-    assert last[:2] == ["all", "2000"]
+    assert last[:2] == ["all", "1000"]
     refused, accepted, others = map(int, last[2:5])
     # Damage that everybody shrugs off, or that nothing survives, would test nothing.
-    assert refused > 1000
-    assert accepted > 200
+    assert refused > 500
+    assert accepted > 100
     assert others == 0
 
 

@@ -18,8 +18,9 @@ pytestmark = [needs("qemu-aarch64", "gcc"), pytest.mark.soak]
 SMALL: dict[str, Any] = {
     "device": "emulated-rpi4",
     "episodes": 3,
-    "train_epochs": 5,
+    "train_epochs": 3,
     "finetune_epochs": 1,
+    "processes": 1,
     "finalists": 1,
     "calibration_images": 300,
     "max_latency": "0.95x",
