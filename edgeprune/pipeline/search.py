@@ -247,7 +247,7 @@ def _report(narrowest: Narrowest, shown: Callable[[float], str], progress: Progr
         f"unpruned on the device: {format_cost(possible.reference.latency, possible.unit)}, "
         f"{format_bytes(possible.reference.memory)} heap; "
         f"possible at best: {format_speedup(1 / possible.latency_share, possible.unit)}, NCR {possible.ncr:.2f} "
-        f"(narrowest network, {shown(accuracy)} before fine-tuning)"
+        f"(of {1 + len(narrowest.others)} narrow networks; the narrowest has {shown(accuracy)} before fine-tuning)"
     )
 
 

@@ -137,6 +137,8 @@ def _costs(shop: Workshop, narrowest: Narrowest) -> Costs:
     costs = Costs(prepared.structure.groups, shares, int(narrowest.possible.reference.bytes))
     if isinstance(smallest.cost, Measurement):
         costs.learn(smallest.plan.widths, smallest.cost)
+    for plan, cost in narrowest.others:
+        costs.learn(plan.widths, cost)
     return costs
 
 

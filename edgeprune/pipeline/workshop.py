@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+from edgeprune.core.design import PruningPlan
 from edgeprune.core.errors import DeviceError
 from edgeprune.core.files import sha256_file
-from edgeprune.core.measurement import Failure, MeasureSettings
+from edgeprune.core.measurement import Failure, Measurement, MeasureSettings
 from edgeprune.core.progress import Progress
 from edgeprune.core.runtimes import RUNTIMES, Precision
 from edgeprune.core.session import Session
@@ -31,6 +32,7 @@ from edgeprune.profilers.loop import LoopProfiler
 from edgeprune.pruning.criteria import Ranked
 from edgeprune.pruning.kinds import convolutional
 from edgeprune.pruning.structure import Criterion
+from edgeprune.search.frontier import narrow_plans
 from edgeprune.search.states import Losses
 from edgeprune.training.brief import BriefTuning
 from edgeprune.training.sensitivity import IMAGES, divergences
@@ -117,10 +119,14 @@ def workshop(
 
 @dataclass(frozen=True, slots=True)
 class Narrowest:
-    """The narrowest network there is, scored and measured, and what it says is possible at best."""
+    """The narrowest network there is, scored and measured, and what is possible at best.
+
+    `others` are the narrowest whose layers have whole blocks of channels, measured: one of them may be faster.
+    """
 
     candidate: Candidate
     possible: Possible
+    others: tuple[tuple[PruningPlan, Measurement], ...] = ()
 
 
 def measure_narrowest(shop: Workshop, *, fresh: bool = False) -> Narrowest:
@@ -137,9 +143,16 @@ def measure_narrowest(shop: Workshop, *, fresh: bool = False) -> Narrowest:
             cost.advice or "check the device",
             retryable=cost.retryable,
         )
+    others = []
+    for widths in narrow_plans(shop.prepared.structure.groups)[1:]:
+        plan = evaluator.plan(widths)
+        other = evaluator.cost(plan, fresh=fresh)
+        if isinstance(other, Measurement):
+            others.append((plan, other))
+    fastest = min((cost, *(each for _, each in others)), key=lambda each: each.quotient)
     reference = Reference(cost.against_median, cost.against_peak_bytes, shop.baseline_file.stat().st_size)
-    possible = Possible(smallest.ncr, cost.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit)
-    return Narrowest(smallest, possible)
+    possible = Possible(smallest.ncr, fastest.quotient, cost.memory_quotient, reference, cost.bytes, cost.unit)
+    return Narrowest(smallest, possible, tuple(others))
 
 
 def _losses(prepared: Prepared, criterion: Ranked, progress: Progress) -> Losses:

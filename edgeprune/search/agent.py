@@ -102,7 +102,8 @@ def equal_loss(environment: Environment, found: Sequence[Episode] = ()) -> list[
         if states.additive:
             plans = [episode.candidate.plan.widths for episode in found]
             times = learnt_times(environment.groups, states, plans, [each.candidate.accuracy for each in found])
-        widths = LeastLoss(environment.groups, states, environment.missing, times).plan()
+        least = environment.frontier.least()
+        widths = LeastLoss(environment.groups, states, environment.missing, times, least).plan()
     else:
         widths = of_least_loss_at(environment.groups, states, environment.ncr, environment.min_ncr or 2.0)
     return list(environment.executed(widths))

@@ -17,6 +17,8 @@ from edgeprune.search.states import PaperStates, Rows, States
 Credit = Literal["step", "episode"]
 #: Plans looked at, at most, for one that is new.
 _LOOKED_AT = 3000
+#: By how much a plan may be predicted to break a bound that is proposed where none is left that keeps it.
+_NEAR = 0.15
 
 
 class StopSearch(Exception):  # noqa: N818 - it is no error: the search ends with what it has
@@ -197,26 +199,35 @@ class Environment:
         return self.missing(widths) <= 0.0
 
     def _new(self, widths: dict[str, int], *, narrow: bool) -> dict[str, int] | None:
-        """The nearest plan (sum of the groups' differences, as shares) that was not proposed and is enough."""
+        """The nearest plan (sum of the groups' differences, as shares) that was not proposed and is enough.
+
+        Where all that are predicted to be enough were proposed, the one that is predicted to be nearest to it, if it is
+        near: near a bound that can hardly be kept predictions are not good enough to stop there.
+        """
         if self.is_new(widths):
             return widths
         start = tuple(widths.values())
         channels = [group.channels for group in self.groups]
         heap: list[tuple[float, tuple[int, ...]]] = [(0.0, start)]
         reached = {start}
+        nearest: tuple[float, dict[str, int] | None] = (_NEAR, None)
         for _ in range(_LOOKED_AT):
             if not heap:
-                return None
+                break
             _, plan = heapq.heappop(heap)
             named = dict(zip(widths, plan, strict=True))
-            if plan not in self._proposed and (not narrow or self._fits(named)):
-                return named
+            if plan not in self._proposed:
+                missing = self.missing(named) if narrow else 0.0
+                if missing <= 0.0:
+                    return named
+                if missing < nearest[0]:
+                    nearest = (missing, named)
             for other in self._neighbours(plan):
                 if other not in reached:
                     reached.add(other)
                     distance = sum(abs(a - b) / c for a, b, c in zip(other, start, channels, strict=True))
                     heapq.heappush(heap, (distance, other))
-        return None
+        return nearest[1]
 
     def _neighbours(self, plan: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         """Plans in which one group has a step more or less."""

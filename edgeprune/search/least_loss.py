@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class LeastLoss:
     missing: Callable[[Widths], float]
     #: By how many times each group's loss is what it was said to be; empty: it is that.
     times: Sequence[float] = ()
+    #: Widths that groups are not narrowed below, where those are wider than their floors.
+    least: Mapping[str, int] = field(default_factory=dict)
 
     def plan(self) -> _Plan:
         """Channels go a step at a time, always where the loss rises least for the predicted cost that goes with it.
@@ -87,6 +89,12 @@ class LeastLoss:
     def _loss(self, step: int, width: int) -> float:
         return self.states.lost(step, width) * (self.times[step] if self.times else 1.0)
 
+    def _narrower(self, group: Group, width: int) -> int:
+        return min(width, max(next_narrower(group, width), self.least.get(group.name, 0)))
+
+    def _can_give(self, group: Group, plan: Widths) -> bool:
+        return self._narrower(group, plan[group.name]) < plan[group.name]
+
     def _lost(self, plan: Widths) -> float:
         return sum(self._loss(step, plan[group.name]) for step, group in enumerate(self.groups))
 
@@ -96,7 +104,7 @@ class LeastLoss:
             prices = []
             for step, group in enumerate(self.groups):
                 width = widths[group.name]
-                smaller = next_narrower(group, width)
+                smaller = self._narrower(group, width)
                 if smaller < width and group.name != kept:
                     rise = self._loss(step, smaller) - self._loss(step, width)
                     # Where a step is predicted to bring nothing it is taken last.
@@ -143,6 +151,6 @@ class LeastLoss:
             # The cheapest steps may together bring far more than is needed, where one group alone brings just that.
             for giver in self.groups:
                 plan = wider
-                while giver is not group and self.missing(plan) > 0.0 and plan[giver.name] > giver.floor:
-                    plan = {**plan, giver.name: next_narrower(giver, plan[giver.name])}
+                while giver is not group and self.missing(plan) > 0.0 and self._can_give(giver, plan):
+                    plan = {**plan, giver.name: self._narrower(giver, plan[giver.name])}
                 yield plan

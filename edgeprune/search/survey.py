@@ -38,4 +38,5 @@ def where_least_is_lost(
     """
     random = np.random.default_rng(seed)
     for _ in groups:
-        yield LeastLoss(groups, states, frontier.drawn(random).excess).plan()
+        drawn = frontier.drawn(random)
+        yield LeastLoss(groups, states, drawn.excess, least=drawn.least()).plan()

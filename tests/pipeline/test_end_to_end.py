@@ -217,7 +217,7 @@ def test_a_damaged_run_is_not_loaded(done: RunResult, tmp_path: Path) -> None:
 
 
 def test_an_impossible_budget_ends_before_the_search(done: RunResult, runs: Path) -> None:
-    with pytest.raises(BudgetError, match="cannot be reached on local: the smallest allowed network has"):
+    with pytest.raises(BudgetError, match="cannot be reached on local: the fastest of the narrow networks has"):
         edgeprune.run(edgeprune.RunConfig(runs_dir=runs, name="dream", max_latency="1ns", **SMALL))
     said = json.loads((runs / "dream" / "result.json").read_text())
     assert said["status"] == "impossible"

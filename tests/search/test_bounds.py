@@ -15,13 +15,14 @@ from edgeprune.search import agent
 from edgeprune.search.agent import equal_loss
 from edgeprune.search.costs import CostModel, Costs
 from edgeprune.search.drive import drive
-from edgeprune.search.environment import Environment, Episode, StopSearch
-from edgeprune.search.frontier import MARGIN, Frontier, next_narrower, next_wider
+from edgeprune.search.environment import Environment, Episode, Proposal, StopSearch
+from edgeprune.search.frontier import MARGIN, Frontier, narrow_plans, next_narrower, next_wider
+from edgeprune.search.least_loss import LeastLoss
 from edgeprune.search.methods import make_method
 from edgeprune.search.names import MethodName
 from edgeprune.search.reward import VIOLATION, BoundedReward, Limits, Reward
 from edgeprune.search.space import Space
-from edgeprune.search.states import Losses
+from edgeprune.search.states import Losses, SensitiveStates
 
 #: A chain of convolutions: each group's channels are made by one layer and read by the next.
 GROUPS = tuple(Group(f"g{i}", 64, 8, 8, 1.0, 1.0, 100, (f"g{i}",), "channels") for i in range(5))
@@ -422,3 +423,99 @@ def test_without_ahead_one_comes_after_the_other() -> None:
 def test_a_device_that_is_lost_leaves_the_episodes_before(ahead: int) -> None:
     heard, episodes, stopped = driven(_Device(lost_at=3), ahead, episodes=6)
     assert (heard, episodes, stopped) == ([0, 1], 2, "the board is gone")
+
+
+# --- a device on which the narrowest network is not the fastest
+
+
+def in_blocks(widths: Mapping[str, int]) -> float:
+    """Kernels take 16 channels at a time, and what is left over otherwise: a layer of 8 or 24 costs a step more."""
+    whole = {g.name: -(-widths.get(g.name, g.channels) // 16) * 16 for g in GROUPS}
+    return 0.1 + 0.9 * shares(whole)[0] + 0.05 * sum(whole[g.name] != widths.get(g.name, 64) for g in GROUPS)
+
+
+def blocked(limit: float) -> Frontier:
+    """As a search begins: only the narrow plans were measured."""
+    costs = Costs(GROUPS, shares, WHOLE_BYTES)
+    for widths in narrow_plans(GROUPS):
+        costs.learn(widths, measured(in_blocks(widths)))
+    return Frontier(SPACE, Limits(latency=limit), costs)
+
+
+NARROW, WHOLE_BLOCKS = ({g.name: width for g in GROUPS} for width in (8, 16))
+
+
+def test_narrow_plans_are_the_narrowest_and_those_of_whole_blocks() -> None:
+    assert narrow_plans(GROUPS) == [NARROW, WHOLE_BLOCKS]
+    # Neurons have no blocks, a width must be allowed, and no group is wider than it is.
+    others = (
+        Group("neurons", 300, 30, 1, 1.0, 1.0, 1, ("a",)),
+        Group("threes", 60, 6, 3, 1.0, 1.0, 1, ("b",), "channels"),
+        Group("small", 12, 4, 4, 1.0, 1.0, 1, ("c",), "channels"),
+    )
+    assert [tuple(plan.values()) for plan in narrow_plans(others)] == [(30, 6, 4), (30, 6, 8), (30, 6, 12)]
+
+
+def test_proposals_keep_a_bound_that_the_narrowest_network_breaks() -> None:
+    assert in_blocks(WHOLE_BLOCKS) < 0.3 < in_blocks(NARROW)
+    frontier = blocked(0.3)
+    assert frontier.least() == WHOLE_BLOCKS
+    for keep in ([1.0] * 5, [40.0, 8.0, 8.0, 8.0, 8.0], [0.0, 0.0, 64.0, 0.0, 0.0]):
+        widths = frontier.fit(keep)
+        # As far as is known by then.
+        assert frontier.excess(widths) <= 0.0
+        assert min(widths.values()) >= 16
+    losses = Losses({g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}, additive=True)
+    states = make_method("edgeprune").states(GROUPS, lambda: losses)
+    assert isinstance(states, SensitiveStates)
+    plan = LeastLoss(GROUPS, states, frontier.excess, least=frontier.least()).plan()
+    assert frontier.excess(plan) <= 0.0
+    # Where the narrowest keeps it that is where plans begin, and where nothing does what is nearest.
+    assert blocked(0.6).least() == NARROW
+    assert blocked(0.1).least() == WHOLE_BLOCKS
+
+
+def test_the_plan_of_least_loss_stops_where_narrower_is_slower() -> None:
+    # g0 loses nothing: it would go first, and to its floor.
+    told = {g.name: tuple((1 - k / 64) * (g.name != "g0") for k in range(65)) for g in GROUPS}
+    states = make_method("edgeprune").states(GROUPS, lambda: Losses(told, additive=True))
+    assert isinstance(states, SensitiveStates)
+
+    def missing(widths: Mapping[str, int]) -> float:
+        return in_blocks(widths) / 0.2 - 1.0
+
+    assert missing(LeastLoss(GROUPS, states, missing).plan()) > 0.0
+    assert LeastLoss(GROUPS, states, missing, least=WHOLE_BLOCKS).plan() == WHOLE_BLOCKS
+
+
+def test_where_no_new_plan_is_predicted_to_keep_the_bound_the_nearest_is_tried() -> None:
+    frontier = blocked(0.2)
+    environment = Environment(
+        SPACE, lambda w: candidate(w, quality(w)), BoundedReward(0.9, frontier.limits, WHOLE_BYTES), min_ncr=None,
+        credit="episode", frontier=frontier,
+    )  # fmt: skip
+    begun = [environment.begin(Proposal((0.75,) * 5)) for _ in range(4)]
+    plans = [each.widths for each in begun if each is not None]
+    assert len({tuple(plan.values()) for plan in plans}) == 4
+    over = [frontier.excess(plan) for plan in plans]
+    assert over[0] < over[1] <= over[2] <= over[3] < 0.15
+    assert over[1] > 0.0
+
+
+@pytest.mark.parametrize("name", ["edgeprune", "amc", "random"])
+def test_a_search_goes_on_where_hardly_a_plan_keeps_the_bound(name: MethodName) -> None:
+    losses = {g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}
+    limits = Limits(latency=0.3)
+    environment = Environment(
+        SPACE, lambda w: candidate(w, quality(w), measured(in_blocks(w))), BoundedReward(0.9, limits, WHOLE_BYTES),
+        min_ncr=None, credit="episode", states=make_method(name).states(GROUPS, lambda: Losses(losses)),
+        frontier=blocked(0.3),
+    )  # fmt: skip
+    found: list[Episode] = []
+    searching = make_method(name).search(environment, episodes=20, seed=0)
+    drive(searching, environment, on_episode=lambda _, e: found.append(e))
+    costs = [in_blocks(e.candidate.plan.widths) for e in found]
+    assert len({e.candidate.plan.key for e in found}) == 20
+    assert sum(each <= 0.3 for each in costs) >= 5
+    # What is tried besides lies near.
+    assert sum(each <= 1.25 * 0.3 for each in costs) >= 16

@@ -26,10 +26,10 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Possible:
-    """What the narrowest allowed network costs, beside the unpruned one: nothing better can be asked for."""
+    """What the narrowest allowed networks cost, beside the unpruned one: nothing better can be asked for."""
 
     ncr: float
-    #: Shares of the unpruned network's.
+    #: Shares of the unpruned network's; latency of the fastest, which may have whole blocks of channels.
     latency_share: float
     memory_share: float
     reference: Reference
