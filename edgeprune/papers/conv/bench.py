@@ -285,15 +285,10 @@ def distinct_widths(make: Callable[[float], nn.Module]) -> list[float]:
 
 
 def widest(widths: Sequence[float], keeps: Callable[[float], bool]) -> float | None:
-    """The first of `widths` (widest first) that keeps the bound, by bisection: narrower ones keep it as well."""
-    low, high = 0, len(widths)
-    while low < high:
-        middle = (low + high) // 2
-        if keeps(widths[middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return widths[low] if low < len(widths) else None
+    """The first of `widths` (widest first) that keeps the bound, each tried: a narrower one may break it all the same,
+    where kernels take blocks of channels.
+    """
+    return next((width for width in widths if keeps(width)), None)
 
 
 @contextmanager
