@@ -74,9 +74,7 @@ def check_possible(budget: Budget, possible: Possible, device: str, structure: S
         (budget.max_bytes, possible.smallest_bytes / reference.bytes, reference.bytes, "file size", format_bytes),
     ):
         least = fastest if bound is budget.max_latency else share
-        which = (
-            "the fastest of the narrowest networks" if bound is budget.max_latency else "the smallest allowed network"
-        )
+        which = "fastest of the narrow networks" if bound is budget.max_latency else "smallest allowed network"
         if bound is not None and least * whole > bound.limit(whole):
             raise BudgetError(
                 f"{name} of {show(bound.limit(whole))} cannot be reached on {device}: the {which} has "

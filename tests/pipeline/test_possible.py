@@ -1,0 +1,68 @@
+"""What is possible at best: the fastest of the narrow networks, which need not be the narrowest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes.fake_measuring import cost
+
+from edgeprune.core.budget import Bound, Budget
+from edgeprune.core.design import Group, PruningPlan
+from edgeprune.core.errors import BudgetError, DeviceError
+from edgeprune.core.measurement import Failure
+from edgeprune.core.trial import Candidate
+from edgeprune.pipeline.possible import check_possible
+from edgeprune.pipeline.workshop import measure_narrowest
+
+GROUPS = tuple(Group(f"g{i}", 64, 8, 4, 1.0, 1.0, 100, (f"g{i}",), "channels") for i in range(3))
+
+
+def plan_of(widths: dict[str, int]) -> PruningPlan:
+    return PruningPlan({name: tuple(range(width)) for name, width in widths.items()})
+
+
+def shop_of(folder: Path, figures: dict[int, Any]) -> Any:
+    """Where networks with so many channels in every layer have these figures."""
+    (folder / "baseline.onnx").write_bytes(b"x" * 1000)
+
+    def measured(plan: PruningPlan, *, fresh: bool = False) -> Any:
+        del fresh
+        (width,) = set(plan.widths.values())
+        return figures[width]
+
+    def evaluated(widths: dict[str, int]) -> Candidate:
+        plan = plan_of(widths)
+        return Candidate(plan, 0.3, 8.0, measured(plan), 100)
+
+    return SimpleNamespace(
+        evaluator=SimpleNamespace(evaluate=evaluated, cost=measured, plan=plan_of),
+        prepared=SimpleNamespace(structure=SimpleNamespace(groups=GROUPS)),
+        baseline_file=folder / "baseline.onnx",
+    )
+
+
+def test_the_fastest_of_the_narrow_networks_is_what_is_possible(tmp_path: Path) -> None:
+    shop = shop_of(tmp_path, {8: cost(0.44, memory=0.1), 16: cost(0.3, memory=0.2)})
+    narrowest = measure_narrowest(shop)
+    assert narrowest.candidate.plan.widths == {"g0": 8, "g1": 8, "g2": 8}
+    assert [plan.widths["g0"] for plan, _ in narrowest.others] == [16]
+    possible = narrowest.possible
+    assert (possible.latency_share, possible.memory_share, possible.ncr) == (pytest.approx(0.3), 0.1, 8.0)
+    structure: Any = SimpleNamespace(frozen={}, costs={}, groups=GROUPS)
+    check_possible(Budget(max_latency=Bound(0.35, relative=True)), possible, "board", structure)
+    with pytest.raises(BudgetError, match=r"cannot be reached on board: the fastest of the narrow networks has 600 µs"):
+        check_possible(Budget(max_latency=Bound(0.1, relative=True)), possible, "board", structure)
+    with pytest.raises(BudgetError, match="the smallest allowed network has"):
+        check_possible(Budget(max_memory=Bound(0.05, relative=True)), possible, "board", structure)
+
+
+def test_one_of_whole_blocks_that_cannot_be_measured_is_passed_over(tmp_path: Path) -> None:
+    failed = Failure("crashed", "it ended", retryable=False)
+    narrowest = measure_narrowest(shop_of(tmp_path, {8: cost(0.4), 16: failed}))
+    assert narrowest.others == ()
+    assert narrowest.possible.latency_share == pytest.approx(0.4)
+    with pytest.raises(DeviceError, match="the smallest network could not be measured: it ended"):
+        measure_narrowest(shop_of(tmp_path, {8: failed, 16: cost(0.4)}))
