@@ -60,14 +60,12 @@ def opened(path: Path) -> Iterator[Path]:
     if not zipfile.is_zipfile(path):
         raise UsageError(f"{path} is no bundle", "give a folder or .zip that `edgeprune bundle` wrote")
     with temporary_folder() as folder:
-        with zipfile.ZipFile(path) as whole:
+        # Besides its own error the module lets those of zlib, struct and text decoding through.
+        with Source(path, StorageError, "it is damaged: copy it again").guarded(), zipfile.ZipFile(path) as whole:
             for entry in whole.infolist():
                 if Path(entry.filename).name != entry.filename:
                     raise UsageError(f"{path} is no bundle: it holds {entry.filename}", "write the bundle again")
-                try:
-                    whole.extract(entry, folder)
-                except (zipfile.BadZipFile, OSError) as error:
-                    raise StorageError(f"{path} is damaged: {error}", "copy it again") from error
+                whole.extract(entry, folder)
         yield folder
 
 

@@ -15,6 +15,7 @@ from edgeprune.core.reading import Source
 from edgeprune.core.runtimes import AUTO
 from edgeprune.core.schema import FRONT_SCHEMA, RESULT_SCHEMA, read_record, read_stamped
 from edgeprune.core.store import START_ANEW, RunFolder
+from edgeprune.core.text import shorten
 from edgeprune.pipeline.config import DEFAULT, GIVEN, RunConfig, Setting, as_options, make_config
 from edgeprune.pipeline.records.front import Front, Reached
 from edgeprune.pipeline.records.result import Ended, Result
@@ -91,6 +92,13 @@ def finished_front(folder: RunFolder) -> dict[str, Any] | None:
     source = folder.source("front.json")
     front = read_stamped(source, FRONT_SCHEMA, _ANOTHER)
     for point in source.shaped(front, Front).points:
-        if isinstance(point, Reached) and finished(RunFolder(folder / point.path)) is None:
+        if not isinstance(point, Reached):
+            continue
+        try:
+            there = finished(RunFolder(folder / point.path))
+        except OSError as error:
+            # Such as a name that no file can have.
+            raise source.refusal(f"the result of {shorten(point.name, 60)}: {error.strerror}") from error
+        if there is None:
             raise source.refusal(f"the result of {point.name} is missing in {folder / point.path}")
     return front

@@ -15,6 +15,7 @@ from torch import nn
 from edgeprune.core.design import INPUTS, PruningPlan
 from edgeprune.core.errors import SurgeryError
 from edgeprune.core.inputs import Shape
+from edgeprune.core.text import shorten
 from edgeprune.models.inputs import cast, made
 from edgeprune.pruning.axes.calls import padded_channels
 from edgeprune.pruning.axes.follow import label
@@ -35,7 +36,9 @@ class Graph:
     def channels(self, name: str) -> tuple[int, ...]:
         """Numbers of a group's channels; raises SurgeryError where the network has no such group."""
         if name not in self.groups:
-            raise SurgeryError(f"the network has no channels '{name}'")
+            raise SurgeryError(
+                f"the network has no channels '{shorten(name, 60)}'", "the plan is another network's, or damaged"
+            )
         return self.groups[name]
 
     def bare_rows_gone(self, network: nn.Module) -> int:

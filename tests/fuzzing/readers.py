@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from fakes.made_bundles import made_bundle
 from fakes.made_results import made_front, made_result
 from fakes.tiny_models import write_mlp
 from fakes.tiny_tflite import write_tflite
@@ -37,6 +38,7 @@ from edgeprune.data.arrays import read_npz
 from edgeprune.data.cifar import load_cifar10
 from edgeprune.data.idx import read_idx
 from edgeprune.data.images import load_images
+from edgeprune.deploy.bundle import opened, read_bundle
 from edgeprune.devices.names import book
 from edgeprune.devices.simulated.simulation import Simulation
 from edgeprune.models.source import load_weights
@@ -79,7 +81,7 @@ def _nobody(_: str) -> None:
 def readers(work: Path) -> list[Reader]:
     """All of them; `work` is an empty folder to make the whole files in."""
     torch.manual_seed(0)
-    return [*_run_folder(work), *_conv(), *_weights(work), *_models(work), *_data(work), *_devices()]
+    return [*_run_folder(work), *_conv(), *_weights(work), *_models(work), *_data(work), *_devices(), *_bundles(work)]
 
 
 def _measured() -> Measurement:
@@ -354,3 +356,13 @@ def _devices() -> Iterator[Reader]:
         "recording", "r.json", json.dumps(samples).encode(), lambda p: Simulation(p.with_name("sim.toml")),
         (("sim.toml", recorded),),
     )  # fmt: skip
+
+
+def _bundles(work: Path) -> Iterator[Reader]:
+    whole = made_bundle(work / "app.zip").read_bytes()
+
+    def read(path: Path) -> None:
+        with opened(path) as folder:
+            read_bundle(folder)
+
+    yield Reader("bundle", "app.zip", whole, read)
