@@ -20,7 +20,6 @@ SMALL: dict[str, Any] = {
     "episodes": 3,
     "train_epochs": 3,
     "finetune_epochs": 1,
-    "processes": 1,
     "finalists": 1,
     "calibration_images": 300,
     "max_latency": "0.95x",
