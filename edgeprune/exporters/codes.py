@@ -155,10 +155,10 @@ class Atlas:
             if name in self.known.plain or not tensor.is_floating_point():
                 continue
             seen = self._seen[decode(tensor.numpy())]
-            if seen.any() and not seen.all():
-                raise TemplateError(f"cannot slice: the converter does arithmetic on '{name}'")
-            if not seen.all():
+            if not seen.any():
                 found.append(name)
+            elif not seen.all():
+                raise TemplateError(f"cannot slice: the converter does arithmetic on '{name}'")
         if sorted(set(self._found)) != list(range(len(self.gathers))):
             raise TemplateError("cannot slice: the converter rewrote the input gather")
         return found

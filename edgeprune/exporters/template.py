@@ -8,6 +8,7 @@ are worth. So no knowledge of the graph is needed beyond what depends on width w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeprune.core.errors import ExportError
+from edgeprune.core.errors import ExportError, SurgeryError
 from edgeprune.core.runtimes import Format
 from edgeprune.exporters.codes import Atlas, Gather, Lookup, Padded, TemplateError, assign_codes, decode
 from edgeprune.exporters.formats import EXPORTERS, Skeleton
@@ -66,9 +67,10 @@ class Template:
         lone = find_lone_batchnorms(network, pairs) if EXPORTERS[format].drops_statistics else []
         coded = fold_batchnorm(network, pairs, lone).cpu().float()
         for module in coded.modules():
-            if isinstance(module, nn.MultiheadAttention) and module.bias_k is None and not module.add_zero_attn:
-                # Surgery makes other operators of it, at whatever widths.
-                narrow_attention(module)
+            # Surgery makes other operators of it, at whatever widths; what it refuses stays whole.
+            if isinstance(module, nn.MultiheadAttention):
+                with suppress(SurgeryError):
+                    narrow_attention(module)
         known = assign_codes(coded, [f"{name}.running_{each}" for name in lone for each in ("mean", "var")])
         skeletons, missing = [], list[str]()
         for wrapped in (None, input_layer) if input_layer is not None else (None,):

@@ -44,8 +44,9 @@ class OnnxSkeleton:
         self._sizes = self._find_sizes()
         self._pads = self._find_pads()
         self._learnt: Learnt | None = None
-        #: With it: constants that one node alone reads, and the weights in the order in which they are read.
-        self._parted: set[int] = set()
+        #: With it: constants that one node alone reads, by its number and the operand, and the weights in the order in
+        #: which they are read.
+        self._parted: dict[tuple[int, int], int] = {}
         self._order: list[int] = []
 
     def learn(self, others: Sequence[OnnxSkeleton]) -> None:
@@ -65,7 +66,7 @@ class OnnxSkeleton:
                 if index in self._coded and name not in known:
                     known[name] = len(self._order)
                     self._order.append(index)
-                elif index in self._parted:
+                elif (number, place) in self._parted:
                     numbers[node.op_type, number, place] = numpy_helper.to_array(graph.initializer[index])
             for attribute in node.attribute:
                 if attribute.type in _NUMBERS:
@@ -86,7 +87,7 @@ class OnnxSkeleton:
                     tensor = graph.initializer.add()
                     tensor.CopyFrom(graph.initializer[shared[name]])
                     tensor.name = node.input[place] = f"{name}_{number}_{place}"
-                    self._parted.add(len(graph.initializer) - 1)
+                    self._parted[number, place] = len(graph.initializer) - 1
         used = {name for node in graph.node for name in node.input}
         for name, index in shared.items():
             if name not in used:
@@ -109,8 +110,14 @@ class OnnxSkeleton:
             tensor.raw_data = features.astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).tobytes()
         if self._learnt is not None:
             shapes = [tuple(constants[index].dims) for index in self._order]
-            for key, array in self._learnt.numbers(shapes).items():
-                _put(model.graph, key, array)
+            for (_, number, which), array in self._learnt.numbers(shapes).items():
+                if isinstance(which, int):
+                    tensor = constants[self._parted[number, which]]
+                    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+                else:
+                    node = model.graph.node[number]
+                    (attribute,) = (each for each in node.attribute if each.name == which)
+                    attribute.CopyFrom(onnx.helper.make_attribute(which, array.tolist()))
         for index, left in zip(self._pads, check_padded([self._padding(i) for i in self._pads], padded), strict=True):
             pads = numpy_helper.to_array(constants[index]).copy()
             pads[[1, len(pads) // 2 + 1]] = left
@@ -158,18 +165,6 @@ class OnnxSkeleton:
             if name != "group" or dims[1] == 1:
                 found.append(_Size(number, position, weight, axis, dims[axis] // size))
         return found
-
-
-def _put(graph: onnx.GraphProto, key: Key, array: NDArray[Any]) -> None:
-    """Give an operand, or an attribute, of a node other numbers: the type, the number of the node, and which."""
-    _, number, which = key
-    node = graph.node[number]
-    if isinstance(which, int):
-        tensor = next(each for each in graph.initializer if each.name == node.input[which])
-        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    for attribute in node.attribute:
-        if attribute.name == which:
-            attribute.CopyFrom(onnx.helper.make_attribute(which, array.tolist()))
 
 
 class _Size(NamedTuple):
