@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from edgeprune.core.design import INPUTS, PruningPlan
+from edgeprune.core.errors import EdgepruneError
 from edgeprune.core.runtimes import Format
 from edgeprune.exporters.codes import TemplateError
 from edgeprune.exporters.template import Template
@@ -54,13 +55,14 @@ class Slicer:
             for widths in usual:
                 check(widths)
         except TemplateError as error:
-            others = [self._coded(choose(widths)) for widths in apart(groups, _EXPORTS)]
             try:
+                others = [self._coded(choose(widths)) for widths in apart(groups, _EXPORTS)]
                 self._template.learn(others, example)
-            except TemplateError as unseen:
+                for widths in (*usual, *apart(groups, 1)):
+                    check(widths)
+            except EdgepruneError as unseen:
+                # Such a width may be one that surgery, or the converter, refuses: every candidate is exported then.
                 raise TemplateError(f"{error.message}; {unseen.message}") from error
-            for widths in (*usual, *apart(groups, 1)):
-                check(widths)
 
     def slice(self, pruned: nn.Module, plan: PruningPlan, check: Inputs | None = None) -> bytes:
         """The file of the candidate `pruned` by `plan`; with `check` (N, ...) it is run on these and compared.

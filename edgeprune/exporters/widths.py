@@ -105,7 +105,8 @@ class Learnt:
         first = widths[0]
         ranks = [len(shape) for shape in first.shapes]
         for each in widths[1:]:
-            if each.wiring != first.wiring or [len(shape) for shape in each.shapes] != ranks:
+            alike = each.wiring == first.wiring and each.numbers.keys() == first.numbers.keys()
+            if not alike or [len(shape) for shape in each.shapes] != ranks:
                 raise TemplateError("cannot slice: at other widths the converter makes other operators")
         #: Sizes of weights, of each export (rows), on all axes one after the other.
         self._sizes = np.array([_sizes(each.shapes) for each in widths])

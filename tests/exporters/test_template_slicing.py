@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from edgeprune.artifacts import describe, run_model
 from edgeprune.core.design import PruningPlan
+from edgeprune.core.errors import EdgepruneError, ExportError, SurgeryError
 from edgeprune.core.runtimes import Format
 from edgeprune.exporters import EXPORTERS, Template, TemplateError
 from edgeprune.exporters import codes as codes_module
@@ -376,3 +377,15 @@ def test_numbers_that_follow_from_widths_are_learnt_from_other_exports(
         whole = EXPORTERS[format].export(pruned, x, tmp_path / f"model.{format}", {}).path
         # Nothing of the unpruned network is carried along.
         assert len(data) < 1.3 * whole.stat().st_size
+
+
+@pytest.mark.parametrize("error", [ExportError("the converter died"), SurgeryError("no such width")])
+def test_whatever_fails_at_other_widths_is_no_more_than_not_sliced(
+    error: EdgepruneError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Template, "learn", fails)
+    with pytest.raises(TemplateError, match=f"cannot slice: .*; {error.message}"):
+        slicer_of(Shuffled().eval(), (3, 8, 8), "onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -86,6 +87,13 @@ def test_other_operators_at_another_width_are_refused() -> None:
     seen = [exported(a, b, a, "other" if a < 20 else "same") for a, b in SEEN]
     with pytest.raises(TemplateError, match="at other widths the converter makes other operators"):
         Learnt(seen)
+    # So is a number that only some have: an attribute, or a table that was small enough to look at.
+    seen = [exported(a, b, a) for a, b in SEEN]
+    for place, number in ((0, {}), (2, {("Pad", 1, "mode"): np.asarray(1)})):
+        others = [*seen]
+        others[place] = replace(seen[place], numbers=number if not place else {**seen[place].numbers, **number})
+        with pytest.raises(TemplateError, match="other operators"):
+            Learnt(others)
 
 
 def test_no_two_groups_keep_the_same_shares() -> None:
