@@ -97,7 +97,7 @@ def test_other_operators_at_another_width_are_refused() -> None:
 
 
 def test_no_two_groups_keep_the_same_shares() -> None:
-    groups = [Group(f"g{n}", c, 1, 4, 0.0, 0.0, 0, ("l",)) for n, c in enumerate([64] * 12 + [32, 128, 16, 2, 1])]
+    groups = [Group(f"g{n}", c, 1, 4, 0.0, 0.0, 0, ("l",)) for n, c in enumerate([64] * 12 + [8] * 12 + [2, 1])]
     widths = apart(groups, 2)
     assert all(0 < each[group.name] <= group.channels for each in widths for group in groups)
     shares = [tuple(Fraction(each[g.name], g.channels) for each in widths) for g in groups if g.channels > 2]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +16,12 @@ from edgeprune.core.budget import Bound, Budget
 from edgeprune.core.design import Group, PruningPlan
 from edgeprune.core.errors import BudgetError, DeviceError
 from edgeprune.core.measurement import Failure
+from edgeprune.core.progress import Silent
 from edgeprune.core.trial import Candidate
+from edgeprune.pipeline import inspect as inspecting
+from edgeprune.pipeline import seek
+from edgeprune.pipeline.config import RunConfig
+from edgeprune.pipeline.inspect import inspect
 from edgeprune.pipeline.possible import check_possible
 from edgeprune.pipeline.workshop import measure_narrowest
 
@@ -66,3 +74,42 @@ def test_one_of_whole_blocks_that_cannot_be_measured_is_passed_over(tmp_path: Pa
     assert narrowest.possible.latency_share == pytest.approx(0.4)
     with pytest.raises(DeviceError, match="the smallest network could not be measured: it ended"):
         measure_narrowest(shop_of(tmp_path, {8: failed, 16: cost(0.4)}))
+
+
+def test_a_search_learns_what_all_narrow_networks_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = shop_of(tmp_path, {8: replace(cost(0.44), bytes=300), 16: replace(cost(0.3), bytes=400)})
+    shop.prepared.network = None
+
+    def work(widths: dict[str, int]) -> list[float]:
+        return [sum(widths.values()) / 192 if widths else 1.0] * 3
+
+    monkeypatch.setattr(seek, "LayerShares", lambda *_: work)
+    costs = seek._costs(shop, measure_narrowest(shop))
+    assert costs.latency.fit.measured == 2
+    # Wider, and known to be faster.
+    assert costs.latency({group.name: 16 for group in GROUPS}) < costs.latency({group.name: 8 for group in GROUPS})
+
+
+def test_inspect_tells_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net():\n"
+        "    layers = [nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU()]\n"
+        "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    (tmp_path / "baseline.onnx").write_bytes(b"x" * 1000)
+
+    def measured(plan: PruningPlan) -> Any:
+        return cost(0.3 if set(plan.widths.values()) == {16} else 0.44)
+
+    @contextmanager
+    def opened(*_: Any, **__: Any) -> Iterator[Any]:
+        evaluator = SimpleNamespace(cost=measured, plan=plan_of)
+        yield SimpleNamespace(evaluator=evaluator, baseline_file=tmp_path / "baseline.onnx")
+
+    monkeypatch.setattr(inspecting, "workshop", opened)
+    session: Any = SimpleNamespace(spec=SimpleNamespace(name="board"))
+    config = RunConfig(data="digits", model=f"{tmp_path / 'net.py'}:net", runs_dir=tmp_path / "runs")
+    told = inspect(config, Silent(), session)
+    assert [group.latency_left.value for group in told.groups if group.latency_left] == [pytest.approx(0.44)] * 2
+    assert told.best.latency_left is not None
+    assert told.best.latency_left.value == pytest.approx(0.3)

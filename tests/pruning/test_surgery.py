@@ -2,6 +2,7 @@ from functools import cache
 
 import pytest
 import torch
+from handmade import NO_GRAPH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -149,3 +150,13 @@ def test_a_reader_of_several_groups_is_refitted_to_all_that_is_left() -> None:
         left = sum(widths.get(name, 12) for name in ("a", "b"))
         assert pruned.get_submodule("head").weight.shape == (5, left)
         assert (pruned.get_submodule("head").weight.abs().sum(0) > 0).all()
+
+
+def test_a_plan_of_another_network_says_what_it_is() -> None:
+    with pytest.raises(SurgeryError, match="the network has no channels 'conv9'") as caught:
+        NO_GRAPH.channels("conv9")
+    assert caught.value.hint == "the plan is another network's, or damaged"
+    # A name may be anything where a file is damaged.
+    with pytest.raises(SurgeryError) as caught:
+        NO_GRAPH.channels("9" * 5000)
+    assert len(str(caught.value)) < 200

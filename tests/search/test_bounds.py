@@ -23,6 +23,7 @@ from edgeprune.search.names import MethodName
 from edgeprune.search.reward import VIOLATION, BoundedReward, Limits, Reward
 from edgeprune.search.space import Space
 from edgeprune.search.states import Losses, SensitiveStates
+from edgeprune.search.survey import where_least_is_lost
 
 #: A chain of convolutions: each group's channels are made by one layer and read by the next.
 GROUPS = tuple(Group(f"g{i}", 64, 8, 8, 1.0, 1.0, 100, (f"g{i}",), "channels") for i in range(5))
@@ -486,6 +487,29 @@ def test_the_plan_of_least_loss_stops_where_narrower_is_slower() -> None:
 
     assert missing(LeastLoss(GROUPS, states, missing).plan()) > 0.0
     assert LeastLoss(GROUPS, states, missing, least=WHOLE_BLOCKS).plan() == WHOLE_BLOCKS
+
+
+def test_first_plans_begin_at_the_fastest_narrow_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Mapping[str, int]] = []
+
+    def plan(least_loss: LeastLoss) -> dict[str, int]:
+        begun.append(least_loss.least)
+        return WHOLE_BLOCKS
+
+    monkeypatch.setattr(LeastLoss, "plan", plan)
+    losses = Losses({g.name: tuple(1 - k / 64 for k in range(65)) for g in GROUPS}, additive=True)
+    states, frontier = make_method("edgeprune").states(GROUPS, lambda: losses), blocked(0.2)
+    assert isinstance(states, SensitiveStates)
+    environment = Environment(
+        SPACE, candidate, BoundedReward(0.9, frontier.limits, WHOLE_BYTES), min_ncr=None,
+        credit="episode", states=states, frontier=frontier,
+    )  # fmt: skip
+    equal_loss(environment)
+    assert begun == [WHOLE_BLOCKS]
+    # Whatever costs may be, as many times as there are groups.
+    assert len(list(where_least_is_lost(GROUPS, states, frontier, seed=0))) == len(GROUPS)
+    assert all(least in (NARROW, WHOLE_BLOCKS) for least in begun)
+    assert len(begun) == 1 + len(GROUPS)
 
 
 def test_where_no_new_plan_is_predicted_to_keep_the_bound_the_nearest_is_tried() -> None:
