@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
 
 from edgeprune.artifacts.onnx_file import load_onnx
-from edgeprune.artifacts.tflite_file import load_tflite
+from edgeprune.artifacts.tflite_file import codes_of, load_tflite
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,7 @@ def tflite_contents(path: Path) -> Contents:
     """What a TFLite file is made of. Raises ExportError where it cannot be read."""
     model = load_tflite(path)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    # Old files hold codes up to 127 in a field of their own.
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    codes = codes_of(model)
     operators: Counter[str] = Counter()
     used = set()
     for graph in model.subgraphs:

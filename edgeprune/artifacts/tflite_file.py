@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,49 @@ def unpack(data: bytes) -> schema.ModelT:
             buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
     return model
+
+
+def codes_of(model: schema.ModelT) -> list[int]:
+    """What operators' `opcodeIndex` stands for, members of `schema.BuiltinOperator`."""
+    # Old files keep small codes in the older field.
+    return [max(int(each.builtinCode), int(each.deprecatedBuiltinCode)) for each in model.operatorCodes]
+
+
+def drop_unused(model: schema.ModelT) -> None:
+    """Take out tensors of the first graph that nothing reads or gives, and make equal constants one, as a converter does.
+
+    What the lists of `model` hold is not changed but replaced.
+    """
+    graph = model.subgraphs[0]
+    places, kept = {-1: -1}, list[schema.TensorT]()
+    same: dict[tuple[Any, ...], int] = {}
+    ends = [graph.inputs, graph.outputs]
+    for index in sorted({int(index) for part in (*ends, *_ends_of(graph)) for index in part} - {-1}):
+        tensor = graph.tensors[index]
+        data = model.buffers[tensor.buffer].data
+        key = (index,) if data is None else (tensor.type, tuple(tensor.shape), bytes(data))
+        places[index] = same.setdefault(key, len(kept))
+        if places[index] == len(kept):
+            kept.append(tensor)
+
+    def moved(part: Any) -> np.ndarray[Any, Any]:
+        return np.array([places[int(index)] for index in part], np.int32)
+
+    graph.tensors = kept
+    graph.inputs, graph.outputs = map(moved, ends)
+    graph.operators = [copy.copy(op) for op in graph.operators]
+    for op in graph.operators:
+        op.inputs, op.outputs = moved(op.inputs), moved(op.outputs)
+    model.signatureDefs = copy.deepcopy(model.signatureDefs)
+    for signature in model.signatureDefs or []:
+        for end in (*signature.inputs, *signature.outputs):
+            end.tensorIndex = places[end.tensorIndex]
+    read = {0, *(tensor.buffer for each in model.subgraphs for tensor in each.tensors), *(entry.buffer for entry in model.metadata or [])}
+    model.buffers = [each if index in read else schema.BufferT() for index, each in enumerate(model.buffers)]
+
+
+def _ends_of(graph: schema.SubGraphT) -> list[Any]:
+    return [part for op in graph.operators for part in (op.inputs, op.outputs)]
 
 
 def _spec(tensor: schema.TensorT) -> TensorSpec:

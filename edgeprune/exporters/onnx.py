@@ -21,6 +21,7 @@ from edgeprune.core.files import write_bytes
 from edgeprune.core.quiet import converting
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
 from edgeprune.exporters.operators import operators_known
+from edgeprune.exporters.shortcuts import convolve_onnx
 from edgeprune.exporters.tracing import traceable
 from edgeprune.models.inputs import OUTPUT, Inputs, cast, mapped, names_of, outputs_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
@@ -43,6 +44,7 @@ def export_onnx(network: nn.Module, example: Inputs, path: Path, metadata: Mappi
     """
     folded = fold_batchnorm(network, find_batchnorm_pairs(network, example))
     model = convert_onnx(folded, example)
+    convolve_onnx(model)
     # Inferred shapes of activations: kilobytes that no runtime reads, and that a sliced candidate does not have.
     del model.graph.value_info[:]
     entry = model.metadata_props.add()

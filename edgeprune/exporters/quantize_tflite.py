@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgeprune.artifacts.metadata import METADATA_KEY
 from edgeprune.artifacts.running import Array, feed
-from edgeprune.artifacts.tflite_file import describe_tflite, load_tflite, pack, unpack
+from edgeprune.artifacts.tflite_file import codes_of, describe_tflite, load_tflite, pack, unpack
 from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import write_bytes
@@ -67,7 +67,7 @@ class CalibratedTflite:
         self._source, self._examples = source, examples
         model = load_tflite(source)
         graph = model.subgraphs[0]
-        codes = [max(each.builtinCode, each.deprecatedBuiltinCode) for each in model.operatorCodes]
+        codes = codes_of(model)
         kinds = [_CODES.get(codes[each.opcodeIndex], "CUSTOM") for each in graph.operators]
         seen: Counter[str] = Counter()
         self._labels, known = [], []

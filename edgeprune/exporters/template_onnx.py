@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
+from edgeprune.exporters.shortcuts import convolve_onnx
 from edgeprune.exporters.widths import Key, Learnt, Width
 
 _KIND = onnx.AttributeProto.AttributeType
@@ -125,6 +126,8 @@ class OnnxSkeleton:
         for each in self._sizes:
             size = constants[each.weight].dims[each.axis] // each.times
             model.graph.node[each.node].attribute[each.attribute].i = size
+        if self._pads:
+            convolve_onnx(model)
         return bytes(model.SerializeToString(deterministic=True))
 
     def _find_pads(self) -> list[int]:

@@ -11,9 +11,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgeprune.artifacts.tflite_file import pack
+from edgeprune.artifacts.tflite_file import codes_of, drop_unused, pack, unpack
 from edgeprune.core.quiet import first_line
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
+from edgeprune.exporters.shortcuts import convolve_tflite
 from edgeprune.exporters.widths import Key, Learnt, Width
 
 _OP = schema.BuiltinOperator
@@ -152,10 +153,14 @@ class TfliteSkeleton:
                     index = int(op.outputs[which[1]])
                     graph.tensors[index] = copy.copy(graph.tensors[index])
                     graph.tensors[index].shape = array
-            _drop_unused(model)
+            drop_unused(model)
         data = pack(model)
         self._settle_shapes(data, graph)
-        return bytes(data)
+        if not self._pads:
+            return bytes(data)
+        model = unpack(bytes(data))
+        convolve_tflite(model)
+        return bytes(pack(model))
 
     def _settle_shapes(self, data: bytearray, graph: schema.SubGraphT) -> None:
         """Write the shapes that the runtime works out into the file `data` of `graph`, in place."""
@@ -187,9 +192,7 @@ class TfliteSkeleton:
             buffer.view(np.int32)[:] = shapes[output]
 
     def _code(self, op: schema.OperatorT) -> int:
-        entry = self._model.operatorCodes[op.opcodeIndex]
-        # Old files keep small codes in the older field.
-        return max(int(entry.builtinCode), int(entry.deprecatedBuiltinCode))
+        return codes_of(self._model)[op.opcodeIndex]
 
     def _wide(self, op: schema.OperatorT) -> int | None:
         """The axis that a reshape gets its width in: the only one that is not 1, or the last where that is kept."""
@@ -283,40 +286,3 @@ class TfliteSkeleton:
                 elif op.builtinOptions.depthMultiplier != 1:
                     raise TemplateError("cannot slice: a depthwise convolution with a multiplier")
         return found
-
-
-def _drop_unused(model: schema.ModelT) -> None:
-    """Take out tensors that nothing reads or gives, and make equal constants one, as a converter leaves a file.
-
-    What the lists of `model` hold is not changed but replaced.
-    """
-    graph = model.subgraphs[0]
-    places, kept = {-1: -1}, list[schema.TensorT]()
-    same: dict[tuple[Any, ...], int] = {}
-    ends = [graph.inputs, graph.outputs]
-    for index in sorted({int(index) for part in (*ends, *_ends_of(graph)) for index in part} - {-1}):
-        tensor = graph.tensors[index]
-        data = model.buffers[tensor.buffer].data
-        key = (index,) if data is None else (tensor.type, tuple(tensor.shape), bytes(data))
-        places[index] = same.setdefault(key, len(kept))
-        if places[index] == len(kept):
-            kept.append(tensor)
-
-    def moved(part: Any) -> np.ndarray[Any, Any]:
-        return np.array([places[int(index)] for index in part], np.int32)
-
-    graph.tensors = kept
-    graph.inputs, graph.outputs = map(moved, ends)
-    graph.operators = [copy.copy(op) for op in graph.operators]
-    for op in graph.operators:
-        op.inputs, op.outputs = moved(op.inputs), moved(op.outputs)
-    model.signatureDefs = copy.deepcopy(model.signatureDefs)
-    for signature in model.signatureDefs or []:
-        for end in (*signature.inputs, *signature.outputs):
-            end.tensorIndex = places[end.tensorIndex]
-    read = {0, *(tensor.buffer for tensor in kept), *(entry.buffer for entry in model.metadata or [])}
-    model.buffers = [each if index in read else schema.BufferT() for index, each in enumerate(model.buffers)]
-
-
-def _ends_of(graph: schema.SubGraphT) -> list[Any]:
-    return [part for op in graph.operators for part in (op.inputs, op.outputs)]

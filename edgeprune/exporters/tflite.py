@@ -22,6 +22,7 @@ from edgeprune.core.files import write_bytes
 from edgeprune.core.quiet import converting
 from edgeprune.exporters.onnx import output_names
 from edgeprune.exporters.operators import operators_known
+from edgeprune.exporters.shortcuts import convolve_tflite
 from edgeprune.exporters.simplify import simplified
 from edgeprune.models.inputs import Inputs, ask, cast, mapped, names_of, tensors_of, to_numpy
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
@@ -42,6 +43,7 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
     model = convert_tflite(fold_batchnorm(network, find_batchnorm_pairs(network, example)), example)
+    convolve_tflite(model)
     text = json.dumps(dict(metadata), sort_keys=True).encode()
     model.buffers.append(schema.BufferT(data=np.frombuffer(text, np.uint8)))
     entry = schema.MetadataT(name=METADATA_KEY.encode(), buffer=len(model.buffers) - 1)

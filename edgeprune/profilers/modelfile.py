@@ -24,9 +24,11 @@ def variables(file: Path) -> Variables:
         return Variables()
     from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 - not needed for ONNX
 
+    from edgeprune.artifacts.tflite_file import codes_of  # noqa: PLC0415 - likewise
+
     try:
         model = schema.ModelT.InitFromPackedBuf(file.read_bytes(), 0)
-        codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+        codes = codes_of(model)
         handles = {
             bytes(operator.builtinOptions.sharedName or b"")
             for graph in model.subgraphs
