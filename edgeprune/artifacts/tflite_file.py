@@ -97,7 +97,7 @@ def codes_of(model: schema.ModelT) -> list[int]:
 
 
 def drop_unused(model: schema.ModelT) -> None:
-    """Take out tensors of the first graph that nothing reads or gives, and make equal constants one, as a converter does.
+    """Take tensors that nothing reads or gives out of the first graph, and make equal constants one, as converters do.
 
     What the lists of `model` hold is not changed but replaced.
     """
@@ -125,7 +125,8 @@ def drop_unused(model: schema.ModelT) -> None:
     for signature in model.signatureDefs or []:
         for end in (*signature.inputs, *signature.outputs):
             end.tensorIndex = places[end.tensorIndex]
-    read = {0, *(tensor.buffer for each in model.subgraphs for tensor in each.tensors), *(entry.buffer for entry in model.metadata or [])}
+    tensors = (tensor for each in model.subgraphs for tensor in each.tensors)
+    read = {0, *(tensor.buffer for tensor in tensors), *(entry.buffer for entry in model.metadata or [])}
     model.buffers = [each if index in read else schema.BufferT() for index, each in enumerate(model.buffers)]
 
 

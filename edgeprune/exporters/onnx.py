@@ -44,7 +44,8 @@ def export_onnx(network: nn.Module, example: Inputs, path: Path, metadata: Mappi
     """
     folded = fold_batchnorm(network, find_batchnorm_pairs(network, example))
     model = convert_onnx(folded, example)
-    convolve_onnx(model)
+    with converting("cannot export to ONNX"):
+        convolve_onnx(model)
     # Inferred shapes of activations: kilobytes that no runtime reads, and that a sliced candidate does not have.
     del model.graph.value_info[:]
     entry = model.metadata_props.add()

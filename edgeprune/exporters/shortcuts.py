@@ -1,8 +1,8 @@
 """Shortcuts without weights (option A of He et al. 2016) as the convolution that they are.
 
-Every second pixel, zeros for the channels that are new: runtimes take it in three steps through memory, ONNX Runtime leaves
-its blocked layout for it and for all sums behind it, and LiteRT's kernels for floats know no steps. A 1x1 convolution
-of ones and zeros gives the same numbers in the layout of its neighbours (docs/decisions/0023-padding-as-a-convolution.md).
+Every second pixel, and zeros for the channels that are new: ONNX Runtime leaves its blocked layout for it and for all
+sums behind it, and LiteRT's fast kernels know no slices with steps. A 1x1 convolution of ones and zeros gives the same
+numbers in the layout of its neighbours (docs/decisions/0023-padding-as-a-convolution.md).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper, shape_inference
 from edgeprune.artifacts.tflite_file import codes_of, drop_unused
 
 _OP = schema.BuiltinOperator
+_DTYPES = {schema.TensorType.INT32: np.int32, schema.TensorType.FLOAT32: np.float32}
 #: Axes of an image: (N, C, H, W) in ONNX; TFLite has channels last.
 _SIDES = (2, 3)
 
@@ -26,7 +27,9 @@ _SIDES = (2, 3)
 def convolve_onnx(model: onnx.ModelProto) -> None:
     """Put them so in `model`, in place; a file without them stays as it is."""
     graph = model.graph
-    if not any(node.op_type == "Pad" for node in graph.node):
+    inner = any(each.HasField("g") or each.graphs for node in graph.node for each in node.attribute)
+    # Bodies of loops and branches may read whatever is around them.
+    if inner or not any(node.op_type == "Pad" for node in graph.node):
         return
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
@@ -38,7 +41,7 @@ def convolve_onnx(model: onnx.ModelProto) -> None:
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and len(value.type.tensor_type.shape.dim) == 4
     }
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
-        gone, source, steps = [pad], pad.input[0], {}
+        gone, source, steps = [pad], pad.input[0], dict[int, int]()
         while (node := makers.get(source)) is not None and readers.count(source) == 1:
             taken = _steps_of(node, constants)
             if taken is None or steps.keys() & taken.keys():
@@ -65,7 +68,7 @@ def _steps_of(node: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) -> di
         return None
     starts, ends, axes, steps = (constants[name].tolist() for name in node.input[1:])
     whole = not any(starts) and all(end >= np.iinfo(np.int32).max for end in ends)
-    taken = dict(zip(axes, steps, strict=True))
+    taken = dict(zip([axis % 4 for axis in axes], steps, strict=True))
     return taken if whole and taken.keys() <= {*_SIDES} and min(steps) > 0 else None
 
 
@@ -101,7 +104,7 @@ def convolve_tflite(model: schema.ModelT) -> None:
     makers = {int(index): op for op in graph.operators for index in op.outputs}
     readers = [int(index) for op in graph.operators for index in op.inputs] + [int(index) for index in graph.outputs]
     for pad in [op for op in graph.operators if _code(model, op) in (_OP.PAD, _OP.PADV2)]:
-        gone, source, steps = [pad], int(pad.inputs[0]), {}
+        gone, source, steps = [pad], int(pad.inputs[0]), dict[int, int]()
         while (op := makers.get(source)) is not None and readers.count(source) == 1:
             taken = _strides_of(model, graph, op)
             if taken is None or steps.keys() & taken.keys():
@@ -132,7 +135,7 @@ def convolve_tflite(model: schema.ModelT) -> None:
 
 
 def _code(model: schema.ModelT, op: schema.OperatorT) -> int:
-    return codes_of(model)[op.opcodeIndex]
+    return int(codes_of(model)[op.opcodeIndex])
 
 
 def _opcode(model: schema.ModelT) -> int:
@@ -157,8 +160,8 @@ def _added(model: schema.ModelT, graph: schema.SubGraphT, array: NDArray[np.floa
 def _constant(model: schema.ModelT, graph: schema.SubGraphT, index: int) -> NDArray[Any] | None:
     """What a tensor holds, in a row; None: it is worked out."""
     tensor = graph.tensors[index]
-    data, dtypes = model.buffers[tensor.buffer].data, {schema.TensorType.INT32: np.int32, schema.TensorType.FLOAT32: np.float32}
-    return None if data is None or tensor.type not in dtypes else data.view(dtypes[tensor.type])
+    data = model.buffers[tensor.buffer].data
+    return None if data is None or tensor.type not in _DTYPES else data.view(_DTYPES[tensor.type])
 
 
 def _strides_of(model: schema.ModelT, graph: schema.SubGraphT, op: schema.OperatorT) -> dict[int, int] | None:

@@ -192,7 +192,7 @@ class TfliteSkeleton:
             buffer.view(np.int32)[:] = shapes[output]
 
     def _code(self, op: schema.OperatorT) -> int:
-        return codes_of(self._model)[op.opcodeIndex]
+        return int(codes_of(self._model)[op.opcodeIndex])
 
     def _wide(self, op: schema.OperatorT) -> int | None:
         """The axis that a reshape gets its width in: the only one that is not 1, or the last where that is kept."""

@@ -1,4 +1,4 @@
-"""Shortcuts without weights are convolutions in exported files, candidates' and finished ones' alike; all else stays."""
+"""Shortcuts without weights are convolutions in files, candidates' and finished ones' alike; all else stays."""
 
 from __future__ import annotations
 
