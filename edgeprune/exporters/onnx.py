@@ -20,8 +20,8 @@ from edgeprune.core.errors import ExportError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.quiet import converting
 from edgeprune.core.version import ONNX_IR, ONNX_OPSET
+from edgeprune.exporters.layouts import convolve_onnx
 from edgeprune.exporters.operators import operators_known
-from edgeprune.exporters.shortcuts import convolve_onnx
 from edgeprune.exporters.tracing import traceable
 from edgeprune.models.inputs import OUTPUT, Inputs, cast, mapped, names_of, outputs_of, tensors_of
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm

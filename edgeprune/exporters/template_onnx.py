@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
-from edgeprune.exporters.shortcuts import convolve_onnx
+from edgeprune.exporters.layouts import convolve_onnx
 from edgeprune.exporters.widths import Key, Learnt, Width
 
 _KIND = onnx.AttributeProto.AttributeType

@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgeprune.artifacts.tflite_file import codes_of, drop_unused, pack, unpack
 from edgeprune.core.quiet import first_line
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
-from edgeprune.exporters.shortcuts import convolve_tflite
+from edgeprune.exporters.layouts import convolve_tflite
 from edgeprune.exporters.widths import Key, Learnt, Width
 
 _OP = schema.BuiltinOperator

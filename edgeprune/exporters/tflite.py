@@ -20,9 +20,9 @@ from edgeprune.core.artifact import Artifact
 from edgeprune.core.errors import ExportError
 from edgeprune.core.files import write_bytes
 from edgeprune.core.quiet import converting
+from edgeprune.exporters.layouts import convolve_tflite, reduce_in_place
 from edgeprune.exporters.onnx import output_names
 from edgeprune.exporters.operators import operators_known
-from edgeprune.exporters.shortcuts import convolve_tflite
 from edgeprune.exporters.simplify import simplified
 from edgeprune.models.inputs import Inputs, ask, cast, mapped, names_of, tensors_of, to_numpy
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
@@ -82,6 +82,7 @@ def _checked(
     litert-torch 0.10 says nothing where it mistakes one axis for another (an `expand` between convolutions).
     """
     model = _converted(network, given)
+    reduce_in_place(model)
     # Further subgraphs are bodies of composite operators: runtimes know them or not, which only running them shows.
     graph = model.subgraphs[0]
     if len(graph.outputs) != len(names):

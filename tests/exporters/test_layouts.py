@@ -1,4 +1,4 @@
-"""Shortcuts without weights are convolutions in files, candidates' and finished ones' alike; all else stays."""
+"""Files keep to the layout of fast kernels, candidates' and finished ones' alike; what cannot be put so stays."""
 
 from __future__ import annotations
 
@@ -124,3 +124,36 @@ def test_a_file_of_eight_bits_computes_it_too(format: Format, tmp_path: Path) ->
     EXPORTERS[format].calibrate(tmp_path / "float", x.numpy()).write(tmp_path / "int8", {})
     parity = compare(network, format, (tmp_path / "int8").read_bytes(), x.numpy())
     assert parity.max_abs < 0.1 * parity.scale
+
+
+class Reduced(nn.Module):
+    """Over pixels, and over one side alone, from which another order of axes would come."""
+
+    def __init__(self, over: str, axes: tuple[int, ...], keepdim: bool) -> None:
+        super().__init__()
+        self.conv, self.over, self.axes, self.keepdim = nn.Conv2d(3, 6, 3, padding=1), over, axes, keepdim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(torch, self.over)(F.relu(self.conv(x)), self.axes, self.keepdim)
+
+
+@pytest.mark.parametrize("over", ["mean", "sum", "amax", "amin"])
+def test_pixels_are_reduced_where_they_lie(over: str, tmp_path: Path) -> None:
+    # One transposition is that of the input.
+    found = exported(Reduced(over, (2, 3), False).eval(), torch.randn(2, 3, 6, 5), "tflite", tmp_path)
+    assert found["TRANSPOSE"] == 1
+
+
+@pytest.mark.parametrize("axes", [(2,), (1, 3), (1,), (1, 2, 3)])
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_whatever_axes_go_the_rest_comes_in_its_order(axes: tuple[int, ...], keepdim: bool, tmp_path: Path) -> None:
+    exported(Reduced("mean", axes, keepdim).eval(), torch.randn(2, 3, 6, 5), "tflite", tmp_path)
+
+
+def test_what_others_read_is_transposed_for_them(tmp_path: Path) -> None:
+    class Both(Reduced):
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(self.conv(x))
+            return torch.cat([x.mean((2, 3)), x.flatten(1)], 1)
+
+    exported(Both("mean", (2, 3), False).eval(), torch.randn(2, 3, 6, 5), "tflite", tmp_path)

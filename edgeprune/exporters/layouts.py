@@ -1,8 +1,9 @@
-"""Shortcuts without weights (option A of He et al. 2016) as the convolution that they are.
+"""What a converter writes as it stands in a network, though runtimes then leave the layout of their fast kernels.
 
-Every second pixel, and zeros for the channels that are new: ONNX Runtime leaves its blocked layout for it and for all
-sums behind it, and LiteRT's fast kernels know no slices with steps. A 1x1 convolution of ones and zeros gives the same
-numbers in the layout of its neighbours (docs/decisions/0023-padding-as-a-convolution.md).
+Shortcuts without weights (option A of He et al. 2016), every second pixel and zeros for the channels that are new: ONNX
+Runtime leaves its blocked layout for them and for all sums behind, and LiteRT's fast kernels know no slices with steps.
+A 1x1 convolution of ones and zeros gives the same numbers (docs/decisions/0023-padding-as-a-convolution.md). And means
+over all pixels, before which litert-torch brings channels back to the second axis.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from onnx import helper, numpy_helper, shape_inference
 from edgeprune.artifacts.tflite_file import codes_of, drop_unused
 
 _OP = schema.BuiltinOperator
+#: Over axes, all the same way.
+_REDUCTIONS = (_OP.MEAN, _OP.SUM, _OP.REDUCE_MAX, _OP.REDUCE_MIN)
 _DTYPES = {schema.TensorType.INT32: np.int32, schema.TensorType.FLOAT32: np.float32}
 #: Axes of an image: (N, C, H, W) in ONNX; TFLite has channels last.
 _SIDES = (2, 3)
 
 
 def convolve_onnx(model: onnx.ModelProto) -> None:
-    """Put them so in `model`, in place; a file without them stays as it is."""
+    """Make convolutions of the shortcuts of `model`, in place; a file without them stays as it is."""
     graph = model.graph
     inner = any(each.HasField("g") or each.graphs for node in graph.node for each in node.attribute)
     # Bodies of loops and branches may read whatever is around them.
@@ -98,7 +101,7 @@ def _picking(channels: int, before: int, after: int) -> NDArray[np.float32]:
 
 
 def convolve_tflite(model: schema.ModelT) -> None:
-    """Put them so in `model`, whose shapes are right, in place; a file without them stays as it is."""
+    """Make convolutions of the shortcuts of `model`, whose shapes are right, in place; others stay as they are."""
     graph = model.subgraphs[0]
     before = len(graph.operators)
     makers = {int(index): op for op in graph.operators for index in op.outputs}
@@ -145,13 +148,13 @@ def _opcode(model: schema.ModelT) -> int:
     return codes_of(model).index(_OP.CONV_2D)
 
 
-def _added(model: schema.ModelT, graph: schema.SubGraphT, array: NDArray[np.float32], name: str) -> int:
+def _added(model: schema.ModelT, graph: schema.SubGraphT, array: NDArray[Any], name: str) -> int:
     """A constant more; its index."""
     model.buffers.append(schema.BufferT(data=array.reshape(-1).view(np.uint8)))
     graph.tensors.append(
         schema.TensorT(
-            shape=np.array(array.shape, np.int32), type=schema.TensorType.FLOAT32, buffer=len(model.buffers) - 1,
-            name=name.encode(),
+            shape=np.array(array.shape, np.int32), buffer=len(model.buffers) - 1, name=name.encode(),
+            type=next(each for each, dtype in _DTYPES.items() if dtype == array.dtype),
         )
     )  # fmt: skip
     return len(graph.tensors) - 1
@@ -177,3 +180,27 @@ def _strides_of(model: schema.ModelT, graph: schema.SubGraphT, op: schema.Operat
         return None
     taken = {axis: int(step) for axis, step in enumerate(strides) if step > 1}
     return taken if taken.keys() <= {1, 2} else None
+
+
+def reduce_in_place(model: schema.ModelT) -> None:
+    """Take means, sums and extremes over axes of a tensor of `model` as it is, not transposed for them; in place."""
+    graph = model.subgraphs[0]
+    makers = {int(index): op for op in graph.operators for index in op.outputs}
+    for op in [each for each in graph.operators if _code(model, each) in _REDUCTIONS]:
+        transposed = makers.get(int(op.inputs[0]))
+        if transposed is None or _code(model, transposed) != _OP.TRANSPOSE or op.builtinOptions.keepDims:
+            continue
+        order, axes = _constant(model, graph, transposed.inputs[1]), _constant(model, graph, op.inputs[1])
+        if order is None or axes is None:
+            continue
+        gone = [int(order[axis]) for axis in axes]
+        left = [axis for axis in order if axis not in gone]
+        # What is left must come in the same order.
+        if left == sorted(left):
+            name = f"{graph.tensors[op.outputs[0]].name.decode()}_axes"
+            op.inputs = np.array([transposed.inputs[0], _added(model, graph, np.array(gone, np.int32), name)], np.int32)
+    read = {int(index) for op in graph.operators for index in op.inputs} | {int(index) for index in graph.outputs}
+    unread = [op for op in graph.operators if _code(model, op) == _OP.TRANSPOSE and int(op.outputs[0]) not in read]
+    if unread:
+        graph.operators = [op for op in graph.operators if op not in unread]
+        drop_unused(model)
