@@ -11,6 +11,7 @@ from edgeprune.cli.commands import LazyCommands
 from edgeprune.cli.start import INTERRUPTED
 from edgeprune.core.errors import EdgepruneError
 from edgeprune.core.parts import parts_there
+from edgeprune.core.processes import crowded
 from edgeprune.core.text import printable
 from edgeprune.core.version import VERSION
 
@@ -40,13 +41,13 @@ def cli() -> None:
     """Prune a trained network for an edge device, export it, and prove it on that device."""
 
 
-# Threads of torch that wait must sleep: spinning ones slow down the probe that is measured next, and on a machine with
-# other work every parallel step takes many times as long. It is read when torch is loaded, which is later.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+#: The commands that train. Each loads torch after it is called.
+_TRAINING = ("bench", "export", "run", "shapley")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed here, 2 usage, 3 not met or worse, 4 device, 130 interrupted."""
+    _settle_waiting((sys.argv[1:] if arguments is None else arguments)[:1])
     try:
         with parts_there():
             code = cli.main(args=arguments, prog_name="edgeprune", standalone_mode=False)
@@ -82,3 +83,13 @@ def main(arguments: list[str] | None = None) -> None:
 def _say(line: str) -> None:
     # What the user typed is repeated in messages, and may hold what moves the terminal's cursor.
     click.echo(printable(line), err=True)
+
+
+def _settle_waiting(command: list[str]) -> None:
+    """How torch's threads wait for each other; it is read when torch is loaded.
+
+    They spin for a while, which trains small networks 1.4 times as fast; beside other programs, which take their
+    processors meanwhile, it is 1.6 times slower, and they sleep (docs/decisions/0024-threads-that-wait.md).
+    """
+    if command and command[0] in _TRAINING and "OMP_WAIT_POLICY" not in os.environ and crowded():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

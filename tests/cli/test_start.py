@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from edgeprune.cli import main as command_line
 
 #: Ctrl-C while the libraries are loaded, which takes a second.
 INTERRUPTED = """
@@ -72,3 +75,26 @@ def test_what_runs_in_the_background_outlives_its_terminal(ignored: bool, kept: 
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(kept)
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "busy", "expected"),
+    [
+        ("run", None, True, "PASSIVE"),
+        ("run", None, False, None),
+        ("run", "ACTIVE", True, "ACTIVE"),
+        # It loads no torch, and does not look.
+        ("runs", None, True, None),
+    ],
+)
+def test_threads_sleep_while_they_wait_where_other_programs_are_busy(
+    monkeypatch: pytest.MonkeyPatch, command: str, given: str | None, busy: bool, expected: str | None
+) -> None:
+    monkeypatch.setattr(command_line, "crowded", lambda: busy)
+    # What it leaves behind is put back as well.
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with pytest.raises(SystemExit):
+        command_line.main([command, "--help"])
+    assert os.environ.get("OMP_WAIT_POLICY") == expected
