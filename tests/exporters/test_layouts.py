@@ -16,7 +16,7 @@ from edgeprune.core.runtimes import FORMATS, Format
 from edgeprune.exporters.formats import EXPORTERS
 from edgeprune.exporters.parity import compare
 from edgeprune.exporters.template import Template
-from edgeprune.models.zoo import build
+from edgeprune.models.zoo import CifarResNet
 from edgeprune.pruning.channels import follow
 from edgeprune.pruning.groups import discover
 from edgeprune.pruning.surgery import cut
@@ -106,7 +106,7 @@ def test_what_is_something_else_stays(network: Shortcut, format: Format, tmp_pat
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_candidate_is_the_file_that_would_be_exported(format: Format, tmp_path: Path) -> None:
     shape = (3, 8, 8)
-    network, x = build("resnet20", shape, 10).eval(), torch.rand(2, *shape)
+    network, x = CifarResNet(1, shape, 10).eval(), torch.rand(2, *shape)
     structure = discover(network, shape, runtime="onnxruntime", multiple_of=1)
     template = Template.build(network, x, format)
     plan = PruningPlan({group.name: tuple(range(1, group.channels, 3)) for group in structure.groups})
