@@ -157,3 +157,18 @@ def test_what_others_read_is_transposed_for_them(tmp_path: Path) -> None:
             return torch.cat([x.mean((2, 3)), x.flatten(1)], 1)
 
     exported(Both("mean", (2, 3), False).eval(), torch.randn(2, 3, 6, 5), "tflite", tmp_path)
+
+
+class Kept(nn.Module):
+    """The axis that goes stays as one of length 1, where the transposition put it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).transpose(1, 2).mean(2, keepdim=True) * torch.arange(1.0, 4.0)
+
+
+def test_an_axis_that_stays_stays_where_it_was_put(tmp_path: Path) -> None:
+    exported(Kept().eval(), torch.randn(2, 7, 5), "tflite", tmp_path)
