@@ -14,7 +14,7 @@ import pytest
 from boards.board import arm_board, host_board, relay, ssh_keys  # noqa: F401 - fixtures
 from boards.phone import adb_server, phone  # noqa: F401 - fixtures
 
-# As the command line does: threads that spin make a test run crawl on a machine with other work.
+# Threads that spin make a test run crawl on a machine with other work: the other worker's.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers side by side have a core each.

@@ -43,6 +43,7 @@ def convolve_onnx(model: onnx.ModelProto) -> None:
         for value in (*inferred.value_info, *inferred.input)
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and len(value.type.tensor_type.shape.dim) == 4
     }
+    before = len(graph.node)
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
         gone, source, steps = [pad], pad.input[0], dict[int, int]()
         while (node := makers.get(source)) is not None and readers.count(source) == 1:
@@ -60,6 +61,8 @@ def convolve_onnx(model: onnx.ModelProto) -> None:
         graph.node.insert(list(graph.node).index(pad), made)
         for node in gone:
             graph.node.remove(node)
+    if len(graph.node) == before:
+        return
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     for tensor in [each for each in graph.initializer if each.name not in used]:
         graph.initializer.remove(tensor)
