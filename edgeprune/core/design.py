@@ -17,7 +17,8 @@ INPUTS = "inputs"
 class Group:
     """Channels that can only be removed together, over every layer they couple.
 
-    Rule: a width `w` is allowed when `floor <= w <= channels` and `w` is `channels` or a multiple of `multiple_of`.
+    Rule: a width `w` is allowed when `floor <= w <= channels` and `w` is `channels` or a multiple of `multiple_of`, and
+    0 where the group is `removable`.
     Example: a hidden layer of 300 neurons with floor 30 and multiple_of 1 allows 30, 31, ..., 300.
     """
 
@@ -38,13 +39,20 @@ class Group:
     #: Rows of its first layer's weight that make one channel: those of a head, of a recurrent unit's gates, or the same
     #: place in each group of a convolution.
     rows_per_channel: int = 1
+    #: Whether all of it may go: what reads it only adds to what others make, and becomes a constant.
+    removable: bool = False
+
+    @property
+    def least(self) -> int:
+        """The narrowest allowed width."""
+        return 0 if self.removable else self.floor
 
     def snap(self, width: float) -> int:
-        """The nearest allowed width at or below `width`, never under the floor."""
+        """The nearest allowed width at or below `width`, or the narrowest."""
         if width >= self.channels:
             return self.channels
         snapped = int(width) // self.multiple_of * self.multiple_of
-        return max(self.floor, snapped)
+        return snapped if snapped >= self.floor else self.least
 
 
 @dataclass(frozen=True, slots=True)

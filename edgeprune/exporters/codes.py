@@ -107,6 +107,10 @@ class Coded:
     codes: Ints
     added: int = 0
 
+    def is_gone(self, lookup: Lookup) -> bool:
+        """Whether a candidate has nothing of it."""
+        return not lookup.present[self.codes].any()
+
     def cut(self, lookup: Lookup) -> Floats:
         """What a candidate has there. Raises TemplateError."""
         values = lookup.cut(self.codes)

@@ -24,6 +24,7 @@ from edgeprune.exporters.layouts import convolve_onnx
 from edgeprune.exporters.operators import operators_known
 from edgeprune.exporters.tracing import traceable
 from edgeprune.models.inputs import OUTPUT, Inputs, cast, mapped, names_of, outputs_of, tensors_of
+from edgeprune.pruning.constant import unrepeated
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 #: Operands of recurrent operations that are initial states, and what makes no other values of zeros.
@@ -43,6 +44,7 @@ def export_onnx(network: nn.Module, example: Inputs, path: Path, metadata: Mappi
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
     folded = fold_batchnorm(network, find_batchnorm_pairs(network, example))
+    unrepeated(folded)
     model = convert_onnx(folded, example)
     with converting("cannot export to ONNX"):
         convolve_onnx(model)

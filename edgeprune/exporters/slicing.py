@@ -50,7 +50,10 @@ class Slicer:
 
         groups = structure.groups
         # The narrowest candidate and one of odd widths stand for all.
-        usual = [{group.name: group.snap(share * group.channels) for group in groups} for share in (0.0, 0.55)]
+        usual = [
+            {group.name: max(group.floor, group.snap(share * group.channels)) for group in groups}
+            for share in (0.0, 0.55)
+        ]
         try:
             for widths in usual:
                 check(widths)
@@ -63,6 +66,17 @@ class Slicer:
             except EdgepruneError as unseen:
                 # Such a width may be one that surgery, or the converter, refuses: every candidate is exported then.
                 raise TemplateError(f"{error.message}; {unseen.message}") from error
+        #: Why candidates in which whole branches are gone cannot be sliced, if so.
+        self._branchless: TemplateError | None = None
+        if any(group.removable for group in groups):
+            try:
+                check({group.name: group.least for group in groups})
+            except TemplateError as error:
+                self._branchless = error
+
+    def fits(self, plan: PruningPlan) -> bool:
+        """Whether the candidate of `plan` can be sliced, as far as is known."""
+        return self._branchless is None or all(plan.kept.values())
 
     def slice(self, pruned: nn.Module, plan: PruningPlan, check: Inputs | None = None) -> bytes:
         """The file of the candidate `pruned` by `plan`; with `check` (N, ...) it is run on these and compared.

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
 from edgeprune.exporters.layouts import convolve_onnx
+from edgeprune.exporters.stilled import still_onnx
 from edgeprune.exporters.widths import Key, Learnt, Width
 
 _KIND = onnx.AttributeProto.AttributeType
@@ -100,7 +101,10 @@ class OnnxSkeleton:
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         constants = model.graph.initializer
+        dead = {index for index, coded in self._coded.items() if coded.is_gone(lookup)}
         for index, coded in self._coded.items():
+            if index in dead:
+                continue
             array = coded.cut(lookup)
             constants[index].dims[:] = array.shape
             constants[index].raw_data = array.tobytes()
@@ -126,6 +130,8 @@ class OnnxSkeleton:
         for each in self._sizes:
             size = constants[each.weight].dims[each.axis] // each.times
             model.graph.node[each.node].attribute[each.attribute].i = size
+        if dead:
+            still_onnx(model.graph, {constants[index].name for index in dead})
         if self._pads:
             convolve_onnx(model)
         return bytes(model.SerializeToString(deterministic=True))

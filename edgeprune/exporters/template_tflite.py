@@ -15,6 +15,7 @@ from edgeprune.artifacts.tflite_file import codes_of, drop_unused, pack, unpack
 from edgeprune.core.quiet import first_line
 from edgeprune.exporters.codes import Atlas, Coded, Gather, Lookup, Padded, TemplateError, check_padded
 from edgeprune.exporters.layouts import convolve_tflite
+from edgeprune.exporters.stilled import still_tflite
 from edgeprune.exporters.widths import Key, Learnt, Width
 
 _OP = schema.BuiltinOperator
@@ -118,8 +119,10 @@ class TfliteSkeleton:
             tensor.shape = np.array(array.shape, np.int32)
             model.buffers[tensor.buffer] = schema.BufferT(data=array.reshape(-1).view(np.uint8))
 
+        dead = {index for index, coded in self._coded.items() if coded.is_gone(lookup)}
         for index, coded in self._coded.items():
-            put(index, coded.cut(lookup))
+            if index not in dead:
+                put(index, coded.cut(lookup))
         for index, gather in self._gathers.items():
             tensor = graph.tensors[index]
             shape = [-1 if size == len(gather.features) else size for size in tensor.shape]
@@ -153,13 +156,18 @@ class TfliteSkeleton:
                     index = int(op.outputs[which[1]])
                     graph.tensors[index] = copy.copy(graph.tensors[index])
                     graph.tensors[index].shape = array
+        if dead:
+            still_tflite(model, dead)
+        if self._learnt is not None:
             drop_unused(model)
         data = pack(model)
         self._settle_shapes(data, graph)
-        if not self._pads:
+        if not self._pads and not dead:
             return bytes(data)
         model = unpack(bytes(data))
         convolve_tflite(model)
+        if dead:
+            drop_unused(model)
         return bytes(pack(model))
 
     def _settle_shapes(self, data: bytearray, graph: schema.SubGraphT) -> None:

@@ -25,6 +25,7 @@ from edgeprune.exporters.onnx import output_names
 from edgeprune.exporters.operators import operators_known
 from edgeprune.exporters.simplify import simplified
 from edgeprune.models.inputs import Inputs, ask, cast, mapped, names_of, tensors_of, to_numpy
+from edgeprune.pruning.constant import unrepeated
 from edgeprune.pruning.folding import find_batchnorm_pairs, fold_batchnorm
 
 #: How far answers may be off, as a share of the largest: what rounding does is less, what is wrong is more.
@@ -42,7 +43,9 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
 
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
-    model = convert_tflite(fold_batchnorm(network, find_batchnorm_pairs(network, example)), example)
+    folded = fold_batchnorm(network, find_batchnorm_pairs(network, example))
+    unrepeated(folded)
+    model = convert_tflite(folded, example)
     convolve_tflite(model)
     text = json.dumps(dict(metadata), sort_keys=True).encode()
     model.buffers.append(schema.BufferT(data=np.frombuffer(text, np.uint8)))

@@ -73,7 +73,7 @@ class FileMaker:
 
     def _write(self, path: Path, pruned: nn.Module, plan: PruningPlan) -> None:
         """The float32 file."""
-        if self._slicer is not None:
+        if self._slicer is not None and self._slicer.fits(plan):
             try:
                 write_bytes(path, self._slicer.slice(pruned, plan))
                 return

@@ -149,7 +149,7 @@ def _inspected(config: RunConfig, progress: Progress, session: Session | None, s
     macs, parameters = count_macs(network, structure.shape), count_parameters(network)
     criterion = Ranked(network, structure, l1(network, structure), None)
     whole = {group.name: group.channels for group in structure.groups}
-    narrow = {group.name: group.floor for group in structure.groups}
+    narrow = {group.name: group.least for group in structure.groups}
 
     def left(widths: dict[str, int]) -> nn.Module:
         return cut(network, structure.shape, criterion.plan(widths), structure.graph)
@@ -178,7 +178,7 @@ def _inspected(config: RunConfig, progress: Progress, session: Session | None, s
                 floor=group.floor,
                 step=group.multiple_of,
                 layers=group.layers,
-                macs_left=count_macs(left({**whole, group.name: group.floor}), structure.shape) / macs,
+                macs_left=count_macs(left({**whole, group.name: group.least}), structure.shape) / macs,
                 latency_left=_interval(measured.get(group.name)),
             )
             for group in structure.groups
@@ -249,7 +249,7 @@ def _measured(
             whole = {group.name: group.channels for group in groups}
             found = {"": measured(narrowest)}
             for group in groups:
-                found[group.name] = measured({**whole, group.name: group.floor}, group.name)
+                found[group.name] = measured({**whole, group.name: group.least}, group.name)
             fastest = min((found[""], *map(measured, others)), key=lambda each: each.quotient)
             told = OnDevice(
                 name=session.spec.name,

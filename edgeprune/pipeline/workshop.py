@@ -134,7 +134,7 @@ def measure_narrowest(shop: Workshop, *, fresh: bool = False) -> Narrowest:
     evaluator = shop.evaluator
     # From the cache where it holds them: the reward's aims hang on these figures, and with the same cached measurements
     # a seed must give the same trials. What ships is measured afresh at the end.
-    smallest = evaluator.evaluate({group.name: group.floor for group in shop.prepared.structure.groups})
+    smallest = evaluator.evaluate({group.name: group.least for group in shop.prepared.structure.groups})
     cost = evaluator.cost(smallest.plan, fresh=True) if fresh else smallest.cost
     assert cost is not None
     if isinstance(cost, Failure):

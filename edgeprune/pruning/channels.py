@@ -49,13 +49,27 @@ class Graph:
         return sum(before - now for before, now in rows)
 
     def gone(self, plan: PruningPlan) -> Numbers:
-        """Numbers of the channels that `plan` does not keep, in ascending order."""
+        """Numbers of the channels that surgery takes out for `plan`, in ascending order.
+
+        Of a group of which nothing is kept one channel stays: no tensor may be empty, and nothing reads it.
+        """
         lost = [
-            np.delete(np.array(self.channels(name), np.int64), kept)
+            np.delete(np.array(self.channels(name), np.int64), kept or (0,))
             for name, kept in plan.kept.items()
             if name != INPUTS
         ]
         return np.sort(np.concatenate([np.empty(0, np.int64), *lost]))
+
+    def silenced(self, plan: PruningPlan) -> tuple[list[str], list[str]]:
+        """Layers that make only channels of groups of which `plan` keeps nothing, and those that read only such."""
+        whole = [self.channels(name) for name, kept in plan.kept.items() if name != INPUTS and not kept]
+        numbers = np.sort(np.array([channel for channels in whole for channel in channels], np.int64))
+        if not len(numbers):
+            return [], []
+        weights = {side for side in self.labelled.axes if side.tensor.endswith(".weight") and side.axis < 2}
+        silent = {side for side in weights if among(self.labelled.axes[side], numbers).all()}
+        makers = [side.layer for side in silent if side.axis == 0]
+        return makers, [side.layer for side in silent if side.axis == 1 and side.layer not in makers]
 
     def padded(self, plan: PruningPlan) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         """See `padded_channels`."""

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgeprune.core.inputs import Shape
 from edgeprune.models.inputs import ask, cast, made
+from edgeprune.pruning.constant import Constant
 from edgeprune.pruning.operations import macs_of, name_of, outputs_of
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -86,7 +87,10 @@ def neurons_of(module: nn.Module) -> int | None:
     | LSTM, GRU, RNN and their cells | hidden units of every layer and direction, and projected ones |
     | multi-head attention | queries, keys, values and outputs: four times the embedding before pruning |
     | embedding | its dimensions: it is a linear layer of one-hot inputs |
+    | a layer that became a constant | as many as it had, unless nobody listens to it |
     """
+    if isinstance(module, Constant):
+        return 0 if module.silent else module.out
     if isinstance(module, WEIGHTED):
         return module.weight.shape[0]
     if isinstance(module, TRANSPOSED):

@@ -16,9 +16,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.models.inputs import Inputs, cast, mapped, tensors_of
+from edgeprune.pruning.constant import Constant
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (nn.Linear, *_CONVS, *_TRANSPOSED, Constant)
 #: What reads no values of a tensor.
 _LOOKS = {
     *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "layout", "requires_grad")),
@@ -43,7 +45,9 @@ def _fits(layer: nn.Module, norm: nn.Module) -> bool:
     """Whether a layer can take in the batch normalisation of its output."""
     if not isinstance(norm, _NORMS) or norm.running_mean is None:
         return False
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, Constant):
+        fits = layer.out == norm.num_features
+    elif isinstance(layer, nn.Linear):
         fits = isinstance(norm, nn.BatchNorm1d) and layer.out_features == norm.num_features
     else:
         # In groups a transposed convolution's output channels are no axis of its weight.
@@ -72,7 +76,7 @@ def _watched(network: nn.Module, example: Inputs) -> list[tuple[str, str]]:
         return seen
 
     for name, module in network.named_modules():
-        if isinstance(module, (nn.Linear, *_CONVS, *_TRANSPOSED)):
+        if isinstance(module, _LAYERS):
             module.register_forward_hook(makes(name))
         elif isinstance(module, _NORMS):
             module.register_forward_pre_hook(reads(name))
@@ -106,9 +110,8 @@ def fold_batchnorm(network: nn.Module, pairs: list[tuple[str, str]], lone: Seque
     folded = deepcopy(network).eval()
     for name, norm_name in pairs:
         name, layer = _layer(folded, name)  # noqa: PLW2901 - the layer may sit inside a SelectedInputs
-        weight, bias = _fuse(layer, folded.get_submodule(norm_name))
-        layer.weight = nn.Parameter(weight, requires_grad=False)
-        layer.bias = nn.Parameter(bias, requires_grad=False)
+        for leaf, value in _fuse(layer, folded.get_submodule(norm_name)).items():
+            setattr(layer, leaf, nn.Parameter(value, requires_grad=False))
         parent, _, leaf = norm_name.rpartition(".")
         setattr(folded.get_submodule(parent), leaf, _without_norm(folded.get_submodule(norm_name)))
     for name in lone:
@@ -123,7 +126,7 @@ def folded_state(network: nn.Module, pairs: list[tuple[str, str]], lone: Sequenc
     state = {name: value.detach() for name, value in network.state_dict().items()}
     for name, norm_name in pairs:
         full, layer = _layer(network, name)
-        state[f"{full}.weight"], state[f"{full}.bias"] = _fuse(layer, network.get_submodule(norm_name))
+        state |= {f"{full}.{leaf}": each for leaf, each in _fuse(layer, network.get_submodule(norm_name)).items()}
         for key in [key for key in state if key.startswith(f"{norm_name}.")]:
             del state[key]
     for name in lone:
@@ -196,7 +199,7 @@ def _begins_with_itself(norm: nn.Module) -> bool:
 def _layer(network: nn.Module, name: str) -> tuple[str, nn.Module]:
     """The weighted layer `name`, also where surgery has meanwhile wrapped it into a SelectedInputs."""
     module = network.get_submodule(name)
-    if isinstance(module, (nn.Linear, *_CONVS, *_TRANSPOSED)):
+    if isinstance(module, _LAYERS):
         return name, module
     return f"{name}.linear", network.get_submodule(f"{name}.linear")
 
@@ -216,8 +219,13 @@ def _alone(norm: nn.Module) -> dict[str, Tensor]:
         }
 
 
-def _fuse(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias of `layer` with `norm`, at its running statistics, behind it."""
+def _fuse(layer: nn.Module, norm: nn.Module) -> dict[str, Tensor]:
+    """Weight and bias of `layer` with `norm`, at its running statistics, behind it; a constant has a bias alone."""
+    if isinstance(layer, Constant):
+        with torch.no_grad():
+            bias = layer.bias if layer.bias is not None else torch.zeros_like(norm.running_mean)  # type: ignore[arg-type]
+            sides = [1] * max(len(each) for kind, each in _SIDES.items() if isinstance(norm, kind))
+            return {"bias": _BatchNorm.forward(norm, bias.view(1, -1, *sides)).flatten()}
     fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
     transposed = {"transpose": True} if isinstance(layer, _TRANSPOSED) else {}
     with torch.no_grad():
@@ -235,4 +243,4 @@ def _fuse(layer: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
             shift,  # type: ignore[arg-type]
             **transposed,
         )
-    return weight.detach(), bias.detach()
+    return {"weight": weight.detach(), "bias": bias.detach()}

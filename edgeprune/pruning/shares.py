@@ -74,7 +74,7 @@ class LayerShares:
         # What is of groups that stay is whole.
         kept = 1.0 - self._parts @ gone
         # What is a whole number comes as a product of shares.
-        blocks = np.maximum(1.0, np.ceil(np.round(self._lengths * kept, 6) / BLOCK)) / self._blocks
+        blocks = np.ceil(np.round(self._lengths * kept, 6) / BLOCK) / self._blocks
         share, in_blocks = (np.multiply.reduceat(each, self._starts) for each in (kept, blocks))
         return Shares(float(self._macs @ share), float(self._parameters @ share), float(self._macs @ in_blocks))
 

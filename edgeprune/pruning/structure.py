@@ -121,7 +121,7 @@ def neurons_left(groups: Iterable[Group], total: int, widths: Mapping[str, int])
 def check_reachable(groups: Iterable[Group], total: int, ncr: float) -> None:
     """Raises UsageError where the groups' floors do not let a network of `total` neurons come to this NCR."""
     groups = tuple(groups)
-    most = total / neurons_left(groups, total, {group.name: group.floor for group in groups})
+    most = total / neurons_left(groups, total, {group.name: group.least for group in groups})
     if ncr > most:
         raise UsageError(
             f"an NCR of {ncr:g} is out of reach: the groups' floors allow {most:.2f}",

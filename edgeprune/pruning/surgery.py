@@ -17,6 +17,7 @@ from edgeprune.pruning.axes.calls import Change, Corrections, correct
 from edgeprune.pruning.axes.follow import Twin
 from edgeprune.pruning.axes.labels import Numbers
 from edgeprune.pruning.channels import Graph, follow
+from edgeprune.pruning.constant import still
 from edgeprune.pruning.cost import input_dtype, tensor_of, weighted
 from edgeprune.pruning.inputs import SelectedInputs, flat_input_layer
 from edgeprune.pruning.removal import remove
@@ -71,6 +72,7 @@ def cut(network: nn.Module, shape: Shape, plan: PruningPlan, graph: Graph | None
         graph = graph or follow(pruned, shape)
         gone = graph.gone(plan)
         remove(pruned, graph, gone)
+        still(pruned, *graph.silenced(plan))
         _correct_calls(pruned, shape, graph, gone)
     if input_layer is not None:
         _select_inputs(pruned, input_layer, plan.kept[INPUTS])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,9 @@ from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 from edgeprune.core.text import first_line
 from edgeprune.models.inputs import ask, made
 from edgeprune.pruning.axes.tracker import OUTPUT
+from edgeprune.pruning.branches import heard, inside_branch
 from edgeprune.pruning.channels import Graph
+from edgeprune.pruning.constant import unrepeated
 from edgeprune.pruning.cost import Work, count_parameters, neurons_of, tensor_of, weighted, work
 from edgeprune.pruning.graph import Found
 from edgeprune.pruning.held import Held
@@ -24,6 +26,10 @@ from edgeprune.pruning.removal import remove
 from edgeprune.pruning.stays import Stay, obstacle
 from edgeprune.pruning.structure import Consumer, Coupling, Places
 from edgeprune.pruning.surgery import check_equal, cut, mask, twin
+
+
+#: Share of a group that may go from which on all of it may, where the network does without it.
+WHOLE_FROM = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class Trials:
                 self.found.append(replace(stood, group=self._costed(stood)))
         if alone:
             self._together()
+        if self._rules.max_sparsity >= WHOLE_FROM:
+            self._let_go()
 
     def add_inputs(self, layer: str) -> None:
         """The input features that `layer` reads, as the first of the groups; they need no trial."""
@@ -110,13 +118,13 @@ class Trials:
 
     def narrowest(self, found: Sequence[Coupling]) -> Work | None:
         """What the network does once these groups are as narrow as may be; None where there are none."""
-        plan = PruningPlan({each.group.name: tuple(range(each.group.floor)) for each in found})
+        plan = PruningPlan({each.group.name: tuple(range(each.group.least)) for each in found})
         return work(self._cut(plan), self._shape) if found else None
 
     def _stood(self, coupling: Coupling) -> Coupling | str:
         """The group with a floor at which the network still works; else why it stays."""
         why = self._failure([coupling])
-        if why is None or self._failure([coupling], floors=False) is not None:
+        if why is None or self._failure([coupling], _HALVES) is not None:
             return why or coupling
         # Half of the channels may go: a network that works out the width of its heads must not come to nothing.
         group = coupling.group
@@ -140,15 +148,30 @@ class Trials:
                 self.staying.append(Stay(coupling, f"narrowed together with the groups before it: {why}"))
         self.found = kept
 
-    def _failure(self, couplings: Sequence[Coupling], *, floors: bool = True) -> str | None:
+    def _let_go(self) -> None:
+        """Let whole groups go that are the inside of a branch, where the network then still equals the masked one."""
+        gone: list[Coupling] = []
+        for coupling in self.found:
+            others = (each for each in self.found if each is not coupling)
+            if inside_branch(self._network, self._graph, coupling, others):
+                gone.append(coupling)
+        if gone and self._failure(gone, (_none,)) is not None:
+            apart, gone = gone, []
+            for coupling in apart:
+                if self._failure([*gone, coupling], (_none,)) is None:
+                    gone.append(coupling)
+        self.found = [
+            replace(each, group=replace(each.group, removable=True)) if each in gone else each for each in self.found
+        ]
+
+    def _failure(self, couplings: Sequence[Coupling], patterns: Sequence[_Pattern] | None = None) -> str | None:
         """Why groups cannot be narrowed together, or None.
 
-        Half of the channels are removed from a copy, twice, and with `floors` as many as ever may be.
+        Channels are removed from a copy by each of the `patterns`: by default half of them, twice, and as many as ever
+        may be.
         """
         network, shape = self._network, self._shape
-        # Regular patterns can hide how channels are interleaved; an irregular one shows it.
-        patterns = (_every_other, _shuffled, lambda group: range(group.floor))
-        for pattern in patterns if floors else patterns[:2]:
+        for pattern in patterns or (*_HALVES, lambda group: range(group.floor)):
             plan = PruningPlan({each.group.name: tuple(pattern(each.group)) for each in couplings})
             try:
                 trial = self._cut(plan)
@@ -158,7 +181,14 @@ class Trials:
                     return obstacle(trial, shape, error)
                 if after != self._answer:
                     return "its removal changes the network's output"
-                check_equal(twin(mask(network, tuple(couplings), plan), self._graph, plan), trial, shape)
+                masked = twin(mask(network, tuple(couplings), plan), self._graph, plan)
+                check_equal(masked, trial, shape)
+                if pattern is _none:
+                    # As files will have it.
+                    unrepeated(trial)
+                    check_equal(masked, trial, shape)
+                    if heard(trial, shape) != heard(network, shape):
+                        return "nothing is left of what it passes on"
             except Exception as error:  # noqa: BLE001 - surgery and the user's forward may raise anything
                 return error.message if isinstance(error, SurgeryError) else first_line(error)
         return None
@@ -259,6 +289,14 @@ def _size(module: nn.Module) -> int:
     return sum(own) or 1
 
 
+#: Which channels of a group stay.
+_Pattern = Callable[[Group], Sequence[int]]
+
+
+def _none(_: Group) -> Sequence[int]:
+    return ()
+
+
 def _every_other(group: Group) -> Sequence[int]:
     return range(0, group.channels - group.channels % 2, 2)
 
@@ -266,6 +304,10 @@ def _every_other(group: Group) -> Sequence[int]:
 def _shuffled(group: Group) -> Sequence[int]:
     order = torch.randperm(group.channels, generator=torch.Generator().manual_seed(0)).tolist()
     return sorted(order[: group.channels // 2])
+
+
+#: Regular patterns can hide how channels are interleaved; an irregular one shows it.
+_HALVES: tuple[_Pattern, ...] = (_every_other, _shuffled)
 
 
 def output_shape(network: nn.Module, shape: Shape) -> tuple[int, ...]:

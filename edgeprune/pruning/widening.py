@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from copy import deepcopy
 
 import torch
@@ -26,6 +27,8 @@ def widen(network: nn.Module, structure: Structure, plan: PruningPlan, pruned: n
     inner = f"{structure.input_layer}.linear."
     gone = structure.graph.gone(plan)
     with torch.no_grad():
+        for layer in itertools.chain(*structure.graph.silenced(plan)):
+            wide.get_submodule(layer).weight.zero_()  # type: ignore[operator, union-attr]
         for name, narrow in pruned.state_dict().items():
             if name == f"{structure.input_layer}.kept":
                 continue

@@ -71,10 +71,10 @@ def bounded(environment: Environment, step: int, sparsity: float, done: list[flo
     groups = environment.groups
     must_go = environment.neurons * (1 - 1 / environment.min_ncr)
     must_go -= sum(a * g.channels * g.neurons_per_channel for a, g in zip(done, groups, strict=False))
-    must_go -= sum((g.channels - g.floor) * g.neurons_per_channel for g in groups[step + 1 :])
+    must_go -= sum((g.channels - g.least) * g.neurons_per_channel for g in groups[step + 1 :])
     group = groups[step]
     least = must_go / (group.channels * group.neurons_per_channel)
-    return float(min(max(sparsity, least, 0.0), 1 - group.floor / group.channels))
+    return float(min(max(sparsity, least, 0.0), 1 - group.least / group.channels))
 
 
 def _learn(

@@ -107,7 +107,7 @@ class CostModel:
 
 def _steps(group: Group) -> Vector:
     """Widths below which a group may cost less by a step: its allowed ones but the floor, some of them if many."""
-    allowed = [w for w in range(group.floor + 1, group.channels + 1) if group.snap(w) == w]
+    allowed = [w for w in range(group.least + 1, group.channels + 1) if group.snap(w) == w]
     if len(allowed) > STEPS:
         allowed = [allowed[round(i)] for i in np.linspace(0, len(allowed) - 1, STEPS)]
     return np.array(allowed, dtype=np.float64)

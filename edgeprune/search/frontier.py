@@ -116,9 +116,9 @@ def narrow_plans(groups: Sequence[Group]) -> list[dict[str, int]]:
 
 
 def _in_blocks(group: Group, block: int) -> int:
-    """The narrowest allowed width of whole blocks; the floor where there is none, or no channels of images."""
-    width = min(-(-group.floor // block) * block, group.channels)
-    return width if group.kind == "channels" and group.snap(width) == width else group.floor
+    """The narrowest allowed width of whole blocks; the narrowest where there is none, or no channels of images."""
+    width = min(-(-group.least // block) * block, group.channels)
+    return width if group.kind == "channels" and group.snap(width) == width else group.least
 
 
 def step_of(group: Group) -> int:
@@ -128,9 +128,10 @@ def step_of(group: Group) -> int:
 
 def next_wider(group: Group, width: int) -> int:
     """The next allowed width that is wider by a step; the group's own channels for the widest."""
-    return min(group.channels, width // group.multiple_of * group.multiple_of + step_of(group))
+    wider = width // group.multiple_of * group.multiple_of + step_of(group)
+    return min(group.channels, max(group.floor, wider))
 
 
 def next_narrower(group: Group, width: int) -> int:
-    """The next allowed width that is narrower by a step; the floor for the narrowest."""
+    """The next allowed width that is narrower by a step; the narrowest for itself."""
     return group.snap(width - step_of(group) + group.multiple_of - 1)

@@ -92,6 +92,11 @@ class LeastLoss:
     def _narrower(self, group: Group, width: int) -> int:
         return min(width, max(next_narrower(group, width), self.least.get(group.name, 0)))
 
+    def _steps_down(self, group: Group, width: int) -> set[int]:
+        """A step, and all of a group that may go: half of a block may save nothing where the whole saves much."""
+        least = max(group.least, self.least.get(group.name, 0))
+        return {self._narrower(group, width), least if least == 0 else width} - {width}
+
     def _can_give(self, group: Group, plan: Widths) -> bool:
         return self._narrower(group, plan[group.name]) < plan[group.name]
 
@@ -104,8 +109,7 @@ class LeastLoss:
             prices = []
             for step, group in enumerate(self.groups):
                 width = widths[group.name]
-                smaller = self._narrower(group, width)
-                if smaller < width and group.name != kept:
+                for smaller in self._steps_down(group, width) if group.name != kept else ():
                     rise = self._loss(step, smaller) - self._loss(step, width)
                     # Where a step is predicted to bring nothing it is taken last.
                     brings = max(before - self.missing({**widths, group.name: smaller}), 1e-6)
@@ -146,11 +150,16 @@ class LeastLoss:
 
     def _exchanges(self, widths: _Plan) -> Iterator[_Plan]:
         for group in self.groups:
-            wider = {**widths, group.name: next_wider(group, widths[group.name])}
-            yield self._filled(self._narrowed(wider, group.name), group.name)
-            # The cheapest steps may together bring far more than is needed, where one group alone brings just that.
-            for giver in self.groups:
-                plan = wider
-                while giver is not group and self.missing(plan) > 0.0 and self._can_give(giver, plan):
-                    plan = {**plan, giver.name: self._narrower(giver, plan[giver.name])}
-                yield plan
+            width = widths[group.name]
+            if width and 0 in self._steps_down(group, width):
+                yield self._filled({**widths, group.name: 0}, group.name)
+            # What is gone comes back as a little, or as a whole.
+            for more in {next_wider(group, width), group.channels if width == 0 else next_wider(group, width)}:
+                wider = {**widths, group.name: more}
+                yield self._filled(self._narrowed(wider, group.name), group.name)
+                # The cheapest steps may together bring far more than is needed, where one group alone brings just that.
+                for giver in self.groups:
+                    plan = wider
+                    while giver is not group and self.missing(plan) > 0.0 and self._can_give(giver, plan):
+                        plan = {**plan, giver.name: self._narrower(giver, plan[giver.name])}
+                    yield plan

@@ -65,7 +65,7 @@ def greedy(environment: Environment, *, episodes: int, seed: int) -> Searching: 
     return SearchResult()
 
 
-#: The width of group `index` with which a plan (groups,) has gone a share of the way, or its floor.
+#: The width of group `index` with which a plan (groups,) has gone a share of the way, or as narrow as it may be.
 _Narrower = Callable[[npt.NDArray[np.float64], int, float], float]
 
 
@@ -78,7 +78,7 @@ def _fewer(environment: Environment) -> _Narrower:
     def narrower(width: npt.NDArray[np.float64], index: int, share: float) -> float:
         gone = float(((channels - width) * each).sum())
         take = max(target * share - gone, 1.0)
-        return float(max(width[index] - np.ceil(take / each[index]), groups[index].floor))
+        return float(max(width[index] - np.ceil(take / each[index]), groups[index].least))
 
     return narrower
 
@@ -90,7 +90,7 @@ def _cheaper(environment: Environment) -> _Narrower:
 
     def narrower(width: npt.NDArray[np.float64], index: int, share: float) -> float:
         group, tried = groups[index], {g.name: int(w) for g, w in zip(groups, width, strict=True)}
-        while tried[group.name] > group.floor:
+        while tried[group.name] > group.least:
             tried[group.name] = next_narrower(group, tried[group.name])
             if environment.missing(tried) <= whole * (1 - share):
                 break

@@ -24,7 +24,7 @@ def around_the_bound(groups: Sequence[Group], frontier: Frontier) -> Iterator[di
         yield frontier.fit(alike)
     base = frontier.fit(alike)
     for group in groups:
-        for width in (group.floor, group.channels):
+        for width in (group.least, group.channels):
             yield {**base, group.name: width}
 
 

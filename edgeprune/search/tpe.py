@@ -20,7 +20,7 @@ def tpe(environment: Environment, *, episodes: int, seed: int) -> Searching:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ranges = {
-        group.name: optuna.distributions.FloatDistribution(0.0, 1.0 - group.floor / group.channels)
+        group.name: optuna.distributions.FloatDistribution(0.0, 1.0 - group.least / group.channels)
         for group in environment.groups
     }
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))

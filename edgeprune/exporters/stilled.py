@@ -1,0 +1,84 @@
+"""Sliced files of candidates in which whole branches are constants: what made them goes, what adds them stays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edgeprune.artifacts.tflite_file import codes_of
+from edgeprune.exporters.codes import TemplateError
+
+_OP = schema.BuiltinOperator
+#: Operators with a weight as their second operand and a bias as their third.
+_ONNX = ("Conv", "Gemm")
+_TFLITE = (_OP.CONV_2D, _OP.CONV_3D, _OP.DEPTHWISE_CONV_2D, _OP.FULLY_CONNECTED)
+_RELU = schema.ActivationFunctionType
+#: What an operator does to its answer, as limits.
+_LIMITS = {_RELU.NONE: (-np.inf, np.inf), _RELU.RELU: (0.0, np.inf), _RELU.RELU6: (0.0, 6.0)}
+
+
+def still_onnx(graph: onnx.GraphProto, dead: Collection[str]) -> None:
+    """Make constants of what reads the weights `dead`, of which a candidate has nothing, and drop what is for nobody.
+
+    In place. Raises TemplateError where such a weight is read in another way.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [each for each in graph.node if any(name in dead for name in each.input)]:
+        bias = node.input[2] if node.op_type in _ONNX and len(node.input) > 2 else ""
+        answer = node
+        if node.op_type == "MatMul":
+            # Products without a sum of their own: zeros, to which the next adds.
+            readers = [each for each in graph.node if node.output[0] in each.input]
+            if len(readers) == 1 and readers[0].op_type == "Add":
+                answer = readers[0]
+                bias = next(name for name in answer.input if name != node.output[0])
+        if bias in constants and bias not in dead:
+            value = numpy_helper.to_array(constants[bias])
+            rank = len(constants[node.input[1]].dims)
+            shape = (1, -1, *[1] * (rank - 2)) if node.op_type == "Conv" else (1, -1) if node is answer else value.shape
+            graph.initializer.append(numpy_helper.from_array(value.reshape(shape), answer.output[0]))
+            graph.node.remove(answer)
+    live = {value.name for value in graph.output}
+    for node in reversed([*graph.node]):
+        if live.isdisjoint(node.output):
+            graph.node.remove(node)
+            continue
+        if not live.union(node.input).isdisjoint(dead):
+            raise TemplateError(f"cannot slice: a {node.op_type} needs a branch that is gone")
+        live.update(node.input)
+    for tensor in [each for each in graph.initializer if each.name not in live]:
+        graph.initializer.remove(tensor)
+
+
+def still_tflite(model: schema.ModelT, dead: Collection[int]) -> None:
+    """The same of a TFLite file, where tensors have indices; tensors that nothing reads are left in it."""
+    graph, codes = model.subgraphs[0], codes_of(model)
+    for op in [each for each in graph.operators if any(int(index) in dead for index in each.inputs)]:
+        bias = int(op.inputs[2]) if codes[op.opcodeIndex] in _TFLITE and len(op.inputs) > 2 else -1
+        limits = _LIMITS.get(op.builtinOptions.fusedActivationFunction) if bias >= 0 else None
+        data = model.buffers[graph.tensors[bias].buffer].data if bias >= 0 and bias not in dead else None
+        if limits is None or data is None:
+            continue
+        value: NDArray[np.float32] = np.clip(data.view(np.float32), *limits).astype(np.float32)
+        output = int(op.outputs[0])
+        tensor = graph.tensors[output] = schema.TensorT(
+            name=graph.tensors[output].name,
+            type=graph.tensors[output].type,
+            shape=np.array([*[1] * (len(graph.tensors[output].shape) - 1), len(value)], np.int32),
+        )
+        model.buffers.append(schema.BufferT(data=value.view(np.uint8)))
+        tensor.buffer = len(model.buffers) - 1
+        graph.operators.remove(op)
+    live = {int(index) for index in graph.outputs}
+    for op in reversed([*graph.operators]):
+        if live.isdisjoint(map(int, op.outputs)):
+            graph.operators.remove(op)
+            continue
+        live.update(map(int, op.inputs))
+        if not live.isdisjoint(dead):
+            raise TemplateError(f"cannot slice: an operator {codes[op.opcodeIndex]} needs a branch that is gone")
