@@ -226,9 +226,12 @@ def _apart(one: Design, other: Design) -> bool:
 
 
 def distance(one: PruningPlan, other: PruningPlan) -> float:
-    """How far two plans' widths lie apart: |ln(a / b)|, averaged over the groups. About 0.1 for 10 % in every group."""
+    """How far two plans' widths lie apart: |ln(a / b)|, averaged over the groups. About 0.1 for 10 % in every group.
+
+    A group that is gone counts as one channel.
+    """
     widths, others = one.widths, other.widths
-    return statistics.fmean(abs(math.log(widths[name] / others[name])) for name in widths)
+    return statistics.fmean(abs(math.log(max(1, widths[name]) / max(1, others[name]))) for name in widths)
 
 
 def told_apart(one: float, other: float, images: float) -> bool:

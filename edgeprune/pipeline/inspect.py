@@ -175,7 +175,7 @@ def _inspected(config: RunConfig, progress: Progress, session: Session | None, s
                 kind=group.kind,
                 channels=group.channels,
                 rows=group.rows_per_channel,
-                floor=group.floor,
+                floor=group.least,
                 step=group.multiple_of,
                 layers=group.layers,
                 macs_left=count_macs(left({**whole, group.name: group.least}), structure.shape) / macs,

@@ -99,10 +99,10 @@ def write_study(trials: list[Trial], path: Path, name: str, channels: Mapping[st
         raise UsageError(f"{path} exists, and a study is only written into a new file", _ELSEWHERE)
     if not path.absolute().parent.is_dir():
         raise UsageError(f"the folder of {path} does not exist", _ELSEWHERE)
-    most = {group: max(t.candidate.plan.widths.get(group, 1) for t in trials) for group in _groups(trials)}
+    found = {group: [t.candidate.plan.widths.get(group, 1) for t in trials] for group in _groups(trials)}
     ranges = {
-        group: optuna.distributions.IntDistribution(1, max(width, channels.get(group, 1)))
-        for group, width in most.items()
+        group: optuna.distributions.IntDistribution(min(1, *widths), max(*widths, channels.get(group, 1)))
+        for group, widths in found.items()
     }
     said, optuna_says = optuna.logging.get_verbosity(), optuna.logging.set_verbosity
     optuna_says(optuna.logging.WARNING)

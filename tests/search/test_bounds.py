@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 
@@ -210,6 +211,10 @@ def test_steps_end_at_the_floor_and_at_the_whole_group() -> None:
     while down[-1] > odd.floor:
         down.append(next_narrower(odd, down[-1]))
     assert down == [28, 24, 20, 16, 12, 8, 4, 3]
+    # What may go as a whole goes from its floor to nothing, and comes back as its floor.
+    going = replace(odd, removable=True)
+    assert (next_narrower(going, 4), next_narrower(going, 3), next_narrower(going, 0)) == (3, 0, 0)
+    assert (next_wider(going, 0), going.snap(2.9), going.snap(3.0), going.least, odd.least) == (4, 0, 3, 0, 3)
 
 
 # --- searches within bounds

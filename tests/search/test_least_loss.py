@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -43,6 +44,21 @@ def test_a_step_that_brings_much_is_given_back_for_several_that_bring_little(lim
     found = LeastLoss(GROUPS, states(), missing).plan()
     assert missing(found) <= 0.0
     assert lost(found) == pytest.approx(best)
+
+
+def test_what_may_go_goes_as_a_whole_where_half_of_it_brings_nothing() -> None:
+    # Half of a block costs what the whole does; none of it a tenth less.
+    groups = tuple(replace(group, removable=group.name in "abcde") for group in GROUPS)
+    curves = {name: [0.3, *[LOST[name][max(0, (w + 7) // 8 - 1)] for w in range(1, 25)]] for name in NAMES}
+    sensitive = SensitiveStates(groups, Losses(curves, additive=True))
+
+    def missing(widths: Mapping[str, int]) -> float:
+        return (1.0 - 0.1 * sum(not width for width in widths.values())) / 0.75 - 1.0
+
+    found = LeastLoss(groups, sensitive, missing).plan()
+    assert missing(found) <= 0.0
+    assert sorted(found.values()) == [0, 0, 0, 24, 24, 24]
+    assert found["stream"] == 24
 
 
 def test_where_losses_do_not_add_up_nothing_is_exchanged() -> None:
