@@ -54,6 +54,10 @@ class Group:
         snapped = int(width) // self.multiple_of * self.multiple_of
         return snapped if snapped >= self.floor else self.least
 
+    def fitting(self, width: float) -> int:
+        """The allowed width for a wish: as `snap`, but a group goes as a whole only below half its floor."""
+        return self.floor if self.floor <= 2 * width < 2 * self.floor else self.snap(width)
+
 
 @dataclass(frozen=True, slots=True)
 class PruningPlan:

@@ -44,8 +44,8 @@ def export_onnx(network: nn.Module, example: Inputs, path: Path, metadata: Mappi
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
     folded = fold_batchnorm(network, find_batchnorm_pairs(network, example))
-    unrepeated(folded)
-    model = convert_onnx(folded, example)
+    with unrepeated(folded):
+        model = convert_onnx(folded, example)
     with converting("cannot export to ONNX"):
         convolve_onnx(model)
     # Inferred shapes of activations: kilobytes that no runtime reads, and that a sliced candidate does not have.

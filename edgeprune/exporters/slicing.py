@@ -67,16 +67,16 @@ class Slicer:
                 # Such a width may be one that surgery, or the converter, refuses: every candidate is exported then.
                 raise TemplateError(f"{error.message}; {unseen.message}") from error
         #: Why candidates in which whole branches are gone cannot be sliced, if so.
-        self._branchless: TemplateError | None = None
+        self.branches_refused: TemplateError | None = None
         if any(group.removable for group in groups):
             try:
                 check({group.name: group.least for group in groups})
             except TemplateError as error:
-                self._branchless = error
+                self.branches_refused = error
 
     def fits(self, plan: PruningPlan) -> bool:
         """Whether the candidate of `plan` can be sliced, as far as is known."""
-        return self._branchless is None or all(plan.kept.values())
+        return self.branches_refused is None or all(plan.kept.values())
 
     def slice(self, pruned: nn.Module, plan: PruningPlan, check: Inputs | None = None) -> bytes:
         """The file of the candidate `pruned` by `plan`; with `check` (N, ...) it is run on these and compared.

@@ -22,13 +22,16 @@ _RELU = schema.ActivationFunctionType
 _LIMITS = {_RELU.NONE: (-np.inf, np.inf), _RELU.RELU: (0.0, np.inf), _RELU.RELU6: (0.0, 6.0)}
 
 
-def still_onnx(graph: onnx.GraphProto, dead: Collection[str]) -> None:
+def still_onnx(graph: onnx.GraphProto, dead: Collection[str], alive: Collection[str]) -> None:
     """Make constants of what reads the weights `dead`, of which a candidate has nothing, and drop what is for nobody.
 
-    In place. Raises TemplateError where such a weight is read in another way.
+    In place. Biases are among the `alive` weights; where there is none the constant is 0. Raises TemplateError where a
+    dead weight is read in another way.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in [each for each in graph.node if any(name in dead for name in each.input)]:
+        if node.op_type not in (*_ONNX, "MatMul"):
+            continue
         bias = node.input[2] if node.op_type in _ONNX and len(node.input) > 2 else ""
         answer = node
         if node.op_type == "MatMul":
@@ -36,13 +39,14 @@ def still_onnx(graph: onnx.GraphProto, dead: Collection[str]) -> None:
             readers = [each for each in graph.node if node.output[0] in each.input]
             if len(readers) == 1 and readers[0].op_type == "Add":
                 answer = readers[0]
-                bias = next(name for name in answer.input if name != node.output[0])
-        if bias in constants and bias not in dead:
-            value = numpy_helper.to_array(constants[bias])
-            rank = len(constants[node.input[1]].dims)
-            shape = (1, -1, *[1] * (rank - 2)) if node.op_type == "Conv" else (1, -1) if node is answer else value.shape
-            graph.initializer.append(numpy_helper.from_array(value.reshape(shape), answer.output[0]))
-            graph.node.remove(answer)
+                bias = next((name for name in answer.input if name != node.output[0]), "")
+                # What is added is no bias of its own: the sum stays, and zeros are added.
+                answer = answer if bias in alive else node
+        value = numpy_helper.to_array(constants[bias]) if bias in alive else np.zeros(1, np.float32)
+        rank = len(constants[node.input[1]].dims) if node.op_type == "Conv" else 2
+        shape = value.shape if node.op_type == "MatMul" else (1, -1, *[1] * (rank - 2))
+        graph.initializer.append(numpy_helper.from_array(value.reshape(shape), answer.output[0]))
+        graph.node.remove(answer)
     live = {value.name for value in graph.output}
     for node in reversed([*graph.node]):
         if live.isdisjoint(node.output):
@@ -55,15 +59,15 @@ def still_onnx(graph: onnx.GraphProto, dead: Collection[str]) -> None:
         graph.initializer.remove(tensor)
 
 
-def still_tflite(model: schema.ModelT, dead: Collection[int]) -> None:
+def still_tflite(model: schema.ModelT, dead: Collection[int], alive: Collection[int]) -> None:
     """The same of a TFLite file, where tensors have indices; tensors that nothing reads are left in it."""
     graph, codes = model.subgraphs[0], codes_of(model)
     for op in [each for each in graph.operators if any(int(index) in dead for index in each.inputs)]:
-        bias = int(op.inputs[2]) if codes[op.opcodeIndex] in _TFLITE and len(op.inputs) > 2 else -1
-        limits = _LIMITS.get(op.builtinOptions.fusedActivationFunction) if bias >= 0 else None
-        data = model.buffers[graph.tensors[bias].buffer].data if bias >= 0 and bias not in dead else None
-        if limits is None or data is None:
+        if codes[op.opcodeIndex] not in _TFLITE or op.builtinOptions.fusedActivationFunction not in _LIMITS:
             continue
+        bias = int(op.inputs[2]) if len(op.inputs) > 2 else -1
+        data = model.buffers[graph.tensors[bias].buffer].data if bias in alive else np.zeros(4, np.uint8)
+        limits = _LIMITS[op.builtinOptions.fusedActivationFunction]
         value: NDArray[np.float32] = np.clip(data.view(np.float32), *limits).astype(np.float32)
         output = int(op.outputs[0])
         tensor = graph.tensors[output] = schema.TensorT(

@@ -114,7 +114,7 @@ class OnnxSkeleton:
             tensor.dims[:] = [len(features) if size == len(gather.features) else size for size in tensor.dims]
             tensor.raw_data = features.astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).tobytes()
         if self._learnt is not None:
-            shapes = [tuple(constants[index].dims) for index in self._order]
+            shapes = [tuple(constants[index].dims) if index not in dead else None for index in self._order]
             for (_, number, which), array in self._learnt.numbers(shapes).items():
                 if isinstance(which, int):
                     tensor = constants[self._parted[number, which]]
@@ -131,7 +131,8 @@ class OnnxSkeleton:
             size = constants[each.weight].dims[each.axis] // each.times
             model.graph.node[each.node].attribute[each.attribute].i = size
         if dead:
-            still_onnx(model.graph, {constants[index].name for index in dead})
+            alive = {constants[index].name for index in self._coded.keys() - dead}
+            still_onnx(model.graph, {constants[index].name for index in dead}, alive)
         if self._pads:
             convolve_onnx(model)
         return bytes(model.SerializeToString(deterministic=True))

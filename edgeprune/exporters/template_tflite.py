@@ -144,7 +144,7 @@ class TfliteSkeleton:
             op.builtinOptions = copy.copy(op.builtinOptions)
             op.builtinOptions.depthMultiplier = int(graph.tensors[weight].shape[-1])
         if self._learnt is not None:
-            shapes = [tuple(map(int, graph.tensors[index].shape)) for index in self._order]
+            shapes = [tuple(map(int, graph.tensors[i].shape)) if i not in dead else None for i in self._order]
             for (_, number, which), array in self._learnt.numbers(shapes).items():
                 op = graph.operators[number] = copy.copy(graph.operators[number])
                 if isinstance(which, int):
@@ -157,7 +157,7 @@ class TfliteSkeleton:
                     graph.tensors[index] = copy.copy(graph.tensors[index])
                     graph.tensors[index].shape = array
         if dead:
-            still_tflite(model, dead)
+            still_tflite(model, dead, self._coded.keys() - dead)
         if self._learnt is not None:
             drop_unused(model)
         data = pack(model)

@@ -44,8 +44,8 @@ def export_tflite(network: nn.Module, example: Inputs, path: Path, metadata: Map
     `metadata` is JSON data, read back by `read_metadata`. Raises ExportError with the cause in one line, StorageError.
     """
     folded = fold_batchnorm(network, find_batchnorm_pairs(network, example))
-    unrepeated(folded)
-    model = convert_tflite(folded, example)
+    with unrepeated(folded):
+        model = convert_tflite(folded, example)
     convolve_tflite(model)
     text = json.dumps(dict(metadata), sort_keys=True).encode()
     model.buffers.append(schema.BufferT(data=np.frombuffer(text, np.uint8)))

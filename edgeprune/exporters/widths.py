@@ -113,6 +113,7 @@ class Learnt:
         # Sizes that are alike in every export are one; those that never change tell nothing.
         varying = [place for place in range(self._sizes.shape[1]) if len(set(self._sizes[:, place])) > 1]
         self._columns = [*{tuple(self._sizes[:, place]): place for place in reversed(varying)}.values()]
+        self._first = first.shapes
         self._known: dict[tuple[Any, ...], _Rule] = {}
         self._entries = {
             key: entry
@@ -120,9 +121,18 @@ class Learnt:
             if (entry := self._entry(key, [each.numbers[key] for each in widths])) is not None
         }
 
-    def numbers(self, shapes: Shapes) -> dict[Key, Numbers]:
-        """What differs from the unpruned file where weights have these shapes. Raises TemplateError."""
-        sizes = _sizes(shapes)
+    def numbers(self, shapes: Sequence[tuple[int, ...] | None]) -> dict[Key, Numbers]:
+        """What differs from the unpruned file where weights have these shapes, None for those of which nothing is left.
+
+        Raises TemplateError.
+        """
+        sizes = _sizes([one or whole for one, whole in zip(shapes, self._first, strict=True)])
+        gone = np.repeat([one is None for one in shapes], [len(whole) for whole in self._first])
+        for place in self._columns if gone.any() else ():
+            # Other weights of the same size in every export may be left.
+            alike = np.flatnonzero((self._sizes == self._sizes[:, [place]]).all(0) & ~gone)
+            if gone[place] and len(alike):
+                sizes[place] = sizes[alike[0]]
         return {key: entry.made(sizes) for key, entry in self._entries.items()}
 
     def _entry(self, key: Key, found: Sequence[Numbers]) -> _Entry | None:

@@ -158,7 +158,7 @@ def _steps(config: ShapleyConfig, plain: RunConfig, folder: RunFolder, progress:
     progress.stage("4 ranking")
     ranking = by_scores({group.name: found.values})
     order = ranking.order[group.name]
-    width = group.snap(round(config.keep * group.channels))
+    width = max(group.floor, group.snap(round(config.keep * group.channels)))
     progress.say(f"most useful {_some(order)}, least useful {_some(order[::-1])}")
     coalitions = _coalitions(game, order, width, config.seed)
 

@@ -52,6 +52,8 @@ class FileMaker:
         pruned = partial(prune, criterion, structure)
         try:
             self._slicer = Slicer(prepared.network, structure, self._example, kind, criterion.plan, pruned)
+            if (refused := self._slicer.branches_refused) is not None:
+                progress.say(f"candidates without a branch are exported, which is slower: {refused.message}")
         except TemplateError as error:
             self._give_up(error)
 

@@ -159,7 +159,12 @@ class RunConfig:
         "also prune layers with frozen parameters (requires_grad=False); what is left of these keeps its values",
         "search",
     )
-    max_sparsity: float = _option(0.9, "share of a group's channels that may go at most", "search", "SHARE")
+    max_sparsity: float = _option(
+        0.9,
+        "share of a group's channels that may go at most; from 0.9 on a residual branch may go as a whole",
+        "search",
+        "SHARE",
+    )
     multiple_of: int | None = _option(
         None,
         "widths are multiples of this, halved for narrow groups [neurons 1; channels: the runtime's block]",

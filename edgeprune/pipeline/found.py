@@ -110,6 +110,11 @@ def _structure(config: RunConfig, network: nn.Module, dataset: Dataset, runtime:
         max_sparsity=config.max_sparsity,
         max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
         prune_frozen=config.prune_frozen,
+        # Where nothing is asked for, what is aimed at is half-way to the narrowest network: it shall be one that knows
+        # something.
+        branches=any(
+            getattr(config, name) is not None for name in ("max_latency", "max_memory", "max_bytes", "expect_ncr")
+        ),
     )
 
 

@@ -48,7 +48,7 @@ class LayerFound:
 
 @dataclass(frozen=True, slots=True)
 class GroupFound:
-    """Channels that go together; the shares are of the unpruned network's, left when this group alone is at its floor.
+    """Channels that go together; shares are of the unpruned network's, left when this group alone is at its narrowest.
 
     Latency is measured, with its 95 % interval; None where it was not.
     """
@@ -59,6 +59,8 @@ class GroupFound:
     #: Rows of the first layer's weight that make one channel (see `Group.rows_per_channel`).
     rows: int
     floor: int
+    #: Whether all of it may go.
+    removable: bool
     #: Widths are multiples of it.
     step: int
     #: Those that are coupled.
@@ -175,7 +177,8 @@ def _inspected(config: RunConfig, progress: Progress, session: Session | None, s
                 kind=group.kind,
                 channels=group.channels,
                 rows=group.rows_per_channel,
-                floor=group.least,
+                floor=group.floor,
+                removable=group.removable,
                 step=group.multiple_of,
                 layers=group.layers,
                 macs_left=count_macs(left({**whole, group.name: group.least}), structure.shape) / macs,

@@ -31,8 +31,9 @@ def _between(structure: Structure, widths: Mapping[str, int], share: float) -> d
     for group in structure.groups:
         if group.name in widths:
             target = widths[group.name]
-            width = group.channels * (target / group.channels) ** share
-            between[group.name] = target if share == 1 else max(target, group.snap(width))
+            # What goes as a whole goes in the last step.
+            width = group.channels * (max(1, target) / group.channels) ** share
+            between[group.name] = target if share == 1 else max(target, group.floor, group.snap(width))
     return between
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
-
+from torch.overrides import TorchFunctionMode
 
 #: What a constant may take the place of.
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -16,7 +18,9 @@ class Constant(nn.Module):
 
     | tensor | shape | |
     |---|---|---|
-    | `bias` | (out,) | that of the layer, which may be trained; None where it had none |
+    | `bias` | (out,) | that of the layer; None where it had none |
+
+    The bias is not trained: a batch norm behind it would divide its steps by a deviation of zero. The norm's shift is.
     """
 
     bias: nn.Parameter | None
@@ -37,16 +41,17 @@ class Constant(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, out, ...) of images or sequences x (N, C, ...), or (..., out) of x (..., C)."""
         if not self._geometry:
-            return self.value(x).expand(*x.shape[:-1], self.out)
+            return self.value(x).expand(*x.shape[:-1], self.out).clone()
         sizes = [
             (size + added - span) // step + 1
             for size, (added, span, step) in zip(x.shape[2:], self._geometry, strict=True)
         ]
-        return self.value(x).expand(x.shape[0], self.out, *sizes)
+        # A copy: what comes next may write into it.
+        return self.value(x).expand(x.shape[0], self.out, *sizes).clone()
 
     def value(self, x: Tensor) -> Tensor:
         """The answer without repeating it: (1, out, 1, ...), or (1, ..., out), as many axes as x has."""
-        bias = x.new_zeros(self.out) if self.bias is None else self.bias
+        bias = x.new_zeros(self.out) if self.bias is None else self.bias.detach()
         trailing = len(self._geometry)
         return bias.view(1, -1, *[1] * trailing) if trailing else bias.view(*[1] * (x.ndim - 1), -1)
 
@@ -60,14 +65,14 @@ class Alone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Constant.value`."""
-        return self.constant.value(x)
+        return self.constant.value(x).clone()
 
 
-def _added(layer: nn.Module, axis: int) -> int:
-    padding = layer.padding
-    if padding == "same":
-        return layer.dilation[axis] * (layer.kernel_size[axis] - 1)  # type: ignore[index, operator, no-any-return]
-    return 0 if padding == "valid" else 2 * padding[axis]  # type: ignore[index, no-any-return]
+def _added(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, axis: int) -> int:
+    """Places that a convolution puts around an axis, on both sides together."""
+    if layer.padding == "same":
+        return int(layer.dilation[axis] * (layer.kernel_size[axis] - 1))
+    return 0 if isinstance(layer.padding, str) else 2 * int(layer.padding[axis])
 
 
 def still(network: nn.Module, makers: Collection[str], readers: Iterable[str]) -> None:
@@ -79,15 +84,42 @@ def still(network: nn.Module, makers: Collection[str], readers: Iterable[str]) -
             _put(network, name, Constant(layer, silent=name in makers))
 
 
-def unrepeated(network: nn.Module) -> None:
-    """Let constants be added as they are, in place: a file then holds a number for each channel, and nothing else."""
-    for name, module in [*network.named_modules()]:
-        if isinstance(module, Constant):
-            _put(network, name, Alone(module))
+@contextmanager
+def unrepeated(network: nn.Module) -> Iterator[None]:
+    """Let constants of `network` be added as they are: a file then holds a number for each channel, and nothing else.
+
+    The network stays so; in the block it can be asked, whatever adds to a constant in place.
+    """
+    found = [name for name, module in network.named_modules() if isinstance(module, Constant)]
+    for name in found:
+        _put(network, name, Alone(network.get_submodule(name)))  # type: ignore[arg-type]
+    if not found:
+        yield
+        return
+    with _Repeating():
+        yield
+
+
+class _Repeating(TorchFunctionMode):
+    """`x += y` gives x + y where x is too small to hold it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        plain = _IN_PLACE.get(func)
+        other = args[1] if plain and len(args) > 1 else None
+        if plain and isinstance(other, Tensor) and other.shape != args[0].shape:
+            return plain(*args)
+        return func(*args, **(kwargs or {}))
+
+
+_IN_PLACE = {
+    getattr(Tensor, f"__i{name}__"): getattr(Tensor, f"__{name}__") for name in ("add", "sub", "mul", "truediv")
+}
 
 
 def _put(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(network.get_submodule(parent), leaf, module.train(network.training))
-
-
+    """In the place of a module, under every name that it has."""
+    old = network.get_submodule(name)
+    module.train(old.training)
+    for each in [n for n, m in network.named_modules(remove_duplicate=False) if m is old]:
+        parent, _, leaf = each.rpartition(".")
+        setattr(network.get_submodule(parent), leaf, module)

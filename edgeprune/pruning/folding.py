@@ -225,6 +225,7 @@ def _fuse(layer: nn.Module, norm: nn.Module) -> dict[str, Tensor]:
         with torch.no_grad():
             bias = layer.bias if layer.bias is not None else torch.zeros_like(norm.running_mean)  # type: ignore[arg-type]
             sides = [1] * max(len(each) for kind, each in _SIDES.items() if isinstance(norm, kind))
+            assert isinstance(norm, _BatchNorm)
             return {"bias": _BatchNorm.forward(norm, bias.view(1, -1, *sides)).flatten()}
     fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
     transposed = {"transpose": True} if isinstance(layer, _TRANSPOSED) else {}

@@ -25,6 +25,9 @@ from edgeprune.pruning.stays import advice, costs_of, list_stays, stays
 from edgeprune.pruning.structure import OWN, Structure
 from edgeprune.pruning.trials import Rules, Trials, output_shape
 
+#: Share of a group that may go from which on all of it may, where the network does without it.
+WHOLE_FROM = 0.9
+
 
 def discover(
     network: nn.Module,
@@ -36,6 +39,7 @@ def discover(
     max_sparsity: float = 0.9,
     max_columns: int | None = None,
     prune_frozen: bool = False,
+    branches: bool = True,
 ) -> Structure:
     """Find and prove the groups of `network` for inputs (N, *shape).
 
@@ -43,6 +47,7 @@ def discover(
     `multiple_of` None: 1 for neurons, the runtime's block for convolution channels.
     `max_columns`: readers that are wider (inputs times kernel taps) are not refitted: their Gram matrix would not fit.
     `prune_frozen`: groups may also cut parameters that the user froze (requires_grad=False).
+    `branches`: the inside of a residual branch may go as a whole, where `max_sparsity` is at least 0.9.
     Raises NothingToPrune where no group stands its trial.
     """
     if not any(True for _ in network.parameters()):
@@ -56,7 +61,7 @@ def discover(
     # A layer that runs twice has the place of its first run.
     order = {name: index for index, name in enumerate(done.macs)}
     graph = _followed(network, shape)
-    rules = Rules(runtime, multiple_of, max_sparsity, max_columns)
+    rules = Rules(runtime, multiple_of, max_sparsity, max_columns, branches and max_sparsity >= WHOLE_FROM)
     trials = Trials(network, shape, graph, done, held, rules, answer)
     trials.run(couplings(network, graph, order))
     trials.found.sort(key=lambda coupling: order.get(coupling.makers[0], len(order)))

@@ -16,7 +16,7 @@ from edgeprune.core.runtimes import RUNTIMES, RuntimeName
 from edgeprune.core.text import first_line
 from edgeprune.models.inputs import ask, made
 from edgeprune.pruning.axes.tracker import OUTPUT
-from edgeprune.pruning.branches import heard, inside_branch
+from edgeprune.pruning.branches import heard, inside_branches
 from edgeprune.pruning.channels import Graph
 from edgeprune.pruning.constant import unrepeated
 from edgeprune.pruning.cost import Work, count_parameters, neurons_of, tensor_of, weighted, work
@@ -28,10 +28,6 @@ from edgeprune.pruning.structure import Consumer, Coupling, Places
 from edgeprune.pruning.surgery import check_equal, cut, mask, twin
 
 
-#: Share of a group that may go from which on all of it may, where the network does without it.
-WHOLE_FROM = 0.9
-
-
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What every group keeps to (see `discover`)."""
@@ -40,6 +36,7 @@ class Rules:
     multiple_of: int | None
     max_sparsity: float
     max_columns: int | None
+    branches: bool
 
     def step(self, group: Group) -> int:
         """What widths are multiples of, where the group is wide enough for it."""
@@ -98,7 +95,7 @@ class Trials:
                 self.found.append(replace(stood, group=self._costed(stood)))
         if alone:
             self._together()
-        if self._rules.max_sparsity >= WHOLE_FROM:
+        if self._rules.branches:
             self._let_go()
 
     def add_inputs(self, layer: str) -> None:
@@ -150,16 +147,16 @@ class Trials:
 
     def _let_go(self) -> None:
         """Let whole groups go that are the inside of a branch, where the network then still equals the masked one."""
-        gone: list[Coupling] = []
-        for coupling in self.found:
-            others = (each for each in self.found if each is not coupling)
-            if inside_branch(self._network, self._graph, coupling, others):
-                gone.append(coupling)
+        gone = inside_branches(self._network, self._graph, self.found)
         if gone and self._failure(gone, (_none,)) is not None:
             apart, gone = gone, []
             for coupling in apart:
                 if self._failure([*gone, coupling], (_none,)) is None:
                     gone.append(coupling)
+        names = {each.group.name for each in gone}
+        narrowest = [lambda group: () if group.name in names else range(group.floor)]
+        if gone and self._failure(self.found, narrowest) is not None:
+            return
         self.found = [
             replace(each, group=replace(each.group, removable=True)) if each in gone else each for each in self.found
         ]
@@ -185,9 +182,10 @@ class Trials:
                 check_equal(masked, trial, shape)
                 if pattern is _none:
                     # As files will have it.
-                    unrepeated(trial)
-                    check_equal(masked, trial, shape)
-                    if heard(trial, shape) != heard(network, shape):
+                    with unrepeated(trial):
+                        check_equal(masked, trial, shape)
+                        left = heard(trial, shape)
+                    if left != heard(network, shape):
                         return "nothing is left of what it passes on"
             except Exception as error:  # noqa: BLE001 - surgery and the user's forward may raise anything
                 return error.message if isinstance(error, SurgeryError) else first_line(error)

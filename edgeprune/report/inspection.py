@@ -40,7 +40,7 @@ def group_table(found: Found) -> Table:
         table.add_row(
             escape(group["name"]),
             f"{group['channels']} {group['kind']}",
-            str(group["floor"]),
+            "0" if group["removable"] else str(group["floor"]),
             str(group["step"]),
             f"{group['macs_left']:.3f}x",
             f"{latency['value']:.3f}x ({latency['low']:.3f} to {latency['high']:.3f})" if latency else "",

@@ -205,11 +205,11 @@ def faster(value: float, low: float, high: float, unit: Unit) -> str:
 
 
 def layers_line(result: Result) -> str:
-    """The widths, as `784-300-100 -> 219-81-43`."""
+    """The widths, as `784-300-100 -> 219-81-43`; what a 0 among them means."""
     layers = result["compressed"]["layers"]
-    return (
-        f"{'-'.join(str(layer['channels']) for layer in layers)} -> {'-'.join(str(layer['kept']) for layer in layers)}"
-    )
+    before, after = ("-".join(str(layer[which]) for layer in layers) for which in ("channels", "kept"))
+    gone = [layer["name"] for layer in layers if not layer["kept"]]
+    return f"{before} -> {after}" + (f" (0: the whole branch is gone: {', '.join(gone)})" if gone else "")
 
 
 def staying_lines(result: Result) -> list[str]:

@@ -193,7 +193,9 @@ class Environment:
         return replace(episode, reward=reward, rewards=(reward,) * len(self.groups))
 
     def _scaled(self, keep: Sequence[float], factor: float) -> dict[str, int]:
-        return {group.name: group.snap(round(width * factor)) for width, group in zip(keep, self.groups, strict=True)}
+        return {
+            group.name: group.fitting(round(width * factor)) for width, group in zip(keep, self.groups, strict=True)
+        }
 
     def _fits(self, widths: Widths) -> bool:
         return self.missing(widths) <= 0.0

@@ -61,7 +61,8 @@ class Frontier:
         widths leaves over goes to the groups that lost most by it, as long as the plan still fits. So a width that is
         predicted to cost no less than the next wider one is never proposed. Where nothing fits it is `least`.
         """
-        low, high = 0.0, max(group.channels / max(width, 1e-3) for group, width in zip(self._groups, keep, strict=True))
+        wanted = [(group.channels, width) for group, width in zip(self._groups, keep, strict=True) if width > 0.0]
+        low, high = 0.0, max((channels / max(width, 1e-3) for channels, width in wanted), default=1.0)
         if self.excess(self._scaled(keep, high, {})) <= 0.0:
             return self._scaled(keep, high, {})
         least = self.least()
@@ -74,7 +75,7 @@ class Frontier:
 
     def _scaled(self, keep: Sequence[float], factor: float, least: Widths) -> dict[str, int]:
         return {
-            group.name: max(group.snap(width * factor), least.get(group.name, 0))
+            group.name: max(group.fitting(width * factor), least.get(group.name, 0))
             for group, width in zip(self._groups, keep, strict=True)
         }
 
