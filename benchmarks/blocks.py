@@ -57,7 +57,7 @@ class Ground:
     def __init__(self, *, blocked: bool) -> None:
         torch.manual_seed(0)
         network = build("resnet20", (3, 32, 32), 10).eval()
-        structure = discover(network, (3, 32, 32), runtime="onnxruntime", prune_inputs=False)
+        structure = discover(network, (3, 32, 32), runtime="onnxruntime", prune_inputs=False, branches=False)
         self.groups, self.shares, self._blocked = structure.groups, LayerShares(network, structure), blocked
         self.space = Space(self.groups, structure.neurons(network))
         self.lost = {

@@ -51,8 +51,9 @@ class Group:
         """The nearest allowed width at or below `width`, or the narrowest."""
         if width >= self.channels:
             return self.channels
-        snapped = int(width) // self.multiple_of * self.multiple_of
-        return snapped if snapped >= self.floor else self.least
+        if width < self.floor:
+            return self.least
+        return max(self.floor, int(width) // self.multiple_of * self.multiple_of)
 
     def fitting(self, width: float) -> int:
         """The allowed width for a wish: as `snap`, but a group goes as a whole only below half its floor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 
 import numpy as np
@@ -61,7 +62,7 @@ def still_onnx(graph: onnx.GraphProto, dead: Collection[str], alive: Collection[
 
 def still_tflite(model: schema.ModelT, dead: Collection[int], alive: Collection[int]) -> None:
     """The same of a TFLite file, where tensors have indices; tensors that nothing reads are left in it."""
-    graph, codes = model.subgraphs[0], codes_of(model)
+    graph, codes, made = model.subgraphs[0], codes_of(model), list[int]()
     for op in [each for each in graph.operators if any(int(index) in dead for index in each.inputs)]:
         if codes[op.opcodeIndex] not in _TFLITE or op.builtinOptions.fusedActivationFunction not in _LIMITS:
             continue
@@ -78,6 +79,8 @@ def still_tflite(model: schema.ModelT, dead: Collection[int], alive: Collection[
         model.buffers.append(schema.BufferT(data=value.view(np.uint8)))
         tensor.buffer = len(model.buffers) - 1
         graph.operators.remove(op)
+        made.append(output)
+    _merge(model, made)
     live = {int(index) for index in graph.outputs}
     for op in reversed([*graph.operators]):
         if live.isdisjoint(map(int, op.outputs)):
@@ -86,3 +89,32 @@ def still_tflite(model: schema.ModelT, dead: Collection[int], alive: Collection[
         live.update(map(int, op.inputs))
         if not live.isdisjoint(dead):
             raise TemplateError(f"cannot slice: an operator {codes[op.opcodeIndex]} needs a branch that is gone")
+
+
+def _merge(model: schema.ModelT, constants: Collection[int]) -> None:
+    """Add constants to the bias of the layer whose answer they are added to, as the converter does, where it is theirs
+    alone."""
+    graph, codes = model.subgraphs[0], codes_of(model)
+    for add in [each for each in graph.operators if codes[each.opcodeIndex] == _OP.ADD]:
+        ends = [int(index) for index in add.inputs]
+        constant = next((index for index in ends if index in constants), -1)
+        answer = next((index for index in ends if index != constant), -1)
+        readers = sum(answer in map(int, op.inputs) for op in graph.operators) + (answer in map(int, graph.outputs))
+        layer = next((op for op in graph.operators if answer in map(int, op.outputs)), None)
+        if constant < 0 or layer is None or readers != 1 or codes[layer.opcodeIndex] not in _TFLITE:
+            continue
+        own = model.buffers[graph.tensors[layer.inputs[2]].buffer].data if len(layer.inputs) > 2 else None
+        if own is None or layer.builtinOptions.fusedActivationFunction != _RELU.NONE:
+            continue
+        added = model.buffers[graph.tensors[constant].buffer].data.view(np.float32)
+        bias = copy.copy(graph.tensors[layer.inputs[2]])
+        model.buffers.append(schema.BufferT(data=(own.view(np.float32) + added).view(np.uint8)))
+        bias.buffer = len(model.buffers) - 1
+        graph.tensors.append(bias)
+        # What the template holds stays as it is.
+        merged = copy.copy(layer)
+        merged.inputs = np.array([*layer.inputs[:2], len(graph.tensors) - 1], np.int32)
+        merged.outputs, merged.builtinOptions = add.outputs, copy.copy(layer.builtinOptions)
+        merged.builtinOptions.fusedActivationFunction = add.builtinOptions.fusedActivationFunction
+        graph.operators[graph.operators.index(layer)] = merged
+        graph.operators.remove(add)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from edgeprune.data.dataset import Dataset, EachInput
 from edgeprune.data.split import as_given, as_integers, channels_first, in_order
 from edgeprune.models.plain import check_steady, is_waiting, make_plain
 from edgeprune.models.source import Answered, answered, load_weights, make_model
-from edgeprune.pipeline.bounds import read_drop
+from edgeprune.pipeline.bounds import Bounded, read_drop
 from edgeprune.pipeline.config import RunConfig
 from edgeprune.pipeline.settings import Facts, Settled, settle
 from edgeprune.pipeline.staying import tell_frozen
@@ -49,11 +49,18 @@ class Found:
 
 
 def find(
-    config: RunConfig, progress: Progress, runtime: RuntimeName, dataset: Dataset | None = None, *, prunes: bool = True
+    config: RunConfig,
+    progress: Progress,
+    runtime: RuntimeName,
+    dataset: Dataset | None = None,
+    *,
+    prunes: bool = True,
+    branches: bool = False,
 ) -> Found:
     """Data, network with its weights made plain, task, structure and settings; `dataset`: loaded before.
 
-    Where nothing `prunes` the network its structure has no groups.
+    Where nothing `prunes` the network its structure has no groups. Whole `branches` may go where anything is bounded,
+    or that is asked for.
 
     Raises UsageError and its children for what cannot be used, NothingToPrune where nothing can be pruned.
     """
@@ -77,7 +84,13 @@ def find(
     if prunes:
         tell_frozen(network, config.prune_frozen, progress)
     # Groups are found before anything is trained: a model with nothing to prune should not cost an hour first.
-    structure = _structure(config, network, dataset, runtime) if prunes else unpruned(network, dataset.input_shape)
+    # What is aimed at where nothing is asked for is half-way to the narrowest network: one that still knows something.
+    branches = branches or any(getattr(config, bound) is not None for bound in get_args(Bounded))
+    structure = (
+        _structure(config, network, dataset, runtime, branches=branches)
+        if prunes
+        else unpruned(network, dataset.input_shape)
+    )
     facts = facts_of(dataset, network, structure, runtime, task)
     return Found(dataset, network, structure, task, facts, settle(config, facts))
 
@@ -100,7 +113,9 @@ def _data(config: RunConfig, progress: Progress, owner: Any) -> Dataset:
     )
 
 
-def _structure(config: RunConfig, network: nn.Module, dataset: Dataset, runtime: RuntimeName) -> Structure:
+def _structure(
+    config: RunConfig, network: nn.Module, dataset: Dataset, runtime: RuntimeName, *, branches: bool
+) -> Structure:
     return discover(
         network,
         dataset.input_shape,
@@ -110,11 +125,7 @@ def _structure(config: RunConfig, network: nn.Module, dataset: Dataset, runtime:
         max_sparsity=config.max_sparsity,
         max_columns=MAX_COLUMNS if config.repairs or config.criterion == "reconstruction" else None,
         prune_frozen=config.prune_frozen,
-        # Where nothing is asked for, what is aimed at is half-way to the narrowest network: it shall be one that knows
-        # something.
-        branches=any(
-            getattr(config, name) is not None for name in ("max_latency", "max_memory", "max_bytes", "expect_ncr")
-        ),
+        branches=branches,
     )
 
 

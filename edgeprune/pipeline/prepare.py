@@ -188,7 +188,7 @@ def _found_out(settled: Settled, config: RunConfig, task: Task, scaling: Scaling
 
 def untrained(config: RunConfig, progress: Progress, runtime: RuntimeName) -> Prepared:
     """As `prepare`, with the weights that the network comes with, and nothing tried: for what does not hang on them."""
-    found = find(config, progress, runtime)
+    found = find(config, progress, runtime, branches=True)
     preprocessing = found.dataset.preprocessing
     return Prepared(
         found.dataset,

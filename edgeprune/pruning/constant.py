@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -30,7 +31,7 @@ class Constant(nn.Module):
         super().__init__()
         self.out, self.silent = int(layer.weight.shape[0]), silent
         bias = None if silent else layer.bias
-        self.register_parameter("bias", bias)
+        self.bias = bias if isinstance(bias, nn.Parameter) else None
         self._geometry: tuple[tuple[int, int, int], ...] = ()
         if not isinstance(layer, nn.Linear):
             # What a convolution makes of a size: (size + added - span) // step + 1.
@@ -105,14 +106,17 @@ class _Repeating(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         plain = _IN_PLACE.get(func)
-        other = args[1] if plain and len(args) > 1 else None
-        if plain and isinstance(other, Tensor) and other.shape != args[0].shape:
-            return plain(*args)
-        return func(*args, **(kwargs or {}))
+        if plain is None or not isinstance(args[1], Tensor) or args[1].shape == args[0].shape:
+            return func(*args, **(kwargs or {}))
+        return plain(*args, **(kwargs or {}))
 
 
-_IN_PLACE = {
-    getattr(Tensor, f"__i{name}__"): getattr(Tensor, f"__{name}__") for name in ("add", "sub", "mul", "truediv")
+#: How `+=` and its kind arrive.
+_IN_PLACE: dict[Any, Any] = {
+    Tensor.add_: torch.add,
+    Tensor.sub_: torch.sub,
+    Tensor.mul_: torch.mul,
+    Tensor.div_: torch.div,
 }
 
 

@@ -18,7 +18,7 @@ from edgeprune.training.place import Place
 
 #: Training images that the answers are to, and that batch-norm statistics are taken from.
 IMAGES = 300
-#: Sparsities that every group is cut to, as near as its widths allow.
+#: Sparsities that every group is cut to, as near as its widths allow, beside its floor.
 _CUTS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -49,7 +49,7 @@ def divergences(
         return predict(network, train_set, images, here)
 
     points = {
-        group.name: sorted({group.snap((1 - cut) * group.channels) for cut in _CUTS} - {group.channels})
+        group.name: sorted({group.floor, *(group.snap((1 - cut) * group.channels) for cut in _CUTS)} - {group.channels})
         for group in structure.groups
     }
     roots: dict[str, np.ndarray] = {}

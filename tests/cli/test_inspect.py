@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,12 @@ def test_every_group_is_measured_at_its_narrowest(tmp_path: Path, capsys: pytest
     out = inspected(capsys, "mlp-32-16", "--device", device)
     assert "x heap, " in out
     assert to_json(from_json(Inspection, found)) == found
+
+
+def test_branches_that_may_go_have_nothing_as_their_least(capsys: pytest.CaptureFixture[str]) -> None:
+    found: dict[str, Any] = json.loads(inspected(capsys, "resnet20", "--data", "digits", "--json"))
+    may = {group["name"] for group in found["groups"] if group["removable"]}
+    assert may == {f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(3)}
+    assert all(group["floor"] > 0 for group in found["groups"])
+    table = inspected(capsys, "resnet20", "--data", "digits")
+    assert re.search(r"layer1\.1\.conv1 +16 channels +0 +8 ", table)

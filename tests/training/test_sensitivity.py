@@ -64,7 +64,7 @@ def test_what_sways_the_answers_loses_more() -> None:
         assert len(found) == groups[name].channels + 1
         assert list(found) == sorted(found, reverse=True)
         assert found[-1] == 0.0
-        assert found[0] == found[groups[name].floor]
+        assert found[0] == found[groups[name].least]
     assert max(found[0] for found in losses.values()) == 1.0
     # The shares that the criterion gives are 1 for any group that is gone, whatever it does.
     assert losses["middle"][0] < 1e-3
@@ -87,7 +87,7 @@ def test_it_is_the_divergence_of_the_answers() -> None:
                 return network(x).log_softmax(1)  # type: ignore[no-any-return]
 
         p = answers(group.channels)
-        cuts = [answers(width) for width in (group.floor, 2, 4, 6)]
+        cuts = [answers(width) for width in (group.least, group.floor, 2, 4, 6)]
         return max(float((p.exp() * (p - q)).sum(1).mean()) for q in cuts)
 
     one, other = "middle", next(name for name in losses if name != "middle")
