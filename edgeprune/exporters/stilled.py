@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
@@ -23,11 +23,11 @@ _RELU = schema.ActivationFunctionType
 _LIMITS = {_RELU.NONE: (-np.inf, np.inf), _RELU.RELU: (0.0, np.inf), _RELU.RELU6: (0.0, 6.0)}
 
 
-def still_onnx(graph: onnx.GraphProto, dead: Collection[str], alive: Collection[str]) -> None:
+def still_onnx(graph: onnx.GraphProto, dead: Collection[str], alive: Collection[str], ranks: Mapping[str, int]) -> None:
     """Make constants of what reads the weights `dead`, of which a candidate has nothing, and drop what is for nobody.
 
-    In place. Biases are among the `alive` weights; where there is none the constant is 0. Raises TemplateError where a
-    dead weight is read in another way.
+    In place. Biases are among the `alive` weights; where there is none the constant is 0. It has as many axes as the
+    answer had (`ranks`). Raises TemplateError where a dead weight is read in another way.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in [each for each in graph.node if any(name in dead for name in each.input)]:
@@ -44,8 +44,8 @@ def still_onnx(graph: onnx.GraphProto, dead: Collection[str], alive: Collection[
                 # What is added is no bias of its own: the sum stays, and zeros are added.
                 answer = answer if bias in alive else node
         value = numpy_helper.to_array(constants[bias]) if bias in alive else np.zeros(1, np.float32)
-        rank = len(constants[node.input[1]].dims) if node.op_type == "Conv" else 2
-        shape = value.shape if node.op_type == "MatMul" else (1, -1, *[1] * (rank - 2))
+        rank = ranks.get(node.output[0], value.ndim)
+        shape = (1, -1, *[1] * (rank - 2)) if node.op_type == "Conv" else (*[1] * (rank - 1), -1)
         graph.initializer.append(numpy_helper.from_array(value.reshape(shape), answer.output[0]))
         graph.node.remove(answer)
     live = {value.name for value in graph.output}

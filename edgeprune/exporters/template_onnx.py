@@ -32,6 +32,8 @@ class OnnxSkeleton:
         self._coded: dict[int, Coded] = {}
         self._gathers: dict[int, Gather] = {}
         _free_flattens(model.graph)
+        #: How many axes activations have.
+        self._ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
         # Shapes of activations are those of the full network; no runtime needs them.
         del model.graph.value_info[:]
         for index, tensor in enumerate(model.graph.initializer):
@@ -132,7 +134,7 @@ class OnnxSkeleton:
             model.graph.node[each.node].attribute[each.attribute].i = size
         if dead:
             alive = {constants[index].name for index in self._coded.keys() - dead}
-            still_onnx(model.graph, {constants[index].name for index in dead}, alive)
+            still_onnx(model.graph, {constants[index].name for index in dead}, alive, self._ranks)
         if self._pads:
             convolve_onnx(model)
         return bytes(model.SerializeToString(deterministic=True))

@@ -11,47 +11,45 @@ from torch import Tensor, nn
 
 from edgeprune.core.inputs import Shape
 from edgeprune.models.inputs import cast, made, names_of, outputs_of, tensors_of
-from edgeprune.pruning.axes.labels import RIGID, Side
+from edgeprune.pruning.axes.labels import RIGID, Side, among
 from edgeprune.pruning.channels import Graph
 from edgeprune.pruning.constant import Layer
-from edgeprune.pruning.cost import input_dtype, tensor_of
+from edgeprune.pruning.cost import input_dtype
 from edgeprune.pruning.structure import Coupling
 
 #: A share of what networks answer that rounding alone may change it by.
 _NOISE = 1e-5
+#: An axis of which nothing is known.
+_NONE = np.full(1, RIGID)
 
 
 def inside_branches(network: nn.Module, graph: Graph, couplings: Sequence[Coupling]) -> list[Coupling]:
     """Those of the groups without which the network is likely to go on: a trial has to show it.
 
-    Their readers must read nothing else, and each channel that these make must be made by another layer, too: the
-    stream of a residual network. And no other group may be read by a group's makers alone: it would be for nobody.
+    What reads them, and what is for nobody without them, must read nothing else, and each channel that it makes must be
+    made by another layer, too: the stream of a residual network. All that goes must be among the `couplings`.
     """
+    offered = {coupling.group.name for coupling in couplings}
+    axes, roles = graph.labelled.axes, graph.labelled.roles
     made_by: dict[int, set[str]] = {}
-    for side, roles in graph.labelled.roles.items():
-        for channel in np.unique(graph.labelled.axes[side]) if "makes" in roles and side in graph.labelled.axes else ():
-            made_by.setdefault(int(channel), set()).add(side.layer)
+    for side in (side for side in axes if "makes" in roles.get(side, ())):
+        for channel in np.unique(axes[side]).tolist():
+            made_by.setdefault(channel, set()).add(side.layer)
 
-    def only_adds(coupling: Coupling) -> bool:
-        makers = set(coupling.makers)
-        for consumer in coupling.consumers:
-            weight = tensor_of(network, f"{consumer.layer}.weight")
-            axis = graph.labelled.axes.get(Side(f"{consumer.layer}.weight", 0))
-            if sum(map(len, consumer.columns)) != weight.shape[1] or axis is None or RIGID in axis:
-                return False
-            if not all(made_by.get(channel, set()) - {*makers, consumer.layer} for channel in axis.tolist()):
-                return False
-        return bool(coupling.consumers)
+    def only_adds(name: str) -> bool:
+        gone = graph.for_nobody([name])
+        makers, readers = graph.silenced([name])
+        lost = np.sort(np.array([channel for each in gone for channel in graph.channels(each)], np.int64))
+        reading = {side.layer for side in axes if "reads" in roles.get(side, ()) and among(axes[side], lost).any()}
+        making = {layer for channel in lost.tolist() for layer in made_by.get(channel, ())}
+        if not readers or not offered.issuperset(gone) or not reading <= {*makers, *readers}:
+            return False
+        if not all(isinstance(network.get_submodule(layer), Layer) for layer in {*making, *reading}):
+            return False
+        rows = {channel for layer in readers for channel in axes.get(Side(f"{layer}.weight", 0), _NONE).tolist()}
+        return all(channel != RIGID and made_by.get(channel, set()) - {*makers, *readers} for channel in rows)
 
-    found = []
-    for coupling in couplings:
-        makers = set(coupling.makers)
-        plain = all(isinstance(network.get_submodule(name), Layer) for name in (*makers, *coupling.readers))
-        own = {each.tensor.rpartition(".")[0] for each in coupling.columns} <= makers
-        needed = any(other.readers and other.readers <= makers for other in couplings if other is not coupling)
-        if plain and own and not needed and only_adds(coupling):
-            found.append(coupling)
-    return found
+    return [coupling for coupling in couplings if only_adds(coupling.group.name)]
 
 
 def heard(network: nn.Module, shape: Shape) -> frozenset[tuple[str, str]]:

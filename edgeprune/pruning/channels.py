@@ -51,25 +51,50 @@ class Graph:
     def gone(self, plan: PruningPlan) -> Numbers:
         """Numbers of the channels that surgery takes out for `plan`, in ascending order.
 
-        Of a group of which nothing is kept one channel stays: no tensor may be empty, and nothing reads it.
+        Of a group of which nothing is kept, or that is then for nobody, one channel stays: no tensor may be empty.
         """
+        kept = {**plan.kept, **dict.fromkeys(self.for_nobody(_empty(plan)), (0,))}
         lost = [
-            np.delete(np.array(self.channels(name), np.int64), kept or (0,))
-            for name, kept in plan.kept.items()
-            if name != INPUTS
+            np.delete(np.array(self.channels(name), np.int64), left) for name, left in kept.items() if name != INPUTS
         ]
         return np.sort(np.concatenate([np.empty(0, np.int64), *lost]))
 
-    def silenced(self, plan: PruningPlan) -> tuple[list[str], list[str]]:
-        """Layers that make only channels of groups of which `plan` keeps nothing, and those that read only such."""
-        whole = [self.channels(name) for name, kept in plan.kept.items() if name != INPUTS and not kept]
-        numbers = np.sort(np.array([channel for channels in whole for channel in channels], np.int64))
-        if not len(numbers):
-            return [], []
-        weights = {side for side in self.labelled.axes if side.tensor.endswith(".weight") and side.axis < 2}
-        silent = {side for side in weights if among(self.labelled.axes[side], numbers).all()}
+    def for_nobody(self, names: Sequence[str]) -> list[str]:
+        """The groups `names`, of which nothing is left, and those that are then read for nobody.
+
+        Those are read by layers alone that make nothing but channels of such groups: what comes before the inside of a
+        branch, and what gates it.
+        """
+        if not names:
+            return []
+        makes, reads = dict[str, set[int]](), dict[str, set[int]]()
+        for side, roles in self.labelled.roles.items():
+            for role, found in (("makes", makes), ("reads", reads)):
+                if role in roles and side in self.labelled.axes:
+                    found.setdefault(side.layer, set()).update(self.labelled.axes[side].tolist())
+        dead = [*names]
+        while True:
+            lost = {channel for name in dead for channel in self.channels(name)}
+            silent = {layer for layer, made in makes.items() if made <= lost}
+            for name in self.groups.keys() - {*dead}:
+                readers = {layer for layer, read in reads.items() if not read.isdisjoint(self.groups[name])}
+                if readers and readers <= silent:
+                    dead.append(name)
+            if len(lost) == sum(len(self.groups[name]) for name in dead):
+                return dead
+
+    def silenced(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Layers that make only channels `for_nobody` where nothing is left of the groups `names`, and those of the
+        others that read only such."""
+        numbers = np.sort(np.array([c for name in self.for_nobody(names) for c in self.channels(name)], np.int64))
+        weights = [side for side in self.labelled.axes if side.tensor.endswith(".weight") and side.axis < 2]
+        silent = [side for side in weights if len(numbers) and among(self.labelled.axes[side], numbers).all()]
         makers = [side.layer for side in silent if side.axis == 0]
         return makers, [side.layer for side in silent if side.axis == 1 and side.layer not in makers]
+
+    def stilled(self, plan: PruningPlan) -> tuple[list[str], list[str]]:
+        """What is `silenced` by the groups of which `plan` keeps nothing."""
+        return self.silenced(_empty(plan))
 
     def padded(self, plan: PruningPlan) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         """See `padded_channels`."""
@@ -80,6 +105,10 @@ class Graph:
         if (places := self.labelled.axes.get(side)) is None:
             return list(range(size))
         return np.flatnonzero(~among(places, gone)).tolist()
+
+
+def _empty(plan: PruningPlan) -> list[str]:
+    return [name for name, kept in plan.kept.items() if name != INPUTS and not kept]
 
 
 #: Of a network of which nothing goes.

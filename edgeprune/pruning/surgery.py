@@ -72,7 +72,7 @@ def cut(network: nn.Module, shape: Shape, plan: PruningPlan, graph: Graph | None
         graph = graph or follow(pruned, shape)
         gone = graph.gone(plan)
         remove(pruned, graph, gone)
-        still(pruned, *graph.silenced(plan))
+        still(pruned, *graph.stilled(plan))
         _correct_calls(pruned, shape, graph, gone)
     if input_layer is not None:
         _select_inputs(pruned, input_layer, plan.kept[INPUTS])

@@ -27,7 +27,7 @@ def widen(network: nn.Module, structure: Structure, plan: PruningPlan, pruned: n
     inner = f"{structure.input_layer}.linear."
     gone = structure.graph.gone(plan)
     with torch.no_grad():
-        for layer in itertools.chain(*structure.graph.silenced(plan)):
+        for layer in itertools.chain(*structure.graph.stilled(plan)):
             wide.get_submodule(layer).weight.zero_()  # type: ignore[operator]
         for name, narrow in pruned.state_dict().items():
             if name == f"{structure.input_layer}.kept":

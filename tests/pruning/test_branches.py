@@ -123,8 +123,43 @@ class Bottleneck(nn.Module):
         return self.out(x.mean((2, 3)))  # type: ignore[no-any-return]
 
 
-def test_a_group_that_another_one_is_for_stays() -> None:
-    assert found(Bottleneck()) == set()
+class Excited(nn.Module):
+    """As in MobileNetV3: what gates the inside of the branch is read for nobody without it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.out = nn.Conv2d(3, 16, 3), nn.Linear(16, 4)
+        self.expand, self.project = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 16, 1)
+        self.each = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+        self.squeeze, self.excite = nn.Conv2d(32, 8, 1), nn.Conv2d(8, 32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        y = F.relu(self.each(F.relu(self.expand(x))))
+        y = y * torch.sigmoid(self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))))
+        return self.out((x + self.project(y)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("kind", "may_go", "name", "with_it"),
+    [
+        (Bottleneck, {"two"}, "two", ("one", "two")),
+        # Without what tells the gate it is one number for each channel.
+        (Excited, {"expand", "squeeze"}, "expand", ("expand", "each", "squeeze", "excite")),
+    ],
+)
+def test_what_is_then_for_nobody_goes_with_it(
+    kind: type[nn.Module], may_go: set[str], name: str, with_it: tuple[str, ...]
+) -> None:
+    torch.manual_seed(0)
+    network = kind().eval()
+    structure = discover(network, IMAGES, runtime="onnxruntime")
+    assert removable(structure) == may_go
+    criterion = Ranked(network, structure, l1(network, structure), None)
+    whole = {group.name: group.channels for group in structure.groups}
+    pruned = prune(criterion, structure, criterion.plan({**whole, name: 0}), check=True)
+    assert all(pruned.get_submodule(layer).silent for layer in with_it)
+    assert count_macs(pruned, IMAGES) == sum(structure.costs[layer].macs for layer in ("stem", "out"))
 
 
 class Stacked(nn.Module):
@@ -198,6 +233,9 @@ def test_readers_are_refitted_to_nothing_but_their_bias() -> None:
         inside = network.two(F.relu(network.one(F.relu(network.stem(x)))))
     bias = pruned.get_submodule("two").bias
     assert torch.allclose(bias, inside.mean((0, 2, 3)), atol=1e-3)  # type: ignore[arg-type]
+    # It stays: what is learnt around it is not made uneasy by a bias in front of a norm.
+    pruned.train()(x).square().sum().backward()
+    assert bias.grad is None  # type: ignore[union-attr]
 
 
 class Plain(nn.Module):
@@ -324,6 +362,21 @@ class Unbiased(nn.Module):
         return self.out(F.relu(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
+class Turned(nn.Module):
+    """As in ConvNeXt: channels last inside of the branch, and turned back behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.out = nn.Conv2d(3, 16, 3), nn.Linear(16, 4)
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+        self.scale = nn.Parameter(torch.rand(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.scale * self.down(F.gelu(self.up(x.permute(0, 2, 3, 1))))
+        return self.out((x + y.permute(0, 3, 1, 2)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
 class Words(nn.Module):
     """Of a transformer: its file holds the stream's width as numbers, too, which are learnt from other exports."""
 
@@ -342,9 +395,10 @@ class Words(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "shape", "format"),
     [
-        *((kind, IMAGES, format) for kind in (InPlace, Unbiased) for format in ("onnx", "tflite")),
-        # The TFLite converter multiplies the norm's weights into the layer behind it: every candidate is exported.
+        *((kind, IMAGES, format) for kind in (InPlace, Unbiased, Bottleneck) for format in ("onnx", "tflite")),
+        # The TFLite converter multiplies weights of one with those of another: every candidate is exported.
         (Words, (5, 6), "onnx"),
+        (Turned, IMAGES, "onnx"),
     ],
 )
 def test_networks_as_people_write_them(
