@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -23,11 +23,14 @@ _NOISE = 1e-5
 _NONE = np.full(1, RIGID)
 
 
-def inside_branches(network: nn.Module, graph: Graph, couplings: Sequence[Coupling]) -> list[Coupling]:
+def inside_branches(
+    network: nn.Module, graph: Graph, couplings: Sequence[Coupling], order: Mapping[str, int]
+) -> list[Coupling]:
     """Those of the groups without which the network is likely to go on: a trial has to show it.
 
     What reads them, and what is for nobody without them, must read nothing else, and each channel that it makes must be
-    made by another layer, too: the stream of a residual network. All that goes must be among the `couplings`.
+    made by another layer, too: the stream of a residual network. At least one must be there before anything reads the
+    stream (layers run in this `order`), or the branch is where it begins. All that goes must be among the `couplings`.
     """
     offered = {coupling.group.name for coupling in couplings}
     axes, roles = graph.labelled.axes, graph.labelled.roles
@@ -35,19 +38,36 @@ def inside_branches(network: nn.Module, graph: Graph, couplings: Sequence[Coupli
     for side in (side for side in axes if "makes" in roles.get(side, ())):
         for channel in np.unique(axes[side]).tolist():
             made_by.setdefault(channel, set()).add(side.layer)
+    # When the first layer reads each channel.
+    first: dict[int, int] = {}
+    readers_of = [side for side in axes if "reads" in roles.get(side, ())]
+    for side in readers_of:
+        for channel in np.unique(axes[side]).tolist():
+            first[channel] = min(first.get(channel, len(order)), order.get(side.layer, len(order)))
+    # Depthwise convolutions make of each channel what they were given of it.
+    mixing = {side.layer for side in readers_of}
+    passing = {
+        layer
+        for layer in set().union(*made_by.values()) - mixing
+        if getattr(network.get_submodule(layer), "groups", 1) > 1
+    }
 
     def only_adds(name: str) -> bool:
         gone = graph.for_nobody([name])
         makers, readers = graph.silenced([name])
         lost = np.sort(np.array([channel for each in gone for channel in graph.channels(each)], np.int64))
-        reading = {side.layer for side in axes if "reads" in roles.get(side, ()) and among(axes[side], lost).any()}
+        reading = {side.layer for side in readers_of if among(axes[side], lost).any()}
         making = {layer for channel in lost.tolist() for layer in made_by.get(channel, ())}
         if not readers or not offered.issuperset(gone) or not reading <= {*makers, *readers}:
             return False
         if not all(isinstance(network.get_submodule(layer), Layer) for layer in {*making, *reading}):
             return False
         rows = {channel for layer in readers for channel in axes.get(Side(f"{layer}.weight", 0), _NONE).tolist()}
-        return all(channel != RIGID and made_by.get(channel, set()) - {*makers, *readers} for channel in rows)
+        others = {channel: made_by.get(channel, set()) - {*makers, *readers} - passing for channel in rows - {RIGID}}
+        begun = any(
+            order.get(layer, 0) < first.get(channel, len(order)) for channel in others for layer in others[channel]
+        )
+        return RIGID not in rows and all(others.values()) and begun
 
     return [coupling for coupling in couplings if only_adds(coupling.group.name)]
 
