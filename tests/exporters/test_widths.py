@@ -103,3 +103,12 @@ def test_no_two_groups_keep_the_same_shares() -> None:
     shares = [tuple(Fraction(each[g.name], g.channels) for each in widths) for g in groups if g.channels > 2]
     assert len({*shares}) == len(shares)
     assert all(len({*each, Fraction(1)}) == 3 for each in shares)
+
+
+def test_what_follows_from_weights_that_are_gone_is_told_by_others_of_their_size() -> None:
+    key = ("Reshape", 0, 1)
+    exports = [Width([(width, 3), (5, width)], {key: np.array([width])}, "one") for width in (8, 6, 4)]
+    learnt = Learnt(exports)
+    assert learnt.numbers([(2, 3), (5, 2)])[key].tolist() == [2]
+    assert learnt.numbers([None, (5, 2)])[key].tolist() == [2]
+    assert learnt.numbers([(2, 3), None])[key].tolist() == [2]

@@ -211,6 +211,9 @@ def test_steps_end_at_the_floor_and_at_the_whole_group() -> None:
     while down[-1] > odd.floor:
         down.append(next_narrower(odd, down[-1]))
     assert down == [28, 24, 20, 16, 12, 8, 4, 3]
+    # A wish takes all of it only where less than half a floor is wished for.
+    assert [replace(odd, removable=True).fitting(width) for width in (1.4, 1.5, 2.9, 9.0)] == [0, 3, 3, 8]
+    assert odd.fitting(0.1) == 3
     # What may go as a whole goes from its floor to nothing, and comes back as its floor.
     going = replace(odd, removable=True)
     assert (next_narrower(going, 4), next_narrower(going, 3), next_narrower(going, 0)) == (3, 0, 0)
